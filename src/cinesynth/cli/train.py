@@ -1,0 +1,62 @@
+"""``cinesynth train``: one stage, or all four."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cinesynth.cli import console
+from cinesynth.config import STAGES, Config, dump_config, load_config
+from cinesynth.errors import InputError
+
+app = typer.Typer(no_args_is_help=True, help="Train the four stages; the same command resumes an interrupted run.")
+
+Data = Annotated[Path | None, typer.Option(help="Dataset folder, made by cinesynth ingest.")]
+Run = Annotated[Path | None, typer.Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
+Preset = Annotated[str, typer.Option(help="smoke, small, base, paper, or a YAML file.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and what they cost, and stop.")]
+
+
+def _verb(stage: str, text: str) -> None:
+    def run(data: Data = None, run: Run = None, preset: Preset = "small", set_: Set = None, dry_run: DryRun = False) -> None:
+        config = load_config(preset, set_ or [])
+        if dry_run:
+            print_plan(config)
+            return
+        if data is None or run is None:
+            raise InputError("--data and --run are needed to train", hint="only --dry-run goes without them")
+        train(list(STAGES) if stage == "all" else [stage], data, run, config)
+
+    run.__doc__ = text
+    app.command(stage)(run)
+
+
+_verb("vae", "Stage 1: the semi-supervised VAE with an image and a mask decoder.")
+_verb("motion", "Stage 2: the deterministic residual-motion model.")
+_verb("anatomy", "Stage 3: the diffusion model from clinical priors to the ED anatomy.")
+_verb("dynamics", "Stage 4: the diffusion model from anatomy and priors to motion.")
+_verb("all", "The four stages in order.")
+
+
+def train(stages: list[str], data: Path, run: Path, config: Config) -> None:
+    """Train stages with a progress display and print what each reached."""
+    from cinesynth.training.run import train_stage
+
+    for stage in stages:
+        with console.progress() as step:
+            info = train_stage(stage, data, run, config, step)
+        seen = info["trained_on"]
+        console.err.print(f"{stage}: trained on {seen['subjects']} ({seen['frames']} frames), weights {info['id'][:12]}")
+
+
+def print_plan(config: Config) -> None:
+    """The resolved tree, and parameters and FLOPs of each part."""
+    from cinesynth.models.cost import count_costs, sequence_flops
+
+    console.out.print(dump_config(config), markup=False)
+    rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]
+    console.table(f"preset {config.preset}", ("part", "parameters", "GFLOP a forward"), rows)
+    console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")

@@ -1,0 +1,308 @@
+"""Every setting, once: frozen, typed, with the unit in its name; unknown keys are refused by their path.
+
+A preset is a YAML file in ``cinesynth/presets``. `load_config` reads one, applies ``a.b=c`` overrides and
+returns the resolved tree, which is saved with each run and stored beside the weights it made.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cinesynth.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+Spacing = Annotated[float, Field(ge=0.5, le=25.0)]
+STAGES = ("vae", "motion", "anatomy", "dynamics")
+
+
+class Settings(BaseModel):
+    """Base of every node of the tree."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GridConfig(Settings):
+    """The model's voxel grid, through-plane last."""
+
+    size: tuple[Positive, Positive, Positive]
+    spacing_mm: tuple[Spacing, Spacing, Spacing]
+
+
+class NetConfig(Settings):
+    """What all convolutional networks here share."""
+
+    channels: tuple[Positive, ...] = Field(min_length=1)
+    """Width of each level; the plane is halved between levels, the slice axis never."""
+    blocks: Positive = 2
+    kernel: Literal["2.5d", "3d"] = "2.5d"
+    """``2.5d``: (3,3,1) convolutions and (1,1,3) slice mixing; ``3d``: (3,3,3)."""
+    norm: Literal["layer", "group"] = "layer"
+
+
+class VAEConfig(NetConfig):
+    """The semi-supervised VAE."""
+
+    latent_channels: Positive = 8
+    space_to_depth: Literal[1, 2, 4] = 4
+    """In-plane factor folded into channels before the first convolution."""
+    separate_decoders: bool = False
+    """The paper's two decoders; else one trunk with an image and a mask head."""
+
+    @property
+    def stride(self) -> int:
+        """In-plane voxels a latent voxel covers."""
+        return self.space_to_depth * 2 ** (len(self.channels) - 1)
+
+
+class MotionConfig(Settings):
+    """The deterministic residual-motion model and the form in which a cycle is carried."""
+
+    width: Positive = 64
+    blocks: Positive = 3
+    kernel: Literal["2.5d", "3d"] = "2.5d"
+    norm: Literal["layer", "group"] = "layer"
+    harmonics: Annotated[int, Field(ge=0, le=8)] = 3
+    """Cyclic harmonics that carry a whole cycle; 0: one residual a frame, as in the paper."""
+
+
+class DenoiserConfig(NetConfig):
+    """A latent U-Net."""
+
+    attention_levels: tuple[int, ...] = ()
+    """Levels with self-attention (and cross-attention, if that is how conditions enter)."""
+    heads: Positive = 4
+    condition_width: Positive = 128
+    conditioning: Literal["adaptive_norm", "cross_attention"] = "adaptive_norm"
+    coordinates: bool = True
+    """Give the net the in-plane position and the height between base and apex of each voxel."""
+    slice_attention: bool = False
+    """Attention along the slice axis at the attention levels (the paper's motion model)."""
+
+
+class DiffusionConfig(Settings):
+    """Objective in training, solver in generation."""
+
+    objective: Literal["noise", "v", "flow"] = "flow"
+    sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 12
+    guidance: Annotated[float, Field(ge=0.0, le=20.0)] = 1.5
+    condition_dropout: Fraction = 0.1
+    """Probability, per case, that a case is trained with nothing known."""
+    field_dropout: Fraction = 0.1
+    """Probability, per case and condition, that this one condition is unknown."""
+
+
+class OptimConfig(Settings):
+    """How a stage is trained."""
+
+    steps: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 2e-4
+    discriminator_learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 2e-4
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    final_learning_rate_fraction: Fraction = 0.05
+    """Cosine decay ends at this fraction of the learning rate; 1: constant."""
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    phantom_share: Fraction = 0.5
+    """Share of phantom hearts in a batch, where the dataset holds patients too."""
+    validate_every_steps: Positive = 200
+    checkpoint_every_steps: Positive = 200
+
+
+class AutoencodingLosses(Settings):
+    """Loss weights of the two stages that decode images."""
+
+    l1: Weight = 1.0
+    gradient: Weight = 1.0
+    """Multi-scale image gradients: edges, without downloaded weights."""
+    perceptual: Weight = 0.0
+    """Feature matching against the discriminator; needs ``adversarial``."""
+    adversarial: Weight = 0.0
+    adversarial_start_step: Annotated[int, Field(ge=0)] = 0
+    dice_ce: Weight = 1.0
+    kl: Weight = 1e-6
+    kl_start_step: Annotated[int, Field(ge=0)] = 0
+    kl_anneal_steps: Annotated[int, Field(ge=0)] = 0
+    residual_energy: Weight = 0.0
+    identity: Weight = 0.0
+    residual_noise: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Standard deviation of the noise on the residual, decaying linearly to 0."""
+
+    @model_validator(mode="after")
+    def _perceptual_needs_a_discriminator(self) -> AutoencodingLosses:
+        if self.perceptual > 0 and self.adversarial == 0:
+            raise ValueError("perceptual (feature matching) needs adversarial above 0")
+        return self
+
+
+class VAETraining(OptimConfig):
+    """Stage 1."""
+
+    losses: AutoencodingLosses = AutoencodingLosses()
+    crop: tuple[Positive, Positive, Positive] | None = None
+    """Voxels of the random training crop; none: the whole grid."""
+    augment: bool = True
+
+
+class MotionTraining(OptimConfig):
+    """Stage 2."""
+
+    losses: AutoencodingLosses = AutoencodingLosses()
+
+
+class AnatomyTraining(OptimConfig):
+    """Stage 3."""
+
+    affine_copies: Annotated[int, Field(ge=0, le=256)] = 12
+    """Rescaled copies of each anatomy, whose volumes are measured again with the mask decoder."""
+
+
+class DynamicsTraining(OptimConfig):
+    """Stage 4."""
+
+    affine_copies: Annotated[int, Field(ge=0, le=256)] = 4
+
+
+class AnatomyConfig(Settings):
+    """The static latent diffusion model."""
+
+    denoiser: DenoiserConfig
+    diffusion: DiffusionConfig = DiffusionConfig()
+
+
+class DynamicsConfig(Settings):
+    """The motion latent diffusion model."""
+
+    denoiser: DenoiserConfig
+    diffusion: DiffusionConfig = DiffusionConfig()
+
+
+class TrainingConfig(Settings):
+    """The four stages and what they share."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """``auto``: bf16 on accelerators and CPUs with bf16 matrix units, else fp32."""
+    vae: VAETraining
+    motion: MotionTraining
+    anatomy: AnatomyTraining
+    dynamics: DynamicsTraining
+
+
+class Config(Settings):
+    """The whole tree."""
+
+    preset: str
+    grid: GridConfig
+    vae: VAEConfig
+    motion: MotionConfig
+    anatomy: AnatomyConfig
+    dynamics: DynamicsConfig
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _grid_fits_networks(self) -> Config:
+        nets = {"anatomy": self.anatomy.denoiser, "dynamics": self.dynamics.denoiser}
+        for name, net in nets.items():
+            factor = self.vae.stride * 2 ** (len(net.channels) - 1)
+            for axis, size in zip("xy", self.grid.size[:2], strict=True):
+                if size % factor:
+                    raise ValueError(
+                        f"grid.size {axis} = {size} is not a multiple of {factor}, the stride of vae and {name}"
+                    )
+        return self
+
+    @property
+    def latent_size(self) -> tuple[int, int, int]:
+        """``x y z`` of the latent grid."""
+        x, y, z = self.grid.size
+        return x // self.vae.stride, y // self.vae.stride, z
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship with the package."""
+    folder = resources.files("cinesynth") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
+    """The resolved tree of a preset (a name or a path to a YAML file) with ``a.b=c`` overrides applied."""
+    tree = _read_preset(preset)
+    for override in overrides:
+        _apply(tree, override)
+    return parse_config(tree)
+
+
+def parse_config(tree: dict[str, Any]) -> Config:
+    """Validate a tree; each `ConfigError` line carries the path of its key."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
+        raise ConfigError("\n".join(lines), hint="cinesynth train all --dry-run prints every key") from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved tree as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_preset(preset: str) -> dict[str, Any]:
+    path = Path(preset)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"no preset file {preset}", hint=f"or name one of {', '.join(presets())}")
+        text = path.read_text()
+    elif preset in presets():
+        text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
+    else:
+        raise ConfigError(f"preset {preset!r} is not known", hint=f"one of {', '.join(presets())}, or a .yaml file")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{preset} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{preset} holds no settings", hint="copy one of the presets and change it")
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {override!r} is not of the form a.b=c")
+    *parents, last = path.strip().split(".")
+    node: Any = tree
+    for key in parents:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {override}: {key} holds a value, not settings")
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+
+
+def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
+    path = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"{path or 'config'}: {message.removeprefix('Value error, ')}"
+    near = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1, cutoff=0.5)
+    return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+    node: Any = Config
+    for part in location[:-1]:
+        field = node.model_fields.get(str(part)) if hasattr(node, "model_fields") else None
+        node = field.annotation if field else None
+    return list(node.model_fields) if hasattr(node, "model_fields") else []

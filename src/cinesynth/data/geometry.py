@@ -1,0 +1,240 @@
+"""The model's voxel grid and the way there and back from a scanner's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.config import GridConfig, load_config, presets
+from cinesynth.data.heart import heart_centre, label_bounds
+from cinesynth.data.resample import Axes, Axis, owed_labels, resample_image, resample_scores
+from cinesynth.errors import DataError, InputError
+from cinesynth.types import STRUCTURES, Affine, BoolArray, FloatArray, LabelArray, Study
+
+SAME_STEP = 0.01
+"""Slice steps that differ from the grid's by less than this fraction are the grid's: slices are copied."""
+BLEND_MM = 6.0
+"""In-plane reach that decides between two slices sharing a slab: wider than their outlines lie apart."""
+
+WIDE_MM, TIE = 20.0, 0.02
+"""Reach and weight of a smoother score that settles what is left: wide plateaus of two slices that disagree."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A voxel grid of ``X Y Z`` voxels, through-plane last."""
+
+    size: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+    @classmethod
+    def from_config(cls, config: GridConfig) -> Grid:
+        """The grid of a preset."""
+        return cls(config.size, config.spacing_mm)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+
+def slice_mask(slices: int, depth: int) -> BoolArray:
+    """Acquired slices of a grid, shape ``Z = depth``: exactly ``slices`` of them, contiguous and centred.
+
+    Integers only. `InputError` unless ``1 <= slices <= depth``.
+    """
+    if not 1 <= slices <= depth:
+        raise InputError(f"{slices} slices do not fit a grid of {depth}", hint=f"ask for 1 to {depth} slices")
+    start = (depth - slices) // 2
+    mask = np.zeros(depth, dtype=np.bool_)
+    mask[start : start + slices] = True
+    return mask
+
+
+def crop_pad(
+    volume: NDArray[Any], offset: tuple[int, int, int], size: tuple[int, int, int], fill: float = 0
+) -> NDArray[Any]:
+    """The window of ``size`` voxels at ``offset`` (may be negative) of ``... X Y Z``; ``fill`` outside.
+
+    ``crop_pad(window, -offset, original_size)`` is its inverse: exact inside the window.
+    """
+    result = np.full(volume.shape[:-3] + size, fill, dtype=volume.dtype)
+    source: list[slice] = []
+    target: list[slice] = []
+    for start, wanted, present in zip(offset, size, volume.shape[-3:], strict=True):
+        low, high = max(start, 0), min(start + wanted, present)
+        source.append(slice(low, max(high, low)))
+        target.append(slice(low - start, max(high, low) - start))
+    (x, y, z), (a, b, c) = target, source
+    result[..., x, y, z] = volume[..., a, b, c]
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a study lies on the model grid, and the resampling there and back.
+
+    In the plane the native field is resampled about its own centre, and ``offset`` is the integer crop (or pad) that
+    follows. Through the plane the stack stays flush at the base, so that what does not divide evenly falls at the
+    apex, where the heart is thinnest; the acquired slices are those of `slice_mask`.
+    """
+
+    native_size: tuple[int, int, int]
+    affine: Affine  # 4 4 of the native grid
+    grid: Grid
+    slices: int  # acquired slices on the grid
+    offset: tuple[int, int]  # of the grid's first voxel, in voxels of the resampled field
+
+    @property
+    def slice_mask(self) -> BoolArray:
+        """Acquired slices, shape ``Z`` of the grid."""
+        return slice_mask(self.slices, self.grid.size[2])
+
+    @property
+    def grid_affine(self) -> Affine:
+        """``4 4``, grid voxel to millimetre: a point has the same coordinates on both grids."""
+        x, y, z = self._axes()
+        to_native = np.diag([x.step, y.step, z.step, 1.0])
+        to_native[:3, 3] = x.start, y.start, z.start - z.step * self._first_slice
+        return np.asarray(self.affine @ to_native, dtype=np.float64)
+
+    def image_to_grid(self, volumes: NDArray[Any]) -> FloatArray:
+        """Native ``T X Y Z`` intensities on the grid; what was not acquired gets the minimum."""
+        return self._pad(resample_image(volumes, self._axes()), float(volumes.min()))
+
+    def image_to_native(self, volumes: NDArray[Any]) -> FloatArray:
+        """Grid ``T X Y Z`` on the native grid; what the grid does not cover gets the minimum."""
+        return resample_image(volumes[..., self.slice_mask], self._inverse())
+
+    def label_to_grid(self, labels: LabelArray) -> LabelArray:
+        """Native ``T X Y Z`` labels on the grid; each structure keeps its volume slice by slice."""
+        mixes = self._axes()[2].step != 1.0
+        reach_mm = BLEND_MM if mixes else 0.0
+        return self._pad(np.stack([self._label_frame(label, reach_mm) for label in labels]))
+
+    def label_to_native(self, labels: LabelArray) -> LabelArray:
+        """Grid ``T X Y Z`` labels on the native grid, the likeliest structure at each voxel."""
+        scores = (resample_scores(label, self._inverse()) for label in labels[..., self.slice_mask])
+        return np.stack([score.argmax(axis=0).astype(np.uint8) for score in scores])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, read back by `from_json`."""
+        return {
+            "native_size": list(self.native_size),
+            "affine": self.affine.tolist(),
+            "grid_size": list(self.grid.size),
+            "grid_spacing_mm": list(self.grid.spacing_mm),
+            "slices": self.slices,
+            "offset": list(self.offset),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Placement:
+        """The placement that `to_json` wrote."""
+        grid = Grid(tuple(content["grid_size"]), tuple(content["grid_spacing_mm"]))
+        affine = np.array(content["affine"], dtype=np.float64)
+        return cls(tuple(content["native_size"]), affine, grid, content["slices"], tuple(content["offset"]))
+
+    @property
+    def _first_slice(self) -> int:
+        return (self.grid.size[2] - self.slices) // 2
+
+    def _pad(self, volumes: NDArray[Any], fill: float = 0) -> NDArray[Any]:
+        return crop_pad(volumes, (0, 0, -self._first_slice), self.grid.size, fill)
+
+    def _label_frame(self, label: LabelArray, reach_mm: float) -> LabelArray:
+        axes, spacing = self._axes(), np.linalg.norm(self.affine[:3, :3], axis=0)
+        area = spacing[0] * spacing[1] / (self.grid.spacing_mm[0] * self.grid.spacing_mm[1])
+        counts = np.stack([(label == structure).sum(axis=(0, 1)) for structure in STRUCTURES])  # 3 Z
+        owed = area * counts @ axes[2].overlap(len(counts[0])).T  # 3 slices
+        scores, wide = (resample_scores(label, axes, reach / float(spacing[0])) for reach in (reach_mm, WIDE_MM))
+        return owed_labels(scores + TIE * wide, owed)
+
+    def _axes(self) -> Axes:
+        """The grid's voxels (of the acquired slices) seen from the native grid."""
+        native, grid = np.linalg.norm(self.affine[:3, :3], axis=0), self.grid
+        x, y = (
+            _plane_axis(grid.size[i], self.offset[i], self.native_size[i], grid.spacing_mm[i] / float(native[i]))
+            for i in (0, 1)
+        )
+        step = _slice_step(float(native[2]), grid.spacing_mm[2])
+        return x, y, Axis(self.slices, 0.5 * step - 0.5, step)
+
+    def _inverse(self) -> Axes:
+        x, y, z = (axis.inverse(size) for axis, size in zip(self._axes(), self.native_size, strict=True))
+        return x, y, z
+
+
+def place(study: Study, grid: Grid) -> Placement:
+    """Put the heart of ``study`` at the centre of ``grid``.
+
+    The heart is where the labels are (ED first), else where the image changes with time, else the image's centre.
+    `DataError` names the subject if its slices, or its labels in the plane, would be cut.
+    """
+    slices = slices_on_grid(study, grid.spacing_mm[2])
+    if slices > grid.size[2]:
+        raise _does_not_fit(study, f"{slices} slices of {grid.spacing_mm[2]:g} mm", grid)
+    _, x, y, z = study.image.shape
+    offset = _offset(study, grid)
+    if not _labels_fit(study, grid, offset):
+        (left, right), (top, bottom) = label_bounds(study)
+        width, height = (right - left) * study.spacing_mm[0], (bottom - top) * study.spacing_mm[1]
+        raise _does_not_fit(study, f"labels of {width:.0f} x {height:.0f} mm", grid)
+    return Placement((x, y, z), study.affine, grid, slices, offset)
+
+
+def slices_on_grid(study: Study, slice_step_mm: float) -> int:
+    """Slices of ``slice_step_mm`` that a stack fills, to the nearest (at least one)."""
+    step = _slice_step(study.spacing_mm[2], slice_step_mm)
+    return max(1, int(study.image.shape[3] / step + 0.5 + 1e-6))
+
+
+def _slice_step(native_mm: float, grid_mm: float) -> float:
+    return 1.0 if abs(grid_mm / native_mm - 1.0) < SAME_STEP else grid_mm / native_mm
+
+
+def _plane_axis(size: int, offset: int, native_size: int, step: float) -> Axis:
+    """Grid voxels in native ones; the resampled field and the native one share their centre."""
+    field = round(native_size / step)
+    return Axis(size, (offset + 0.5 - field / 2) * step + native_size / 2 - 0.5, step)
+
+
+def _offset(study: Study, grid: Grid) -> tuple[int, int]:
+    """The crop that brings the heart nearest to the middle of the grid."""
+    rows = (_study_axis(study, grid, axis, 0) for axis in (0, 1))
+    x, y = (
+        round((centre - row.start) / row.step - (row.size - 1) / 2)
+        for centre, row in zip(heart_centre(study), rows, strict=True)
+    )
+    return x, y
+
+
+def _labels_fit(study: Study, grid: Grid, offset: tuple[int, int]) -> bool:
+    if not study.label.any():
+        return True
+    for axis, bounds in enumerate(label_bounds(study)):
+        row = _study_axis(study, grid, axis, offset[axis])
+        low, high = ((bound - row.start) / row.step for bound in bounds)
+        if low < -0.5 or high > row.size - 0.5:
+            return False
+    return True
+
+
+def _study_axis(study: Study, grid: Grid, axis: int, offset: int) -> Axis:
+    step = grid.spacing_mm[axis] / study.spacing_mm[axis]
+    return _plane_axis(grid.size[axis], offset, study.image.shape[1 + axis], step)
+
+
+def _does_not_fit(study: Study, found: str, grid: Grid) -> DataError:
+    voxels, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:g}" for s in grid.spacing_mm)
+    message = f"{study.subject} does not fit the grid: {found} against {voxels} voxels of {spacing} mm"
+    names = [name for name in presets() if _fits(study, Grid.from_config(load_config(name).grid))]
+    hint = f"choose a preset that holds it: {', '.join(names)}" if names else "set grid.size larger; no preset holds it"
+    return DataError(message, hint=hint)
+
+
+def _fits(study: Study, grid: Grid) -> bool:
+    return slices_on_grid(study, grid.spacing_mm[2]) <= grid.size[2] and _labels_fit(study, grid, _offset(study, grid))

@@ -1,0 +1,137 @@
+"""Separable resampling between two voxel grids, and labels that keep their volume on the coarser one.
+
+Along each axis both grids are rows of voxels; a matrix of weights leads from one to the other. In the plane the
+kernel is a triangle, widened to the coarser step when downsampling (linear interpolation, anti-aliased). Through the
+plane a slice is a slab, and a weight is the share of the target slab that the source slab fills.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.types import STRUCTURES, FloatArray, LabelArray
+
+SWEEPS = 4
+"""Rounds of `owed_labels`; three structures that touch settle in two or three."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Voxel ``i`` of a row of ``size`` has its centre at ``start + step * i``, in voxels of the other grid."""
+
+    size: int
+    start: float
+    step: float
+
+    def inverse(self, other_size: int) -> Axis:
+        """The other grid's voxels seen from this one."""
+        return Axis(other_size, -self.start / self.step, 1.0 / self.step)
+
+    def linear(self, source_size: int, reach: float = 1.0) -> FloatArray:
+        """Weights ``size source_size`` of a triangle of half-width ``reach`` (at least a step); 0 rows outside."""
+        width = max(1.0, self.step, reach)
+        weights = np.maximum(0.0, 1.0 - np.abs(self._centres()[:, None] - np.arange(source_size)) / width)
+        inside = (self._centres() > -0.5 - 1e-6) & (self._centres() < source_size - 0.5 + 1e-6)
+        return _rows_to_one(weights * inside[:, None])
+
+    def overlap(self, source_size: int) -> FloatArray:
+        """Weights ``size source_size``: share of each slab here that each source slab fills; rows sum to at most 1."""
+        low = self._centres()[:, None] - self.step / 2
+        source = np.arange(source_size) - 0.5
+        shared = np.minimum(low + self.step, source + 1.0) - np.maximum(low, source)
+        return np.asarray(np.clip(shared, 0.0, None) / self.step, dtype=np.float32)
+
+    def _centres(self) -> NDArray[np.float64]:
+        return np.asarray(self.start + self.step * np.arange(self.size), dtype=np.float64)
+
+
+Axes = tuple[Axis, Axis, Axis]
+Weights = tuple[FloatArray, FloatArray, FloatArray]
+
+
+def resample_image(volumes: NDArray[np.generic], axes: Axes) -> FloatArray:
+    """``... X Y Z`` on the other grid as ``... x y z`` of ``axes``; voxels outside the field get the minimum."""
+    weights = _weights(volumes.shape, axes)
+    x, y, z = (w.sum(axis=1) > 0 for w in weights)
+    result = apply(volumes.astype(np.float32), weights)
+    result[..., ~(x[:, None, None] & y[:, None] & z)] = volumes.min()
+    return result
+
+
+def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatArray:
+    """One-hot labels ``X Y Z`` resampled to ``4 x y z``; background fills what lies outside the field.
+
+    ``reach`` is the in-plane half-width of the kernel in voxels of ``label``.
+    """
+    weights, (columns, rows) = _weights(label.shape, axes, reach), _touched(label)
+    weights = weights[0][:, columns], weights[1][:, rows], weights[2]
+    heart = label[columns, rows]
+    scores = apply(np.stack([heart == structure for structure in STRUCTURES]).astype(np.float32), weights)
+    return np.concatenate([1.0 - scores.sum(axis=0, keepdims=True), scores])
+
+
+def owed_labels(scores: FloatArray, owed: NDArray[np.float64]) -> LabelArray:
+    """Labels ``x y z`` by the highest score, with as many voxels of each structure in each slice as it is owed.
+
+    ``scores`` is ``4 x y z``, ``owed`` is ``3 z`` (voxels; rounded here). Plain argmax loses volume wherever two
+    slices of different size share a slab. Here each structure and slice gets an additive price and the best priced
+    score wins; prices are found one at a time, each making one count exact (the auction view of assignment).
+    """
+    result = np.asarray(scores.argmax(axis=0), dtype=np.uint8)
+    for z in range(scores.shape[-1]):
+        near = scores[0, :, :, z] < 1.0 - 1e-6
+        if near.any():
+            result[near, z] = _settle(scores[:, near, z].astype(np.float64), np.rint(owed[:, z]).astype(int))
+    return result
+
+
+def apply(volumes: FloatArray, weights: Weights) -> FloatArray:
+    """``... X Y Z`` times one matrix an axis: ``... x y z``."""
+    for matrix in weights:  # each turn contracts the third axis from the end and appends the new one
+        volumes = np.tensordot(volumes, matrix, axes=(-3, 1))
+    return np.ascontiguousarray(volumes)
+
+
+def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_]) -> LabelArray:
+    prices = np.zeros((len(scores), 1))
+    for _ in range(SWEEPS):
+        settled = True
+        for structure, count in zip(STRUCTURES, owed, strict=True):
+            priced = scores + prices
+            if int((priced.argmax(axis=0) == structure).sum()) == count:
+                continue
+            settled = False
+            rivals = np.delete(priced, structure, axis=0).max(axis=0)
+            prices[structure] = _price(scores[structure] - rivals, int(count))
+        if settled:
+            break
+    return np.asarray((scores + prices).argmax(axis=0), dtype=np.uint8)
+
+
+def _price(lead: NDArray[np.float64], count: int) -> float:
+    """The price at which exactly ``count`` of the leads are above zero (ties apart)."""
+    ranked = np.sort(lead)[::-1]
+    above = ranked[count - 1] if count > 0 else ranked[0] + 1.0
+    below = ranked[count] if count < len(ranked) else ranked[-1] - 1.0
+    return -float(above + below) / 2.0
+
+
+def _touched(label: LabelArray) -> tuple[slice, slice]:
+    """The columns and rows that hold any label: resampling the rest would add zeros."""
+    x, y = np.flatnonzero(label.any(axis=(1, 2))), np.flatnonzero(label.any(axis=(0, 2)))
+    return (slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)) if len(x) else (slice(0), slice(0))
+
+
+def _weights(shape: tuple[int, ...], axes: Axes, reach: float = 1.0) -> Weights:
+    x, y, z = axes
+    slab = z.overlap(shape[-1])
+    return x.linear(shape[-3], reach), y.linear(shape[-2], reach), _rows_to_one(slab.astype(np.float64))
+
+
+def _rows_to_one(weights: NDArray[np.float64]) -> FloatArray:
+    total = weights.sum(axis=1, keepdims=True)
+    unit = np.divide(weights, total, out=np.zeros_like(weights), where=total > 1e-6)
+    return np.asarray(unit, dtype=np.float32)

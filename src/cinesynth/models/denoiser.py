@@ -1,0 +1,179 @@
+"""The latent U-Net of the anatomy and the motion model: pools the plane, never the 10 mm axis."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cinesynth.config import DenoiserConfig
+from cinesynth.models.conditioning import ClinicalEmbedding, Conditions, ScalarEmbedding
+from cinesynth.models.layers import Conv, Down, ResBlock, SliceMix, Up, broadcast_mask, make_norm
+
+COORDINATES = 3
+
+
+class Attention(nn.Module):
+    """Multi-head attention of tokens ``B N W`` to themselves or to a context ``B M V``."""
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        source = context_width or width
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(source, 2 * width, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, context: Tensor, attend: Tensor | None = None) -> Tensor:
+        query = self.query(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # B H N D
+        key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.key_value(context).chunk(2, -1)
+        )
+        mask = None if attend is None else attend[:, None, None, :]  # B 1 1 M
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(-2))
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention over acquired voxels, cross-attention to condition tokens where there are any, feed-forward."""
+
+    def __init__(self, width: int, config: DenoiserConfig) -> None:
+        super().__init__()
+        crosses = config.conditioning == "cross_attention"
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.self_attention = Attention(width, config.heads)
+        self.cross_attention = Attention(width, config.heads, config.condition_width) if crosses else None
+        self.slice_attention = SliceAttention(width, config.heads) if config.slice_attention else None
+        self.feed_in = nn.Linear(width, 8 * width if crosses else 2 * width)
+        self.feed_out = nn.Linear(4 * width if crosses else width, width)
+        nn.init.zeros_(self.feed_out.weight)
+        nn.init.zeros_(self.feed_out.bias)
+
+    def forward(self, x: Tensor, context: Tensor | None, slice_mask: Tensor) -> Tensor:
+        size = x.shape[2:]
+        acquired = slice_mask[:, None, None, :].expand(-1, size[0], size[1], -1).flatten(1)  # B N
+        tokens = x.flatten(2).transpose(1, 2)  # B N W
+        normed = self.norms[0](tokens)
+        tokens = tokens + self.self_attention(normed, normed, acquired)
+        if self.slice_attention is not None:
+            tokens = tokens + self.slice_attention(tokens, size, slice_mask)
+        if self.cross_attention is not None and context is not None:
+            tokens = tokens + self.cross_attention(self.norms[1](tokens), context)
+        value, gate = self.feed_in(self.norms[2](tokens)).chunk(2, dim=-1)
+        tokens = tokens + self.feed_out(value * F.gelu(gate))  # GEGLU
+        return tokens.transpose(1, 2).unflatten(2, size)
+
+
+class SliceAttention(nn.Module):
+    """Attention along the slice axis, each in-plane position on its own."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+
+    def forward(self, tokens: Tensor, size: torch.Size, slice_mask: Tensor) -> Tensor:
+        depth = size[2]
+        columns = self.norm(tokens).unflatten(1, (-1, depth)).flatten(0, 1)  # (B x y) z W
+        attend = slice_mask.repeat_interleave(size[0] * size[1], dim=0)
+        mixed = self.attention(columns, columns, attend)
+        return mixed.unflatten(0, (len(tokens), -1)).flatten(1, 2)
+
+
+class Level(nn.Module):
+    """A residual block with, at attention levels, a transformer block and, in 2.5d nets, slice mixing."""
+
+    def __init__(self, inputs: int, outputs: int, config: DenoiserConfig, attends: bool) -> None:
+        super().__init__()
+        self.block = ResBlock(inputs, outputs, config.kernel, config.norm, config.condition_width)
+        self.mix = SliceMix(outputs, config.norm) if config.kernel == "2.5d" else None
+        self.transformer = TransformerBlock(outputs, config) if attends else None
+
+    def forward(self, x: Tensor, mask: Tensor, embedding: Tensor, context: Tensor | None, slice_mask: Tensor) -> Tensor:
+        x = self.block(x, mask, embedding)
+        if self.mix is not None:
+            x = self.mix(x, mask)
+        return x if self.transformer is None else self.transformer(x, context, slice_mask)
+
+
+class DenoiserUNet(nn.Module):
+    """Noisy code (and anatomy) to the objective's target, ``B C x y z``.
+
+    Conditions enter through the norms (``adaptive_norm``) or as a clinical and a phase token (``cross_attention``).
+    """
+
+    def __init__(self, config: DenoiserConfig, channels: int, anatomy_channels: int = 0, phase: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        width = config.condition_width
+        self.time = ScalarEmbedding(width)
+        self.clinical = ClinicalEmbedding(width)
+        self.phase = ScalarEmbedding(width) if phase else None
+        extra = 1 + (COORDINATES if config.coordinates else 0)
+        widths = config.channels
+        self.stem = Conv(channels + anatomy_channels + extra, widths[0], config.kernel)
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList(Down(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList(Up(b, a, config.kernel) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        for index, w in enumerate(widths):
+            attends = index in config.attention_levels
+            self.down.append(nn.ModuleList(Level(w, w, config, attends) for _ in range(config.blocks)))
+            self.up.append(nn.ModuleList(Level(2 * w, w, config, attends) for _ in range(config.blocks)))
+        bottom = bool(config.attention_levels)
+        self.middle = nn.ModuleList([Level(widths[-1], widths[-1], config, bottom) for _ in range(2)])
+        self.norm = make_norm(config.norm, widths[0])
+        self.head = Conv(widths[0], channels, config.kernel)
+        nn.init.zeros_(self.head.conv.weight)
+        nn.init.zeros_(self.head.conv.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, noisy: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None = None
+    ) -> Tensor:
+        """Evaluate at ``time`` (``B``, 0 clean to 1 noise) with acquired slices ``B Z``."""
+        mask = broadcast_mask(slice_mask, noisy)
+        embedding, context = self._embed(time, conditions)
+        inputs = [noisy, *self._position(noisy, slice_mask)]
+        if anatomy is not None:
+            inputs.append(anatomy)
+        x = self.stem(torch.cat(inputs, dim=1) * mask, mask)
+        skips: list[Tensor] = []
+        for index, levels in enumerate(self.down):
+            for level in levels:  # type: ignore[attr-defined]
+                x = level(x, mask, embedding, context, slice_mask)
+                skips.append(x)
+            if index < len(self.shrink):
+                x = self.shrink[index](x)
+        for level in self.middle:
+            x = level(x, mask, embedding, context, slice_mask)
+        for index in reversed(range(len(self.up))):
+            for level in self.up[index]:  # type: ignore[attr-defined]
+                x = level(torch.cat([x, skips.pop()], dim=1), mask, embedding, context, slice_mask)
+            if index > 0:
+                x = self.grow[index - 1](x, mask)
+        out: Tensor = self.head(F.silu(self.norm(x)), mask) * mask
+        return out
+
+    def _embed(self, time: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
+        tokens = [self.clinical(conditions)]
+        if self.phase is not None:
+            if conditions.phase is None:
+                raise ValueError("a per-frame motion model needs a phase for each case")
+            tokens.append(self.phase(conditions.phase))
+        embedding = self.time(time)
+        if self.config.conditioning == "cross_attention":
+            return embedding, torch.stack(tokens, dim=1)  # B 1-2 W
+        return embedding + torch.stack(tokens).sum(0), None
+
+    def _position(self, like: Tensor, slice_mask: Tensor) -> list[Tensor]:
+        """The slice mask and, for compact nets, where in the heart-centred grid a voxel is."""
+        shape = (len(like), 1, *like.shape[2:])
+        acquired = broadcast_mask(slice_mask, like).expand(shape)
+        if not self.config.coordinates:
+            return [acquired]
+        x = torch.linspace(-1, 1, shape[2], device=like.device, dtype=like.dtype)[:, None, None].expand(shape)
+        y = torch.linspace(-1, 1, shape[3], device=like.device, dtype=like.dtype)[:, None].expand(shape)
+        rank = slice_mask.to(like.dtype).cumsum(dim=1) - 1.0
+        height = 2.0 * rank / (slice_mask.sum(dim=1, keepdim=True) - 1).clamp(min=1) - 1.0  # -1 base, 1 apex
+        return [acquired, x, y, height[:, None, None, None, :].expand(shape)]

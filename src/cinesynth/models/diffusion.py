@@ -1,0 +1,154 @@
+"""Objectives behind one wrapper: loss and sampler see a denoiser, never a parameterisation.
+
+Noise- and v-prediction use the variance-preserving schedule of latent diffusion (Rombach et al., 2022); flow matching
+the straight path ``x_t = (1 - t) x_0 + t e`` with velocity ``e - x_0`` (Lipman et al., 2023). Solvers are diffusers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+from torch import Tensor, nn
+
+from cinesynth.config import DiffusionConfig
+from cinesynth.models.conditioning import Conditions
+from cinesynth.models.denoiser import DenoiserUNet
+from cinesynth.models.layers import broadcast_mask
+
+TRAIN_STEPS = 1000
+MIN_SNR_GAMMA = 5.0
+"""Hang et al., 2023."""
+_DIFFUSERS_TYPES = {"noise": "epsilon", "v": "v_prediction"}
+
+
+class LatentDiffusion(nn.Module):
+    """A U-Net with its objective: `loss` in training, `sample` in generation."""
+
+    alphas_cumprod: Tensor
+
+    def __init__(self, network: DenoiserUNet, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.register_buffer("alphas_cumprod", _ddim("noise").alphas_cumprod.clone(), persistent=False)
+
+    def draw_times(self, uniforms: Tensor) -> Tensor:
+        """Training times in (0, 1) from uniforms (``B``): logit-normal for flow, the discrete grid else."""
+        if self.config.objective == "flow":
+            normal = torch.special.ndtri(uniforms.clamp(1e-6, 1 - 1e-6))
+            return torch.sigmoid(normal)
+        return ((uniforms * TRAIN_STEPS).floor().clamp(max=TRAIN_STEPS - 1)) / TRAIN_STEPS
+
+    def mix(self, clean: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Noisy code at ``time`` and the target that the network should answer."""
+        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(time))
+        noisy = signal * clean + spread * noise
+        if self.config.objective == "flow":
+            return noisy, noise - clean
+        if self.config.objective == "v":
+            return noisy, signal * noise - spread * clean
+        return noisy, noise
+
+    def clean(self, noisy: Tensor, output: Tensor, time: Tensor) -> Tensor:
+        """The clean code that an ``output`` of the network means."""
+        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(time))
+        if self.config.objective == "flow":
+            return noisy - spread * output
+        if self.config.objective == "v":
+            return signal * noisy - spread * output
+        return (noisy - spread * output) / signal
+
+    def loss(
+        self,
+        clean: Tensor,
+        noise: Tensor,
+        uniforms: Tensor,
+        conditions: Conditions,
+        slice_mask: Tensor,
+        anatomy: Tensor | None = None,
+        project: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Mean squared error over acquired slices; ``project`` keeps the part of the error that was observed."""
+        time = self.draw_times(uniforms)
+        noisy, target = self.mix(clean, noise, time)
+        error = self.network(noisy, time, conditions, slice_mask, anatomy).float() - target
+        if project is not None:
+            error = project(error)
+        mask = broadcast_mask(slice_mask, error)
+        per_case = (error * mask).square().sum(dim=(1, 2, 3, 4)) / (mask.expand_as(error).sum(dim=(1, 2, 3, 4)))
+        return (per_case * self._loss_weight(time)).mean()
+
+    @torch.no_grad()
+    def sample(
+        self,
+        noise: Tensor,
+        conditions: Conditions,
+        slice_mask: Tensor,
+        anatomy: Tensor | None = None,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step."""
+        scheduler = self._scheduler(steps or self.config.sampling_steps)
+        scale = self.config.guidance if guidance is None else guidance
+        x = noise
+        for timestep in scheduler.timesteps:
+            time = torch.full((len(x),), float(timestep) / TRAIN_STEPS, device=x.device)
+            output = self._guided(x, time, conditions, slice_mask, anatomy, scale)
+            x = scheduler.step(output, timestep, x).prev_sample
+        return x * broadcast_mask(slice_mask, x)
+
+    def _guided(
+        self, x: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None, scale: float
+    ) -> Tensor:
+        """Classifier-free guidance, ``u + s (c - u)`` (Ho and Salimans, 2022)."""
+        if scale == 0.0:
+            conditions = conditions.unconditional()
+        if scale in (0.0, 1.0):
+            out: Tensor = self.network(x, time, conditions, slice_mask, anatomy).float()
+            return out
+        conditional = self.network(x, time, conditions, slice_mask, anatomy).float()
+        unconditional = self.network(x, time, conditions.unconditional(), slice_mask, anatomy).float()
+        return torch.lerp(unconditional, conditional, scale)
+
+    def _coefficients(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and noise factors at ``time`` (``B``)."""
+        if self.config.objective == "flow":
+            return 1.0 - time, time
+        index = (time * TRAIN_STEPS).round().long().clamp(0, TRAIN_STEPS - 1)
+        cumulative = self.alphas_cumprod[index]
+        return cumulative.sqrt(), (1.0 - cumulative).sqrt()
+
+    def _loss_weight(self, time: Tensor) -> Tensor:
+        """Min-SNR weights of the discrete objectives; flow weighs by its distribution of times."""
+        if self.config.objective == "flow":
+            return torch.ones_like(time)
+        signal, spread = self._coefficients(time)
+        snr = (signal / spread).square()
+        clipped = snr.clamp(max=MIN_SNR_GAMMA)
+        return clipped / (snr + 1.0) if self.config.objective == "v" else clipped / snr
+
+    def _scheduler(self, steps: int) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
+        if self.config.objective == "flow":
+            scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS)
+            scheduler.set_timesteps(sigmas=torch.linspace(1.0, 1.0 / steps, steps).tolist())
+            return scheduler
+        ddim = _ddim(self.config.objective)
+        ddim.set_timesteps(steps)
+        return ddim
+
+
+def _ddim(objective: str) -> DDIMScheduler:
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_schedule="scaled_linear",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        prediction_type=_DIFFUSERS_TYPES[objective],
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="trailing",
+    )

@@ -1,0 +1,144 @@
+"""Blocks for thick-slice volumes: the plane and the slice axis are different things.
+
+Every layer that looks across slices first zeroes the slices that were not acquired. What stands in the padding
+therefore never reaches a real slice, and computing only the acquired slices gives the same numbers as computing all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+Kernel = Literal["2.5d", "3d"]
+Norm = Literal["layer", "group"]
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each voxel; a free view in channels-last memory."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The native form is not on autocast's list, so that bf16 activations stay bf16 (sums are fp32 inside).
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        y: Tensor = torch.native_layer_norm(x.movedim(1, -1), weight.shape, weight, bias, 1e-5)[0]
+        return y.movedim(-1, 1)
+
+
+def make_norm(kind: Norm, channels: int) -> nn.Module:
+    """Normalisation over channels (``layer``) or over groups of them and space (``group``, as in the paper)."""
+    if kind == "layer":
+        return ChannelNorm(channels)
+    groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+class Conv(nn.Module):
+    """A same-size convolution: (3,3,1) for ``2.5d``, (3,3,3) over acquired slices for ``3d``."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: Kernel = "2.5d") -> None:
+        super().__init__()
+        depth = 3 if kernel == "3d" else 1
+        self.crosses_slices = kernel == "3d"
+        self.conv = nn.Conv3d(inputs, outputs, (3, 3, depth), padding=(1, 1, depth // 2))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y: Tensor = self.conv(x * mask if self.crosses_slices else x)
+        return y
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with a skip; an embedding, if there is one, scales and shifts the second norm."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: Kernel, norm: Norm, embedding: int = 0) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = make_norm(norm, inputs), Conv(inputs, outputs, kernel)
+        self.norm2, self.conv2 = make_norm(norm, outputs), Conv(outputs, outputs, kernel)
+        self.skip = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.modulation = nn.Linear(embedding, 2 * outputs) if embedding else None
+        if embedding:
+            nn.init.zeros_(self.conv2.conv.weight)
+            nn.init.zeros_(self.conv2.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, mask: Tensor, embedding: Tensor | None = None) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x)), mask))
+        if self.modulation is not None and embedding is not None:
+            scale, shift = self.modulation(F.silu(embedding))[:, :, None, None, None].chunk(2, dim=1)  # B C 1 1 1
+            h = h * (1 + scale) + shift
+        skip: Tensor = self.skip(x)
+        return skip + self.conv2(F.silu(h), mask)
+
+
+class SliceMix(nn.Module):
+    """A residual (1,1,3) convolution: what a slice learns from its neighbours."""
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        self.norm = make_norm(norm, channels)
+        self.conv = nn.Conv3d(channels, channels, (1, 1, 3), padding=(0, 0, 1))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y: Tensor = self.conv(F.silu(self.norm(x)) * mask)
+        return x + y
+
+
+class Stack(nn.Module):
+    """The residual blocks of one level, followed by slice mixing where the kernel needs it."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, kernel: Kernel, norm: Norm) -> None:
+        super().__init__()
+        widths = [inputs, *[outputs] * blocks]
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.blocks = nn.ModuleList(ResBlock(a, b, kernel, norm) for a, b in pairs)
+        self.mix = SliceMix(outputs, norm) if kernel == "2.5d" else None
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, mask)
+        return x if self.mix is None else self.mix(x, mask)
+
+
+class Down(nn.Module):
+    """Halve the plane, keep the slices."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, (2, 2, 1), stride=(2, 2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
+
+
+class Up(nn.Module):
+    """Double the plane, keep the slices."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: Kernel = "2.5d") -> None:
+        super().__init__()
+        self.conv = Conv(inputs, outputs, kernel)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y: Tensor = self.conv(F.interpolate(x, scale_factor=(2, 2, 1), mode="nearest"), mask)
+        return y
+
+
+def space_to_depth(x: Tensor, factor: int) -> Tensor:
+    """Fold ``factor x factor`` in-plane voxels into channels."""
+    return rearrange(x, "b c (x p) (y q) z -> b (c p q) x y z", p=factor, q=factor)
+
+
+def depth_to_space(x: Tensor, factor: int) -> Tensor:
+    """Inverse of `space_to_depth`."""
+    return rearrange(x, "b (c p q) x y z -> b c (x p) (y q) z", p=factor, q=factor)
+
+
+def broadcast_mask(slice_mask: Tensor, like: Tensor) -> Tensor:
+    """``B Z`` booleans as ``B 1 1 1 Z`` factors of the type of ``like``."""
+    return slice_mask[:, None, None, None, :].to(like.dtype)

@@ -1,0 +1,175 @@
+"""Stage 2's network, and the form in which a whole cycle of residuals is carried.
+
+The residual of frame t is ``m_t = M(z_ED, z_t)`` with ``z_ED + m_t`` decoding to frame t (paper, section 2.2).
+A cycle of residuals is ``m(theta) = sum_k a_k (cos k theta - 1) + b_k sin k theta`` with ``theta = pi * phase``:
+exactly zero at ED, exactly cyclic, at any number of frames.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cinesynth.config import MotionConfig
+from cinesynth.models.layers import Conv, Stack, broadcast_mask, make_norm
+
+OBSERVATION_NOISE = 1e-3
+"""Variance of a residual that the harmonics need not explain, relative to a residual's own."""
+
+
+class ResidualMotion(nn.Module):
+    """M: the residual between an ED latent and another frame's latent, ``B C x y z`` each."""
+
+    def __init__(self, config: MotionConfig, latent_channels: int) -> None:
+        super().__init__()
+        self.stem = Conv(2 * latent_channels, config.width, config.kernel)
+        self.stack = Stack(config.width, config.width, config.blocks, config.kernel, config.norm)
+        self.norm = make_norm(config.norm, config.width)
+        self.head = Conv(config.width, latent_channels, config.kernel)
+        nn.init.zeros_(self.head.conv.weight)
+        nn.init.zeros_(self.head.conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, ed: Tensor, frame: Tensor, slice_mask: Tensor) -> Tensor:
+        mask = broadcast_mask(slice_mask, ed)
+        difference = frame - ed
+        x = self.stack(self.stem(torch.cat([ed, difference], dim=1), mask), mask)
+        correction: Tensor = self.head(F.silu(self.norm(x)), mask)
+        return (difference + correction) * mask
+
+
+
+
+class CyclicBasis:
+    """The functions ``cos k theta - 1`` and ``sin k theta``, k = 1..K, all zero at ED."""
+
+    def __init__(self, harmonics: int) -> None:
+        self.harmonics = harmonics
+        self.size = 2 * harmonics
+
+    def matrix(self, phases: Tensor) -> Tensor:
+        """Basis functions at ``phases`` (``... T``, period 2): ``... T 2K``."""
+        order = torch.arange(1, self.harmonics + 1, dtype=torch.float64)
+        angle = math.pi * phases.double()[..., None] * order
+        return torch.cat([angle.cos() - 1.0, angle.sin()], dim=-1)
+
+    def evaluate(self, coefficients: Tensor, phases: Tensor) -> Tensor:
+        """Residuals ``B T C x y z`` at ``phases`` (``T``) of coefficients ``B 2K C x y z``; exactly 0 at ED."""
+        phases = phases.double() % 2.0
+        basis = self.matrix(phases) * (phases != 0)[:, None]  # T 2K
+        return torch.einsum("tj,bjcxyz->btcxyz", basis.to(coefficients), coefficients)
+
+    def fit(self, residuals: Tensor, phases: Tensor, covariance: Tensor) -> Tensor:
+        """Most probable coefficients ``2K C x y z`` of ``T C x y z`` residuals seen at ``phases``.
+
+        ``covariance`` (``2K 2K``) is the prior over temporal courses: with a whole cycle it hardly matters,
+        with ED and ES alone it draws the course between them.
+        """
+        basis, prior = self.matrix(phases), covariance.double()
+        scale = torch.einsum("tj,jk,tk->t", basis, prior, basis).max().clamp(min=1e-12)
+        gram = basis @ prior @ basis.T + OBSERVATION_NOISE * scale * torch.eye(len(phases), dtype=torch.float64)
+        gain = torch.linalg.solve(gram, basis @ prior).T  # 2K T
+        return torch.einsum("jt,tcxyz->jcxyz", gain.to(residuals), residuals)
+
+
+class HarmonicCode(nn.Module):
+    """A whole cycle as ``2K`` maps of ``C`` channels; scales and temporal prior are measured, never set."""
+
+    basis_scale: Tensor
+    channel_scale: Tensor
+    covariance: Tensor
+
+    def __init__(self, harmonics: int, latent_channels: int) -> None:
+        super().__init__()
+        self.basis = CyclicBasis(harmonics)
+        self.latent_channels = latent_channels
+        self.channels = self.basis.size * latent_channels
+        order = torch.arange(1, harmonics + 1, dtype=torch.float64).repeat(2)
+        self.register_buffer("basis_scale", torch.ones(self.basis.size))
+        self.register_buffer("channel_scale", torch.ones(latent_channels))
+        self.register_buffer("covariance", torch.diag(order**-4.0).float())
+
+    def encode(self, residuals: Tensor, phases: Tensor) -> Tensor:
+        """One subject's ``T C x y z`` residuals as a code ``(2K C) x y z``."""
+        unit = self.basis.fit(residuals, phases, self.covariance) / self._scale()[0]
+        return unit.flatten(0, 1)
+
+    def decode(self, code: Tensor, phases: Tensor) -> Tensor:
+        """Residuals ``B T C x y z`` at ``phases`` (``T``) of codes ``B (2K C) x y z``."""
+        coefficients = code.unflatten(1, (self.basis.size, self.latent_channels)) * self._scale()
+        return self.basis.evaluate(coefficients, phases)
+
+    def observed(self, phases: Tensor) -> Tensor:
+        """Projector ``2K 2K`` onto what frames at ``phases`` tell about a code: the identity for a whole cycle."""
+        rows = self.basis.matrix(phases) * self.basis_scale.double()  # T 2K
+        moving = rows.norm(dim=1) > 1e-6 * rows.norm(dim=1).max()
+        inverse = torch.linalg.pinv(rows[moving], rtol=1e-3)
+        return (inverse @ rows[moving]).float()
+
+    @torch.no_grad()
+    def measure(self, cycles: list[tuple[Tensor, Tensor]], partial: list[tuple[Tensor, Tensor]]) -> None:
+        """Measure the temporal prior on whole cycles, then the scales on all (residuals, phases)."""
+        if cycles:
+            flat = self.covariance.new_tensor(torch.eye(self.basis.size).tolist()) * 1e3
+            fits = [self.basis.fit(r, p, flat).flatten(1).double() for r, p in cycles]  # 2K (C x y z)
+            moments = torch.stack([f @ f.T / f.square().sum() for f in fits])
+            self.covariance.copy_(moments.mean(0) + 1e-6 * torch.eye(self.basis.size))
+        squares = torch.stack([self._squares(r, p) for r, p in [*cycles, *partial]]).mean(0)  # 2K C
+        rms = squares.mean().sqrt()
+        self.basis_scale.copy_(squares.mean(dim=1).sqrt().clamp(min=1e-3 * float(rms)))
+        relative = squares / self.basis_scale.double().square()[:, None]
+        self.channel_scale.copy_(relative.mean(dim=0).sqrt().clamp(min=1e-3))
+
+    def _squares(self, residuals: Tensor, phases: Tensor) -> Tensor:
+        coefficients = self.basis.fit(residuals, phases, self.covariance).double()
+        moving = (residuals != 0).any(dim=0).any(dim=0).double().mean().clamp(min=1e-6)  # share of acquired voxels
+        return coefficients.square().mean(dim=(2, 3, 4)) / moving
+
+    def _scale(self) -> Tensor:
+        return (self.basis_scale[:, None] * self.channel_scale)[None, :, :, None, None, None]
+
+
+class FrameCode(nn.Module):
+    """One residual a frame at unit scale, the paper's form: the phase is then a condition."""
+
+    channel_scale: Tensor
+
+    def __init__(self, latent_channels: int) -> None:
+        super().__init__()
+        self.latent_channels = self.channels = latent_channels
+        self.register_buffer("channel_scale", torch.ones(latent_channels))
+
+    def encode(self, residual: Tensor) -> Tensor:
+        """Residuals ``B C x y z`` at unit scale."""
+        return residual / self._scale()
+
+    def decode(self, code: Tensor, phases: Tensor) -> Tensor:
+        """Residuals of codes ``B C x y z`` at ``phases`` (``B``); exactly 0 at ED."""
+        moving = (phases % 2.0 != 0).to(code)[:, None, None, None, None]
+        return code * self._scale() * moving
+
+    @torch.no_grad()
+    def measure(self, residuals: list[Tensor]) -> None:
+        """Measure the scale on ``T C x y z`` residuals, ED frames left out."""
+        squares = torch.stack([r.double().square().sum(dim=(0, 2, 3, 4)) for r in residuals]).sum(0)
+        count = sum(float((r != 0).any(dim=1).sum()) for r in residuals)
+        if count == 0:
+            raise ValueError("no moving frame to measure the residual scale on")
+        self.channel_scale.copy_((squares / count).sqrt().clamp(min=1e-4))
+
+    def _scale(self) -> Tensor:
+        return self.channel_scale[None, :, None, None, None]
+
+
+class Motion(nn.Module):
+    """What stage 2 leaves behind: M and the code in which stage 4 learns its residuals."""
+
+    def __init__(self, config: MotionConfig, latent_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.network = ResidualMotion(config, latent_channels)
+        self.code: HarmonicCode | FrameCode = (
+            HarmonicCode(config.harmonics, latent_channels) if config.harmonics else FrameCode(latent_channels)
+        )

@@ -1,0 +1,137 @@
+"""Stage 1's network: one encoder, an image and a mask decoder on one latent (paper, section 2.1).
+
+Compact presets fold the plane into channels before the first convolution, so that none runs at full resolution,
+and share one decoder trunk. ``separate_decoders`` is the paper's form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cinesynth.config import VAEConfig
+from cinesynth.models.layers import (
+    Conv,
+    Down,
+    Stack,
+    Up,
+    broadcast_mask,
+    depth_to_space,
+    make_norm,
+    space_to_depth,
+)
+from cinesynth.types import Label
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A diagonal Gaussian over latents, ``B C x y z`` each."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """``mean + sigma * noise``."""
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+    def kl(self, slice_mask: Tensor) -> Tensor:
+        """KL divergence to N(0, 1), averaged over the elements of acquired slices (scalar, nats)."""
+        elementwise = 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance)
+        mask = broadcast_mask(slice_mask, elementwise).expand_as(elementwise)
+        return (elementwise * mask).sum() / mask.sum().clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a latent looks like: image ``B 1 X Y Z`` in [-1, 1] and mask logits ``B 4 X Y Z``."""
+
+    image: Tensor
+    logits: Tensor
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Class probabilities ``B 4 X Y Z``."""
+        return self.logits.float().softmax(dim=1)
+
+
+class Encoder(nn.Module):
+    """Image to the parameters of the posterior."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.fold = config.space_to_depth
+        widths = config.channels
+        self.stem = Conv(self.fold**2, widths[0], config.kernel)
+        self.stacks = nn.ModuleList(Stack(w, w, config.blocks, config.kernel, config.norm) for w in widths)
+        self.downs = nn.ModuleList(Down(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.norm = make_norm(config.norm, widths[-1])
+        self.head = nn.Conv3d(widths[-1], 2 * config.latent_channels, 1)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        x = self.stem(space_to_depth(image, self.fold), mask)
+        for level, stack in enumerate(self.stacks):
+            x = stack(x, mask)
+            if level < len(self.downs):
+                x = self.downs[level](x)
+        y: Tensor = self.head(F.silu(self.norm(x)))
+        return y
+
+
+class Decoder(nn.Module):
+    """Latent to ``outputs`` channels at full resolution."""
+
+    def __init__(self, config: VAEConfig, outputs: int) -> None:
+        super().__init__()
+        self.fold = config.space_to_depth
+        widths = config.channels[::-1]
+        self.stem = Conv(config.latent_channels, widths[0], config.kernel)
+        self.stacks = nn.ModuleList(Stack(w, w, config.blocks, config.kernel, config.norm) for w in widths)
+        self.ups = nn.ModuleList(Up(a, b, config.kernel) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.norm = make_norm(config.norm, widths[-1])
+        self.head = Conv(widths[-1], outputs * self.fold**2, config.kernel)
+
+    def forward(self, latent: Tensor, mask: Tensor) -> Tensor:
+        x = self.stem(latent, mask)
+        for level, stack in enumerate(self.stacks):
+            x = stack(x, mask)
+            if level < len(self.ups):
+                x = self.ups[level](x, mask)
+        return depth_to_space(self.head(F.silu(self.norm(x)), mask), self.fold)
+
+
+class VAE(nn.Module):
+    """The semi-supervised VAE. Latents are raw here; `Codec` owns their scale."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        classes = len(Label)
+        self.encoder = Encoder(config)
+        self.decoders = nn.ModuleList(
+            [Decoder(config, 1), Decoder(config, classes)]
+            if config.separate_decoders
+            else [Decoder(config, 1 + classes)]
+        )
+
+    def encode(self, image: Tensor, slice_mask: Tensor) -> Posterior:
+        """Posterior of ``B 1 X Y Z`` images in [-1, 1] with acquired slices ``B Z``."""
+        mean, log_variance = self.encoder(image, broadcast_mask(slice_mask, image)).chunk(2, dim=1)
+        return Posterior(mean.float(), log_variance.float().clamp(-20.0, 10.0))
+
+    def decode(self, latent: Tensor, slice_mask: Tensor) -> Decoded:
+        """Image and mask logits of raw latents; slices that were not acquired are black background."""
+        mask = broadcast_mask(slice_mask, latent)
+        out = torch.cat([decoder(latent, mask) for decoder in self.decoders], dim=1).float()
+        acquired = broadcast_mask(slice_mask, out)
+        image = out[:, :1] * acquired - (1.0 - acquired)
+        background = F.one_hot(torch.zeros((), dtype=torch.long), len(Label)).to(out) * 20.0  # softmax ~ 1 - 6e-9
+        logits = out[:, 1:] * acquired + (1.0 - acquired) * background[None, :, None, None, None]
+        return Decoded(image, logits)
+
+    def forward(self, image: Tensor, slice_mask: Tensor, noise: Tensor) -> tuple[Posterior, Decoded]:
+        """Encode, sample with ``noise`` (``B C x y z``) and decode."""
+        posterior = self.encode(image, slice_mask)
+        return posterior, self.decode(posterior.sample(noise), slice_mask)

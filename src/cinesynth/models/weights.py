@@ -1,0 +1,174 @@
+"""Weights as safetensors with a JSON beside each: what it is, what it was made of, and the hash of every byte.
+
+A bundle is a folder with the four stages, the empirical prior of its training set and an index. Loading verifies that
+every file is there and unaltered and that the stages were trained on each other. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cinesynth.atomic import atomic_path, write_text
+from cinesynth.config import STAGES, Config, parse_config
+from cinesynth.errors import WeightsError
+from cinesynth.models.build import build
+from cinesynth.models.codec import Codec
+from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.residual_motion import Motion
+
+FORMAT = 1
+INDEX = "bundle.json"
+PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
+"""Which stages' weights a stage was trained on."""
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write a safetensors file atomically; returns its SHA-256."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary)
+        return file_sha256(Path(temporary))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; `WeightsError` where it is missing or damaged."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing", hint="copy the whole folder again")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}", hint="copy the file again") from None
+
+
+def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info: dict[str, Any]) -> str:
+    """Write a finished stage with its parents' ids; returns its own id, the hash of its weights."""
+    path = folder / f"{stage}.safetensors"
+    sha = write_tensors(path, module.state_dict())
+    parents = {parent: stage_info(folder, parent)["id"] for parent in PARENTS[stage]}
+    record = {"stage": stage, "id": sha, "sha256": sha, "parents": parents, "config": config.model_dump(mode="json")}
+    write_text(folder / f"{stage}.json", json.dumps({**record, **info}, indent=1))
+    return sha
+
+
+def stage_info(folder: Path, stage: str) -> dict[str, Any]:
+    """The JSON of a finished stage."""
+    return read_json(folder / f"{stage}.json", f"stage {stage} of {folder}")
+
+
+def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
+    """Fill ``module`` with a stage's verified weights, as fp32; returns its JSON."""
+    info = stage_info(folder, stage)
+    path = folder / f"{stage}.safetensors"
+    tensors = read_tensors(path)
+    found = file_sha256(path)
+    if found != info.get("sha256"):
+        raise WeightsError(
+            f"{path} was altered: SHA-256 {found[:12]}..., expected {str(info.get('sha256'))[:12]}...",
+            hint="copy the folder again, or train the stage again",
+        )
+    try:
+        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit its own configuration: {error}") from None
+    return info
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything generation needs, ready to run."""
+
+    folder: Path
+    config: Config
+    codec: Codec
+    motion: Motion
+    anatomy: LatentDiffusion
+    dynamics: LatentDiffusion
+    prior: dict[str, Any]
+    info: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
+        """Load and verify a weights folder; `WeightsError` says what is missing, altered or mixed."""
+        folder = Path(folder)
+        index = read_json(folder / INDEX, f"the weights folder {folder}")
+        if index.get("format") != FORMAT:
+            raise WeightsError(f"{folder} has format {index.get('format')}, expected {FORMAT}", hint="update cinesynth")
+        infos = {stage: stage_info(folder, stage) for stage in STAGES}
+        check_lineage(infos)
+        _check_index(folder, index)
+        config = parse_config(infos["dynamics"]["config"])
+        networks = build(config)
+        for stage, module in zip(STAGES, vars(networks).values(), strict=True):
+            load_stage(folder, stage, module)
+            module.eval().requires_grad_(False).to(device)
+        prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
+        return cls(folder, config, *vars(networks).values(), prior=prior, info=index)
+
+
+def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
+    """Refuse stages that were not trained on each other."""
+    for stage, info in infos.items():
+        for parent in PARENTS[stage]:
+            expected, found = info["parents"].get(parent), infos[parent]["id"]
+            if expected != found:
+                raise WeightsError(
+                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but {parent} {found[:12]}... lies beside it",
+                    hint=f"train {stage} again, or put back the {parent} it was trained on",
+                )
+
+
+def write_bundle(run: Path, out: Path, prior: dict[str, Any], info: dict[str, Any], half: bool = True) -> dict[str, Any]:
+    """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false."""
+    infos = {stage: stage_info(run, stage) for stage in STAGES}
+    check_lineage(infos)
+    out.mkdir(parents=True, exist_ok=True)
+    for stage, record in infos.items():
+        tensors = read_tensors(run / f"{stage}.safetensors")
+        cast = {k: v.half() if half and v.is_floating_point() and v.dim() > 1 else v for k, v in tensors.items()}
+        sha = write_tensors(out / f"{stage}.safetensors", cast)
+        write_text(out / f"{stage}.json", json.dumps({**record, "sha256": sha}, indent=1))
+    write_text(out / "prior.json", json.dumps(prior, indent=1))
+    names = [f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")] + ["prior.json"]
+    index = {"format": FORMAT, **info, "files": {name: file_sha256(out / name) for name in names}}
+    write_text(out / INDEX, json.dumps(index, indent=1))
+    return index
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """A JSON object; `WeightsError` says what is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise WeightsError(f"{what} is incomplete: {path.name} is missing", hint="copy the whole folder again") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", hint="copy the whole folder again") from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path} is not a JSON object", hint="copy the whole folder again")
+    return value
+
+
+def _check_index(folder: Path, index: dict[str, Any]) -> None:
+    for name, expected in index.get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise WeightsError(f"{folder} is incomplete: {name} is missing", hint="copy the whole folder again")
+        if file_sha256(path) != expected:
+            raise WeightsError(f"{path} was altered: its hash is not the index's", hint="copy the whole folder again")

@@ -1,0 +1,1 @@
+"""A generated case as files: NIfTI, a JSON sidecar and pictures."""

@@ -1,0 +1,86 @@
+"""A case folder: all of its files or none."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cinesynth.atomic import make_folder, writing
+from cinesynth.errors import OutputError
+from cinesynth.models.weights import file_sha256
+from cinesynth.synthesis.export.nifti import write_image, write_label
+from cinesynth.synthesis.export.render import render_gif
+from cinesynth.synthesis.export.sheet import render_sheet
+from cinesynth.synthesis.export.sidecar import sidecar
+from cinesynth.types import Cine
+
+IMAGE, LABEL, SIDECAR, SHEET, BEAT = "image.nii.gz", "label.nii.gz", "case.json", "sheet.png", "beat.gif"
+FILES = frozenset({IMAGE, LABEL, SIDECAR, SHEET, BEAT})
+
+
+def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bool = True) -> dict[str, Any]:
+    """Write image, label, sidecar and pictures into ``folder``; returns the sidecar.
+
+    `OutputError` where the folder holds something already (a case is replaced with ``overwrite``, anything else
+    never) or cannot be written; nothing half-written stays behind.
+    """
+    with case_folder(Path(folder), overwrite=overwrite) as temporary:
+        write_image(cine, temporary / IMAGE)
+        write_label(cine, temporary / LABEL)
+        content = sidecar(cine, {name: file_sha256(temporary / name) for name in (IMAGE, LABEL)})
+        if pictures:
+            render_sheet(cine, temporary / SHEET)
+            render_gif(cine.image, cine.label, cine_spacing(cine), cine.frame_time_ms, temporary / BEAT)
+        (temporary / SIDECAR).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return content
+
+
+def cine_spacing(cine: Cine) -> tuple[float, float, float]:
+    """Voxel edge lengths of a generated case; its affine is diagonal."""
+    x, y, z = (float(step) for step in abs(cine.affine[:3, :3].diagonal()))
+    return x, y, z
+
+
+def check_free(folder: Path, *, overwrite: bool = False) -> None:
+    """`OutputError` if a case may not be written to ``folder``; worth asking before generating it."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file", hint="give the name of a folder")
+    names = {path.name for path in folder.iterdir()}
+    if names and not (overwrite and SIDECAR in names):
+        raise OutputError(f"{folder} is not empty", hint=_hint(SIDECAR in names))
+    if names - FILES:
+        raise OutputError(f"{folder} holds more than a case: {min(names - FILES)}", hint="write to another folder")
+
+
+def _hint(is_case: bool) -> str:
+    return "write to another folder, or overwrite the case in it" if is_case else "write to another folder"
+
+
+@contextmanager
+def case_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place when the body succeeds."""
+    check_free(folder, overwrite=overwrite)
+    make_folder(folder.parent)
+    beside = folder.with_name(f".tmp-{secrets.token_hex(4)}-{folder.name}")
+    old = beside.with_name(f"{beside.name}-old")
+    try:
+        with writing(folder):
+            beside.mkdir()
+            yield beside
+            if folder.exists():
+                folder.rename(old)
+            beside.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""Which hearts there are: the joint distribution of what can be asked, fitted on the training subjects.
+
+Per diagnosis a Gaussian over (log EDV, logit EF, slices), so that a dilated heart has a low ejection fraction and a
+large heart more slices; draws stay within the observed range. Systolic fraction and cycle length are medians.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.data.packed import Record
+from cinesynth.errors import DataError, InputError, WeightsError
+from cinesynth.types import ClinicalPrior, Diagnosis
+
+Matrix = NDArray[np.float64]
+
+FORMAT = 1
+CYCLE_MS = 900.0
+"""A resting heart at 67 beats a minute, where no training subject tells its frame time."""
+SYSTOLIC_FRACTION = 0.38
+SHRINKAGE_SUBJECTS = 2.0
+"""Weight of the pooled covariance in a diagnosis' own, in subjects."""
+FLOOR = (0.05, 0.1, 0.3)
+"""Least standard deviation of log EDV, logit EF and slices: one subject alone is not a distribution."""
+DRAWS = 64
+"""Rows drawn at once, of which the first within the observed range is taken."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Subjects of one diagnosis (or all of them): moments and observed range of (log EDV, logit EF, slices)."""
+
+    count: int
+    mean: list[float]
+    covariance: list[list[float]]
+    low: list[float]
+    high: list[float]
+    systolic_fraction: float
+    cycle_ms: float | None
+
+    def draw(self, rng: np.random.Generator) -> Matrix:
+        """One (log EDV, logit EF, slices) within the observed range; slices are whole."""
+        low, high = np.array(self.low), np.array(self.high)
+        rows = rng.multivariate_normal(self.mean, self.covariance, size=DRAWS, method="cholesky")
+        rows[:, 2] = np.rint(rows[:, 2])
+        inside = np.all((rows >= low - 1e-9) & (rows <= high + 1e-9), axis=1)
+        return np.clip(rows[int(inside.argmax())], low, high)
+
+    def draw_slices(self, known: Mapping[int, float], rng: np.random.Generator) -> int:
+        """Slices given some of log EDV (0) and logit EF (1): the conditional Gaussian, within the observed range."""
+        mean, covariance = np.array(self.mean), np.array(self.covariance)
+        axes = sorted(known)
+        centre, variance = mean[2], covariance[2, 2]
+        if axes:
+            inside = np.clip([known[a] for a in axes], np.array(self.low)[axes], np.array(self.high)[axes])
+            gain = np.linalg.solve(covariance[np.ix_(axes, axes)], covariance[axes, 2])
+            centre, variance = centre + gain @ (inside - mean[axes]), variance - gain @ covariance[axes, 2]
+        drawn = rng.normal(centre, math.sqrt(max(float(variance), 0.0)))
+        return int(np.clip(np.rint(drawn), self.low[2], self.high[2]))
+
+
+@dataclass(frozen=True)
+class EmpiricalPrior:
+    """What the training subjects were like: all of them, and each diagnosis among them."""
+
+    overall: Group
+    groups: Mapping[Diagnosis, Group]
+
+    @classmethod
+    def fit(cls, records: Sequence[Record]) -> EmpiricalPrior:
+        """Fit on training subjects whose volumes are known; `DataError` without any, or with people of other splits."""
+        strangers = sorted({r.split for r in records} - {"train"})
+        if strangers:
+            raise DataError(
+                f"subjects of the split {strangers[0]} in the empirical prior", hint="give the training split"
+            )
+        usable = [r for r in records if _row(r) is not None]
+        if not usable:
+            raise DataError(
+                f"none of {len(records)} training subjects has both LV volumes", hint="ingest labelled studies"
+            )
+        by_diagnosis = {d: [r for r in usable if r.diagnosis == d] for d in Diagnosis}
+        present = {d: rs for d, rs in by_diagnosis.items() if rs}
+        pooled = _pooled_covariance([_rows(rs) for rs in present.values()])
+        return cls(_group(usable, pooled), {d: _group(rs, pooled) for d, rs in present.items()})
+
+    def draw(self, seed: int | np.random.Generator, diagnosis: Diagnosis | None = None) -> ClinicalPrior:
+        """A complete request; the diagnosis, unless given, by its share of the training subjects.
+
+        `InputError` for a diagnosis that no training subject has.
+        """
+        rng = np.random.default_rng(seed)
+        if diagnosis is None:
+            shares = np.array([group.count for group in self.groups.values()], dtype=np.float64)
+            diagnosis = list(self.groups)[int(rng.choice(len(shares), p=shares / shares.sum()))]
+        elif diagnosis not in self.groups and diagnosis is not Diagnosis.UNKNOWN:
+            known = ", ".join(d.value for d in self.groups)
+            raise InputError(
+                f"no training subject has the diagnosis {diagnosis.value}", hint=f"these weights know {known}"
+            )
+        log_edv, logit_ef, slices = self.group(diagnosis).draw(rng)
+        ef_percent = min(max(100.0 * _expit(logit_ef), 3.0), 95.0)
+        return ClinicalPrior.from_ef(diagnosis, round(math.exp(log_edv), 1), round(ef_percent, 1), int(slices))
+
+    def complete(self, prior: ClinicalPrior, seed: int | np.random.Generator) -> ClinicalPrior:
+        """The same request with a number of slices, drawn given what is known where it has none."""
+        if prior.slices is not None:
+            return prior
+        known = {} if prior.lv_edv_ml is None else {0: math.log(prior.lv_edv_ml)}
+        if prior.ef_percent is not None:
+            known[1] = _logit(prior.ef_percent / 100.0)
+        return replace(prior, slices=self.group(prior.diagnosis).draw_slices(known, np.random.default_rng(seed)))
+
+    def systolic_fraction(self, diagnosis: Diagnosis) -> float:
+        """Usual share of the cycle between ED and ES."""
+        return self.group(diagnosis).systolic_fraction
+
+    def frame_time_ms(self, diagnosis: Diagnosis, frames: int) -> float:
+        """Time between frames of a usual beat cut into ``frames``, to a hundredth."""
+        cycle_ms = self.group(diagnosis).cycle_ms or self.overall.cycle_ms or CYCLE_MS
+        return round(cycle_ms / frames, 2)
+
+    def group(self, diagnosis: Diagnosis) -> Group:
+        """The subjects of a diagnosis; all of them where it is unknown or was never seen."""
+        return self.groups.get(diagnosis, self.overall)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a weights folder keeps as ``prior.json``."""
+        groups = {diagnosis.value: asdict(group) for diagnosis, group in self.groups.items()}
+        return {"format": FORMAT, "overall": asdict(self.overall), "groups": groups}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EmpiricalPrior:
+        """The inverse of `to_json`; `WeightsError` where it is not one."""
+        try:
+            groups = {Diagnosis(name): Group(**group) for name, group in values["groups"].items()}
+            return cls(Group(**values["overall"]), groups)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"prior.json is not an empirical prior: {error!r}", hint="copy the folder again"
+            ) from None
+
+
+def _row(record: Record) -> list[float] | None:
+    """(log EDV, logit EF, slices) of a subject, None where a volume is unknown or the two contradict each other."""
+    edv_ml, esv_ml = record.lv_edv_ml, record.lv_esv_ml
+    if edv_ml is None or esv_ml is None or not 0.0 < esv_ml < edv_ml:
+        return None
+    return [math.log(edv_ml), _logit(1.0 - esv_ml / edv_ml), float(record.slices)]
+
+
+def _rows(records: Sequence[Record]) -> Matrix:
+    return np.array([row for row in map(_row, records) if row is not None])  # N 3
+
+
+def _group(records: Sequence[Record], pooled: Matrix) -> Group:
+    rows = _rows(records)
+    own = np.cov(rows, rowvar=False, bias=True) if len(rows) > 1 else np.zeros((3, 3))
+    weight = SHRINKAGE_SUBJECTS / (SHRINKAGE_SUBJECTS + len(rows) - 1)
+    covariance = (1.0 - weight) * own + weight * pooled
+    return Group(
+        count=len(rows),
+        mean=rows.mean(axis=0).tolist(),
+        covariance=covariance.tolist(),
+        low=rows.min(axis=0).tolist(),
+        high=rows.max(axis=0).tolist(),
+        systolic_fraction=_median(records, _systolic_fraction) or SYSTOLIC_FRACTION,
+        cycle_ms=_median(records, _cycle_ms),
+    )
+
+
+def _pooled_covariance(groups: Sequence[Matrix]) -> Matrix:
+    """Covariance within diagnoses, with a floor that keeps it positive definite."""
+    centred = np.concatenate([rows - rows.mean(axis=0) for rows in groups])
+    within: Matrix = centred.T @ centred / len(centred) + np.diag(np.square(FLOOR))
+    return within
+
+
+def _systolic_fraction(record: Record) -> float | None:
+    if not 0 < record.es_index_from_ed < record.frames_in_cycle:
+        return None
+    return record.es_index_from_ed / record.frames_in_cycle
+
+
+def _cycle_ms(record: Record) -> float | None:
+    return None if record.frame_time_ms is None else record.frame_time_ms * record.frames_in_cycle
+
+
+def _median(records: Sequence[Record], value: Callable[[Record], float | None]) -> float | None:
+    known = [v for v in map(value, records) if v is not None]
+    return float(np.median(known)) if known else None
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1.0 - share))
+
+
+def _expit(logit: float) -> float:
+    return 1.0 / (1.0 + math.exp(-logit))

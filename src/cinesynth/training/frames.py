@@ -1,0 +1,94 @@
+"""Batches of frames: which subject and frame a case of a step is, and its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from cinesynth.data.geometry import slice_mask
+from cinesynth.data.intensity import from_uint8
+from cinesynth.data.packed import PackedDataset, Record
+from cinesynth.errors import DataError
+from cinesynth.training.augment import draw_view, look, recolour
+from cinesynth.training.streams import stream, uniform
+
+PHANTOM = "phantom"
+
+
+class Frames:
+    """The frames of one split, drawn by address: patients and phantoms in a fixed ratio, subjects evenly."""
+
+    def __init__(self, data: PackedDataset, seed: int, phantom_share: float) -> None:
+        self.data, self.seed = data, seed
+        self.phantoms = [i for i, r in enumerate(data.records) if r.dataset == PHANTOM]
+        self.patients = [i for i, r in enumerate(data.records) if r.dataset != PHANTOM]
+        if not data.records:
+            raise DataError("the split holds no subject", hint="ingest more subjects, or other split fractions")
+        self.phantom_share = 1.0 if not self.patients else 0.0 if not self.phantoms else phantom_share
+        self.volumes = lru_cache(maxsize=4096)(self._load)
+
+    def draw(self, purpose: str, step: int, case: int) -> tuple[int, torch.Generator]:
+        """A subject for one case of one step, and the generator that belongs to it."""
+        generator = stream(self.seed, purpose, step, case)
+        group = self.phantoms if uniform(generator) < self.phantom_share else self.patients
+        return group[int(uniform(generator, 0, len(group)))], generator
+
+    def record(self, subject: int) -> Record:
+        """What is known of a subject."""
+        return self.data.records[subject]
+
+    def mask(self, subject: int) -> Tensor:
+        """Acquired slices of a subject, ``Z`` booleans."""
+        return torch.from_numpy(slice_mask(self.record(subject).slices, self.data.grid.size[2]))
+
+    def _load(self, subject: int, frame: int) -> tuple[Tensor, Tensor]:
+        image = torch.from_numpy(self.data.image(subject, frame).copy())
+        return image, torch.from_numpy(self.data.label(subject, frame).copy())
+
+    def item(self, subject: int, frame: int) -> dict[str, Tensor]:
+        """One frame as it is: image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, labelled, slice mask ``Z``."""
+        image, label = self.volumes(subject, frame)
+        return {
+            "image": torch.from_numpy(from_uint8(image.numpy()))[None],
+            "label": label[None],
+            "labelled": torch.tensor(bool(self.record(subject).labelled[frame])),
+            "slice_mask": self.mask(subject),
+        }
+
+    def augmented(
+        self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float
+    ) -> dict[str, Tensor]:
+        """One random frame through a random view, cropped to ``crop`` voxels."""
+        subject, generator = self.draw("frames", step, case)
+        frame = int(uniform(generator, 0, len(self.record(subject).phases)))
+        item = self.item(subject, frame)
+        size = self.data.grid.size
+        x, y, z = crop or size
+        view = draw_view(generator, size[:2], (min(x, size[0]), min(y, size[1])), strength)
+        window = _window(item["slice_mask"], min(z, size[2]), generator)
+        seen = {
+            "image": recolour(look(item["image"][..., window], view), view),
+            "label": look(item["label"][..., window].float(), view, nearest=True),
+            "labelled": item["labelled"],
+            "slice_mask": item["slice_mask"][window],
+        }
+        seen["image"] = torch.where(seen["slice_mask"], seen["image"], -1.0)
+        return seen
+
+
+def _window(mask: Tensor, depth: int, generator: torch.Generator) -> slice:
+    """A random run of ``depth`` slices that holds as many acquired ones as it can."""
+    acquired = mask.nonzero()[:, 0]
+    first, count = int(acquired[0]), len(acquired)
+    low, high = sorted((first, first + count - depth))
+    low, high = max(0, low), min(len(mask) - depth, high)
+    start = int(uniform(generator, low, high + 1))
+    return slice(start, start + depth)
+
+
+def collate(items: Sequence[dict[str, Tensor]], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Stack items into a batch on ``device``."""
+    return {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}

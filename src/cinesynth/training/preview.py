@@ -1,0 +1,63 @@
+"""Pictures of what a model in training does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from cinesynth.atomic import atomic_path
+from cinesynth.models.vae import Decoded
+from cinesynth.types import Label
+
+COLOURS = {Label.RV: (80, 160, 255), Label.MYO: (90, 220, 120), Label.LV: (255, 90, 80)}
+ENLARGE = 2
+
+
+def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decoded]]) -> None:
+    """A column a case: mid slice of the input, its reconstruction, the predicted mask on the input."""
+    columns = []
+    for batch, decoded in pairs:
+        middle = int(batch["slice_mask"][0].nonzero()[:, 0].float().mean())
+        image = _grey(batch["image"][0, 0, :, :, middle])
+        label = decoded.logits[0].argmax(dim=0)[:, :, middle].cpu().numpy()
+        columns.append([image, _grey(decoded.image[0, 0, :, :, middle]), _paint(image, label)])
+    save_grid(path, columns)
+
+
+def save_samples(path: Path, decoded: Decoded, slice_mask: Tensor) -> None:
+    """A column a case: base, middle and apex of generated volumes with their masks."""
+    columns = []
+    for case in range(len(decoded.image)):
+        acquired = slice_mask[case].nonzero()[:, 0]
+        column = []
+        for part in (0.2, 0.5, 0.8):
+            z = int(acquired[int(part * (len(acquired) - 1))])
+            image = _grey(decoded.image[case, 0, :, :, z])
+            label = decoded.logits[case].argmax(dim=0)[:, :, z].cpu().numpy()
+            column += [image, _paint(image, label)]
+        columns.append(column)
+    save_grid(path, columns)
+
+
+def save_grid(path: Path, columns: list[list[np.ndarray]]) -> None:
+    """Write columns of equally large RGB pictures as one PNG."""
+    sheet = np.concatenate([np.concatenate(column, axis=0) for column in columns], axis=1)
+    picture = Image.fromarray(sheet).resize((sheet.shape[1] * ENLARGE, sheet.shape[0] * ENLARGE), Image.Resampling.NEAREST)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def _grey(plane: Tensor) -> np.ndarray:
+    grey = ((plane.float().cpu().numpy().T.clip(-1, 1) + 1) * 127.5).astype(np.uint8)  # rows are y, as on a screen
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _paint(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    painted = image.astype(np.float32)
+    for structure, colour in COLOURS.items():
+        inside = label.T == structure
+        painted[inside] = 0.55 * painted[inside] + 0.45 * np.array(colour)
+    return painted.astype(np.uint8)

@@ -1,0 +1,192 @@
+"""Train a stage, or all four in order, in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from cinesynth.config import STAGES, Config
+from cinesynth.data.geometry import Grid
+from cinesynth.data.packed import PackedDataset, prepare
+from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
+from cinesynth.models.codec import Codec
+from cinesynth.models.residual_motion import FrameCode, Motion
+from cinesynth.models.weights import load_stage, save_stage, stage_info
+from cinesynth.training.frames import Frames, collate
+from cinesynth.training.latents import Sequence, cached_sequences
+from cinesynth.training.run_dir import RunDir
+from cinesynth.training.stage import Stage
+from cinesynth.training.stage_diffusion import (
+    DiffusionStage,
+    TrainableDiffusion,
+    anatomy_examples,
+    dynamics_examples,
+    residuals_of,
+)
+from cinesynth.training.stage_motion import MotionStage
+from cinesynth.training.stage_vae import VAEStage
+from cinesynth.training.trainer import Report, Trainer
+
+
+@dataclass
+class Session:
+    """What the four stages share."""
+
+    config: Config
+    data: PackedDataset
+    run: RunDir
+    accelerator: Accelerator
+    report: Report
+
+    def frames(self, split: str) -> Frames:
+        """Frames of a split in plain order of subjects."""
+        return Frames(self.data.split(split), self.config.training.seed, 1.0)
+
+    def codec(self) -> Codec:
+        """The trained and frozen codec of this run."""
+        codec = build_codec(self.config)
+        load_stage(self.run.path, "vae", codec)
+        return codec.eval().requires_grad_(False).to(self.accelerator.device)
+
+    def sequences(self, split: str, copies: int, whole_cycle: bool, phantoms: bool = True) -> tuple[Frames, list[Sequence]]:
+        """Cached latents of a split, measured through the frozen codec."""
+        frames = self.frames(split)
+        subjects = sorted([*frames.patients, *(frames.phantoms if phantoms or not frames.patients else [])])
+        vae = stage_info(self.run.path, "vae")["id"][:12]
+        name = f"{split}-{vae}-{'cycle' if whole_cycle else 'ed'}-{copies}-{len(subjects)}.safetensors"
+        path = self.run.path / "latents" / name
+        with self.accelerator.main_process_first():
+            progress = lambda done, total: self.report("latents", done, total, {})  # noqa: E731
+            return frames, cached_sequences(path, self.codec(), frames, subjects, copies, whole_cycle, progress)
+
+    def train(self, stage: Stage) -> nn.Module:
+        """Run the trainer on a stage in its folder of the run."""
+        return Trainer(stage, self.run.path / stage.name, self.accelerator, self.report).run()
+
+    def finish(self, stage: str, module: nn.Module, trained_on: dict[str, Any]) -> None:
+        """Write a finished stage with what it was trained on."""
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            environment = self.run.record_environment(stage)
+            info = {"data_hash": self.data.data_hash, "trained_on": trained_on, "environment": environment}
+            save_stage(self.run.path, stage, module.cpu(), self.config, info)
+        self.accelerator.wait_for_everyone()
+
+
+def train_stage(stage: str, data: Path, run: Path, config: Config, report: Report) -> dict[str, Any]:
+    """Train one stage, or go on with it; a finished one is left alone. Returns its JSON."""
+    accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
+    torch.manual_seed(config.training.seed)
+    with accelerator.main_process_first():
+        packed = prepare(data, Grid.from_config(config.grid))
+        folder = RunDir(run, config, packed.data_hash)
+    if not (folder.path / f"{stage}.json").is_file():
+        _TRAIN[stage](Session(config, packed, folder, accelerator, report))
+    return stage_info(folder.path, stage)
+
+
+def train_all(data: Path, run: Path, config: Config, report: Report) -> None:
+    """The four stages in order."""
+    for stage in STAGES:
+        train_stage(stage, data, run, config, report)
+
+
+def resolve_precision(precision: str) -> str:
+    """accelerate's name of a precision; ``auto`` takes bf16 only where the hardware multiplies it."""
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
+        return "bf16" if fast else "no"
+    return {"fp32": "no", "bf16": "bf16"}[precision]
+
+
+def _cpu_multiplies_bf16() -> bool:
+    features = torch.backends.cpu.get_cpu_capability()
+    return "AMX" in features.upper() or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def _train_vae(session: Session) -> None:
+    codec = build_codec(session.config)
+    stage = VAEStage(codec.vae, session.config, session.data, session.accelerator.device)
+    codec.vae.load_state_dict(session.train(stage).state_dict())
+    codec.eval().to(session.accelerator.device)
+    frames = session.frames("train")
+    codec.measure_scale(_scale_batches(frames, session.accelerator.device))
+    session.finish("vae", codec, _describe(session, "train"))
+
+
+def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """ED and ES of every training subject: what the latent scale is measured on."""
+    for subject in [*frames.patients, *frames.phantoms]:
+        record = frames.record(subject)
+        for frame in (record.ed, record.es):
+            batch = collate([frames.item(subject, frame)], device)
+            yield batch["image"], batch["slice_mask"]
+
+
+def _train_motion(session: Session) -> None:
+    motion = build_motion(session.config)
+    train = session.sequences("train", 0, whole_cycle=True)
+    validation = session.sequences("validation", 0, whole_cycle=True)
+    stage = MotionStage(motion.network, session.codec(), session.config, train, validation)
+    motion.network.load_state_dict(session.train(stage).state_dict())
+    motion.eval().cpu()
+    _measure_code(motion, train[1])
+    session.finish("motion", motion, _describe(session, "train"))
+
+
+def _measure_code(motion: Motion, sequences: list[Sequence]) -> None:
+    """Measure the scale (and the temporal prior) of the residuals on the training subjects."""
+    pairs = [(residuals_of(motion, s), s.phases) for s in sequences]
+    if isinstance(motion.code, FrameCode):
+        motion.code.measure([residuals for residuals, _ in pairs])
+        return
+    whole = 2 * motion.config.harmonics
+    cycles = [pair for pair in pairs if len(pair[1]) > whole]
+    motion.code.measure(cycles, [pair for pair in pairs if len(pair[1]) <= whole])
+
+
+def _train_anatomy(session: Session) -> None:
+    copies = session.config.training.anatomy.affine_copies
+    share = session.config.training.anatomy.phantom_share
+    frames, sequences = session.sequences("train", copies, whole_cycle=False, phantoms=share > 0)
+    held, held_sequences = session.sequences("validation", 0, whole_cycle=False, phantoms=share > 0)
+    model = TrainableDiffusion(build_anatomy(session.config))
+    train = anatomy_examples(sequences, set(frames.phantoms))
+    validation = anatomy_examples(held_sequences, set(held.phantoms))
+    stage = DiffusionStage("anatomy", model, session.config, train, validation)
+    stage.decoder = session.codec()
+    best = session.train(stage)
+    assert isinstance(best, TrainableDiffusion)
+    session.finish("anatomy", best.diffusion, _describe(session, "train") | {"examples": len(train)})
+
+
+def _train_dynamics(session: Session) -> None:
+    copies = session.config.training.dynamics.affine_copies
+    motion = build_motion(session.config)
+    load_stage(session.run.path, "motion", motion)
+    frames, sequences = session.sequences("train", copies, whole_cycle=True)
+    held, held_sequences = session.sequences("validation", 0, whole_cycle=True)
+    train = dynamics_examples(motion.eval(), sequences, set(frames.phantoms))
+    validation = dynamics_examples(motion, held_sequences, set(held.phantoms))
+    model = TrainableDiffusion(build_dynamics(session.config))
+    best = session.train(DiffusionStage("dynamics", model, session.config, train, validation))
+    assert isinstance(best, TrainableDiffusion)
+    session.finish("dynamics", best.diffusion, _describe(session, "train") | {"examples": len(train)})
+
+
+def _describe(session: Session, split: str) -> dict[str, Any]:
+    """Which subjects a stage saw."""
+    records = session.data.split(split).records
+    by_dataset: dict[str, int] = {}
+    for record in records:
+        by_dataset[record.dataset] = by_dataset.get(record.dataset, 0) + 1
+    return {"split": split, "subjects": by_dataset, "frames": sum(len(r.phases) for r in records)}
+
+
+_TRAIN = {"vae": _train_vae, "motion": _train_motion, "anatomy": _train_anatomy, "dynamics": _train_dynamics}

@@ -1,0 +1,36 @@
+"""What a decoded batch gets wrong, in the units that people compare."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cinesynth.models.vae import Decoded
+from cinesynth.training.losses import acquired_slices
+from cinesynth.types import STRUCTURES
+
+
+def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[str, float]:
+    """L1 and PSNR (dB, range 2) over acquired slices, and Dice a structure where the batch is labelled."""
+    mask = batch["slice_mask"]
+    error = acquired_slices(decoded.image.clamp(-1, 1) - batch["image"], mask)
+    mse = float(error.square().mean())
+    scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}
+    labelled = batch["labelled"]
+    if bool(labelled.any()):
+        predicted = decoded.logits[labelled].argmax(dim=1)
+        scores |= dice_scores(predicted, batch["label"][labelled][:, 0].long())
+    return scores
+
+
+def dice_scores(predicted: Tensor, truth: Tensor) -> dict[str, float]:
+    """Dice of each structure; a structure that neither has is left out."""
+    scores = {}
+    for structure in STRUCTURES:
+        a, b = predicted == structure, truth == structure
+        size = float(a.sum() + b.sum())
+        if size > 0:
+            scores[f"dice_{structure.name.lower()}"] = 2.0 * float(torch.logical_and(a, b).sum()) / size
+    return scores

@@ -1,0 +1,95 @@
+"""Stage 1: the semi-supervised VAE (paper, section 2.1). Masks count only where a frame is labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cinesynth.config import Config
+from cinesynth.data.packed import PackedDataset
+from cinesynth.models.vae import VAE, Decoded
+from cinesynth.training.frames import Frames, collate
+from cinesynth.training.losses import Critic, acquired_slices, ramp, reconstruction
+from cinesynth.training.preview import save_reconstructions
+from cinesynth.training.scores import reconstruction_scores
+from cinesynth.training.stage import Loss
+from cinesynth.training.streams import stream
+
+VALIDATION_FRAMES = 24
+
+
+class VAEStage:
+    """Trains a VAE and, where the losses ask for one, its critic."""
+
+    name = "vae"
+
+    def __init__(self, vae: VAE, config: Config, data: PackedDataset, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.settings = config.training.vae
+        seed = config.training.seed
+        self.frames = Frames(data.split("train"), seed, self.settings.phantom_share)
+        self.held_out = Frames(data.split("validation"), seed, self.settings.phantom_share)
+        self.modules: dict[str, nn.Module] = {"model": vae}
+        self.critic = Critic() if self.settings.losses.adversarial > 0 else None
+        if self.critic is not None:
+            self.modules["critic"] = self.critic
+
+    def losses(self, step: int, cases: range) -> Iterator[Loss]:
+        """The VAE's loss, then the critic's."""
+        weights = self.settings.losses
+        strength = 1.0 if self.settings.augment else 0.0
+        items = [self.frames.augmented(step, case, self.settings.crop, strength) for case in cases]
+        batch = collate(items, self.device)
+        posterior, decoded = self.modules["model"](batch["image"], batch["slice_mask"], self._noise(step, cases, batch))
+        total, parts = reconstruction(decoded, batch, weights, self.critic, step)
+        kl = posterior.kl(batch["slice_mask"])
+        total = total + weights.kl * ramp(step, weights.kl_start_step, weights.kl_anneal_steps) * kl
+        logs = {name: float(value.detach()) for name, value in parts.items()} | {"kl": float(kl.detach())}
+        yield Loss("model", total, logs)
+        if self.critic is not None and step >= weights.adversarial_start_step:
+            yield Loss("critic", self._judge(decoded, batch))
+
+    def _judge(self, decoded: Decoded, batch: dict[str, Tensor]) -> Tensor:
+        assert self.critic is not None
+        mask = batch["slice_mask"]
+        return self.critic.judge(acquired_slices(decoded.image, mask), acquired_slices(batch["image"], mask))
+
+    def _noise(self, step: int, cases: range, batch: dict[str, Tensor]) -> Tensor:
+        stride, channels = self.config.vae.stride, self.config.vae.latent_channels
+        _, _, x, y, z = batch["image"].shape
+        size = (channels, x // stride, y // stride, z)
+        seed = self.config.training.seed
+        return torch.stack([torch.randn(size, generator=stream(seed, "vae noise", step, c)) for c in cases]).to(
+            self.device
+        )
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Reconstruction and segmentation of validation frames, whole and unaugmented."""
+        assert isinstance(model, VAE)
+        scores = [reconstruction_scores(self._reconstruct(model, batch), batch) for batch in self._validation_batches()]
+        mean = {k: _mean([s[k] for s in scores if k in s]) for k in ("l1", "psnr", "dice_rv", "dice_myo", "dice_lv")}
+        dice = (mean["dice_rv"] + mean["dice_myo"] + mean["dice_lv"]) / 3
+        return {**mean, "score": mean["l1"] + 0.5 * (1.0 - dice)}
+
+    def preview(self, model: nn.Module, path: Path) -> None:
+        """Validation slices above their reconstructions."""
+        assert isinstance(model, VAE)
+        batches = self._validation_batches()[:4]
+        save_reconstructions(path, [(batch, self._reconstruct(model, batch)) for batch in batches])
+
+    def _reconstruct(self, model: VAE, batch: dict[str, Tensor]) -> Decoded:
+        return model.decode(model.encode(batch["image"], batch["slice_mask"]).mean, batch["slice_mask"])
+
+    def _validation_batches(self) -> list[dict[str, Tensor]]:
+        held = self.held_out
+        subjects = held.patients or held.phantoms
+        pairs = [(s, frame) for s in subjects for frame in (held.record(s).ed, held.record(s).es)]
+        kept = pairs[:: max(1, len(pairs) // VALIDATION_FRAMES)][:VALIDATION_FRAMES]
+        return [collate([held.item(*pair)], self.device) for pair in kept]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,153 @@
+"""The one loop: optimisers, averaging, validation, checkpoints, metrics, several processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel
+
+from cinesynth.atomic import atomic_path, make_folder
+from cinesynth.config import OptimConfig
+from cinesynth.errors import ConfigError
+from cinesynth.models.weights import read_tensors
+from cinesynth.training.checkpoint import load_checkpoint, save_checkpoint
+from cinesynth.training.metrics import Metrics
+from cinesynth.training.stage import Stage
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+"""Called after each step with the stage, steps done, steps in all, and what was measured."""
+
+
+def learning_rate_factor(step: int, settings: OptimConfig) -> float:
+    """Linear warm-up, then a half cosine down to the final fraction."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    low = settings.final_learning_rate_fraction
+    return low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Trainer:
+    """Trains one stage in ``folder``; called again with the same folder it goes on where it stopped."""
+
+    def __init__(self, stage: Stage, folder: Path, accelerator: Accelerator, report: Report) -> None:
+        self.stage, self.folder, self.accelerator, self.report = stage, make_folder(folder), accelerator, report
+        settings = stage.settings
+        self.cases = _share(settings.batch_size, accelerator)
+        self.average = AveragedModel(stage.modules["model"], avg_fn=_warm_average(settings.ema_decay))
+        self.average.to(accelerator.device)
+        self.best = math.inf
+        self.plain = dict(stage.modules)
+        self.optimizers: dict[str, Any] = {}
+        for name, module in self.plain.items():
+            module.to(accelerator.device, memory_format=torch.channels_last_3d if name == "model" else None)
+            optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay)
+            stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
+
+    def run(self) -> nn.Module:
+        """Train to the end; returns the averaged model that scored best on validation subjects."""
+        stage, settings = self.stage, self.stage.settings
+        start = self._resume()
+        with Metrics(self.folder, start, self.accelerator.is_main_process) as metrics:
+            for step in range(start, settings.steps):
+                logs = self._step(step)
+                done = step + 1
+                if done % settings.validate_every_steps == 0 or done == settings.steps:
+                    logs |= self._validate(done)
+                metrics.write(done, logs)
+                if done % settings.checkpoint_every_steps == 0 or done == settings.steps:
+                    self._save(done)
+                self.report(stage.name, done, settings.steps, logs)
+        best = self.plain["model"]
+        best.load_state_dict(read_tensors(self._best_path))
+        return best
+
+    def _step(self, step: int) -> dict[str, float]:
+        settings = self.stage.settings
+        factor = learning_rate_factor(step, settings)
+        logs: dict[str, float] = {}
+        for loss in self.stage.losses(step, self.cases):
+            optimizer = self.optimizers[loss.module]
+            rate = settings.learning_rate if loss.module == "model" else settings.discriminator_learning_rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.zero_grad()
+            self.accelerator.backward(loss.value)
+            norm = self.accelerator.clip_grad_norm_(self.stage.modules[loss.module].parameters(), settings.clip_norm)
+            self._check_finite(step, loss.module, loss.value, norm)
+            optimizer.step()
+            logs |= {f"{loss.module}/loss": float(loss.value.detach()), **loss.logs}
+        self.average.update_parameters(self.plain["model"])
+        return logs
+
+    def _check_finite(self, step: int, module: str, value: Tensor, norm: Tensor | None) -> None:
+        if not math.isfinite(float(value.detach())) or (norm is not None and not math.isfinite(float(norm))):
+            raise ConfigError(
+                f"{self.stage.name}: the loss of {module} is not finite at step {step}",
+                hint=f"lower training.{self.stage.name}.learning_rate; the last checkpoint is intact",
+            )
+
+    @torch.no_grad()
+    def _validate(self, done: int) -> dict[str, float]:
+        averaged = self.average.module.eval()
+        scores = self.stage.validate(averaged)
+        if scores["score"] < self.best:
+            self.best = scores["score"]
+            if self.accelerator.is_main_process:
+                tensors = {k: v.detach().cpu().contiguous() for k, v in averaged.state_dict().items()}
+                with atomic_path(self._best_path) as temporary:
+                    save_file(tensors, temporary)
+        if self.accelerator.is_main_process:
+            self.stage.preview(averaged, self.folder / "previews" / f"step-{done:08d}.png")
+        self.accelerator.wait_for_everyone()
+        return {f"validation/{name}": value for name, value in scores.items()}
+
+    @property
+    def _best_path(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    def _everything(self) -> dict[str, nn.Module]:
+        return {**self.plain, "average": self.average}
+
+    def _save(self, done: int) -> None:
+        if self.accelerator.is_main_process:
+            state = {"best": None if math.isinf(self.best) else self.best}
+            save_checkpoint(self.folder / "checkpoints", done, self._everything(), self._raw_optimizers(), state)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        state = load_checkpoint(self.folder / "checkpoints", self._everything(), self._raw_optimizers())
+        if state.get("best") is not None:
+            self.best = float(state["best"])
+        return int(state.get("step", 0))
+
+    def _raw_optimizers(self) -> dict[str, Any]:
+        return {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
+
+
+def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential average whose memory grows with the steps done, so that early weights do not linger."""
+
+    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return torch.lerp(current, averaged, min(decay, (1 + float(count)) / (10 + float(count))))
+
+    return update
+
+
+def _share(batch_size: int, accelerator: Accelerator) -> range:
+    """This process's cases of the global batch."""
+    each, rest = divmod(batch_size, accelerator.num_processes)
+    if rest:
+        raise ConfigError(
+            f"batch_size {batch_size} is not a multiple of {accelerator.num_processes} processes",
+            hint=f"set it to {(each + 1) * accelerator.num_processes}",
+        )
+    return range(accelerator.process_index * each, (accelerator.process_index + 1) * each)

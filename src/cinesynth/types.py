@@ -1,0 +1,185 @@
+"""The vocabulary: what every room of the package calls its things.
+
+Tensor shapes are written with one set of letters:
+
+========== ==================================================================
+``B``      cases (or frames folded into the batch)
+``T``      frames of one cine
+``C``      latent channels
+``X Y Z``  voxels in nibabel order, ``Z`` through-plane, index 0 at the base
+``x y z``  the latent grid; the codec never strides through-plane, so z = Z
+========== ==================================================================
+
+Volumes are millilitres, lengths millimetres, times milliseconds, fractions of volume percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.errors import InputError
+
+FloatArray = NDArray[np.float32]
+LabelArray = NDArray[np.uint8]
+BoolArray = NDArray[np.bool_]
+Affine = NDArray[np.float64]
+
+EDV_RANGE_ML = (20.0, 600.0)
+"""LV end-diastolic volumes that a human heart can have."""
+SLICE_RANGE = (3, 24)
+"""Short-axis slices of a study that covers a heart."""
+
+
+class Label(IntEnum):
+    """Voxel labels, in the order of ACDC."""
+
+    BACKGROUND = 0
+    RV = 1
+    MYO = 2
+    LV = 3
+
+
+STRUCTURES = (Label.RV, Label.MYO, Label.LV)
+
+
+class Diagnosis(str, Enum):
+    """The five groups of ACDC and the explicit absence of a diagnosis."""
+
+    UNKNOWN = "UNKNOWN"
+    NOR = "NOR"
+    DCM = "DCM"
+    HCM = "HCM"
+    MINF = "MINF"
+    RV = "RV"
+
+    @classmethod
+    def parse(cls, text: str) -> Diagnosis:
+        """The diagnosis called ``text`` (any case); `InputError` names the known ones."""
+        try:
+            return cls(text.strip().upper())
+        except ValueError:
+            known = ", ".join(d.value for d in cls)
+            raise InputError(f"diagnosis {text!r} is not known", hint=f"one of {known}") from None
+
+
+@dataclass(frozen=True)
+class ClinicalPrior:
+    """What is asked of a heart. ``None`` is "unknown"; the ejection fraction is derived, never stored.
+
+    Raises `InputError` where the values contradict each other or no human heart has them.
+    """
+
+    diagnosis: Diagnosis = Diagnosis.UNKNOWN
+    lv_edv_ml: float | None = None
+    lv_esv_ml: float | None = None
+    slices: int | None = None
+
+    def __post_init__(self) -> None:
+        low, high = EDV_RANGE_ML
+        if self.lv_edv_ml is not None and not low <= self.lv_edv_ml <= high:
+            raise InputError(f"EDV {self.lv_edv_ml:g} mL is outside {low:g}-{high:g} mL", hint="give millilitres")
+        if self.lv_esv_ml is not None:
+            self._check_esv(self.lv_esv_ml)
+        if self.slices is not None and not SLICE_RANGE[0] <= self.slices <= SLICE_RANGE[1]:
+            raise InputError(
+                f"{self.slices} slices are outside {SLICE_RANGE[0]}-{SLICE_RANGE[1]}",
+                hint="a short-axis stack that covers the heart has 6-12 slices of 10 mm",
+            )
+
+    def _check_esv(self, esv_ml: float) -> None:
+        if self.lv_edv_ml is None:
+            if not 2.0 <= esv_ml <= EDV_RANGE_ML[1]:
+                raise InputError(f"ESV {esv_ml:g} mL is outside 2-{EDV_RANGE_ML[1]:g} mL", hint="give millilitres")
+        elif not 0.05 * self.lv_edv_ml <= esv_ml <= 0.97 * self.lv_edv_ml:
+            raise InputError(
+                f"ESV {esv_ml:g} mL does not fit EDV {self.lv_edv_ml:g} mL (EF {100 * (1 - esv_ml / self.lv_edv_ml):.0f} %)",
+                hint="ESV lies below EDV; the EF must be between 3 and 95 %",
+            )
+
+    @classmethod
+    def from_ef(
+        cls, diagnosis: Diagnosis, lv_edv_ml: float, ef_percent: float, slices: int | None = None
+    ) -> ClinicalPrior:
+        """A prior from EDV and ejection fraction, EF = 100 (EDV - ESV) / EDV."""
+        if not 3.0 <= ef_percent <= 95.0:
+            raise InputError(f"EF {ef_percent:g} % is outside 3-95 %", hint="give percent, for example --ef 55")
+        return cls(diagnosis, lv_edv_ml, lv_edv_ml * (1.0 - ef_percent / 100.0), slices)
+
+    @property
+    def ef_percent(self) -> float | None:
+        """Ejection fraction in percent, unknown unless both volumes are known."""
+        if self.lv_edv_ml is None or self.lv_esv_ml is None:
+            return None
+        return 100.0 * (1.0 - self.lv_esv_ml / self.lv_edv_ml)
+
+
+UNCONDITIONAL = ClinicalPrior()
+"""The one "no condition": everything unknown. Training's dropout and guidance both use it."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One subject's cine on the scanner's grid, as a source yields it and the dataset keeps it.
+
+    ``image`` and ``label`` hold the *stored* frames (all of the cycle, or only ED and ES); ``frame_index``
+    says which frames of the cycle they are. Unlabelled frames have label 0 everywhere and ``labelled`` false.
+    """
+
+    subject: str
+    dataset: str
+    vendor: str
+    diagnosis: Diagnosis
+    image: NDArray[np.generic]  # T X Y Z, the scanner's own numbers
+    label: LabelArray  # T X Y Z
+    labelled: BoolArray  # T
+    frame_index: NDArray[np.int64]  # T, zero-based in the cycle
+    frames_in_cycle: int
+    ed_index: int
+    es_index: int
+    affine: Affine  # 4 4, voxel to millimetre
+    frame_time_ms: float | None = None
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths, the column norms of the affine."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True)
+class Cine:
+    """One generated case: an image and its segmentation at every frame."""
+
+    image: FloatArray  # T X Y Z in [-1, 1]
+    label: LabelArray  # T X Y Z
+    affine: Affine  # 4 4
+    frame_time_ms: float
+    ed_index: int
+    es_index: int
+    prior: ClinicalPrior
+    seed: int
+    provenance: dict[str, object]
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    def volumes_ml(self, structure: Label) -> FloatArray:
+        """Volume of one structure at every frame, shape ``T``."""
+        return volumes_ml(self.label, structure, self.voxel_ml)
+
+
+def volumes_ml(label: LabelArray, structure: Label, voxel_ml: float) -> FloatArray:
+    """Volume of ``structure`` in each frame of a ``T X Y Z`` label, millilitres, shape ``T``."""
+    counts = (label == structure).reshape(len(label), -1).sum(axis=1)
+    return (counts * voxel_ml).astype(np.float32)

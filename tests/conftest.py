@@ -1,0 +1,39 @@
+"""What every test stands on: real studies where there are any, and no network."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(scope="session")
+def cine_data() -> Path:
+    """The folder of real studies named by CINE_DATA."""
+    folder = os.environ.get("CINE_DATA")
+    if not folder:
+        pytest.skip("CINE_DATA is not set: it names a folder of real studies (acdc/training/...)")
+    assert Path(folder).is_dir(), f"CINE_DATA={folder} is not a folder"
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def acdc_root(cine_data: Path) -> Path:
+    """A real ACDC folder, ``training/patientNNN`` below it."""
+    return cine_data / "acdc"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may reach beyond this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family != getattr(socket, "AF_UNIX", None) and address[0] not in LOOPBACK:
+            raise AssertionError(f"a test reached for the network: {address}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

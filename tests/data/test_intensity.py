@@ -1,0 +1,50 @@
+"""One scale a sequence."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
+from cinesynth.errors import DataError
+
+
+def test_a_brighter_frame_stays_brighter() -> None:
+    """Scaled per frame, both would look alike, and the difference would flicker as motion."""
+    frame = np.random.default_rng(0).uniform(0, 100, (8, 8, 4))
+    sequence = np.stack([frame, 1.5 * frame, frame])
+    scaled = IntensityScale.of(sequence).apply(sequence)
+    assert (scaled[1] >= scaled[0]).all()
+    assert scaled[1].mean() - scaled[0].mean() > 0.2
+    assert (scaled[0] == scaled[2]).all()
+
+
+@given(st.integers(0, 2**16), st.floats(0.01, 100.0), st.floats(-1000.0, 1000.0))
+def test_gain_and_offset_of_the_scanner_do_not_matter(seed: int, gain: float, offset: float) -> None:
+    sequence = np.random.default_rng(seed).normal(size=(2, 5, 5, 3))
+    plain = IntensityScale.of(sequence).apply(sequence)
+    other = gain * sequence + offset
+    np.testing.assert_allclose(IntensityScale.of(other).apply(other), plain, atol=5e-3)
+
+
+def test_percentiles_become_the_ends() -> None:
+    ramp = np.linspace(0.0, 1000.0, 1001).reshape(1, 1001, 1, 1)
+    scale = IntensityScale.of(ramp)
+    assert (scale.low, scale.high) == (5.0, 995.0)
+    scaled = scale.apply(ramp)
+    assert scaled.dtype == np.float32
+    assert (scaled.min(), scaled.max()) == (-1.0, 1.0)
+    assert scaled[0, 500, 0, 0] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
+def test_an_empty_sequence_is_refused(value: float) -> None:
+    with pytest.raises(DataError, match="nothing to scale"):
+        IntensityScale.of(np.full((2, 4, 4, 2), value))
+
+
+def test_bytes_come_back_exactly() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    assert (to_uint8(from_uint8(levels)) == levels).all()
+    assert from_uint8(levels)[[0, 255]].tolist() == [-1.0, 1.0]
+    assert to_uint8(np.array([-3.0, 3.0])).tolist() == [0, 255]

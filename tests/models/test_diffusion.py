@@ -1,0 +1,134 @@
+"""The wrapper: every objective means the same clean code, and guidance is what it says."""
+
+import pytest
+import torch
+from cinesynth.config import DiffusionConfig, load_config
+from cinesynth.models.build import build_anatomy, build_dynamics
+from cinesynth.models.conditioning import encode_priors
+from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.types import ClinicalPrior, Diagnosis
+from torch import nn
+
+PRIOR = ClinicalPrior.from_ef(Diagnosis.HCM, 130.0, 70.0, 8)
+
+
+class Oracle(nn.Module):
+    """Knows the clean code and answers what the objective asks for."""
+
+    def __init__(self, clean: torch.Tensor) -> None:
+        super().__init__()
+        self.clean_code, self.owner = clean, None
+
+    def forward(self, noisy, time, conditions, slice_mask, anatomy=None):
+        signal, spread = (c[:, None, None, None, None] for c in self.owner._coefficients(time))
+        noise = (noisy - signal * self.clean_code) / spread.clamp(min=1e-8)
+        return {
+            "flow": noise - self.clean_code,
+            "noise": noise,
+            "v": signal * noise - spread * self.clean_code,
+        }[self.owner.config.objective]
+
+
+@pytest.mark.parametrize("objective", ["noise", "v", "flow"])
+def test_a_perfect_denoiser_samples_its_clean_code(objective):
+    torch.manual_seed(0)
+    clean = torch.randn(1, 2, 4, 4, 3)
+    oracle = Oracle(clean)
+    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, guidance=1.0))
+    oracle.owner = diffusion
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    sample = diffusion.sample(torch.randn_like(clean), encode_priors([PRIOR]), mask, steps=20)
+    torch.testing.assert_close(sample, clean, atol=1e-3, rtol=0)
+    loss = diffusion.loss(clean, torch.randn_like(clean), torch.rand(1), encode_priors([PRIOR]), mask)
+    assert float(loss) < 1e-6
+
+
+@pytest.mark.parametrize("objective", ["noise", "v", "flow"])
+def test_clean_inverts_mix(objective):
+    torch.manual_seed(0)
+    diffusion = LatentDiffusion(nn.Identity(), DiffusionConfig(objective=objective))
+    clean, noise = torch.randn(2, 5, 2, 4, 4, 3)
+    time = torch.tensor([0.05, 0.3, 0.5, 0.7, 0.9])
+    noisy, target = diffusion.mix(clean, noise, time)
+    torch.testing.assert_close(diffusion.clean(noisy, target, time), clean, atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture
+def anatomy():
+    torch.manual_seed(0)
+    diffusion = build_anatomy(load_config("smoke")).eval()
+    for parameter in diffusion.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    return diffusion
+
+
+def test_guidance_zero_is_unconditional_and_one_is_conditional(anatomy):
+    noise, mask = torch.randn(1, 4, 8, 8, 12), torch.ones(1, 12, dtype=torch.bool)
+    asked, null = encode_priors([PRIOR]), encode_priors([PRIOR]).unconditional()
+    sample = lambda conditions, scale: anatomy.sample(noise, conditions, mask, steps=2, guidance=scale)  # noqa: E731
+    assert torch.equal(sample(asked, 0.0), sample(null, 1.0))
+    assert not torch.equal(sample(asked, 1.0), sample(null, 1.0))
+    almost = sample(asked, 1.0 + 1e-6)
+    torch.testing.assert_close(almost, sample(asked, 1.0), atol=1e-4, rtol=0)
+
+
+def test_guidance_one_costs_one_pass(anatomy):
+    calls = []
+    anatomy.network.register_forward_hook(lambda *_: calls.append(1))
+    noise, mask = torch.randn(1, 4, 8, 8, 12), torch.ones(1, 12, dtype=torch.bool)
+    anatomy.sample(noise, encode_priors([PRIOR]), mask, steps=3, guidance=1.0)
+    assert len(calls) == 3
+    anatomy.sample(noise, encode_priors([PRIOR]), mask, steps=3, guidance=2.0)
+    assert len(calls) == 9
+
+
+def test_denoising_only_acquired_slices_gives_the_same(anatomy):
+    mask = torch.zeros(1, 12, dtype=torch.bool)
+    mask[:, 2:9] = True
+    noise, time = torch.randn(1, 4, 8, 8, 12), torch.tensor([0.4])
+    whole = anatomy.network(noise, time, encode_priors([PRIOR]), mask)
+    part = anatomy.network(noise[..., 2:9], time, encode_priors([PRIOR]), mask[:, 2:9])
+    torch.testing.assert_close(whole[..., 2:9], part, atol=1e-5, rtol=0)
+    assert torch.all(whole[..., :2] == 0)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "small", "base", "paper"])
+def test_the_slice_axis_is_never_pooled(preset):
+    """Defect 5: every strided convolution keeps the last axis, and pools both in-plane axes alike."""
+    with torch.device("meta"):
+        networks = [build_anatomy(load_config(preset)), build_dynamics(load_config(preset))]
+    strides = [m.stride for net in networks for m in net.modules() if isinstance(m, nn.Conv3d) and m.stride != (1, 1, 1)]
+    assert strides
+    assert set(strides) == {(2, 2, 1)}
+
+
+def test_unobserved_directions_of_a_cycle_do_not_train():
+    from cinesynth.models.residual_motion import HarmonicCode
+    from cinesynth.training.stage_diffusion import TrainableDiffusion
+
+    torch.manual_seed(0)
+    clean, noise = torch.randn(2, 1, 12, 4, 4, 3)
+    diffusion = LatentDiffusion(nn.Identity(), DiffusionConfig())
+    code = HarmonicCode(3, 2)
+    observed = code.observed(torch.tensor([0.0, 1.0]))[None]
+    hidden = torch.eye(6) - observed[0]
+    wrong = torch.einsum("jk,kcxyz->jcxyz", hidden, torch.randn(6, 2, 4, 4, 3)).flatten(0, 1)[None]
+    seen = torch.einsum("jk,kcxyz->jcxyz", observed[0], torch.randn(6, 2, 4, 4, 3)).flatten(0, 1)[None]
+
+    def loss_of(error: torch.Tensor) -> float:
+        diffusion.network = lambda noisy, *_: noise - clean + error
+        trainable = TrainableDiffusion(diffusion)
+        return float(
+            trainable(
+                encode_priors([PRIOR]),
+                observed,
+                clean=clean,
+                noise=noise,
+                uniforms=torch.tensor([0.5]),
+                slice_mask=torch.ones(1, 3, dtype=torch.bool),
+            )
+        )
+
+    assert loss_of(wrong) < 1e-8
+    assert loss_of(seen) > 1e-3

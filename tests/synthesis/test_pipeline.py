@@ -1,0 +1,197 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cinesynth.data.geometry import slice_mask
+from cinesynth.errors import InputError, WeightsError
+from cinesynth.synthesis import pipeline
+from cinesynth.synthesis.acceptance import Verdict, Verdicts
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
+from cinesynth.synthesis.seeds import case_seed, derive
+from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label
+
+PRIORS = [
+    ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, slices=7),
+    ClinicalPrior(Diagnosis.NOR, lv_edv_ml=120.0),
+    ClinicalPrior.from_ef(Diagnosis.HCM, 110.0, 70.0, slices=7),
+]
+
+
+def same(a: Cine, b: Cine) -> bool:
+    """Bit for bit."""
+    pairs = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in ((a.image, b.image), (a.label, b.label))]
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
+def test_a_case_is_the_same_alone_and_in_any_company(which: str, request: pytest.FixtureRequest) -> None:
+    pipe: CinePipeline = request.getfixturevalue(which)
+    seeds = [11, 12, 13]
+    alone = [pipe(prior, frames=6, seed=seed) for prior, seed in zip(PRIORS, seeds, strict=True)]
+    two = pipe(PRIORS[:2], frames=6, seed=seeds[:2])
+    three = pipe(PRIORS[::-1], frames=6, seed=seeds[::-1])[::-1]
+    assert all(same(a, b) for a, b in zip(alone, two, strict=False))
+    assert all(same(a, b) for a, b in zip(alone, three, strict=True))
+    assert not same(alone[0], pipe(PRIORS[0], frames=6, seed=14))
+
+
+@pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
+def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.FixtureRequest) -> None:
+    pipe: CinePipeline = request.getfixturevalue(which)
+    plan = pipe.plan(Request(PRIORS[0], seed=7, frames=6, tries=1))
+    with torch.inference_mode():
+        anatomy = pipe._draw_anatomy(plan, 0)
+    cine = pipe(PRIORS[0], frames=6, seed=7, tries=1)
+    assert np.array_equal(cine.image[0], anatomy.image[0])
+    assert np.array_equal(cine.label[0], anatomy.label[0])
+    assert not np.array_equal(cine.label[0], cine.label[3])  # and the others move
+
+
+def test_the_anatomy_does_not_depend_on_the_frames(pipe: CinePipeline, cine: Cine) -> None:
+    other = pipe(cine.prior, frames=9, es_index=2, seed=cine.seed)
+    assert np.array_equal(other.image[0], cine.image[0])
+    assert len(other.image) == 9
+    assert other.es_index == 2
+
+
+def test_frames_lie_on_one_cycle(pipe: CinePipeline) -> None:
+    """Twice the frames hold the same beat: those at equal phases are equal."""
+    short, fine = (pipe(PRIORS[0], frames=n, es_index=es, seed=7, tries=1) for n, es in ((6, 2), (12, 4)))
+    np.testing.assert_allclose(fine.image[::2], short.image, atol=1e-4)
+    steps = np.abs(np.diff(np.concatenate([fine.image, fine.image[:1]]), axis=0)).mean(axis=(1, 2, 3))
+    assert steps[-1] < 2 * np.median(steps)  # from the last frame back to the first is a step like the others
+
+
+def test_only_acquired_slices_are_computed_and_they_are_the_full_grids(pipe: CinePipeline) -> None:
+    request = Request(PRIORS[0], seed=7, frames=4, tries=1)
+    plan = pipe.plan(request)
+    assert plan.slice_mask.shape == (1, 7)
+    whole = CinePipeline(pipe.bundle)
+    whole._may_crop = lambda: False  # type: ignore[method-assign]
+    acquired = torch.from_numpy(slice_mask(7, pipe.grid.size[2]))
+    assert torch.equal(whole.plan(request).slice_mask[0], acquired)
+    cropped, full = next(pipe.generate([request])), next(whole.generate([request]))
+    assert cropped.image.shape == full.image.shape == (4, 32, 32, 7)
+    np.testing.assert_allclose(cropped.image, full.image, atol=1e-4)
+    assert (cropped.label != full.label).mean() < 1e-3
+
+
+def test_group_norms_see_the_whole_grid(per_frame_pipe: CinePipeline) -> None:
+    assert per_frame_pipe.plan(Request(PRIORS[0])).slice_mask.shape == (1, 12)
+    assert per_frame_pipe(PRIORS[0], frames=3, seed=1, tries=1).image.shape[-1] == 7
+
+
+def test_guidance_0_ignores_the_prior(pipe: CinePipeline) -> None:
+    one, other = (pipe(prior, frames=4, es_index=2, seed=7, guidance=0.0, tries=1) for prior in (PRIORS[0], PRIORS[2]))
+    assert same(one, other)
+    guided = [pipe(prior, frames=4, es_index=2, seed=7, guidance=2.0, tries=1) for prior in (PRIORS[0], PRIORS[2])]
+    assert not same(*guided)
+
+
+def test_what_is_not_asked_comes_from_the_training_subjects(pipe: CinePipeline) -> None:
+    prior = ClinicalPrior(Diagnosis.NOR)
+    cine = pipe(prior, frames=10, seed=3)
+    assert cine.prior == prior  # as asked
+    assert cine.es_index == 4  # 40 % of the cycle
+    assert cine.frame_time_ms == pytest.approx(80.0)  # 800 ms a beat
+    assert 6 <= cine.image.shape[-1] <= 12
+    assert cine.provenance["slices_from"] == "empirical prior"
+    assert cine.provenance["slices"] == cine.image.shape[-1]
+
+
+def test_arrays_and_provenance(pipe: CinePipeline, cine: Cine) -> None:
+    assert cine.image.shape == cine.label.shape == (6, 32, 32, 7)
+    assert cine.image.dtype == np.float32
+    assert np.abs(cine.image).max() <= 1.0
+    assert set(np.unique(cine.label)) <= {0, *map(int, Label)}
+    assert cine.affine.tolist() == np.diag([3.0, 3.0, 10.0, 1.0]).tolist()
+    record = json.loads(json.dumps(cine.provenance, allow_nan=False))
+    assert record["synthetic"] is True
+    assert record["weights"] == {"preset": "smoke", "sha256": pipe.bundle_sha256, "licence": "none: random numbers"}
+    assert Request.from_json(record["request"]) == Request(cine.prior, seed=7, frames=6)
+
+
+def test_a_list_gives_each_case_its_own_seed(pipe: CinePipeline) -> None:
+    first, second = pipe([PRIORS[0], PRIORS[0]], frames=3, seed=5, tries=1)
+    assert (first.seed, second.seed) == (case_seed(5, 0), case_seed(5, 1))
+    assert not same(first, second)
+    assert same(second, pipe(PRIORS[0], frames=3, seed=second.seed, tries=1))
+
+
+def test_seeds_are_the_same_everywhere() -> None:
+    assert derive(7, "anatomy", 0) == 2391229938012826263
+    assert len({derive(s, p, i) for s in range(20) for p in ("anatomy", "motion") for i in range(5)}) == 200
+    assert 0 <= case_seed(7, 3) < 2**31
+
+
+@pytest.mark.parametrize("good_try", [0, 1, 2, None])
+def test_tries_are_bounded_and_reported(
+    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch, good_try: int | None
+) -> None:
+    calls: list[int] = []
+
+    def judge(label: np.ndarray, voxel_ml: float) -> Verdicts:
+        calls.append(len(calls))
+        return Verdicts((Verdict("test", float(calls[-1] == good_try), 1.0),))
+
+    monkeypatch.setattr(pipeline, "judge_anatomy", judge)
+    monkeypatch.setattr(pipeline, "judge_motion", lambda *_: Verdicts(()))
+    cine = pipe(PRIORS[0], frames=2, seed=7, tries=3)
+    acceptance = cine.provenance["acceptance"]
+    assert isinstance(acceptance, dict)
+    assert len(calls) == (3 if good_try is None else good_try + 1)
+    assert acceptance["accepted"] is (good_try is not None)
+    assert acceptance["anatomy"]["tries"] == len(calls)
+    assert acceptance["anatomy"]["kept_try"] == (good_try or 0)
+
+
+def test_the_least_bad_try_is_kept(pipe: CinePipeline) -> None:
+    """Random weights make no heart: the case is returned all the same, and says so."""
+    acceptance = pipe(PRIORS[0], frames=2, seed=7, tries=2).provenance["acceptance"]
+    assert isinstance(acceptance, dict)
+    assert acceptance["accepted"] is False
+    counts = [len(failed) for failed in acceptance["anatomy"]["failed_rules_by_try"]]
+    assert len(counts) == 2
+    assert counts[acceptance["anatomy"]["kept_try"]] == min(counts)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda pipe: pipe(PRIORS[0], frames=1), "1 frames are outside 2-200"),
+        (lambda pipe: pipe(PRIORS[0], frames=8, es_index=8), "ES frame 8 is not within 1-7"),
+        (lambda pipe: pipe(PRIORS[0], es_index=0), "ES frame 0"),
+        (lambda pipe: pipe(PRIORS[0], tries=0), "0 tries"),
+        (lambda pipe: pipe(PRIORS[0], steps=0), "0 sampling steps"),
+        (lambda pipe: pipe(PRIORS[0], guidance=-1.0), "guidance -1"),
+        (lambda pipe: pipe(PRIORS[0], seed=-1), "seed -1"),
+        (lambda pipe: pipe(ClinicalPrior(slices=13)), "13 slices do not fit a grid of 12"),
+        (lambda pipe: pipe([PRIORS[0]], seed=[1, 2]), "2 seeds for 1 cases"),
+    ],
+)
+def test_refused(pipe: CinePipeline, bad: Callable[[CinePipeline], object], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        bad(pipe)
+    assert error.value.exit_code == 2
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "prior.json", "vae.safetensors", "dynamics.json"])
+def test_missing_or_altered_weights_are_refused(weights: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "weights"
+    shutil.copytree(weights, copy)
+    content = (copy / name).read_bytes()
+    altered = content[:-1] + bytes([content[-1] ^ 1])
+    for change in (lambda p: p.unlink(), lambda p: p.write_bytes(altered)):
+        change(copy / name)
+        with pytest.raises(WeightsError) as error:
+            CinePipeline.from_pretrained(copy)
+        assert error.value.exit_code == 4
+    (copy / name).write_bytes(content)
+    CinePipeline.from_pretrained(copy)
