@@ -12,7 +12,7 @@ help: ## show this list
 setup: $(VENV)/.stamp-dev ## make the environment in .venv, with training and development tools
 
 demo: $(VENV)/.stamp-base ## generate one patient with the shipped weights into demo/
-	$(BIN)/cinesynth generate --diagnosis DCM --edv 280 --ef 25 --slices 10 --frames 30 --seed 7 --out demo/
+	$(BIN)/cinesynth generate --diagnosis DCM --edv 280 --ef 25 --slices 10 --frames 30 --seed 7 --out demo/ --overwrite
 
 test: $(VENV)/.stamp-dev ## run the tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term

@@ -41,13 +41,14 @@ def functions() -> Iterator[tuple[str, int]]:
 # --- the package -------------------------------------------------------------------------------------------------
 
 
-def test_import_is_silent_and_brings_nothing_heavy() -> None:
-    code = """
+@pytest.mark.parametrize("module", ["cinesynth", "cinesynth.cli"])
+def test_import_is_silent_and_brings_nothing_heavy(module: str) -> None:
+    code = f"""
 import socket, sys
 def refuse(*args, **kwargs): raise AssertionError("the import reached for the network")
 socket.socket.connect = refuse
-import cinesynth
-heavy = {"torch", "numpy", "diffusers", "matplotlib", "accelerate", "monai"} & set(sys.modules)
+import cinesynth, {module}
+heavy = {{"torch", "diffusers", "matplotlib", "accelerate", "monai"}} & set(sys.modules)
 assert not heavy, heavy
 assert "CinePipeline" in dir(cinesynth)
 """
@@ -95,21 +96,21 @@ def help_of(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Words of each command line in the ``bash`` blocks of a page, comments left out."""
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if words:
-                yield words
+    """Words of each command line in the ``bash`` blocks of a page, or in the recipes of the Makefile."""
+    if page.suffix == ".md":
+        lines = "\n".join(re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)).splitlines()
+    else:
+        lines = [x.replace("$(BIN)/", "").lstrip() for x in page.read_text().splitlines() if x.startswith("\t$(BIN)")]
+    yield from filter(None, (shlex.split(line, comments=True) for line in lines))
 
 
 def test_help_names_the_verbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of([], monkeypatch, capsys)
-    for verb in ("ingest", "train", "bundle", "generate"):
+    for verb in ("ingest", "prepare", "train", "bundle", "score", "generate"):
         assert re.search(rf"\b{verb}\b", text), f"cinesynth --help does not name {verb}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "Makefile"], ids=name_of)
 def test_documented_commands_exist(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,11 +28,16 @@ _HINTS = {
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` in the body into an `OutputError` that names ``path`` and says what to do."""
+    """Turn an ``OSError`` in the body into an `OutputError` that names ``path`` and says what to do.
+
+    HDF5 reports a full disk as a ``RuntimeError`` now and then; it is recognised by the number in its message.
+    """
     try:
         yield
-    except OSError as error:
-        number = error.errno or _errno_in(str(error))
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, "errno", None) or _errno_in(str(error))
+        if isinstance(error, RuntimeError) and not number:
+            raise
         reason = os.strerror(number) if number else str(error)
         hint = _HINTS.get(number, "check that the folder exists, is writable and has space")
         raise OutputError(f"{path} could not be written: {reason}", hint=hint) from error

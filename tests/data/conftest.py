@@ -62,7 +62,7 @@ def build_study(
     )
 
 
-@pytest.fixture(name="make_study")
+@pytest.fixture(name="make_study", scope="session")
 def _make_study() -> MakeStudy:
     return build_study
 

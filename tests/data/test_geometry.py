@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cinesynth.data.geometry import Grid, Placement, crop_pad, place, slice_mask, slices_on_grid
+from cinesynth.data.geometry import Grid, Placement, crop_pad, place, slice_mask
 from cinesynth.data.heart import heart_centre
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError, InputError
@@ -64,25 +65,22 @@ def test_a_study_on_the_grid_passes_unchanged(make_study: MakeStudy) -> None:
     assert image.shape == label.shape == (4, 96, 96, 12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.floats(1.0, 2.2),
     st.sampled_from([5.0, 6.5, 7.0, 8.0, 9.0, 9.99, 10.0, 12.0]),
     st.integers(6, 12),
     st.sampled_from([SMALL, Grid((192, 192, 16), (1.0, 1.0, 10.0)), Grid((64, 64, 12), (3.0, 3.0, 10.0))]),
 )
-def test_drawn_hearts_keep_their_millilitres(plane: float, step: float, slices: int, grid: Grid) -> None:
-    from tests.data.conftest import build_study
-
+def test_drawn_hearts_keep_their_millilitres(
+    make_study: MakeStudy, plane: float, step: float, slices: int, grid: Grid
+) -> None:
     size = (round(150 / plane), round(150 / plane), slices)
-    study = build_study(size=size, spacing=(plane, plane, step), frames=2)
+    study = make_study(size=size, spacing=(plane, plane, step), frames=2)
     label = place(study, grid).label_to_grid(study.label)
-    beyond = slices * step - slices_on_grid(study, 10.0) * 10.0  # what rounding cuts off the apex
     for structure in STRUCTURES:
         native = volumes_ml(study.label, structure, study.voxel_ml)
-        apex = (study.label[..., -1] == structure).sum(axis=(1, 2)) * study.voxel_ml / step
-        expected = native - apex * max(beyond, 0.0)
-        np.testing.assert_allclose(volumes_ml(label, structure, grid.voxel_ml), expected, rtol=0.015, atol=0.3)
+        np.testing.assert_allclose(volumes_ml(label, structure, grid.voxel_ml), native, rtol=0.015, atol=0.3)
 
 
 def test_the_heart_lies_in_the_middle_and_the_base_comes_first(make_study: MakeStudy) -> None:
@@ -149,7 +147,7 @@ def test_without_labels_the_moving_heart_is_found(make_study: MakeStudy) -> None
     assert heart_centre(still) == (59.5, 49.5)
 
 
-def test_real_cycle_comes_back(acdc_root) -> None:
+def test_real_cycle_comes_back(acdc_root: Path) -> None:
     """patient090: 12 frames of 1.79 x 1.79 x 10 mm, through the 2 mm grid and back; its header's affine is of ones."""
     study = read_acdc(acdc_root).read("patient090")
     assert study.spacing_mm == pytest.approx((1.78571, 1.78571, 10.0))

@@ -33,12 +33,12 @@ def same(a: Cine, b: Cine) -> bool:
 def test_a_case_is_the_same_alone_and_in_any_company(which: str, request: pytest.FixtureRequest) -> None:
     pipe: CinePipeline = request.getfixturevalue(which)
     seeds = [11, 12, 13]
-    alone = [pipe(prior, frames=6, seed=seed) for prior, seed in zip(PRIORS, seeds, strict=True)]
-    two = pipe(PRIORS[:2], frames=6, seed=seeds[:2])
-    three = pipe(PRIORS[::-1], frames=6, seed=seeds[::-1])[::-1]
+    alone = [pipe(prior, frames=4, seed=seed) for prior, seed in zip(PRIORS, seeds, strict=True)]
+    two = pipe(PRIORS[:2], frames=4, seed=seeds[:2])
+    three = pipe(PRIORS[::-1], frames=4, seed=seeds[::-1])[::-1]
     assert all(same(a, b) for a, b in zip(alone, two, strict=False))
     assert all(same(a, b) for a, b in zip(alone, three, strict=True))
-    assert not same(alone[0], pipe(PRIORS[0], frames=6, seed=14))
+    assert not same(alone[0], pipe(PRIORS[0], frames=4, seed=14))
 
 
 @pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
@@ -125,7 +125,7 @@ def test_a_list_gives_each_case_its_own_seed(pipe: CinePipeline) -> None:
 
 
 def test_seeds_are_the_same_everywhere() -> None:
-    assert derive(7, "anatomy", 0) == 2391229938012826263
+    assert derive(7, "anatomy", 0) == 824588161036449273
     assert len({derive(s, p, i) for s in range(20) for p in ("anatomy", "motion") for i in range(5)}) == 200
     assert 0 <= case_seed(7, 3) < 2**31
 

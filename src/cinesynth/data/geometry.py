@@ -149,7 +149,9 @@ class Placement:
         axes, spacing = self._axes(), np.linalg.norm(self.affine[:3, :3], axis=0)
         area = spacing[0] * spacing[1] / (self.grid.spacing_mm[0] * self.grid.spacing_mm[1])
         counts = np.stack([(label == structure).sum(axis=(0, 1)) for structure in STRUCTURES])  # 3 Z
-        owed = area * counts @ axes[2].overlap(len(counts[0])).T  # 3 slices
+        shares = axes[2].overlap(self.native_size[2])
+        shares[-1] += 1.0 / axes[2].step - shares.sum(axis=0)  # the last slice owes what rounding cuts off the apex
+        owed = area * counts @ shares.T  # 3 slices
         scores, wide = (resample_scores(label, axes, reach / float(spacing[0])) for reach in (reach_mm, WIDE_MM))
         return owed_labels(scores + TIE * wide, owed)
 

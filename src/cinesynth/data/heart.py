@@ -38,14 +38,13 @@ def _labels(study: Study) -> NDArray[np.float64] | None:
         return None
     ed = np.flatnonzero(study.frame_index == study.ed_index)
     frame = ed[0] if len(ed) and study.labelled[ed[0]] else frames[0]
-    return (study.label[frame] > 0).sum(axis=-1).astype(np.float64)
+    return np.asarray((study.label[frame] > 0).sum(axis=-1), dtype=np.float64)
 
 
 def _motion(study: Study) -> NDArray[np.float64] | None:
     if len(study.image) < 2:
         return None
-    change = study.image.astype(np.float32).std(axis=0).mean(axis=-1)  # X Y
+    change = study.image.astype(np.float64).std(axis=0).mean(axis=-1)  # X Y
     blur = [BLUR_MM / s for s in study.spacing_mm[:2]]
-    motion: NDArray[np.float64] = ndimage.gaussian_filter(change.astype(np.float64), blur, mode="constant")
-    motion[motion < MOVING * motion.max()] = 0.0
-    return motion
+    motion = np.asarray(ndimage.gaussian_filter(change, blur, mode="constant"), dtype=np.float64)
+    return np.asarray(motion * (motion >= MOVING * motion.max()), dtype=np.float64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from cinesynth.atomic import atomic_path
+from cinesynth.atomic import write_bytes
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis, Study
 
@@ -22,10 +23,11 @@ ARRAYS = ("image", "label", "labelled", "frame_index", "affine")
 def write_study(path: Path, study: Study) -> str:
     """Write ``study`` to ``path`` atomically and return the file's SHA-256. `DataError` if it contradicts itself."""
     check_study(study)
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            _fill(file, study)
-        return file_hash(temporary)
+    memory = io.BytesIO()  # HDF5 on a full disk leaves noise behind; plain bytes fail cleanly
+    with h5py.File(memory, "w") as file:
+        _fill(file, study)
+    write_bytes(path, memory.getvalue())
+    return hashlib.sha256(memory.getvalue()).hexdigest()
 
 
 def read_study(path: Path) -> Study:

@@ -50,7 +50,8 @@ class Group:
         rows = rng.multivariate_normal(self.mean, self.covariance, size=DRAWS, method="cholesky")
         rows[:, 2] = np.rint(rows[:, 2])
         inside = np.all((rows >= low - 1e-9) & (rows <= high + 1e-9), axis=1)
-        return np.clip(rows[int(inside.argmax())], low, high)
+        row: Matrix = np.clip(rows[int(inside.argmax())], low, high)
+        return row
 
     def draw_slices(self, known: Mapping[int, float], rng: np.random.Generator) -> int:
         """Slices given some of log EDV (0) and logit EF (1): the conditional Gaussian, within the observed range."""

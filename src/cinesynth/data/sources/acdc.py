@@ -47,10 +47,11 @@ def read_patient(folder: Path) -> Study:
     if cine_path.exists():
         first, image = _read_cycle(cine_path)
         frames, frame_index = len(image), np.arange(len(image))
+        _check_frames(folder, ed, es, frames)
     else:
-        first, image = _read_pair(folder, ed, es)
         frames, frame_index = _number(folder, info, "NbFrame"), np.array([ed, es])
-    _check_frames(folder, ed, es, frames)
+        _check_frames(folder, ed, es, frames)
+        first, image = _read_pair(folder, ed, es)
     return Study(
         subject=folder.name,
         dataset="acdc",

@@ -12,9 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cinesynth.atomic import atomic_path
+from cinesynth.errors import DataError
 from cinesynth.synthesis.export.render import COLOURS, RGB, Spacing, View, tile, window_of
 from cinesynth.synthesis.export.sidecar import achieved, requested
-from cinesynth.types import Cine, LabelArray, volumes_ml
+from cinesynth.types import Cine, LabelArray, Study, volumes_ml
 
 DPI = 100
 PANEL = 430
@@ -62,6 +64,19 @@ def render_sheet(cine: Cine, path: Path) -> None:
     title = f"synthetic {cine.prior.diagnosis.value}, seed {cine.seed}: research use only"
     table = _table(requested(cine.prior), achieved(cine))
     render_contact_sheet(cine.image, cine.label, (x, y, z), path, timing=timing, title=title, table=table)
+
+
+def render_study(study: Study, path: Path) -> None:
+    """Write the contact sheet of a real study as PNG, to be looked at beside generated ones."""
+    stored = study.frame_index.tolist()
+    if missing := {study.ed_index, study.es_index} - set(stored):
+        raise DataError(f"frame {min(missing)} of {study.subject} is not stored", hint="ingest its ED and ES frames")
+    whole_cycle = len(stored) == study.frames_in_cycle
+    frame_time_ms = study.frame_time_ms if whole_cycle else None
+    timing = Timing(stored.index(study.ed_index), stored.index(study.es_index), frame_time_ms)
+    title = f"{study.dataset} {study.subject}, {study.diagnosis.value}, {study.vendor}"
+    with atomic_path(path) as temporary:
+        render_contact_sheet(study.image, study.label, study.spacing_mm, temporary, timing=timing, title=title)
 
 
 def render_contact_sheet(
@@ -168,7 +183,7 @@ def _table(asked: dict[str, object], found: dict[str, float | int | None]) -> li
 def _cell(value: object, unit: str) -> str:
     if value is None:
         return "-"
-    return f"{value:.1f} {unit}" if isinstance(value, float) else str(value)
+    return f"{float(str(value)):.1f} {unit}" if unit else str(value)
 
 
 def _slice_names(slices: NDArray[np.int64], depth: int) -> list[str]:

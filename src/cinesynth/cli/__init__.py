@@ -1,0 +1,61 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from cinesynth import __version__
+from cinesynth.cli import console, generate, ingest, train, weights
+from cinesynth.errors import CinesynthError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Controllable 4D cardiac MRI synthesis.\n\n"
+        "Make a heart:   cinesynth generate --diagnosis DCM --edv 280 --ef 25 --out case/\n\n"
+        "Train your own: cinesynth ingest acdc ROOT --out DATASET, then cinesynth train all --data DATASET --run RUN, "
+        "then cinesynth bundle RUN --out WEIGHTS.\n\n"
+        "Everything made is synthetic and for research only, not for diagnosis."
+    ),
+)
+app.add_typer(ingest.app, name="ingest")
+app.command("prepare")(ingest.prepare)
+app.add_typer(train.app, name="train")
+app.command("bundle")(weights.bundle)
+app.command("generate")(generate.generate)
+app.command("score")(weights.score)
+app.command("look")(ingest.look)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"cinesynth {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version)] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+def main() -> None:
+    """Run the command line; an error is printed with its hint, without a traceback."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except CinesynthError as error:
+        console.err.print(f"error: {error.message}", markup=False, style="red")
+        if error.hint:
+            console.err.print(f"hint: {error.hint}", markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.err.print("interrupted; the same command goes on where it stopped")
+        sys.exit(130)

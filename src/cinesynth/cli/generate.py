@@ -1,0 +1,141 @@
+"""``cinesynth generate``: one case, or a cohort."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cinesynth.cli import console
+from cinesynth.errors import InputError
+from cinesynth.types import ClinicalPrior, Diagnosis
+
+if TYPE_CHECKING:
+    from cinesynth.synthesis.pipeline import CinePipeline
+    from cinesynth.synthesis.request import Request
+
+
+def generate(
+    out: Annotated[Path, typer.Option(help="Folder of the case, or with --count of the cohort.")],
+    diagnosis: Annotated[str | None, typer.Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = None,
+    edv: Annotated[float | None, typer.Option(help="LV end-diastolic volume, mL.")] = None,
+    esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
+    ef: Annotated[float | None, typer.Option(help="Ejection fraction, percent; instead of --esv.")] = None,
+    slices: Annotated[int | None, typer.Option(help="Short-axis slices.")] = None,
+    frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
+    es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same case.")] = 0,
+    count: Annotated[int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
+    tries: Annotated[int, typer.Option(help="Draws allowed for an acceptable anatomy, and for its motion.")] = 3,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a case that lies at --out.")] = False,
+    pictures: Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")] = True,
+) -> None:
+    """Generate a beating heart with its segmentation at every frame.
+
+    What is not given is unknown to the model; with nothing given, cases are drawn from the patients it was trained on.
+    """
+    prior = _prior(diagnosis, edv, esv, ef, slices)
+    settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance, "tries": tries}
+    from cinesynth.synthesis.pipeline import CinePipeline
+
+    pipe = CinePipeline.from_pretrained(weights)
+    if count is not None:
+        _cohort(pipe, prior, out, count, seed, settings, pictures)
+        return
+    _case(pipe, prior, out, seed, settings, overwrite, pictures)
+
+
+def _prior(
+    diagnosis: str | None, edv: float | None, esv: float | None, ef: float | None, slices: int | None
+) -> ClinicalPrior:
+    """The prior of the flags; `InputError` where they contradict each other."""
+    kind = Diagnosis.parse(diagnosis) if diagnosis else Diagnosis.UNKNOWN
+    if ef is None:
+        return ClinicalPrior(kind, edv, esv, slices)
+    if esv is not None:
+        raise InputError("--esv and --ef were both given", hint="EF follows from EDV and ESV: give one of them")
+    if edv is None:
+        raise InputError("--ef was given without --edv", hint="give --edv too, in mL")
+    return ClinicalPrior.from_ef(kind, edv, ef, slices)
+
+
+def _nothing_asked(prior: ClinicalPrior) -> bool:
+    return replace(prior, diagnosis=Diagnosis.UNKNOWN) == ClinicalPrior()
+
+
+def _case(
+    pipe: CinePipeline,
+    prior: ClinicalPrior,
+    out: Path,
+    seed: int,
+    settings: dict[str, Any],
+    overwrite: bool,
+    pictures: bool,
+) -> None:
+    from cinesynth.synthesis.export.case import check_free, save_case
+    from cinesynth.synthesis.request import Request
+
+    if _nothing_asked(prior):
+        prior = pipe.prior.draw(seed, prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None)
+    check_free(out, overwrite=overwrite)
+    request = Request(prior, seed, **settings)
+    with console.err.status("generating"):
+        (cine,) = pipe.generate([request])
+        sidecar = save_case(cine, out, overwrite=overwrite, pictures=pictures)
+    _print_case(out, sidecar)
+
+
+def _cohort(
+    pipe: CinePipeline,
+    prior: ClinicalPrior,
+    out: Path,
+    count: int,
+    seed: int,
+    settings: dict[str, Any],
+    pictures: bool,
+) -> None:
+    from cinesynth.synthesis.cohort import Share, generate_cohort
+
+    share = Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    requests = _requests(pipe, prior, count, seed, settings)
+    with console.progress() as step:
+        rows = generate_cohort(
+            pipe,
+            requests,
+            out,
+            share=share,
+            pictures=pictures,
+            progress=lambda done, total: step("generate", done, total, {}),
+        )
+    accepted = sum(bool(row["accepted"]) for row in rows)
+    console.out.print(f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}")
+
+
+def _requests(
+    pipe: CinePipeline, prior: ClinicalPrior, count: int, seed: int, settings: dict[str, Any]
+) -> list[Request]:
+    """A prior's cases differ by their seeds; without one, each draws its own from the empirical prior."""
+    from cinesynth.synthesis.cohort import draw_requests
+    from cinesynth.synthesis.request import Request
+    from cinesynth.synthesis.seeds import case_seed
+
+    if _nothing_asked(prior):
+        diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
+        return draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, **settings)
+    return [Request(prior, case_seed(seed, case), **settings) for case in range(count)]
+
+
+def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
+    asked, found = sidecar["requested"], sidecar["achieved"]
+    names = {"lv_edv_ml": "EDV mL", "lv_esv_ml": "ESV mL", "ef_percent": "EF %", "slices": "slices"}
+    rows = [(text, asked.get(name), found.get(name)) for name, text in names.items()]
+    console.table(str(out), ("", "requested", "achieved"), rows)
+    if not sidecar["accepted"]:
+        console.err.print("no draw met every anatomical rule; the best one was kept (see case.json)", style="yellow")
+    console.out.print("synthetic, research use only; look at sheet.png and beat.gif")

@@ -1,0 +1,84 @@
+"""``cinesynth bundle`` and ``score``: a run into a weights folder, and what the weights are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cinesynth.cli import console
+
+CITATIONS = {
+    "acdc": "Bernard et al., IEEE TMI 2018, doi:10.1109/TMI.2018.2837502",
+    "phantom": "analytic hearts of cinesynth",
+}
+LICENCES = {"acdc": "CC-BY-NC-SA-4.0", "phantom": "Apache-2.0"}
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="Run folder with the four stages finished.")],
+    data: Annotated[Path, typer.Option(help="Dataset it was trained on: the empirical prior is fitted to it.")],
+    out: Annotated[Path, typer.Option(help="Weights folder to write.")],
+    half: Annotated[bool, typer.Option(help="Store fp16.")] = True,
+) -> None:
+    """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
+    from cinesynth import __version__
+    from cinesynth.data.geometry import Grid
+    from cinesynth.data.packed import prepare
+    from cinesynth.errors import DataError
+    from cinesynth.models.weights import stage_info, write_bundle
+    from cinesynth.synthesis.prior import EmpiricalPrior
+    from cinesynth.config import parse_config
+
+    info = stage_info(run, "dynamics")
+    config = parse_config(info["config"])
+    packed = prepare(data, Grid.from_config(config.grid))
+    if packed.data_hash != info["data_hash"]:
+        raise DataError(f"{run} was not trained on {data}", hint="give the dataset that the run was trained on")
+    train = packed.split("train")
+    patients = [r for r in train.records if r.dataset != "phantom"] or train.records
+    datasets = sorted({r.dataset for r in train.records})
+    index = write_bundle(
+        run,
+        out,
+        EmpiricalPrior.fit(patients).to_json(),
+        {
+            "preset": config.preset,
+            "cinesynth": __version__,
+            "data_hash": packed.data_hash,
+            "datasets": {name: sum(r.dataset == name for r in train.records) for name in datasets},
+            "licence": _licence(datasets),
+            "citations": [CITATIONS.get(name, name) for name in datasets],
+        },
+        half,
+    )
+    size = sum((out / name).stat().st_size for name in index["files"])
+    console.out.print(f"{out}: {size / 2**20:.1f} MiB, licence {index['licence']}")
+
+
+def _licence(datasets: list[str]) -> str:
+    """The licence of weights is that of the most restrictive data they saw."""
+    unknown = [name for name in datasets if name not in LICENCES]
+    if unknown:
+        return f"that of {', '.join(unknown)}"
+    return LICENCES["acdc"] if "acdc" in datasets else LICENCES["phantom"]
+
+
+def score(
+    data: Annotated[Path, typer.Option(help="Dataset folder.")],
+    weights: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
+    count: Annotated[int, typer.Option(min=0, help="Cases to generate for requested against achieved.")] = 50,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+) -> None:
+    """What the codec reconstructs of held-out patients, and how generated hearts meet what was asked."""
+    from cinesynth.evaluation.score import score_bundle
+
+    with console.progress() as step:
+        report = score_bundle(data, weights, split=split, count=count, seed=seed, progress=step)
+    for name, section in report.tables().items():
+        console.table(name, section.columns, section.rows)
+    if out is not None:
+        report.write(out)

@@ -1,0 +1,165 @@
+"""The manifest: exact cells, unknown as unknown, and splits that never mix."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cinesynth.data.manifest import SPLITS, Manifest, Row, assign_splits, data_hash, describe
+from cinesynth.data.store import check_study, read_study, write_study
+from cinesynth.errors import DataError
+from cinesynth.types import Diagnosis, Label, Study
+
+MakeStudy = Callable[..., Study]
+STRATA = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.sampled_from("NDH"), max_size=60)
+
+
+def test_volumes_are_native_voxels_times_voxel_volume(make_study: MakeStudy) -> None:
+    study = make_study(spacing=(1.5, 1.7, 8.0))
+    row = describe(study, "train", "studies/a.h5", "0")
+    for frame, column in ((0, row.lv_edv_ml), (2, row.lv_esv_ml)):
+        assert column == pytest.approx((study.label[frame] == 3).sum() * 1.5 * 1.7 * 8.0 / 1000, abs=1e-3)
+    assert row.ef_percent == pytest.approx(100 * (1 - row.lv_esv_ml / row.lv_edv_ml), abs=1e-3)
+    assert (row.labels, row.labelled_frames, row.stored_frames, row.slices) == ("RV MYO LV", 2, 4, 6)
+
+
+def test_what_is_not_labelled_is_unknown_and_not_zero(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study()
+    study = replace(study, label=np.where(study.label == Label.RV, 0, study.label).astype(np.uint8), frame_time_ms=None)
+    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    cells = dict(zip(*(line.split(",") for line in (tmp_path / "manifest.csv").read_text().splitlines()), strict=True))
+    assert cells["rv_edv_ml"] == cells["rv_esv_ml"] == cells["frame_time_ms"] == ""
+    assert Manifest.read(tmp_path).rows[0].rv_edv_ml is None
+
+
+VOLUMES = st.none() | st.floats(0.1, 600.0)
+
+
+@given(
+    st.builds(
+        Row,
+        subject=st.text("ab,\"' é", min_size=1),
+        diagnosis=st.sampled_from(Diagnosis),
+        split=st.sampled_from(SPLITS),
+        lv_edv_ml=VOLUMES,
+        lv_esv_ml=VOLUMES,
+        ef_percent=VOLUMES,
+        rv_edv_ml=VOLUMES,
+        rv_esv_ml=VOLUMES,
+        myo_ed_ml=VOLUMES,
+        myo_es_ml=VOLUMES,
+        frame_time_ms=VOLUMES,
+        spacing_x_mm=st.floats(0.1, 20.0),
+        spacing_y_mm=st.floats(0.1, 20.0),
+        spacing_z_mm=st.floats(0.1, 20.0),
+        dataset=st.just("acdc"),
+        vendor=st.just("Siemens"),
+        labels=st.just("RV MYO LV"),
+        file=st.just("studies/a.h5"),
+        sha256=st.just("0"),
+    )
+)
+def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: Row) -> None:
+    folder = tmp_path_factory.mktemp("manifest")
+    Manifest((row,)).write(folder)
+    assert Manifest.read(folder).rows == (row,)
+    assert data_hash(folder) == hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
+
+
+def test_a_subject_has_one_row_and_so_one_split(make_study: MakeStudy) -> None:
+    row = describe(make_study("patient007"), "train", "studies/a.h5", "0")
+    with pytest.raises(DataError, match="patient007 is in the dataset twice"):
+        Manifest((row, replace(row, split="test")))
+    with pytest.raises(DataError, match="split 'holdout'"):
+        Manifest((replace(row, split="holdout"),))
+
+
+@pytest.mark.parametrize("text", ["", "subject,split\na,train\n", None])
+def test_a_damaged_manifest_is_told(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        Manifest.read(tmp_path)
+    assert caught.value.hint
+
+
+@given(STRATA, st.integers(0, 5))
+def test_everybody_is_in_one_split_in_any_order(strata: dict[str, str], seed: int) -> None:
+    splits = assign_splits(strata, seed=seed)
+    assert splits.keys() == strata.keys()
+    backwards = dict(reversed(strata.items()))
+    assert assign_splits(backwards, seed=seed) == splits
+
+
+@given(STRATA)
+def test_the_whole_and_every_stratum_keep_their_shares(strata: dict[str, str]) -> None:
+    splits = assign_splits(strata)
+    for name in (None, "N", "D", "H"):
+        members = [split for subject, split in splits.items() if name in (None, strata[subject])]
+        counts = Counter(members)
+        for split, share in zip(SPLITS, (0.7, 0.1, 0.2), strict=True):
+            assert abs(counts[split] - share * len(members)) <= (1.0 if name is None else 2.0)
+
+
+def test_acdc_shares() -> None:
+    strata = {f"patient{i:03d}": "NDHMR"[i % 5] for i in range(80)}
+    assert Counter(assign_splits(strata).values()) == {"train": 56, "validation": 8, "test": 16}
+    assert assign_splits(strata) != assign_splits(strata, seed=1)
+
+
+def test_subjects_added_later_fill_what_is_behind() -> None:
+    assert set(assign_splits({"late": "N"}, taken={"train": 9, "test": 0, "validation": 1}).values()) == {"test"}
+
+
+@pytest.mark.parametrize("fractions", [(0.7, 0.1, 0.1), (1.2, -0.2, 0.0)])
+def test_fractions_must_be_shares(fractions: tuple[float, float, float]) -> None:
+    with pytest.raises(DataError, match="shares of 1"):
+        assign_splits({"a": "N"}, fractions)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: Path, dtype: type) -> None:
+    study = make_study(spacing=(1.36719, 1.36719, 9.99))
+    study = replace(study, image=study.image.astype(dtype))
+    path = tmp_path / "study.h5"
+    digest = write_study(path, study)
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert write_study(tmp_path / "again.h5", study) == digest
+    back = read_study(path)
+    assert back.image.dtype == dtype
+    for field, value in vars(study).items():
+        assert np.array_equal(getattr(back, field), value), field
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"label": np.zeros((4, 80, 76, 5), np.uint8)}, "T X Y Z"),
+        ({"label": np.full((4, 80, 76, 6), 4, np.uint8)}, "0-3"),
+        ({"image": np.full((4, 80, 76, 6), np.nan)}, "not finite"),
+        ({"frame_index": np.array([0, 1, 1, 3])}, "twice"),
+        ({"frame_index": np.array([0, 1, 2, 4])}, "outside a cycle of 4"),
+        ({"es_index": 7}, "ED or ES"),
+        ({"es_index": 0}, "one frame"),
+        ({"labelled": np.zeros(4, bool)}, "not labelled"),
+        ({"affine": np.zeros((4, 4))}, "spans no volume"),
+        ({"frame_time_ms": float("nan")}, "frame time"),
+    ],
+)
+def test_a_study_that_contradicts_itself_is_refused(
+    make_study: MakeStudy, change: dict[str, object], found: str
+) -> None:
+    with pytest.raises(DataError, match=f"drawn patient9: .*{found}"):
+        check_study(replace(make_study("patient9"), **change))
+
+
+def test_a_file_that_is_no_study_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"not HDF5")
+    with pytest.raises(DataError, match=r"a\.h5 is not a study"):
+        read_study(tmp_path / "a.h5")

@@ -1,0 +1,99 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from cinesynth.errors import InputError, OutputError
+from cinesynth.synthesis.cohort import COLUMNS, Share, draw_requests, generate_cohort
+from cinesynth.synthesis.export.case import save_case
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
+from cinesynth.types import ClinicalPrior, Diagnosis
+
+
+@pytest.fixture(scope="module")
+def requests(pipe: CinePipeline) -> list[Request]:
+    drawn = draw_requests(pipe, 2, seed=4, frames=3, tries=1)
+    return [*drawn, Request(ClinicalPrior(Diagnosis.NOR), seed=9, frames=3, tries=1)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    rows = generate_cohort(pipe, requests, tmp_path, pictures=False, progress=lambda *s: steps.append(s))
+    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    with (tmp_path / "manifest.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert list(table[0]) == list(COLUMNS)
+    assert [row["case"] for row in table] == ["case_0000", "case_0001", "case_0002"]
+    for row, request in zip(table, requests, strict=True):
+        assert row["requested_diagnosis"] == request.prior.diagnosis.value
+        assert row["seed"] == str(request.seed)
+        assert row["accepted"] in ("True", "False")
+    assert float(table[0]["requested_lv_edv_ml"]) == requests[0].prior.lv_edv_ml
+    assert float(table[0]["achieved_lv_edv_ml"]) == rows[0]["achieved_lv_edv_ml"] > 0
+    assert table[2]["requested_lv_edv_ml"] == ""  # unknown is empty, not 0
+    assert table[2]["requested_slices"] == ""
+    assert int(table[2]["achieved_slices"]) > 0
+
+
+def test_a_case_of_a_cohort_is_the_case_alone(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
+    generate_cohort(pipe, requests, tmp_path / "cohort")
+    save_case(next(pipe.generate(requests[1:2])), tmp_path / "alone")
+    assert contents(tmp_path / "cohort" / "case_0001") == contents(tmp_path / "alone")
+
+
+def test_an_interrupted_cohort_goes_on(
+    pipe: CinePipeline, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate_cohort(pipe, requests, tmp_path / "a", pictures=False, progress=interrupt)
+    first = {name: (tmp_path / "a" / name / "case.json").stat().st_mtime_ns for name in ("case_0000", "case_0001")}
+    assert not (tmp_path / "a" / "case_0002").exists()
+    generate_cohort(pipe, requests, tmp_path / "a", pictures=False)
+    assert all((tmp_path / "a" / name / "case.json").stat().st_mtime_ns == time for name, time in first.items())
+    generate_cohort(pipe, requests, tmp_path / "b", pictures=False)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    monkeypatch.setattr(CinePipeline, "_case", lambda *_: pytest.fail("nothing was left to do"))
+    generate_cohort(pipe, requests, tmp_path / "a", pictures=False)
+
+
+def test_shares_make_the_whole(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
+    for share in (Share(1, 2), Share(0, 2)):
+        generate_cohort(pipe, requests, tmp_path / "shared", share=share, pictures=False)
+    generate_cohort(pipe, requests, tmp_path / "one", pictures=False)
+    assert contents(tmp_path / "shared") == contents(tmp_path / "one")
+    with pytest.raises(InputError, match="share 2 of 2"):
+        Share(2, 2)
+
+
+def test_another_request_never_replaces_a_case(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
+    generate_cohort(pipe, requests[:1], tmp_path, pictures=False)
+    before = contents(tmp_path)
+    other = [Request(requests[0].prior, seed=1, frames=3, tries=1), requests[1]]
+    with pytest.raises(OutputError, match="case_0000 holds a case of another request"):
+        generate_cohort(pipe, other, tmp_path, pictures=False)
+    assert contents(tmp_path) == before
+    (tmp_path / "case_0001").mkdir()
+    (tmp_path / "case_0001" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="case_0001 is not empty"):
+        generate_cohort(pipe, requests[:2], tmp_path, pictures=False)
+
+
+def test_drawn_requests_are_hearts_of_the_training_set(pipe: CinePipeline) -> None:
+    requests = draw_requests(pipe, 12, seed=1, frames=4)
+    assert requests == draw_requests(pipe, 12, seed=1, frames=4)
+    assert requests[:5] == draw_requests(pipe, 5, seed=1, frames=4)  # a longer cohort begins with the shorter
+    assert len({request.seed for request in requests}) == 12
+    for prior in (request.prior for request in requests):
+        assert None not in (prior.lv_edv_ml, prior.lv_esv_ml, prior.slices)
+    assert {r.prior.diagnosis for r in draw_requests(pipe, 5, diagnosis=Diagnosis.DCM)} == {Diagnosis.DCM}
+    with pytest.raises(InputError, match="0 cases"):
+        draw_requests(pipe, 0)
