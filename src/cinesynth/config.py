@@ -1,7 +1,7 @@
 """Every setting, once: frozen, typed, with the unit in its name; unknown keys are refused by their path.
 
-A preset is a YAML file in ``cinesynth/presets``. `load_config` reads one, applies ``a.b=c`` overrides and
-returns the resolved tree, which is saved with each run and stored beside the weights it made.
+`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the resolved tree, which is saved with
+each run and beside the weights it made.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class VAEConfig(NetConfig):
     @property
     def stride(self) -> int:
         """In-plane voxels a latent voxel covers."""
-        return self.space_to_depth * 2 ** (len(self.channels) - 1)
+        halvings = len(self.channels) - 1
+        return int(self.space_to_depth) << halvings
 
 
 class MotionConfig(Settings):
@@ -145,43 +146,29 @@ class AutoencodingLosses(Settings):
         return self
 
 
-class VAETraining(OptimConfig):
-    """Stage 1."""
+class DecodingTraining(OptimConfig):
+    """A stage that decodes images: 2, and with more 1."""
 
     losses: AutoencodingLosses = AutoencodingLosses()
+
+
+class VAETraining(DecodingTraining):
+    """Stage 1."""
+
     crop: tuple[Positive, Positive, Positive] | None = None
     """Voxels of the random training crop; none: the whole grid."""
     augment: bool = True
 
 
-class MotionTraining(OptimConfig):
-    """Stage 2."""
+class DiffusionTraining(OptimConfig):
+    """Stages 3 and 4."""
 
-    losses: AutoencodingLosses = AutoencodingLosses()
-
-
-class AnatomyTraining(OptimConfig):
-    """Stage 3."""
-
-    affine_copies: Annotated[int, Field(ge=0, le=256)] = 12
-    """Rescaled copies of each anatomy, whose volumes are measured again with the mask decoder."""
+    affine_copies: Annotated[int, Field(ge=0, le=256)] = 8
+    """Rescaled copies of each heart, whose volumes are measured again with the mask decoder."""
 
 
-class DynamicsTraining(OptimConfig):
-    """Stage 4."""
-
-    affine_copies: Annotated[int, Field(ge=0, le=256)] = 4
-
-
-class AnatomyConfig(Settings):
-    """The static latent diffusion model."""
-
-    denoiser: DenoiserConfig
-    diffusion: DiffusionConfig = DiffusionConfig()
-
-
-class DynamicsConfig(Settings):
-    """The motion latent diffusion model."""
+class DiffusionModelConfig(Settings):
+    """A latent diffusion model: the static one (anatomy) or the motion one (dynamics)."""
 
     denoiser: DenoiserConfig
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -194,9 +181,9 @@ class TrainingConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 on accelerators and CPUs with bf16 matrix units, else fp32."""
     vae: VAETraining
-    motion: MotionTraining
-    anatomy: AnatomyTraining
-    dynamics: DynamicsTraining
+    motion: DecodingTraining
+    anatomy: DiffusionTraining
+    dynamics: DiffusionTraining
 
 
 class Config(Settings):
@@ -206,8 +193,8 @@ class Config(Settings):
     grid: GridConfig
     vae: VAEConfig
     motion: MotionConfig
-    anatomy: AnatomyConfig
-    dynamics: DynamicsConfig
+    anatomy: DiffusionModelConfig
+    dynamics: DiffusionModelConfig
     training: TrainingConfig
 
     @model_validator(mode="after")
@@ -231,8 +218,8 @@ class Config(Settings):
 
 def presets() -> list[str]:
     """Names of the presets that ship with the package."""
-    folder = resources.files("cinesynth") / "presets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    files = (resources.files("cinesynth") / "presets").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
 def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:

@@ -95,8 +95,9 @@ class ClinicalPrior:
             if not 2.0 <= esv_ml <= EDV_RANGE_ML[1]:
                 raise InputError(f"ESV {esv_ml:g} mL is outside 2-{EDV_RANGE_ML[1]:g} mL", hint="give millilitres")
         elif not 0.05 * self.lv_edv_ml <= esv_ml <= 0.97 * self.lv_edv_ml:
+            ef_percent = 100 * (1 - esv_ml / self.lv_edv_ml)
             raise InputError(
-                f"ESV {esv_ml:g} mL does not fit EDV {self.lv_edv_ml:g} mL (EF {100 * (1 - esv_ml / self.lv_edv_ml):.0f} %)",
+                f"ESV {esv_ml:g} mL does not fit EDV {self.lv_edv_ml:g} mL (EF {ef_percent:.0f} %)",
                 hint="ESV lies below EDV; the EF must be between 3 and 95 %",
             )
 
@@ -182,4 +183,5 @@ class Cine:
 def volumes_ml(label: LabelArray, structure: Label, voxel_ml: float) -> FloatArray:
     """Volume of ``structure`` in each frame of a ``T X Y Z`` label, millilitres, shape ``T``."""
     counts = (label == structure).reshape(len(label), -1).sum(axis=1)
-    return (counts * voxel_ml).astype(np.float32)
+    volumes: FloatArray = (counts * voxel_ml).astype(np.float32)
+    return volumes

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+
+from cinesynth.errors import InputError
 from cinesynth.models.conditioning import ClinicalEmbedding, drop, encode_priors
 from cinesynth.types import UNCONDITIONAL, ClinicalPrior, Diagnosis
-from cinesynth.errors import InputError
 
 PRIOR = ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, 10)
 
@@ -38,7 +39,9 @@ def test_unknown_is_not_a_number(embedding):
     assert torch.isfinite(embedding(unknown)).all()
     assert unknown.known.tolist() == [[False, False, False, True]]
     for edv in (20.0, 600.0):
-        assert not torch.allclose(embedding(unknown), embedding(encode_priors([ClinicalPrior(Diagnosis.NOR, edv, None, 8)])))
+        assert not torch.allclose(
+            embedding(unknown), embedding(encode_priors([ClinicalPrior(Diagnosis.NOR, edv, None, 8)]))
+        )
 
 
 def test_the_number_behind_an_unknown_does_not_matter(embedding):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from cinesynth.config import load_config
 from cinesynth.models.build import build_motion
 from cinesynth.models.residual_motion import CyclicBasis, FrameCode, HarmonicCode
@@ -49,10 +50,10 @@ def test_two_frames_are_met_and_the_prior_draws_the_rest():
     es = torch.randn(1, 2, 3, 3, 2)
     fitted = basis.fit(torch.cat([torch.zeros_like(es), es]), torch.tensor([0.0, 1.0]), covariance)
     torch.testing.assert_close(basis.evaluate(fitted[None], torch.tensor([1.0]))[0], es, rtol=0.01, atol=1e-3)
-    quarter = float(basis.matrix(torch.tensor([0.5]))[0] @ course) / float(basis.matrix(torch.tensor([1.0]))[0] @ course)
-    torch.testing.assert_close(
-        basis.evaluate(fitted[None], torch.tensor([0.5]))[0], es * quarter, rtol=0.02, atol=1e-2
+    quarter = float(basis.matrix(torch.tensor([0.5]))[0] @ course) / float(
+        basis.matrix(torch.tensor([1.0]))[0] @ course
     )
+    torch.testing.assert_close(basis.evaluate(fitted[None], torch.tensor([0.5]))[0], es * quarter, rtol=0.02, atol=1e-2)
 
 
 def test_what_a_subject_observes():
@@ -66,7 +67,10 @@ def test_what_a_subject_observes():
 def test_measured_codes_have_unit_scale():
     torch.manual_seed(0)
     code, phases = HarmonicCode(2, 3), cycle(20)
-    scales = torch.tensor([4.0, 1.0, 2.0, 0.5])[:, None, None, None, None] * torch.tensor([1.0, 3.0, 0.2])[:, None, None, None]
+    scales = (
+        torch.tensor([4.0, 1.0, 2.0, 0.5])[:, None, None, None, None]
+        * torch.tensor([1.0, 3.0, 0.2])[:, None, None, None]
+    )
     cycles = [(code.basis.evaluate((torch.randn(4, 3, 6, 6, 5) * scales)[None], phases)[0], phases) for _ in range(6)]
     code.measure(cycles, [])
     unit = torch.stack([code.encode(*pair) for pair in cycles])

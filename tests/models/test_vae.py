@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
+
 from cinesynth.config import load_config
 from cinesynth.models.build import build_codec
 from cinesynth.models.layers import depth_to_space, space_to_depth
 from cinesynth.models.vae import VAE, Posterior
-from torch.distributions import Normal, kl_divergence
 
 
 @pytest.fixture

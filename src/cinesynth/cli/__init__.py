@@ -12,6 +12,8 @@ from cinesynth import __version__
 from cinesynth.cli import console, generate, ingest, train, weights
 from cinesynth.errors import CinesynthError
 
+TRAINING_LIBRARIES = ("accelerate", "monai", "skimage", "tensorboard")
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -56,6 +58,12 @@ def main() -> None:
         if error.hint:
             console.err.print(f"hint: {error.hint}", markup=False)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAINING_LIBRARIES:
+            raise
+        console.err.print(f"error: {error.name} is not installed, and this command needs it", style="red")
+        console.err.print('hint: pip install "cinesynth[train]"', markup=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         console.err.print("interrupted; the same command goes on where it stopped")
         sys.exit(130)

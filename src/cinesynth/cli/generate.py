@@ -28,7 +28,9 @@ def generate(
     frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
     es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same case.")] = 0,
-    count: Annotated[int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
@@ -114,7 +116,9 @@ def _cohort(
             progress=lambda done, total: step("generate", done, total, {}),
         )
     accepted = sum(bool(row["accepted"]) for row in rows)
-    console.out.print(f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}")
+    console.out.print(
+        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}"
+    )
 
 
 def _requests(

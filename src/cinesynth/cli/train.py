@@ -16,12 +16,17 @@ app = typer.Typer(no_args_is_help=True, help="Train the four stages; the same co
 Data = Annotated[Path | None, typer.Option(help="Dataset folder, made by cinesynth ingest.")]
 Run = Annotated[Path | None, typer.Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
 Preset = Annotated[str, typer.Option(help="smoke, small, base, paper, or a YAML file.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and what they cost, and stop.")]
 
 
 def _verb(stage: str, text: str) -> None:
-    def run(data: Data = None, run: Run = None, preset: Preset = "small", set_: Set = None, dry_run: DryRun = False) -> None:
+    def run(
+        data: Data = None, run: Run = None, preset: Preset = "small", set_: Set = None, dry_run: DryRun = False
+    ) -> None:
         config = load_config(preset, set_ or [])
         if dry_run:
             print_plan(config)
@@ -49,7 +54,9 @@ def train(stages: list[str], data: Path, run: Path, config: Config) -> None:
         with console.progress() as step:
             info = train_stage(stage, data, run, config, step)
         seen = info["trained_on"]
-        console.err.print(f"{stage}: trained on {seen['subjects']} ({seen['frames']} frames), weights {info['id'][:12]}")
+        console.err.print(
+            f"{stage}: trained on {seen['subjects']} ({seen['frames']} frames), weights {info['id'][:12]}"
+        )
 
 
 def print_plan(config: Config) -> None:

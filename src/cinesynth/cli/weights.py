@@ -24,12 +24,12 @@ def bundle(
 ) -> None:
     """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
     from cinesynth import __version__
+    from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
     from cinesynth.data.packed import prepare
     from cinesynth.errors import DataError
     from cinesynth.models.weights import stage_info, write_bundle
     from cinesynth.synthesis.prior import EmpiricalPrior
-    from cinesynth.config import parse_config
 
     info = stage_info(run, "dynamics")
     config = parse_config(info["config"])

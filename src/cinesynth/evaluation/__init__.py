@@ -1,0 +1,1 @@
+"""What weights are worth, measured on subjects that nothing was chosen on."""

@@ -47,6 +47,17 @@ class Conditions:
         null = encode_priors([UNCONDITIONAL]).to(self.values.device)
         return replace(null.repeat(len(self)), phase=self.phase)
 
+    def and_unconditional(self) -> Conditions:
+        """These cases, then as many with nothing known: a guided step in one batch."""
+        null = self.unconditional()
+        phase = None if self.phase is None or null.phase is None else torch.cat([self.phase, null.phase])
+        return Conditions(
+            torch.cat([self.diagnosis, null.diagnosis]),
+            torch.cat([self.values, null.values]),
+            torch.cat([self.known, null.known]),
+            phase,
+        )
+
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
         return Conditions(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -62,7 +64,8 @@ class TransformerBlock(nn.Module):
             tokens = tokens + self.cross_attention(self.norms[1](tokens), context)
         value, gate = self.feed_in(self.norms[2](tokens)).chunk(2, dim=-1)
         tokens = tokens + self.feed_out(value * F.gelu(gate))  # GEGLU
-        return tokens.transpose(1, 2).unflatten(2, size)
+        out: Tensor = tokens.transpose(1, 2).unflatten(2, size)
+        return out
 
 
 class SliceAttention(nn.Module):
@@ -78,7 +81,8 @@ class SliceAttention(nn.Module):
         columns = self.norm(tokens).unflatten(1, (-1, depth)).flatten(0, 1)  # (B x y) z W
         attend = slice_mask.repeat_interleave(size[0] * size[1], dim=0)
         mixed = self.attention(columns, columns, attend)
-        return mixed.unflatten(0, (len(tokens), -1)).flatten(1, 2)
+        out: Tensor = mixed.unflatten(0, (len(tokens), -1)).flatten(1, 2)
+        return out
 
 
 class Level(nn.Module):
@@ -114,9 +118,9 @@ class DenoiserUNet(nn.Module):
         widths = config.channels
         self.stem = Conv(channels + anatomy_channels + extra, widths[0], config.kernel)
         self.down = nn.ModuleList()
-        self.shrink = nn.ModuleList(Down(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.shrink = nn.ModuleList(Down(a, b) for a, b in pairwise(widths))
         self.up = nn.ModuleList()
-        self.grow = nn.ModuleList(Up(b, a, config.kernel) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.grow = nn.ModuleList(Up(b, a, config.kernel) for a, b in pairwise(widths))
         for index, w in enumerate(widths):
             attends = index in config.attention_levels
             self.down.append(nn.ModuleList(Level(w, w, config, attends) for _ in range(config.blocks)))

@@ -73,7 +73,7 @@ class LatentDiffusion(nn.Module):
         """Mean squared error over acquired slices; ``project`` keeps the part of the error that was observed."""
         time = self.draw_times(uniforms)
         noisy, target = self.mix(clean, noise, time)
-        error = self.network(noisy, time, conditions, slice_mask, anatomy).float() - target
+        error: Tensor = self.network(noisy, time, conditions, slice_mask, anatomy).float() - target
         if project is not None:
             error = project(error)
         mask = broadcast_mask(slice_mask, error)
@@ -91,7 +91,7 @@ class LatentDiffusion(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
     ) -> Tensor:
-        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step."""
+        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch."""
         scheduler = self._scheduler(steps or self.config.sampling_steps)
         scale = self.config.guidance if guidance is None else guidance
         x = noise
@@ -110,8 +110,10 @@ class LatentDiffusion(nn.Module):
         if scale in (0.0, 1.0):
             out: Tensor = self.network(x, time, conditions, slice_mask, anatomy).float()
             return out
-        conditional = self.network(x, time, conditions, slice_mask, anatomy).float()
-        unconditional = self.network(x, time, conditions.unconditional(), slice_mask, anatomy).float()
+        twice = conditions.and_unconditional()
+        pair = [None if v is None else torch.cat([v, v]) for v in (x, time, slice_mask, anatomy)]
+        both = self.network(pair[0], pair[1], twice, pair[2], pair[3]).float()
+        conditional, unconditional = both.chunk(2)
         return torch.lerp(unconditional, conditional, scale)
 
     def _coefficients(self, time: Tensor) -> tuple[Tensor, Tensor]:

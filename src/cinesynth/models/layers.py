@@ -2,10 +2,12 @@
 
 Every layer that looks across slices first zeroes the slices that were not acquired. What stands in the padding
 therefore never reaches a real slice, and computing only the acquired slices gives the same numbers as computing all.
+(Not so with group norms, the paper's: their statistics run over the padding too.)
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -72,8 +74,8 @@ class ResBlock(nn.Module):
         if self.modulation is not None and embedding is not None:
             scale, shift = self.modulation(F.silu(embedding))[:, :, None, None, None].chunk(2, dim=1)  # B C 1 1 1
             h = h * (1 + scale) + shift
-        skip: Tensor = self.skip(x)
-        return skip + self.conv2(F.silu(h), mask)
+        out: Tensor = self.skip(x) + self.conv2(F.silu(h), mask)
+        return out
 
 
 class SliceMix(nn.Module):
@@ -95,7 +97,7 @@ class Stack(nn.Module):
     def __init__(self, inputs: int, outputs: int, blocks: int, kernel: Kernel, norm: Norm) -> None:
         super().__init__()
         widths = [inputs, *[outputs] * blocks]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = pairwise(widths)
         self.blocks = nn.ModuleList(ResBlock(a, b, kernel, norm) for a, b in pairs)
         self.mix = SliceMix(outputs, norm) if kernel == "2.5d" else None
 

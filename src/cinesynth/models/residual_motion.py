@@ -40,8 +40,6 @@ class ResidualMotion(nn.Module):
         return (difference + correction) * mask
 
 
-
-
 class CyclicBasis:
     """The functions ``cos k theta - 1`` and ``sin k theta``, k = 1..K, all zero at ED."""
 
@@ -98,7 +96,8 @@ class HarmonicCode(nn.Module):
 
     def decode(self, code: Tensor, phases: Tensor) -> Tensor:
         """Residuals ``B T C x y z`` at ``phases`` (``T``) of codes ``B (2K C) x y z``."""
-        coefficients = code.unflatten(1, (self.basis.size, self.latent_channels)) * self._scale()
+        maps = code.reshape(len(code), self.basis.size, self.latent_channels, *code.shape[2:])
+        coefficients = maps * self._scale()
         return self.basis.evaluate(coefficients, phases)
 
     def observed(self, phases: Tensor) -> Tensor:
@@ -106,7 +105,8 @@ class HarmonicCode(nn.Module):
         rows = self.basis.matrix(phases) * self.basis_scale.double()  # T 2K
         moving = rows.norm(dim=1) > 1e-6 * rows.norm(dim=1).max()
         inverse = torch.linalg.pinv(rows[moving], rtol=1e-3)
-        return (inverse @ rows[moving]).float()
+        projector: Tensor = inverse @ rows[moving]
+        return projector.float()
 
     @torch.no_grad()
     def measure(self, cycles: list[tuple[Tensor, Tensor]], partial: list[tuple[Tensor, Tensor]]) -> None:

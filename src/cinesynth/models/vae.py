@@ -7,6 +7,7 @@ and share one decoder trunk. ``separate_decoders`` is the paper's form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -66,7 +67,7 @@ class Encoder(nn.Module):
         widths = config.channels
         self.stem = Conv(self.fold**2, widths[0], config.kernel)
         self.stacks = nn.ModuleList(Stack(w, w, config.blocks, config.kernel, config.norm) for w in widths)
-        self.downs = nn.ModuleList(Down(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.downs = nn.ModuleList(Down(a, b) for a, b in pairwise(widths))
         self.norm = make_norm(config.norm, widths[-1])
         self.head = nn.Conv3d(widths[-1], 2 * config.latent_channels, 1)
 
@@ -89,7 +90,7 @@ class Decoder(nn.Module):
         widths = config.channels[::-1]
         self.stem = Conv(config.latent_channels, widths[0], config.kernel)
         self.stacks = nn.ModuleList(Stack(w, w, config.blocks, config.kernel, config.norm) for w in widths)
-        self.ups = nn.ModuleList(Up(a, b, config.kernel) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.ups = nn.ModuleList(Up(a, b, config.kernel) for a, b in pairwise(widths))
         self.norm = make_norm(config.norm, widths[-1])
         self.head = Conv(widths[-1], outputs * self.fold**2, config.kernel)
 

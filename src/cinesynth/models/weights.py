@@ -120,7 +120,7 @@ class Bundle:
             load_stage(folder, stage, module)
             module.eval().requires_grad_(False).to(device)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
-        return cls(folder, config, *vars(networks).values(), prior=prior, info=index)
+        return cls(folder, config, networks.codec, networks.motion, networks.anatomy, networks.dynamics, prior, index)
 
 
 def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
@@ -130,12 +130,14 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
             expected, found = info["parents"].get(parent), infos[parent]["id"]
             if expected != found:
                 raise WeightsError(
-                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but {parent} {found[:12]}... lies beside it",
+                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but beside it lies {found[:12]}...",
                     hint=f"train {stage} again, or put back the {parent} it was trained on",
                 )
 
 
-def write_bundle(run: Path, out: Path, prior: dict[str, Any], info: dict[str, Any], half: bool = True) -> dict[str, Any]:
+def write_bundle(
+    run: Path, out: Path, prior: dict[str, Any], info: dict[str, Any], half: bool = True
+) -> dict[str, Any]:
     """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false."""
     infos = {stage: stage_info(run, stage) for stage in STAGES}
     check_lineage(infos)
@@ -157,7 +159,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:
-        raise WeightsError(f"{what} is incomplete: {path.name} is missing", hint="copy the whole folder again") from None
+        raise WeightsError(
+            f"{what} is incomplete: {path.name} is missing", hint="copy the whole folder again"
+        ) from None
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} cannot be read: {error}", hint="copy the whole folder again") from None
     if not isinstance(value, dict):

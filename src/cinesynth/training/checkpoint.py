@@ -30,7 +30,10 @@ def save_checkpoint(
     try:
         with writing(target):
             for name, module in modules.items():
-                save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, temporary / f"{name}.safetensors")
+                save_file(
+                    {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()},
+                    temporary / f"{name}.safetensors",
+                )
             for name, optimizer in optimizers.items():
                 save_file(_flatten(optimizer), temporary / f"{name}.optimizer.safetensors")
             (temporary / "state.json").write_text(json.dumps({"step": step, **state}))

@@ -58,9 +58,7 @@ class Frames:
             "slice_mask": self.mask(subject),
         }
 
-    def augmented(
-        self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float
-    ) -> dict[str, Tensor]:
+    def augmented(self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float) -> dict[str, Tensor]:
         """One random frame through a random view, cropped to ``crop`` voxels."""
         subject, generator = self.draw("frames", step, case)
         frame = int(uniform(generator, 0, len(self.record(subject).phases)))

@@ -72,7 +72,8 @@ class Critic(nn.Module):
         verdict_fake, verdict_real = self(fake.detach())[-1], self(real)[-1]
         wrong = self.criterion(verdict_fake, target_is_real=False, for_discriminator=True)
         right = self.criterion(verdict_real, target_is_real=True, for_discriminator=True)
-        return 0.5 * (wrong + right)
+        loss: Tensor = 0.5 * (wrong + right)
+        return loss
 
     def persuade(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
         """The generator's adversarial loss and the distance of features (feature matching, Wang et al., 2018)."""

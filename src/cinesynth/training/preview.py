@@ -45,7 +45,9 @@ def save_samples(path: Path, decoded: Decoded, slice_mask: Tensor) -> None:
 def save_grid(path: Path, columns: list[list[np.ndarray]]) -> None:
     """Write columns of equally large RGB pictures as one PNG."""
     sheet = np.concatenate([np.concatenate(column, axis=0) for column in columns], axis=1)
-    picture = Image.fromarray(sheet).resize((sheet.shape[1] * ENLARGE, sheet.shape[0] * ENLARGE), Image.Resampling.NEAREST)
+    picture = Image.fromarray(sheet).resize(
+        (sheet.shape[1] * ENLARGE, sheet.shape[0] * ENLARGE), Image.Resampling.NEAREST
+    )
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -58,6 +60,6 @@ def _grey(plane: Tensor) -> np.ndarray:
 def _paint(image: np.ndarray, label: np.ndarray) -> np.ndarray:
     painted = image.astype(np.float32)
     for structure, colour in COLOURS.items():
-        inside = label.T == structure
+        inside = structure == label.T
         painted[inside] = 0.55 * painted[inside] + 0.45 * np.array(colour)
     return painted.astype(np.uint8)

@@ -54,7 +54,9 @@ class Session:
         load_stage(self.run.path, "vae", codec)
         return codec.eval().requires_grad_(False).to(self.accelerator.device)
 
-    def sequences(self, split: str, copies: int, whole_cycle: bool, phantoms: bool = True) -> tuple[Frames, list[Sequence]]:
+    def sequences(
+        self, split: str, copies: int, whole_cycle: bool, phantoms: bool = True
+    ) -> tuple[Frames, list[Sequence]]:
         """Cached latents of a split, measured through the frozen codec."""
         frames = self.frames(split)
         subjects = sorted([*frames.patients, *(frames.phantoms if phantoms or not frames.patients else [])])

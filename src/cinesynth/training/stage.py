@@ -28,8 +28,11 @@ class Stage(Protocol):
     """
 
     name: str
-    settings: OptimConfig
     modules: dict[str, nn.Module]
+
+    @property
+    def settings(self) -> OptimConfig:
+        """How the stage is trained."""
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """The losses of one step over these cases of the global batch, one optimiser step after each."""

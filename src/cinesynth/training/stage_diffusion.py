@@ -106,6 +106,7 @@ class DiffusionStage:
         noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(self.decoder.latent_mean)
         mask = torch.stack([e.slice_mask for e in kept]).to(noise.device)
         conditions = conditions_of(kept, [e.prior for e in kept]).to(noise.device)
+        assert isinstance(model, TrainableDiffusion)
         latent = model.diffusion.sample(noise, conditions, mask)
         save_samples(path, self.decoder.decode(latent, mask), mask)
 
@@ -120,16 +121,16 @@ class TrainableDiffusion(nn.Module):
     def forward(self, conditions: Conditions, observed: Tensor | None = None, **batch: Tensor) -> Tensor:
         """Loss of a batch; ``observed`` (``B 2K 2K``) keeps the observed part of the error in the harmonics."""
         if observed is None:
-            return self.diffusion.loss(conditions=conditions, **batch)
+            return self.diffusion.loss(**batch, conditions=conditions)  # type: ignore[arg-type]
         projector, size = observed, observed.shape[1]
         rank = projector.diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=1.0)
         weight = (size / rank).sqrt()[:, None, None, None, None]
 
         def project(error: Tensor) -> Tensor:
-            maps = error.unflatten(1, (size, -1))  # B 2K C x y z
+            maps = error.reshape(len(error), size, -1, *error.shape[2:])  # B 2K C x y z
             return torch.einsum("bjk,bkcxyz->bjcxyz", projector, maps).flatten(1, 2) * weight
 
-        return self.diffusion.loss(conditions=conditions, project=project, **batch)
+        return self.diffusion.loss(**batch, conditions=conditions, project=project)
 
 
 def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior]) -> Conditions:

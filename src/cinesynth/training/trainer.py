@@ -48,7 +48,9 @@ class Trainer:
         self.plain = dict(stage.modules)
         self.optimizers: dict[str, Any] = {}
         for name, module in self.plain.items():
-            module.to(accelerator.device, memory_format=torch.channels_last_3d if name == "model" else None)
+            module.to(accelerator.device)
+            if name == "model":
+                module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
             optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay)
             stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
 

@@ -34,7 +34,7 @@ def sidecar(cine: Cine, file_hashes: Mapping[str, str]) -> dict[str, Any]:
         "intensity": "500 (x + 1) of x in [-1, 1]",
         "volumes_ml": {s.name: _rounded(cine.volumes_ml(s)) for s in STRUCTURES},
         "seed": cine.seed,
-        "accepted": _accepted(cine),
+        "accepted": accepted(cine),
         "provenance": cine.provenance,
         "files": dict(file_hashes),
     }
@@ -62,7 +62,7 @@ def achieved(cine: Cine) -> dict[str, float | int | None]:
     }
 
 
-def _accepted(cine: Cine) -> bool | None:
+def accepted(cine: Cine) -> bool | None:
     """The rules' verdict; None for a cine that they have not seen."""
     acceptance = cine.provenance.get("acceptance")
     return bool(acceptance["accepted"]) if isinstance(acceptance, dict) else None

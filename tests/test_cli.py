@@ -1,0 +1,174 @@
+"""What a user sees: help, plans, and errors that say what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cinesynth import __version__
+from cinesynth.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line; returns exit code, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["cinesynth", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_version(run) -> None:
+    assert run("--version")[:2] == (0, f"cinesynth {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--diagnosis", "flu"], "flu"),
+        (["--edv", "120", "--ef", "120"], "EF 120"),
+        (["--edv", "100", "--esv", "120"], "ESV 120"),
+        (["--edv", "0.28"], "EDV 0.28"),
+        (["--slices", "0"], "0 slices"),
+        (["--slices", "40"], "40 slices"),
+        (["--ef", "50"], "--ef was given without --edv"),
+        (["--edv", "100", "--esv", "50", "--ef", "50"], "both given"),
+    ],
+)
+def test_impossible_requests_say_what_to_do(run, tmp_path: Path, flags: list[str], found: str) -> None:
+    out = tmp_path / "case"
+    code, _, err = run("generate", "--out", str(out), *flags)
+    assert code == 2
+    assert found in err
+    assert "hint:" in err
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
+def test_missing_weights_are_named(run, tmp_path: Path) -> None:
+    code, _, err = run("generate", "--out", str(tmp_path / "case"), "--weights", str(tmp_path / "none"))
+    assert code == 4
+    assert "bundle.json is missing" in err
+    assert not (tmp_path / "case").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("grid.spacing_cm=0.1", "grid.spacing_cm: unknown key, did you mean spacing_mm?"),
+        ("grid.spacing_mm=[0.002, 0.002, 0.01]", "grid.spacing_mm.0"),
+        ("training.vae.steps=0", "training.vae.steps"),
+        ("training.vae.steps=many", "training.vae.steps"),
+        ("vae.latent_scale=0.645", "vae.latent_scale: unknown key"),
+        ("grid.size=[100, 96, 12]", "grid.size x = 100"),
+    ],
+)
+def test_settings_are_checked_by_the_path_of_their_key(run, override: str, found: str) -> None:
+    """Also defect 2: nobody can set a latent scale."""
+    code, _, err = run("train", "all", "--dry-run", "--preset", "smoke", "--set", override)
+    assert code == 2
+    assert found in err
+
+
+def test_dry_run_prints_the_tree_and_its_cost(run) -> None:
+    code, out, _ = run("train", "all", "--dry-run", "--preset", "smoke", "--set", "training.vae.steps=7")
+    assert code == 0
+    assert "steps: 7" in out
+    assert "anatomy denoiser" in out
+    assert "GFLOP" in out
+
+
+def patient(folder: Path, label: np.ndarray | None = None, shape: tuple[int, ...] = (20, 20, 6)) -> None:
+    """An ACDC patient of two frames."""
+    folder.mkdir(parents=True)
+    name = folder.name
+    (folder / "Info.cfg").write_text("ED: 1\nES: 3\nGroup: NOR\nHeight: 170\nNbFrame: 8\nWeight: 70\n")
+    affine = np.diag([1.5, 1.5, 10.0, 1.0])
+    image = np.random.default_rng(0).integers(0, 255, shape).astype(np.int16)
+    truth = np.zeros(shape, np.uint8)
+    truth[8:12, 8:12, 1:5] = 3
+    for frame in ("01", "03"):
+        nib.save(nib.Nifti1Image(image, affine), folder / f"{name}_frame{frame}.nii.gz")
+        nib.save(nib.Nifti1Image(truth if label is None else label, affine), folder / f"{name}_frame{frame}_gt.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("label", "found"),
+    [
+        (np.zeros((20, 20, 5), np.uint8), "shape"),
+        (np.full((20, 20, 6), 7, np.uint8), "label"),
+    ],
+)
+def test_bad_patients_are_refused_and_nothing_is_left(run, tmp_path: Path, label: np.ndarray, found: str) -> None:
+    patient(tmp_path / "acdc" / "training" / "patient001", label)
+    code, _, err = run("ingest", "acdc", str(tmp_path / "acdc"), "--out", str(tmp_path / "dataset"))
+    assert code == 3
+    assert found in err
+    assert "patient001" in err
+    assert not (tmp_path / "dataset").exists()
+
+
+def test_a_preset_that_does_not_fit_the_data_is_refused(run, tmp_path: Path) -> None:
+    """A heart of 24 slices of 10 mm does not fit 12."""
+    tall = np.zeros((20, 20, 24), np.uint8)
+    tall[8:12, 8:12, 1:23] = 3
+    patient(tmp_path / "acdc" / "training" / "patient001", tall, tall.shape)
+    assert run("ingest", "acdc", str(tmp_path / "acdc"), "--out", str(tmp_path / "dataset"))[0] == 0
+    code, _, err = run("prepare", "--data", str(tmp_path / "dataset"), "--preset", "smoke")
+    assert code == 3
+    assert "patient001" in err
+    assert "hint:" in err
+
+
+def test_an_empty_folder_is_not_acdc(run, tmp_path: Path) -> None:
+    code, _, err = run("ingest", "acdc", str(tmp_path), "--out", str(tmp_path / "dataset"))
+    assert code == 3
+    assert "hint:" in err
+
+
+def test_training_without_data_is_refused(run) -> None:
+    code, _, err = run("train", "vae", "--preset", "smoke")
+    assert code == 2
+    assert "--data" in err
+
+
+SHIPPED = Path(__file__).parents[1] / "src" / "cinesynth" / "weights" / "small"
+
+
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="no weights are shipped in this checkout")
+class TestShippedWeights:
+    """The README's first command, and what a damaged copy of its weights says."""
+
+    def test_generate_meets_the_request(self, run, tmp_path: Path) -> None:
+        out = tmp_path / "case"
+        flags = ["--diagnosis", "DCM", "--edv", "280", "--ef", "25", "--slices", "10", "--seed", "7"]
+        code, _, err = run("generate", *flags, "--frames", "8", "--out", str(out))
+        assert code == 0, err
+        content = json.loads((out / "case.json").read_text())
+        image, label = nib.load(out / "image.nii.gz"), nib.load(out / "label.nii.gz")
+        assert image.shape == label.shape == (96, 96, 10, 8)
+        assert content["synthetic"] is True
+        voxel_ml = float(np.prod(label.header.get_zooms()[:3])) / 1000
+        lv_ml = (np.asarray(label.dataobj) == 3).sum(axis=(0, 1, 2)) * voxel_ml
+        assert content["achieved"]["lv_edv_ml"] == pytest.approx(lv_ml[0], abs=0.01)
+        assert content["achieved"]["lv_edv_ml"] > 150  # a dilated heart, whatever the draw
+        assert content["achieved"]["ef_percent"] < 50
+        assert "CC-BY-NC-SA-4.0" in json.dumps(content["provenance"])
+
+    def test_an_altered_file_is_refused(self, run, tmp_path: Path) -> None:
+        shutil.copytree(SHIPPED, tmp_path / "weights")
+        (tmp_path / "weights" / "prior.json").write_text("{}")
+        code, _, err = run("generate", "--out", str(tmp_path / "case"), "--weights", str(tmp_path / "weights"))
+        assert code == 4
+        assert "prior.json" in err

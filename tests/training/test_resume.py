@@ -1,0 +1,143 @@
+"""Defect 9: the same command resumes, bit for bit, in every stage."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cinesynth.config import STAGES, Config, dump_config, load_config
+from cinesynth.errors import ConfigError, WeightsError
+from cinesynth.models.weights import Bundle, stage_info, write_bundle
+from cinesynth.training.run import train_all, train_stage
+from tests.training.conftest import TINY
+
+
+class Interrupted(Exception):
+    pass
+
+
+def quiet(*_: object) -> None:
+    pass
+
+
+def digests(run: Path) -> dict[str, str]:
+    return {s: hashlib.sha256((run / f"{s}.safetensors").read_bytes()).hexdigest() for s in STAGES}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(phantoms: Path, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("undisturbed")
+    train_all(phantoms, run, tiny, quiet)
+    return run
+
+
+def test_a_run_interrupted_in_each_stage_ends_with_the_same_weights(
+    phantoms: Path, tiny: Config, undisturbed: Path, tmp_path: Path
+) -> None:
+    interruptions = {("vae", 3), ("motion", 1), ("latents", 5), ("anatomy", 3), ("dynamics", 2)}
+
+    def disturb(name: str, done: int, *_: object) -> None:
+        if (name, done) in interruptions:
+            interruptions.remove((name, done))
+            raise Interrupted
+
+    for _ in range(6):
+        try:
+            train_all(phantoms, tmp_path, tiny, disturb)
+            break
+        except Interrupted:
+            continue
+    assert not interruptions
+    assert digests(tmp_path) == digests(undisturbed)
+    steps = [line.split(",")[0] for line in (tmp_path / "vae" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [f'{{"step": {step}' for step in range(1, 5)]
+
+
+def test_a_finished_run_is_left_alone(phantoms: Path, tiny: Config, undisturbed: Path) -> None:
+    before = digests(undisturbed)
+    train_stage("vae", phantoms, undisturbed, tiny, lambda *_: pytest.fail("trained again"))
+    assert digests(undisturbed) == before
+
+
+def test_every_stage_says_what_it_saw(undisturbed: Path) -> None:
+    """Defect 8: nothing is left out silently."""
+    for stage in STAGES:
+        info = stage_info(undisturbed, stage)
+        assert info["trained_on"]["subjects"] == {"phantom": 7}
+        assert info["trained_on"]["frames"] == 42
+        assert info["environment"]["git_revision"]
+        assert len(info["data_hash"]) == 64
+    assert stage_info(undisturbed, "anatomy")["trained_on"]["examples"] == 14
+
+
+def test_other_settings_are_refused(phantoms: Path, undisturbed: Path) -> None:
+    other = load_config("smoke", [*TINY, "training.seed=5"])
+    with pytest.raises(ConfigError, match=r"training\.seed: 0 in the run, 5 now"):
+        train_stage("vae", phantoms, undisturbed, other, quiet)
+
+
+def test_stages_of_different_runs_are_not_mixed(phantoms: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """Defect 2: a stage knows the codec, and so the scale, that it was trained on."""
+    other = load_config("smoke", [*TINY, "training.seed=1"])
+    train_stage("vae", phantoms, tmp_path, other, quiet)
+    for stage in ("motion", "anatomy", "dynamics"):
+        for suffix in ("json", "safetensors"):
+            (tmp_path / f"{stage}.{suffix}").write_bytes((undisturbed / f"{stage}.{suffix}").read_bytes())
+    with pytest.raises(WeightsError, match="was trained on vae"):
+        write_bundle(tmp_path, tmp_path / "bundle", {}, {})
+
+
+def test_a_bundle_loads_and_an_altered_one_does_not(undisturbed: Path, tmp_path: Path) -> None:
+    write_bundle(undisturbed, tmp_path, {"note": "test"}, {"licence": "Apache-2.0"})
+    assert Bundle.load(tmp_path).info["licence"] == "Apache-2.0"
+    path = tmp_path / "anatomy.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(WeightsError, match="altered"):
+        Bundle.load(tmp_path)
+    path.unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(phantoms: Path, tiny: Config, undisturbed: Path, tmp_path: Path) -> None:
+    """The real thing: kill -9 from outside, six times, then to the end."""
+    (tmp_path / "tiny.yaml").write_text(dump_config(tiny))
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "cinesynth", "train", "all", "--data", str(phantoms)]
+    command += ["--run", str(run), "--preset", str(tmp_path / "tiny.yaml")]
+    for seconds in (9.0, 12.5, 14.0, 11.0, 16.0, 13.0):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert digests(run) == digests(undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_train(phantoms: Path, undisturbed: Path, tiny: Config, tmp_path: Path) -> None:
+    """Each process takes half of every batch; the sum is the same step up to rounding."""
+    (tmp_path / "tiny.yaml").write_text(dump_config(tiny))
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "-m", "cinesynth", "train", "all"]
+    command += ["--data", str(phantoms), "--run", str(tmp_path / "run"), "--preset", str(tmp_path / "tiny.yaml")]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+    for stage in STAGES:
+        assert stage_info(tmp_path / "run", stage)["trained_on"]["subjects"] == {"phantom": 7}
