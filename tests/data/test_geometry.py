@@ -21,7 +21,7 @@ SMALL = Grid((96, 96, 12), (2.0, 2.0, 10.0))
 
 @pytest.mark.parametrize("depth", [12, 16])
 def test_slice_mask_has_exactly_the_slices_asked_for(depth: int) -> None:
-    """A float32 round trip once lost one of 7, 9, 13 and 14."""
+    """Defect 4: A float32 round trip once lost one of 7, 9, 13 and 14."""
     for slices in range(1, depth + 1):
         mask = slice_mask(slices, depth)
         acquired = np.flatnonzero(mask)

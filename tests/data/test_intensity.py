@@ -10,7 +10,7 @@ from cinesynth.errors import DataError
 
 
 def test_a_brighter_frame_stays_brighter() -> None:
-    """Scaled per frame, both would look alike, and the difference would flicker as motion."""
+    """Defect 11: Scaled per frame, both would look alike, and the difference would flicker as motion."""
     frame = np.random.default_rng(0).uniform(0, 100, (8, 8, 4))
     sequence = np.stack([frame, 1.5 * frame, frame])
     scaled = IntensityScale.of(sequence).apply(sequence)

@@ -29,6 +29,7 @@ def test_landmarks(cycle: tuple[int, int, int]) -> None:
 
 @given(cycles())
 def test_every_frame_comes_back(cycle: tuple[int, int, int]) -> None:
+    """Defect 13: one function between frames and phases, and its inverse."""
     frames = cycle[2]
     phases = phase_of_frames(np.arange(frames), *cycle)
     back = np.array([frame_of_phase(phase, *cycle) for phase in phases])

@@ -44,6 +44,7 @@ def limited_disk() -> Iterator[None]:
 
 
 def test_nifti_keeps_space_time_and_voxels(box: Cine, tmp_path: Path) -> None:
+    """Defect 14: the frame time stays in the header."""
     save_case(box, tmp_path / "case", pictures=False)
     image, label = (nib.load(tmp_path / "case" / f"{name}.nii.gz") for name in ("image", "label"))
     for file in (image, label):

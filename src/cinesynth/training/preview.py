@@ -27,19 +27,21 @@ def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decode
     save_grid(path, columns)
 
 
-def save_samples(path: Path, decoded: Decoded, slice_mask: Tensor) -> None:
-    """A column a case: base, middle and apex of generated volumes with their masks."""
+def save_samples(path: Path, moments: list[Decoded], slice_mask: Tensor) -> None:
+    """A column a case: base, middle and apex of generated volumes with their masks, one moment below the other."""
     columns = []
-    for case in range(len(decoded.image)):
+    for case in range(len(slice_mask)):
         acquired = slice_mask[case].nonzero()[:, 0]
-        column = []
-        for part in (0.2, 0.5, 0.8):
-            z = int(acquired[int(part * (len(acquired) - 1))])
-            image = _grey(decoded.image[case, 0, :, :, z])
-            label = decoded.logits[case].argmax(dim=0)[:, :, z].cpu().numpy()
-            column += [image, _paint(image, label)]
-        columns.append(column)
+        shown = [int(acquired[int(part * (len(acquired) - 1))]) for part in (0.2, 0.5, 0.8)]
+        columns.append([picture for decoded in moments for z in shown for picture in _slice(decoded, case, z)])
     save_grid(path, columns)
+
+
+def _slice(decoded: Decoded, case: int, z: int) -> list[np.ndarray]:
+    """A slice without and with its mask."""
+    image = _grey(decoded.image[case, 0, :, :, z])
+    label = decoded.logits[case].argmax(dim=0)[:, :, z].cpu().numpy()
+    return [image, _paint(image, label)]
 
 
 def save_grid(path: Path, columns: list[list[np.ndarray]]) -> None:

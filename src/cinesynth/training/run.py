@@ -162,7 +162,7 @@ def _train_anatomy(session: Session) -> None:
     train = anatomy_examples(sequences, set(frames.phantoms))
     validation = anatomy_examples(held_sequences, set(held.phantoms))
     stage = DiffusionStage("anatomy", model, session.config, train, validation)
-    stage.decoder = session.codec()
+    stage.codec = session.codec()
     best = session.train(stage)
     assert isinstance(best, TrainableDiffusion)
     session.finish("anatomy", best.diffusion, _describe(session, "train") | {"examples": len(train)})
@@ -177,7 +177,9 @@ def _train_dynamics(session: Session) -> None:
     train = dynamics_examples(motion.eval(), sequences, set(frames.phantoms))
     validation = dynamics_examples(motion, held_sequences, set(held.phantoms))
     model = TrainableDiffusion(build_dynamics(session.config))
-    best = session.train(DiffusionStage("dynamics", model, session.config, train, validation))
+    stage = DiffusionStage("dynamics", model, session.config, train, validation)
+    stage.codec, stage.motion = session.codec(), motion
+    best = session.train(stage)
     assert isinstance(best, TrainableDiffusion)
     session.finish("dynamics", best.diffusion, _describe(session, "train") | {"examples": len(train)})
 

@@ -50,7 +50,8 @@ class DiffusionStage:
         self.groups = [[e for e in train if not e.phantom], [e for e in train if e.phantom]]
         self.validation = validation
         self.modules = {"model": model}
-        self.decoder: Codec | None = None
+        self.codec: Codec | None = None
+        self.motion: Motion | None = None
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """The denoising loss of one batch."""
@@ -98,17 +99,29 @@ class DiffusionStage:
         return {"score": sum(losses) / len(losses)}
 
     def preview(self, model: nn.Module, path: Path) -> None:
-        """Generated anatomies for the priors of validation subjects (anatomy stage only)."""
-        if self.decoder is None:
+        """Generated hearts for the priors of validation subjects; of the dynamics model, their ED and ES."""
+        if self.codec is None:
             return
-        kept = self.validation[:PREVIEW_CASES]
-        shape = (len(kept), *kept[0].clean.shape)
-        noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(self.decoder.latent_mean)
-        mask = torch.stack([e.slice_mask for e in kept]).to(noise.device)
-        conditions = conditions_of(kept, [e.prior for e in kept]).to(noise.device)
         assert isinstance(model, TrainableDiffusion)
-        latent = model.diffusion.sample(noise, conditions, mask)
-        save_samples(path, self.decoder.decode(latent, mask), mask)
+        kept, device = self.validation[:PREVIEW_CASES], self.codec.latent_mean.device
+        shape = (len(kept), *kept[0].clean.shape)
+        noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(device)
+        mask = torch.stack([e.slice_mask for e in kept]).to(device)
+        conditions = conditions_of(kept, [e.prior for e in kept]).to(device)
+        anatomy = [e.anatomy for e in kept if e.anatomy is not None]
+        given = torch.stack(anatomy).to(device) if anatomy else None
+        sample = model.diffusion.sample(noise, conditions, mask, given)
+        latents = [sample] if given is None else [given, given + self._at_es(sample, conditions)]
+        save_samples(path, [self.codec.decode(latent, mask) for latent in latents], mask)
+
+    def _at_es(self, code: Tensor, conditions: Conditions) -> Tensor:
+        """Residuals at ES (or, per frame, at the phase that was asked) of generated codes."""
+        assert self.motion is not None
+        motion = self.motion.code.to(code.device)
+        if isinstance(motion, HarmonicCode):
+            return motion.decode(code, torch.ones(1))[:, 0]
+        assert conditions.phase is not None
+        return motion.decode(code, conditions.phase)
 
 
 class TrainableDiffusion(nn.Module):
