@@ -15,7 +15,7 @@ from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.models.weights import Bundle, stage_info, write_bundle
 from cinesynth.training.run import train_all, train_stage
-from tests.training.conftest import TINY
+from tests.training.tiny import TINY
 
 
 class Interrupted(Exception):

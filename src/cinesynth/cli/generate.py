@@ -35,6 +35,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     tries: Annotated[int, typer.Option(help="Draws allowed for an acceptable anatomy, and for its motion.")] = 3,
+    control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a case that lies at --out.")] = False,
     pictures: Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")] = True,
 ) -> None:
@@ -43,7 +44,8 @@ def generate(
     What is not given is unknown to the model; with nothing given, cases are drawn from the patients it was trained on.
     """
     prior = _prior(diagnosis, edv, esv, ef, slices)
-    settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance, "tries": tries}
+    settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
+    settings |= {"tries": tries, "control": control}
     from cinesynth.synthesis.pipeline import CinePipeline
 
     pipe = CinePipeline.from_pretrained(weights)

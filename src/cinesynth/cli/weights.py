@@ -71,13 +71,14 @@ def score(
     split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
     count: Annotated[int, typer.Option(min=0, help="Cases to generate for requested against achieved.")] = 50,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
     out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
 ) -> None:
     """What the codec reconstructs of held-out patients, and how generated hearts meet what was asked."""
     from cinesynth.evaluation.score import score_bundle
 
     with console.progress() as step:
-        report = score_bundle(data, weights, split=split, count=count, seed=seed, progress=step)
+        report = score_bundle(data, weights, split=split, count=count, seed=seed, control=control, progress=step)
     for name, section in report.tables().items():
         console.table(name, section.columns, section.rows)
     if out is not None:

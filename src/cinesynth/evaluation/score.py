@@ -44,7 +44,8 @@ class ScoreReport:
         """The figures for people."""
         subjects = len({f.subject for f in self.frames})
         title = f"codec on {subjects} {self.about['split']} patients, ED and ES"
-        control = f"control over {self.control.cases} cases, {self.control.accepted} accepted"
+        loop = "closed" if self.about["closed_loop"] else "open"
+        control = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
         return {title: _codec_table(self.frames), control: _control_table(self.agreements)}
 
     def write(self, path: Path) -> None:
@@ -58,7 +59,9 @@ class ScoreReport:
         write_text(path, json.dumps(content, indent=1))
 
 
-def score_bundle(data: Path, weights: Path | None, *, split: str, count: int, seed: int, progress: Step) -> ScoreReport:
+def score_bundle(
+    data: Path, weights: Path | None, *, split: str, count: int, seed: int, progress: Step, control: bool = True
+) -> ScoreReport:
     """Score weights on the patients of a held-out split: phantoms are left out where there are patients."""
     if split not in HELD_OUT:
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
@@ -69,8 +72,8 @@ def score_bundle(data: Path, weights: Path | None, *, split: str, count: int, se
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
     frames = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
-    requests = requests_of(held, count, seed) if count else []
-    control = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}))
+    requests = requests_of(held, count, seed, control=control) if count else []
+    result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}))
     about = {
         "split": split,
         "subjects": [record.subject for record in held.records],
@@ -79,8 +82,9 @@ def score_bundle(data: Path, weights: Path | None, *, split: str, count: int, se
         "trained_on": pipe.bundle.info.get("datasets"),
         "same_data_as_training": held.data_hash == pipe.bundle.info.get("data_hash"),
         "seed": seed,
+        "closed_loop": control,
     }
-    return ScoreReport(about, frames, agree(control.pairs), control)
+    return ScoreReport(about, frames, agree(result.pairs), result)
 
 
 def _codec_table(frames: list[FrameScore]) -> Table:

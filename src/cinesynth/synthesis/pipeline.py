@@ -24,11 +24,13 @@ from cinesynth.models.conditioning import Conditions, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import INDEX, Bundle, file_sha256
-from cinesynth.synthesis.acceptance import Verdicts, judge_anatomy, judge_motion
+from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
+from cinesynth.synthesis.control import Steering, steer, swing
 from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed, derive, noise
+from cinesynth.synthesis.tries import Draw, best_of, tries_json
 from cinesynth.types import BoolArray, Cine, ClinicalPrior, FloatArray, LabelArray
 
 DEFAULT_BUNDLE = "small"
@@ -48,17 +50,6 @@ class Plan:
     phases: Tensor  # T
     slice_mask: Tensor  # 1 Z, of the slices that are computed
     conditions: Conditions  # 1
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Frames from one try, and what the rules say of them."""
-
-    latent: Tensor  # 1 C x y z of an anatomy, its code of a motion
-    image: FloatArray  # T X Y Z
-    label: LabelArray  # T X Y Z
-    verdicts: Verdicts
-    attempt: int
 
 
 class CinePipeline:
@@ -100,6 +91,7 @@ class CinePipeline:
         steps: int | None = ...,
         guidance: float | None = ...,
         tries: int = ...,
+        control: bool = ...,
     ) -> Cine: ...
 
     @overload
@@ -113,6 +105,7 @@ class CinePipeline:
         steps: int | None = ...,
         guidance: float | None = ...,
         tries: int = ...,
+        control: bool = ...,
     ) -> list[Cine]: ...
 
     def __call__(
@@ -125,6 +118,7 @@ class CinePipeline:
         steps: int | None = None,
         guidance: float | None = None,
         tries: int = 3,
+        control: bool = True,
     ) -> Cine | list[Cine]:
         """Generate one case, or a list of them.
 
@@ -137,6 +131,7 @@ class CinePipeline:
             steps: sampling steps of both models; by default the weights'.
             guidance: classifier-free guidance of both models; 1 is none, 0 ignores the prior.
             tries: draws allowed for an acceptable anatomy, and again for an acceptable motion.
+            control: move the sampled latents until the masks have the requested volumes (`control.steer`).
         """
         priors = [prior] if isinstance(prior, ClinicalPrior) else list(prior)
         if not isinstance(prior, ClinicalPrior) and isinstance(seed, int):
@@ -144,7 +139,8 @@ class CinePipeline:
         seeds = [seed] if isinstance(seed, int) else list(seed)
         if len(seeds) != len(priors):
             raise InputError(f"{len(seeds)} seeds for {len(priors)} cases", hint="give one seed, or one for each case")
-        requests = [Request(p, s, frames, es_index, steps, guidance, tries) for p, s in zip(priors, seeds, strict=True)]
+        settings = (frames, es_index, steps, guidance, tries, control)
+        requests = [Request(p, s, *settings) for p, s in zip(priors, seeds, strict=True)]
         cines = list(self.generate(requests))
         return cines[0] if isinstance(prior, ClinicalPrior) else cines
 
@@ -179,7 +175,7 @@ class CinePipeline:
         anatomy, anatomies = best_of(tries, lambda attempt: self._draw_anatomy(plan, attempt))
         motion, motions = best_of(tries, lambda attempt: self._draw_motion(plan, anatomy, attempt))
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
-        stages = {"anatomy": _tries_json(anatomy, anatomies), "motion": _tries_json(motion, motions)}
+        stages = {"anatomy": tries_json(anatomy, anatomies), "motion": tries_json(motion, motions)}
         weights = {**self.bundle.info, "sha256": self.bundle_sha256}
         record = provenance(plan.request, int(plan.prior.slices or 0), self.bundle.config, weights, self.device)
         return Cine(
@@ -197,35 +193,50 @@ class CinePipeline:
     def _draw_anatomy(self, plan: Plan, attempt: int) -> Draw:
         start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
         latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions)
+        steering = self._steer(plan, latent, plan.prior.lv_edv_ml)
+        latent = latent if steering is None else latent + steering.shift
         image, label = self._decode(latent, plan)
-        return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt)
+        return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt, steering)
 
     def _draw_motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:
         """All frames; the first is the anatomy as it was decoded and accepted."""
         start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
+        residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
+        at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
+        steering = self._steer(plan, anatomy.latent + at_es, plan.prior.lv_esv_ml)
         images, labels = [anatomy.image], [anatomy.label]
-        for residuals in self._residuals(plan, anatomy.latent, start):
-            image, label = self._decode(anatomy.latent + residuals, plan)
+        later = plan.phases[1:]
+        for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
+            latents = anatomy.latent + residuals_at(chunk)
+            if steering is not None:
+                latents = latents + steering.shift * swing(chunk).to(latents)[:, None, None, None, None]
+            image, label = self._decode(latents, plan)
             images.append(image)
             labels.append(label)
         image, label = np.concatenate(images)[: len(plan.phases)], np.concatenate(labels)[: len(plan.phases)]
-        return Draw(start, image, label, judge_motion(label, self.grid.voxel_ml, plan.es_index), attempt)
+        verdicts = judge_motion(label, self.grid.voxel_ml, plan.es_index)
+        return Draw(start, image, label, verdicts, attempt, steering)
 
-    def _residuals(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Iterator[Tensor]:
-        """Residuals of all frames after ED in chunks of one size, ``N C x y z``; the last repeats its last frame."""
+    def _steer(self, plan: Plan, latent: Tensor, target_ml: float | None) -> Steering | None:
+        """The shift towards a requested volume, where one was requested and control is on."""
+        if not plan.request.control or target_ml is None:
+            return None
+        return steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
+
+    def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
+        """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
         size, code, dynamics = self.frames_per_call, self.bundle.motion.code, self.bundle.dynamics
-        later = plan.phases[1:]
-        chunks = torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size)
         if isinstance(code, FrameCode):  # the phase is a condition; all frames share the start noise
             conditions = plan.conditions.repeat(size)
-            start, anatomy = (x.expand(size, -1, -1, -1, -1) for x in (start, anatomy))
-            for chunk in chunks:
-                frames = self._sample(dynamics, plan, start, conditions.at_phase(chunk.to(start)), anatomy)
-                yield code.decode(frames, chunk)
-        else:  # one trajectory holds the whole cycle
-            cycle = self._sample(dynamics, plan, start, plan.conditions, anatomy)
-            for chunk in chunks:
-                yield code.decode(cycle, chunk)[0]
+            starts, anatomies = (x.expand(size, -1, -1, -1, -1) for x in (start, anatomy))
+
+            def at(phases: Tensor) -> Tensor:
+                frames = self._sample(dynamics, plan, starts, conditions.at_phase(phases.to(start)), anatomies)
+                return code.decode(frames, phases)
+
+            return at
+        cycle = self._sample(dynamics, plan, start, plan.conditions, anatomy)  # one trajectory holds the whole cycle
+        return lambda phases: code.decode(cycle, phases)[0]
 
     def _sample(
         self, model: LatentDiffusion, plan: Plan, start: Tensor, conditions: Conditions, anatomy: Tensor | None = None
@@ -264,22 +275,3 @@ def shipped_bundle() -> Path:
             hint="train some with `cinesynth train all` and give their folder, or install a release",
         )
     return folder
-
-
-def best_of(tries: int, draw: Callable[[int], Draw]) -> tuple[Draw, list[Draw]]:
-    """The first accepted draw of at most ``tries``, or the one that passes most rules; and all that were made."""
-    draws: list[Draw] = []
-    while len(draws) < tries and not (draws and draws[-1].verdicts.accepted):
-        draws.append(draw(len(draws)))
-    return max(draws, key=lambda d: (d.verdicts.passed, -d.attempt)), draws
-
-
-def _tries_json(kept: Draw, draws: Sequence[Draw]) -> dict[str, object]:
-    failed = [[rule.rule for rule in draw.verdicts.rules if not rule.passed] for draw in draws]
-    return {
-        "accepted": kept.verdicts.accepted,
-        "tries": len(draws),
-        "kept_try": kept.attempt,
-        "rules": kept.verdicts.to_json(),
-        "failed_rules_by_try": failed,
-    }

@@ -11,6 +11,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 
 FRAME_RANGE = (2, 200)
 MAX_TRIES = 100
+SETTINGS = ("seed", "frames", "es_index", "steps", "guidance", "tries", "control")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Request:
     guidance: float | None = None
     tries: int = 3
     """Draws allowed for an acceptable anatomy, and again for an acceptable motion."""
+    control: bool = True
+    """Move the sampled latents until the masks have the requested volumes."""
 
     def __post_init__(self) -> None:
         low, high = FRAME_RANGE
@@ -50,13 +53,13 @@ class Request:
 
     def to_json(self) -> dict[str, object]:
         """Plain values; `from_json` reads them back."""
-        rest = {name: getattr(self, name) for name in ("seed", "frames", "es_index", "steps", "guidance", "tries")}
+        rest = {name: getattr(self, name) for name in SETTINGS}
         return {**prior_to_json(self.prior), **rest}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
         """The request that a case's sidecar records, to make the case again."""
-        rest = {name: values[name] for name in ("seed", "frames", "es_index", "steps", "guidance", "tries")}
+        rest = {name: values[name] for name in SETTINGS}
         asked = (values["lv_edv_ml"], values["lv_esv_ml"], values["slices"])
         return cls(ClinicalPrior(Diagnosis(values["diagnosis"]), *asked), **rest)
 

@@ -1,0 +1,56 @@
+"""Closed loop: the shift meets the volume, leaves ED alone, and is no part of an open-loop case."""
+
+import numpy as np
+import pytest
+import torch
+
+from cinesynth.synthesis.control import TOLERANCE, soft_lv_ml, steer, swing
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.types import ClinicalPrior, Diagnosis, Label
+
+
+@pytest.fixture
+def latent(pipe: CinePipeline) -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(1, pipe.bundle.config.vae.latent_channels, *pipe.bundle.config.latent_size)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+def test_the_volume_is_met_by_a_small_shift(pipe: CinePipeline, latent: torch.Tensor, factor: float) -> None:
+    mask = torch.ones(1, latent.shape[-1], dtype=torch.bool)
+    before = float(soft_lv_ml(pipe.bundle.codec, latent, mask))
+    steering = steer(pipe.bundle.codec, latent, mask, factor * before)
+    after = float(soft_lv_ml(pipe.bundle.codec, latent + steering.shift, mask))
+    assert steering.before_ml == pytest.approx(before, rel=1e-5)
+    assert steering.after_ml == pytest.approx(after, rel=1e-5)
+    assert abs(after - factor * before) < 0.5 * abs(before - factor * before)  # of an untrained decoder
+    assert steering.to_json()["shift_rms"] < 1.0
+
+
+def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:
+    mask = torch.ones(1, latent.shape[-1], dtype=torch.bool)
+    there = float(soft_lv_ml(pipe.bundle.codec, latent, mask))
+    steering = steer(pipe.bundle.codec, latent, mask, there * (1 + 0.5 * TOLERANCE))
+    assert steering.steps == 0
+    assert not steering.shift.any()
+
+
+def test_the_shift_swings_with_the_cycle() -> None:
+    weights = swing(torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(weights, torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0], dtype=torch.float64))
+
+
+def test_nothing_requested_is_nothing_steered(pipe: CinePipeline) -> None:
+    prior = ClinicalPrior(Diagnosis.NOR, slices=8)
+    closed, open_ = (pipe(prior, frames=4, seed=3, tries=1, control=control) for control in (True, False))
+    assert np.array_equal(closed.image, open_.image)
+    assert np.array_equal(closed.label, open_.label)
+
+
+def test_control_changes_frames_towards_the_request(pipe: CinePipeline) -> None:
+    asked = ClinicalPrior(Diagnosis.DCM, 400.0, 300.0, 10)
+    closed, open_ = (pipe(asked, frames=4, seed=3, tries=1, control=control) for control in (True, False))
+    error = [abs(float(cine.volumes_ml(Label.LV)[0]) - 400.0) for cine in (closed, open_)]
+    assert error[0] < error[1]
+    assert closed.provenance["acceptance"]["anatomy"]["control"]["steps"] > 0  # type: ignore[index]
+    assert open_.provenance["acceptance"]["anatomy"]["control"] is None  # type: ignore[index]
