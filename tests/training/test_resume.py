@@ -140,8 +140,19 @@ def test_killed_at_a_random_moment_of_each_stage(
 def test_two_processes_train(phantoms: Path, undisturbed: Path, tiny: Config, tmp_path: Path) -> None:
     """Each process takes half of every batch; the sum is the same step up to rounding."""
     (tmp_path / "tiny.yaml").write_text(dump_config(tiny))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "cinesynth", "train", "all"]
+    command = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"]
+    command += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "-m",
+        "cinesynth",
+        "train",
+        "all",
+    ]
     command += ["--data", str(phantoms), "--run", str(tmp_path / "run"), "--preset", str(tmp_path / "tiny.yaml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=600)

@@ -43,7 +43,8 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, config: DenoiserConfig) -> None:
         super().__init__()
         crosses = config.conditioning == "cross_attention"
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.self_norm, self.feed_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.cross_norm = nn.LayerNorm(width) if crosses else None
         self.self_attention = Attention(width, config.heads)
         self.cross_attention = Attention(width, config.heads, config.condition_width) if crosses else None
         self.slice_attention = SliceAttention(width, config.heads) if config.slice_attention else None
@@ -56,13 +57,13 @@ class TransformerBlock(nn.Module):
         size = x.shape[2:]
         acquired = slice_mask[:, None, None, :].expand(-1, size[0], size[1], -1).flatten(1)  # B N
         tokens = x.flatten(2).transpose(1, 2)  # B N W
-        normed = self.norms[0](tokens)
+        normed = self.self_norm(tokens)
         tokens = tokens + self.self_attention(normed, normed, acquired)
         if self.slice_attention is not None:
             tokens = tokens + self.slice_attention(tokens, size, slice_mask)
-        if self.cross_attention is not None and context is not None:
-            tokens = tokens + self.cross_attention(self.norms[1](tokens), context)
-        value, gate = self.feed_in(self.norms[2](tokens)).chunk(2, dim=-1)
+        if self.cross_attention is not None and self.cross_norm is not None and context is not None:
+            tokens = tokens + self.cross_attention(self.cross_norm(tokens), context)
+        value, gate = self.feed_in(self.feed_norm(tokens)).chunk(2, dim=-1)
         tokens = tokens + self.feed_out(value * F.gelu(gate))  # GEGLU
         out: Tensor = tokens.transpose(1, 2).unflatten(2, size)
         return out
