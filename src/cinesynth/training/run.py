@@ -20,7 +20,7 @@ from cinesynth.models.residual_motion import FrameCode, Motion
 from cinesynth.models.weights import load_stage, save_stage, stage_info
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence, cached_sequences
-from cinesynth.training.run_dir import RunDir
+from cinesynth.training.run_dir import RunDir, git_revision
 from cinesynth.training.stage import Stage
 from cinesynth.training.stage_diffusion import (
     DiffusionStage,
@@ -85,6 +85,7 @@ def train_stage(stage: str, data: Path, run: Path, config: Config, report: Repor
     """Train one stage, or go on with it; a finished one is left alone. Returns its JSON."""
     accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
     torch.manual_seed(config.training.seed)
+    git_revision()  # before the checkout can change under a long run
     with accelerator.main_process_first():
         packed = prepare(data, Grid.from_config(config.grid))
         folder = RunDir(run, config, packed.data_hash)

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,18 +72,24 @@ def describe_environment() -> dict[str, Any]:
         "processor": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "git_revision": git_revision(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(_without_folders(argument) for argument in sys.argv),
     }
 
 
+@cache
 def git_revision() -> str:
-    """Revision of the checkout that this package runs from, with ``+`` for local changes; "unknown" outside one."""
+    """Revision of the checkout that this process was started from, ``+`` for local changes; "unknown" outside one."""
     folder = Path(__file__).parent
     try:
         revision = _git(folder, "rev-parse", "HEAD")
         return revision + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _without_folders(argument: str) -> str:
+    """An argument that may travel with weights: of a path only its last part."""
+    return Path(argument).name if os.sep in argument else argument
 
 
 def _git(folder: Path, *arguments: str) -> str:
