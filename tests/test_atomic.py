@@ -1,8 +1,6 @@
 """A reader never meets half a file, and a failed write says what to do."""
 
 import errno
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -11,15 +9,7 @@ import pytest
 
 from cinesynth.atomic import atomic_path, make_folder, write_bytes, write_json, write_text, writing
 from cinesynth.errors import OutputError
-
-
-@pytest.fixture
-def small_files_only() -> Iterator[None]:
-    """No file may grow beyond 64 kB, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from tests.limits import files_below
 
 
 def test_written_whole_and_nothing_beside(tmp_path: Path) -> None:
@@ -52,18 +42,17 @@ def test_failure_leaves_the_earlier_file(tmp_path: Path, failure: type[BaseExcep
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_full_disk_is_an_output_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a\.bin could not be written") as caught:
+    with files_below(65536), pytest.raises(OutputError, match=r"a\.bin could not be written") as caught:
         write_bytes(tmp_path / "a.bin", bytes(200_000))
     assert caught.value.hint
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_full_disk_under_hdf5_is_an_output_error(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    with pytest.raises(OutputError, match=r"a\.h5"), atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    full = files_below(65536)
+    with full, pytest.raises(OutputError, match=r"a\.h5"), atomic_path(path) as tmp, h5py.File(tmp, "w") as file:
         file["image"] = np.zeros(200_000, dtype=np.uint8)
     assert not list(tmp_path.iterdir())
 

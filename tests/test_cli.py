@@ -106,7 +106,7 @@ def patient(folder: Path, label: np.ndarray | None = None, shape: tuple[int, ...
 @pytest.mark.parametrize(
     ("label", "found"),
     [
-        (np.zeros((20, 20, 5), np.uint8), "shape"),
+        (np.zeros((20, 20, 5), np.uint8), "(20, 20, 6)"),
         (np.full((20, 20, 6), 7, np.uint8), "label"),
     ],
 )

@@ -1,7 +1,6 @@
 """Ingestion: all studies or none, the same data the same hash, and nobody in two splits."""
 
 import errno
-import resource
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.limits import files_below
 
 from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest, data_hash
@@ -120,13 +120,8 @@ def test_failure_of_the_last_step_takes_the_studies_back(
 
 
 def test_full_disk(make_study: MakeStudy, tmp_path: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(OutputError) as caught:
-            ingest([make_study()], tmp_path / "data")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_below(20_000), pytest.raises(OutputError) as caught:
+        ingest([make_study()], tmp_path / "data")
     assert caught.value.hint
     assert not (tmp_path / "data").exists()
 

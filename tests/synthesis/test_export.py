@@ -1,7 +1,5 @@
 import errno
 import json
-import resource
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from cinesynth.synthesis.export.render import COLOURS, View, contours, render_gi
 from cinesynth.synthesis.export.sheet import Timing, render_contact_sheet, render_study
 from cinesynth.synthesis.export.sidecar import achieved, sidecar
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
+from tests.limits import files_below
 
 
 @pytest.fixture
@@ -32,15 +31,6 @@ def box() -> Cine:
     image = np.linspace(-1, 1, label.size, dtype=np.float32).reshape(label.shape)
     affine = np.diag([2.0, 1.5, 10.0, 1.0])
     return Cine(image, label, affine, 31.25, 0, 2, ClinicalPrior(lv_edv_ml=20.0), 3, {"synthetic": True})
-
-
-@pytest.fixture
-def limited_disk() -> Iterator[None]:
-    """No file above 2 kB can be written."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_nifti_keeps_space_time_and_voxels(box: Cine, tmp_path: Path) -> None:
@@ -128,9 +118,8 @@ def test_only_cases_are_ever_replaced(box: Cine, tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").exists()
 
 
-@pytest.mark.usefixtures("limited_disk")
 def test_a_full_disk_leaves_nothing(cine: Cine, tmp_path: Path) -> None:
-    with pytest.raises(OutputError) as error:
+    with files_below(2048), pytest.raises(OutputError) as error:
         save_case(cine, tmp_path / "case")
     assert error.value.exit_code == 5
     assert "tmp-" not in str(error.value)
