@@ -69,7 +69,7 @@ def test_frames_lie_on_one_cycle(pipe: CinePipeline) -> None:
 
 
 def test_only_acquired_slices_are_computed_and_they_are_the_full_grids(pipe: CinePipeline) -> None:
-    request = Request(PRIORS[0], seed=7, frames=4, tries=1)
+    request = Request(PRIORS[0], seed=7, frames=4, tries=1, control=False)
     plan = pipe.plan(request)
     assert plan.slice_mask.shape == (1, 7)
     whole = CinePipeline(pipe.bundle)
@@ -88,7 +88,10 @@ def test_group_norms_see_the_whole_grid(per_frame_pipe: CinePipeline) -> None:
 
 
 def test_guidance_0_ignores_the_prior(pipe: CinePipeline) -> None:
-    one, other = (pipe(prior, frames=4, es_index=2, seed=7, guidance=0.0, tries=1) for prior in (PRIORS[0], PRIORS[2]))
+    one, other = (
+        pipe(prior, frames=4, es_index=2, seed=7, guidance=0.0, tries=1, control=False)
+        for prior in (PRIORS[0], PRIORS[2])
+    )
     assert same(one, other)
     guided = [pipe(prior, frames=4, es_index=2, seed=7, guidance=2.0, tries=1) for prior in (PRIORS[0], PRIORS[2])]
     assert not same(*guided)
