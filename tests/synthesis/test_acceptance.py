@@ -11,10 +11,10 @@ VOXEL_ML = 0.04
 
 
 def heart(lv_radius: float = 10.0, slices: int = 8) -> LabelArray:
-    """An LV cylinder in a ring of myocardium, two empty slices at each end."""
+    """An LV cylinder in a ring of myocardium of constant volume, two empty slices at each end."""
     x, y = np.mgrid[:48, :48] - 24.0
     radius = np.hypot(x, y)
-    plane = np.where(radius < lv_radius, Label.LV, np.where(radius < lv_radius + 5, Label.MYO, 0))
+    plane = np.where(radius < lv_radius, Label.LV, np.where(radius < np.hypot(lv_radius, np.sqrt(125)), Label.MYO, 0))
     label = np.zeros((48, 48, slices + 4), dtype=np.uint8)
     label[..., 2:-2] = plane[..., None]
     return label
@@ -88,6 +88,13 @@ def test_a_heart_must_contract_and_ed_be_its_fullest() -> None:
     assert [r.rule for r in still.rules if not r.passed] == ["lv_esv_over_edv"]
     swollen = judge_motion(np.stack([heart(10.0), heart(7.0), heart(12.0)]), VOXEL_ML, 1)
     assert [r.rule for r in swollen.rules if not r.passed] == ["lv_largest_over_edv"]
+
+
+def test_myocardium_that_vanishes_at_es_is_refused() -> None:
+    torn = heart(7.0)
+    torn[..., 2:5] = 0
+    verdicts = judge_motion(np.stack([heart(10.0), torn]), VOXEL_ML, 1)
+    assert [r.rule for r in verdicts.rules if not r.passed] == ["myo_es_over_ed"]
 
 
 def test_every_real_heart_is_accepted(acdc_root: Path) -> None:

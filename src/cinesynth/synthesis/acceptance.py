@@ -22,6 +22,8 @@ MAX_ES_SHARE = 0.99
 """ESV over EDV: an ejection fraction of 1 %, less than any heart that supports life."""
 MAX_LATER_SHARE = 1.1
 """ED is the fullest frame; a tenth more is a segmentation's noise."""
+MIN_MYO_ES_SHARE = 0.8
+"""Myocardium hardly compresses: in ACDC its volume at ES is 0.89-1.47 of that at ED as labelled."""
 _IN_PLANE = ndimage.generate_binary_structure(2, 1)
 _ANY_NEIGHBOUR = ndimage.generate_binary_structure(3, 3)
 
@@ -80,11 +82,13 @@ def judge_motion(label: LabelArray, voxel_ml: float, es_index: int) -> Verdicts:
     """Rules on the label of all frames, ``T X Y Z``, ED first."""
     lv_ml = volumes_ml(label, Label.LV, voxel_ml)
     edv_ml = max(float(lv_ml[0]), 1e-6)
+    myo_ml = volumes_ml(label[[0, es_index]], Label.MYO, voxel_ml)
     return Verdicts(
         (
             Verdict("lv_es_volume_ml", float(lv_ml[es_index]), MIN_VOLUME_ML),
             Verdict("lv_esv_over_edv", float(lv_ml[es_index]) / edv_ml, MAX_ES_SHARE, at_most=True),
             Verdict("lv_largest_over_edv", float(lv_ml.max()) / edv_ml, MAX_LATER_SHARE, at_most=True),
+            Verdict("myo_es_over_ed", float(myo_ml[1]) / max(float(myo_ml[0]), 1e-6), MIN_MYO_ES_SHARE),
         )
     )
 
