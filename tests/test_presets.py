@@ -79,3 +79,9 @@ def test_a_preset_survives_being_saved(preset: str) -> None:
     config = load_config(preset)
     assert config.preset == preset
     assert parse_config(yaml.safe_load(dump_config(config))) == config
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_phantoms_teach_no_anatomy_where_there_are_patients(preset: str) -> None:
+    """Decision 0007: generated anatomies are those of patients."""
+    assert load_config(preset).training.anatomy.phantom_share == 0.0

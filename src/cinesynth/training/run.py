@@ -63,8 +63,11 @@ class Session:
         vae = stage_info(self.run.path, "vae")["id"][:12]
         name = f"{split}-{vae}-{'cycle' if whole_cycle else 'ed'}-{copies}-{len(subjects)}.safetensors"
         path = self.run.path / "latents" / name
+
+        def progress(done: int, total: int) -> None:
+            self.report("latents", done, total, {})
+
         with self.accelerator.main_process_first():
-            progress = lambda done, total: self.report("latents", done, total, {})  # noqa: E731
             return frames, cached_sequences(path, self.codec(), frames, subjects, copies, whole_cycle, progress)
 
     def train(self, stage: Stage) -> nn.Module:
