@@ -95,6 +95,9 @@ class DiffusionConfig(Settings):
     objective: Literal["noise", "v", "flow"] = "flow"
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 12
     guidance: Annotated[float, Field(ge=0.0, le=20.0)] = 1.5
+    time_shift: Annotated[float, Field(ge=0.1, le=20.0)] = 1.0
+    """Above 1: more of training and sampling near pure noise, for codes that tell the same thing many times over.
+    Only for ``flow``: ``t -> s t / (1 + (s - 1) t)`` (Esser et al., 2024)."""
     condition_dropout: Fraction = 0.1
     """Probability, per case, that a case is trained with nothing known."""
     field_dropout: Fraction = 0.1
@@ -165,6 +168,8 @@ class DiffusionTraining(OptimConfig):
 
     affine_copies: Annotated[int, Field(ge=0, le=256)] = 8
     """Rescaled copies of each heart, whose volumes are measured again with the mask decoder."""
+    amplitude_copies: Annotated[int, Field(ge=0, le=64)] = 0
+    """Of each of them, copies that move more or less, measured again (dynamics only)."""
 
 
 class DiffusionModelConfig(Settings):

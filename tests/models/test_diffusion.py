@@ -1,5 +1,7 @@
 """The wrapper: every objective means the same clean code, and guidance is what it says."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -25,8 +27,10 @@ class Oracle(nn.Module):
     def forward(self, noisy, time, conditions, slice_mask, anatomy=None):
         signal, spread = (c[:, None, None, None, None] for c in self.owner._coefficients(time))
         noise = (noisy - signal * self.clean_code) / spread.clamp(min=1e-8)
+        variance = signal.square() + spread.square()
+        guess = (signal * self.clean_code + spread * noise) * (spread - signal) / variance  # of e - x, by regression
         return {
-            "flow": noise - self.clean_code,
+            "flow": (guess - (noise - self.clean_code)) * variance.sqrt(),
             "noise": noise,
             "v": signal * noise - spread * self.clean_code,
         }[self.owner.config.objective]
@@ -130,7 +134,7 @@ def test_unobserved_directions_of_a_cycle_do_not_train():
     seen = torch.einsum("jk,kcxyz->jcxyz", observed[0], torch.randn(6, 2, 4, 4, 3)).flatten(0, 1)[None]
 
     def loss_of(error: torch.Tensor) -> float:
-        diffusion.network = Answer(noise - clean + error)
+        diffusion.network = Answer((clean - noise - error) * math.sqrt(0.5))  # at t = 0.5 the linear guess is 0
         trainable = TrainableDiffusion(diffusion)
         return float(
             trainable(

@@ -64,21 +64,40 @@ def test_what_a_subject_observes():
     torch.testing.assert_close(pair @ pair, pair, atol=1e-5, rtol=0)
 
 
-def test_measured_codes_have_unit_scale():
+def moving_hearts(count: int) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+    """Cycles whose harmonics are mixed by one strong and three weak courses, and the courses."""
     torch.manual_seed(0)
-    code, phases = HarmonicCode(2, 3), cycle(20)
-    scales = (
-        torch.tensor([4.0, 1.0, 2.0, 0.5])[:, None, None, None, None]
-        * torch.tensor([1.0, 3.0, 0.2])[:, None, None, None]
-    )
-    cycles = [(code.basis.evaluate((torch.randn(4, 3, 6, 6, 5) * scales)[None], phases)[0], phases) for _ in range(6)]
+    basis, phases = CyclicBasis(2), cycle(20)
+    courses = torch.linalg.qr(torch.randn(4, 4))[0] * torch.tensor([4.0, 1.0, 0.5, 0.25])
+    channels = torch.tensor([1.0, 3.0, 0.2])[:, None, None, None]
+    maps = torch.randn(count, 4, 3, 6, 6, 5) * channels
+    coefficients = torch.einsum("jk,bkcxyz->bjcxyz", courses, maps)
+    return [(residuals, phases) for residuals in basis.evaluate(coefficients, phases)], courses
+
+
+def test_measured_codes_put_the_strongest_course_first_at_unit_scale():
+    cycles, _ = moving_hearts(6)
+    code = HarmonicCode(2, 3)
     code.measure(cycles, [])
     unit = torch.stack([code.encode(*pair) for pair in cycles])
-    assert float(unit.square().mean().sqrt()) == pytest.approx(1.0, rel=0.05)
-    per_channel = unit.square().mean(dim=(0, 2, 3, 4)).sqrt()
-    assert float(per_channel.min()) > 0.7
-    assert float(per_channel.max()) < 1.4
-    torch.testing.assert_close(code.decode(unit[:1], phases)[0], cycles[0][0], rtol=0.05, atol=0.2)
+    by_mode = unit.reshape(6, 4, 3, -1).square().mean(dim=(0, 3)).sqrt()  # 2K C
+    torch.testing.assert_close(by_mode[0], torch.ones(3), rtol=0.02, atol=0)
+    assert torch.all(by_mode.mean(dim=1).diff() < 0)
+    torch.testing.assert_close(code.decode(unit[:1], cycle(20))[0], cycles[0][0], rtol=0.05, atol=0.2)
+
+
+def test_modes_are_uncorrelated_and_the_first_holds_the_most_energy():
+    cycles, _ = moving_hearts(24)
+    code = HarmonicCode(2, 3)
+    code.measure(cycles, [])
+    maps = torch.cat([code.encode(*pair).reshape(4, -1) for pair in cycles], dim=1)
+    assert float((torch.corrcoef(maps) - torch.eye(4)).abs().max()) < 0.1
+    frames = torch.cat([residuals.flatten(1) for residuals, _ in cycles], dim=1)  # T (...)
+    strongest = torch.linalg.svdvals(frames)[0].square() / frames.square().sum()
+    first = torch.stack([code.encode(*pair) for pair in cycles]).reshape(24, 4, 3, 6, 6, 5)
+    first[:, 1:] = 0
+    alone = torch.cat([f.flatten(1) for f in code.decode(first.flatten(1, 2), cycle(20))], dim=1)
+    assert float(alone.square().sum() / frames.square().sum()) == pytest.approx(float(strongest), rel=0.05)
 
 
 def test_per_frame_code_is_zero_at_ed():

@@ -1,11 +1,13 @@
 """Objectives behind one wrapper: loss and sampler see a denoiser, never a parameterisation.
 
 Noise- and v-prediction use the variance-preserving schedule of latent diffusion (Rombach et al., 2022); flow matching
-the straight path ``x_t = (1 - t) x_0 + t e`` with velocity ``e - x_0`` (Lipman et al., 2023). Solvers are diffusers'.
+the straight path ``x_t = (1 - t) x_0 + t e`` with velocity ``e - x_0`` (Lipman et al., 2023), its network
+preconditioned after Karras et al. (2022): it answers for what the best linear guess leaves. Solvers are diffusers'.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -35,14 +37,14 @@ class LatentDiffusion(nn.Module):
         self.register_buffer("alphas_cumprod", _ddim("noise").alphas_cumprod.clone(), persistent=False)
 
     def draw_times(self, uniforms: Tensor) -> Tensor:
-        """Training times in (0, 1) from uniforms (``B``): logit-normal for flow, the discrete grid else."""
+        """Training times in (0, 1) from uniforms (``B``): shifted logit-normal for flow, the discrete grid else."""
         if self.config.objective == "flow":
             normal = torch.special.ndtri(uniforms.clamp(1e-6, 1 - 1e-6))
-            return torch.sigmoid(normal)
+            return torch.sigmoid(normal + math.log(self.config.time_shift))
         return ((uniforms * TRAIN_STEPS).floor().clamp(max=TRAIN_STEPS - 1)) / TRAIN_STEPS
 
     def mix(self, clean: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy code at ``time`` and the target that the network should answer."""
+        """Noisy code at ``time`` and what `predict` should say of it."""
         signal, spread = (c[:, None, None, None, None] for c in self._coefficients(time))
         noisy = signal * clean + spread * noise
         if self.config.objective == "flow":
@@ -52,7 +54,7 @@ class LatentDiffusion(nn.Module):
         return noisy, noise
 
     def clean(self, noisy: Tensor, output: Tensor, time: Tensor) -> Tensor:
-        """The clean code that an ``output`` of the network means."""
+        """The clean code that an ``output`` of `predict` means."""
         signal, spread = (c[:, None, None, None, None] for c in self._coefficients(time))
         if self.config.objective == "flow":
             return noisy - spread * output
@@ -73,12 +75,28 @@ class LatentDiffusion(nn.Module):
         """Mean squared error over acquired slices; ``project`` keeps the part of the error that was observed."""
         time = self.draw_times(uniforms)
         noisy, target = self.mix(clean, noise, time)
-        error: Tensor = self.network(noisy, time, conditions, slice_mask, anatomy).float() - target
+        error = self.predict(noisy, time, conditions, slice_mask, anatomy) - target
         if project is not None:
             error = project(error)
         mask = broadcast_mask(slice_mask, error)
         per_case = (error * mask).square().sum(dim=(1, 2, 3, 4)) / (mask.expand_as(error).sum(dim=(1, 2, 3, 4)))
         return (per_case * self._loss_weight(time)).mean()
+
+    def predict(
+        self, noisy: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None = None
+    ) -> Tensor:
+        """Noise, v or velocity, ``B C x y z``, as the objective has it.
+
+        For flow: the velocity of the best linear guess for codes of unit variance, less the network's answer over
+        ``s = sqrt(t^2 + (1 - t)^2)``, so that the network's target has unit variance at every time. At ``t = 1`` that
+        target is the clean code: no noise has to pass the network where conditions decide.
+        """
+        output: Tensor = self.network(noisy, time, conditions, slice_mask, anatomy).float()
+        if self.config.objective != "flow":
+            return output
+        t = time[:, None, None, None, None]
+        variance = t.square() + (1.0 - t).square()
+        return (2.0 * t - 1.0) / variance * noisy * broadcast_mask(slice_mask, noisy) - output / variance.sqrt()
 
     @torch.no_grad()
     def sample(
@@ -108,11 +126,10 @@ class LatentDiffusion(nn.Module):
         if scale == 0.0:
             conditions = conditions.unconditional()
         if scale in (0.0, 1.0):
-            out: Tensor = self.network(x, time, conditions, slice_mask, anatomy).float()
-            return out
+            return self.predict(x, time, conditions, slice_mask, anatomy)
         twice = conditions.and_unconditional()
-        pair = [None if v is None else torch.cat([v, v]) for v in (x, time, slice_mask, anatomy)]
-        both = self.network(pair[0], pair[1], twice, pair[2], pair[3]).float()
+        given = None if anatomy is None else torch.cat([anatomy, anatomy])
+        both = self.predict(torch.cat([x, x]), torch.cat([time, time]), twice, torch.cat([slice_mask] * 2), given)
         conditional, unconditional = both.chunk(2)
         return torch.lerp(unconditional, conditional, scale)
 
@@ -135,7 +152,8 @@ class LatentDiffusion(nn.Module):
 
     def _scheduler(self, steps: int) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
         if self.config.objective == "flow":
-            scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS)
+            shift = self.config.time_shift
+            scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=shift)
             scheduler.set_timesteps(sigmas=torch.linspace(1.0, 1.0 / steps, steps).tolist())
             return scheduler
         ddim = _ddim(self.config.objective)

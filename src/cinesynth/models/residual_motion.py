@@ -18,6 +18,8 @@ from cinesynth.models.layers import Conv, Stack, broadcast_mask, make_norm
 
 OBSERVATION_NOISE = 1e-3
 """Variance of a residual that the harmonics need not explain, relative to a residual's own."""
+ENERGY_PHASES = 64
+"""Phases that make the mean over a cycle exact for up to 31 harmonics."""
 
 
 class ResidualMotion(nn.Module):
@@ -53,6 +55,11 @@ class CyclicBasis:
         angle = math.pi * phases.double()[..., None] * order
         return torch.cat([angle.cos() - 1.0, angle.sin()], dim=-1)
 
+    def energy(self) -> Tensor:
+        """Gram matrix ``2K 2K``: ``a^T E a`` is the mean square over the cycle of the course ``a``."""
+        rows = self.matrix(torch.arange(ENERGY_PHASES, dtype=torch.float64) * (2.0 / ENERGY_PHASES))
+        return rows.T @ rows / ENERGY_PHASES
+
     def evaluate(self, coefficients: Tensor, phases: Tensor) -> Tensor:
         """Residuals ``B T C x y z`` at ``phases`` (``T``) of coefficients ``B 2K C x y z``; exactly 0 at ED."""
         phases = phases.double() % 2.0
@@ -73,9 +80,15 @@ class CyclicBasis:
 
 
 class HarmonicCode(nn.Module):
-    """A whole cycle as ``2K`` maps of ``C`` channels; scales and temporal prior are measured, never set."""
+    """A whole cycle as ``2K`` maps of ``C`` channels, one map a temporal mode, the strongest first.
 
-    basis_scale: Tensor
+    The modes are the Karhunen-Loeve expansion of measured cycles in the cyclic basis, orthogonal in energy over the
+    cycle. Harmonics themselves would be a poor code: they move together, so that noise would have to drown the same
+    motion six times over. A mode with the share ``s`` of the first one's energy has the variance ``sqrt(s)`` in the
+    code: the strong ones decide first, the weak ones are not lost. Modes and scales are measured, never set.
+    """
+
+    modes: Tensor
     channel_scale: Tensor
     covariance: Tensor
 
@@ -85,24 +98,23 @@ class HarmonicCode(nn.Module):
         self.latent_channels = latent_channels
         self.channels = self.basis.size * latent_channels
         order = torch.arange(1, harmonics + 1, dtype=torch.float64).repeat(2)
-        self.register_buffer("basis_scale", torch.ones(self.basis.size))
+        covariance = torch.diag(order**-4.0)
+        self.register_buffer("covariance", covariance.float())
+        self.register_buffer("modes", self._expand(covariance).float())
         self.register_buffer("channel_scale", torch.ones(latent_channels))
-        self.register_buffer("covariance", torch.diag(order**-4.0).float())
 
     def encode(self, residuals: Tensor, phases: Tensor) -> Tensor:
         """One subject's ``T C x y z`` residuals as a code ``(2K C) x y z``."""
-        unit = self.basis.fit(residuals, phases, self.covariance) / self._scale()[0]
-        return unit.flatten(0, 1)
+        return (self._project(residuals, phases) / self._scale()).flatten(0, 1)
 
     def decode(self, code: Tensor, phases: Tensor) -> Tensor:
         """Residuals ``B T C x y z`` at ``phases`` (``T``) of codes ``B (2K C) x y z``."""
-        maps = code.reshape(len(code), self.basis.size, self.latent_channels, *code.shape[2:])
-        coefficients = maps * self._scale()
-        return self.basis.evaluate(coefficients, phases)
+        maps = code.reshape(len(code), self.basis.size, self.latent_channels, *code.shape[2:]) * self._scale()
+        return self.basis.evaluate(torch.einsum("jk,bkcxyz->bjcxyz", self.modes, maps), phases)
 
     def observed(self, phases: Tensor) -> Tensor:
         """Projector ``2K 2K`` onto what frames at ``phases`` tell about a code: the identity for a whole cycle."""
-        rows = self.basis.matrix(phases) * self.basis_scale.double()  # T 2K
+        rows = self.basis.matrix(phases) @ self.modes.double()  # T 2K
         moving = rows.norm(dim=1) > 1e-6 * rows.norm(dim=1).max()
         inverse = torch.linalg.pinv(rows[moving], rtol=1e-3)
         projector: Tensor = inverse @ rows[moving]
@@ -110,25 +122,40 @@ class HarmonicCode(nn.Module):
 
     @torch.no_grad()
     def measure(self, cycles: list[tuple[Tensor, Tensor]], partial: list[tuple[Tensor, Tensor]]) -> None:
-        """Measure the temporal prior on whole cycles, then the scales on all (residuals, phases)."""
+        """Measure the temporal modes on whole cycles, then the channels' scale on all (residuals, phases)."""
         if cycles:
-            flat = self.covariance.new_tensor(torch.eye(self.basis.size).tolist()) * 1e3
+            flat = 1e3 * torch.eye(self.basis.size)
             fits = [self.basis.fit(r, p, flat).flatten(1).double() for r, p in cycles]  # 2K (C x y z)
-            moments = torch.stack([f @ f.T / f.square().sum() for f in fits])
-            self.covariance.copy_(moments.mean(0) + 1e-6 * torch.eye(self.basis.size))
-        squares = torch.stack([self._squares(r, p) for r, p in [*cycles, *partial]]).mean(0)  # 2K C
-        rms = squares.mean().sqrt()
-        self.basis_scale.copy_(squares.mean(dim=1).sqrt().clamp(min=1e-3 * float(rms)))
-        relative = squares / self.basis_scale.double().square()[:, None]
-        self.channel_scale.copy_(relative.mean(dim=0).sqrt().clamp(min=1e-3))
+            moments = torch.stack([f @ f.T / (self.basis.energy() @ f @ f.T).trace() for f in fits])
+            covariance = moments.mean(0) + 1e-6 * torch.eye(self.basis.size)
+            self.covariance.copy_(covariance)
+            self.modes.copy_(self._expand(covariance))
+        squares = torch.stack([self._squares(r, p) for r, p in [*cycles, *partial]]).mean(0)  # C
+        self.channel_scale.copy_(squares.sqrt().clamp(min=1e-3 * float(squares.mean().sqrt())))
+
+    def _expand(self, covariance: Tensor) -> Tensor:
+        """Modes as columns ``2K 2K``, each pointing towards ES."""
+        values, vectors = torch.linalg.eigh(self.basis.energy())
+        root = vectors @ values.sqrt().diag() @ vectors.T
+        shares, turns = torch.linalg.eigh(root @ covariance @ root)
+        shares, turns = shares.flip(0).clamp(min=1e-8 * float(shares.max())), turns.flip(1)
+        modes = torch.linalg.solve(root, turns * (shares / shares[0]) ** 0.25)
+        at_es = self.basis.matrix(torch.ones(1))[0] @ modes
+        towards_es: Tensor = modes * torch.where(at_es < 0, -1.0, 1.0)
+        return towards_es
+
+    def _project(self, residuals: Tensor, phases: Tensor) -> Tensor:
+        """Coefficients of the modes, ``2K C x y z``."""
+        coefficients = self.basis.fit(residuals, phases, self.covariance)
+        return torch.einsum("kj,jcxyz->kcxyz", torch.linalg.inv(self.modes.double()).to(coefficients), coefficients)
 
     def _squares(self, residuals: Tensor, phases: Tensor) -> Tensor:
-        coefficients = self.basis.fit(residuals, phases, self.covariance).double()
+        """Mean squares ``C`` of the first mode over acquired voxels."""
         moving = (residuals != 0).any(dim=0).any(dim=0).double().mean().clamp(min=1e-6)  # share of acquired voxels
-        return coefficients.square().mean(dim=(2, 3, 4)) / moving
+        return self._project(residuals, phases)[0].double().square().mean(dim=(1, 2, 3)) / moving
 
     def _scale(self) -> Tensor:
-        return (self.basis_scale[:, None] * self.channel_scale)[None, :, :, None, None, None]
+        return self.channel_scale[:, None, None, None]
 
 
 class FrameCode(nn.Module):

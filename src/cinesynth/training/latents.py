@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,9 @@ from cinesynth.types import ClinicalPrior, Diagnosis, Label
 
 MAX_FRAMES = 12
 """Frames kept of a whole cycle: six harmonics are drawn by twelve."""
+AMPLITUDES = (0.3, 1.2)
+"""How far the copies of a moving heart move, of its own motion. On the straight line from ED to ES latents decode to
+whole hearts in between, not to cross-fades (docs/decisions/0010-the-same-heart-another-ef.md)."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ def kept_frames(frames: Frames, subject: int) -> list[int]:
     return [record.ed, *sorted([record.es, *others], key=lambda i: float(record.phases[i]))]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which sequences: the ED frame alone or all kept frames, and what copies of each."""
+
+    whole_cycle: bool
+    affine_copies: int = 0
+    amplitude_copies: int = 0  # of the subject and of each of its affine copies
+
+    def __str__(self) -> str:
+        return f"{'cycle' if self.whole_cycle else 'ed'}-{self.affine_copies}-{self.amplitude_copies}"
+
+
 @torch.no_grad()
 def encode_sequence(codec: Codec, frames: Frames, subject: int, view: View | None, chosen: list[int]) -> Sequence:
     """Encode the chosen frames of a subject (ED first, ES among them or not), through a view if there is one."""
@@ -64,6 +79,20 @@ def encode_sequence(codec: Codec, frames: Frames, subject: int, view: View | Non
     full = torch.zeros(*codes.shape[:-1], len(mask))
     full[..., mask] = codes.cpu()
     return Sequence(subject, full, chosen, phases, mask, _prior(record.diagnosis, edv, esv, record.slices))
+
+
+def amplified(sequence: Sequence, amplitude: float, esv_ml: float | None) -> Sequence:
+    """The same heart moving ``amplitude`` times as far, with the ESV that it then has."""
+    ed = sequence.latents[:1]
+    prior = _prior(sequence.prior.diagnosis, sequence.prior.lv_edv_ml, esv_ml, int(sequence.slice_mask.sum()))
+    return replace(sequence, latents=ed + amplitude * (sequence.latents - ed), prior=prior)
+
+
+def draw_amplitudes(seed: int, subject: str, copy: int, count: int) -> list[float]:
+    """``count`` amplitudes, one in each equal part of their range."""
+    low, high = AMPLITUDES
+    uniforms = torch.rand(count, generator=stream(seed, "amplitude", subject, copy), dtype=torch.float64).tolist()
+    return [low + (high - low) * (index + u) / count for index, u in enumerate(uniforms)]
 
 
 def _scaled_esv(edv_ml: float | None, esv_ml: float | None, copy_edv_ml: float | None) -> float | None:
@@ -93,53 +122,61 @@ Progress = Callable[[int, int], None]
 
 
 def cached_sequences(
-    path: Path,
-    codec: Codec,
-    frames: Frames,
-    subjects: list[int],
-    copies: int,
-    whole_cycle: bool,
-    progress: Progress | None = None,
+    path: Path, codec: Codec, frames: Frames, subjects: list[int], wanted: Wanted, progress: Progress | None = None
 ) -> list[Sequence]:
-    """Sequences of ``subjects`` and ``copies`` affine copies of each, from ``path`` if it was written before.
-
-    The ED frame alone, or with ``whole_cycle`` all kept frames.
-    """
-    plan = list(_plan(frames, subjects, copies, whole_cycle))
-    if path.is_file():
-        tensors = read_tensors(path)
-        return [_unpack(tensors, index, frames, item) for index, item in enumerate(plan)]
-    sequences, tensors = [], {}
-    for index, (subject, view, chosen) in enumerate(plan):
-        sequence = encode_sequence(codec, frames, subject, view, chosen)
-        unknown = float("nan")
-        volumes = [unknown if v is None else v for v in (sequence.prior.lv_edv_ml, sequence.prior.lv_esv_ml)]
-        tensors |= {f"{index}.latents": sequence.latents, f"{index}.volumes_ml": torch.tensor(volumes)}
-        sequences.append(_unpack(tensors, index, frames, plan[index]))
-        if progress is not None:
-            progress(index + 1, len(plan))
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
-    return sequences
+    """The wanted sequences of ``subjects``, from ``path`` if they were written before."""
+    plan = list(_plan(frames, subjects, wanted))
+    if not path.is_file():
+        tensors: dict[str, Tensor] = {}
+        for index, item in enumerate(plan):
+            sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen)
+            volumes = [sequence.prior.lv_edv_ml, sequence.prior.lv_esv_ml]
+            volumes += [_amplified_esv_ml(codec, frames, sequence, amplitude) for amplitude in item.amplitudes]
+            known = torch.tensor([float("nan") if v is None else v for v in volumes])
+            tensors |= {f"{index}.latents": sequence.latents, f"{index}.volumes_ml": known}
+            if progress is not None:
+                progress(index + 1, len(plan))
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
+    tensors = read_tensors(path)
+    return [s for index, item in enumerate(plan) for s in _unpack(tensors, index, frames, item)]
 
 
-Item = tuple[int, View | None, list[int]]
+@dataclass(frozen=True)
+class _Item:
+    """One encoding: a subject seen through a view, and the amplitudes that are made of it."""
+
+    subject: int
+    view: View | None
+    chosen: list[int]
+    amplitudes: list[float]
 
 
-def _plan(frames: Frames, subjects: list[int], copies: int, whole_cycle: bool) -> Iterator[Item]:
+def _plan(frames: Frames, subjects: list[int], wanted: Wanted) -> Iterator[_Item]:
     size = frames.data.grid.size[:2]
     for subject in subjects:
-        chosen = kept_frames(frames, subject) if whole_cycle else [frames.record(subject).ed]
+        chosen = kept_frames(frames, subject) if wanted.whole_cycle else [frames.record(subject).ed]
         name = frames.record(subject).subject
-        for copy in range(copies + 1):
+        for copy in range(wanted.affine_copies + 1):
             view = draw_copy(stream(frames.seed, "copy", name, copy), size) if copy else None
-            yield subject, view, chosen
+            yield _Item(subject, view, chosen, draw_amplitudes(frames.seed, name, copy, wanted.amplitude_copies))
 
 
-def _unpack(tensors: dict[str, Tensor], index: int, frames: Frames, item: Item) -> Sequence:
-    subject, _, chosen = item
-    record = frames.record(subject)
-    edv, esv = (None if torch.isnan(v) else float(v) for v in tensors[f"{index}.volumes_ml"])
-    phases = torch.tensor([float(record.phases[frame]) for frame in chosen], dtype=torch.float64)
+@torch.no_grad()
+def _amplified_esv_ml(codec: Codec, frames: Frames, sequence: Sequence, amplitude: float) -> float:
+    es = amplified(sequence, amplitude, None).latents[sequence.frames.index(frames.record(sequence.subject).es)]
+    acquired = es[..., sequence.slice_mask].to(codec.latent_mean.device)
+    ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=acquired.device)
+    return _volume_ml(codec, acquired, ones)
+
+
+def _unpack(tensors: dict[str, Tensor], index: int, frames: Frames, item: _Item) -> Iterator[Sequence]:
+    record = frames.record(item.subject)
+    edv, esv, *others = (None if v != v else v for v in tensors[f"{index}.volumes_ml"].tolist())
+    phases = torch.tensor([float(record.phases[frame]) for frame in item.chosen], dtype=torch.float64)
     prior = _prior(record.diagnosis, edv, esv, record.slices)
-    return Sequence(subject, tensors[f"{index}.latents"], chosen, phases, frames.mask(subject), prior)
+    mask = frames.mask(item.subject)
+    sequence = Sequence(item.subject, tensors[f"{index}.latents"], item.chosen, phases, mask, prior)
+    yield sequence
+    for amplitude, esv_ml in zip(item.amplitudes, others, strict=True):
+        yield amplified(sequence, amplitude, esv_ml)

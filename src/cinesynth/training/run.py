@@ -19,7 +19,7 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import FrameCode, Motion
 from cinesynth.models.weights import load_stage, save_stage, stage_info
 from cinesynth.training.frames import Frames, collate
-from cinesynth.training.latents import Sequence, cached_sequences
+from cinesynth.training.latents import Sequence, Wanted, cached_sequences
 from cinesynth.training.run_dir import RunDir, git_revision
 from cinesynth.training.stage import Stage
 from cinesynth.training.stage_diffusion import (
@@ -54,21 +54,18 @@ class Session:
         load_stage(self.run.path, "vae", codec)
         return codec.eval().requires_grad_(False).to(self.accelerator.device)
 
-    def sequences(
-        self, split: str, copies: int, whole_cycle: bool, phantoms: bool = True
-    ) -> tuple[Frames, list[Sequence]]:
+    def sequences(self, split: str, wanted: Wanted, phantoms: bool = True) -> tuple[Frames, list[Sequence]]:
         """Cached latents of a split, measured through the frozen codec."""
         frames = self.frames(split)
         subjects = sorted([*frames.patients, *(frames.phantoms if phantoms or not frames.patients else [])])
         vae = stage_info(self.run.path, "vae")["id"][:12]
-        name = f"{split}-{vae}-{'cycle' if whole_cycle else 'ed'}-{copies}-{len(subjects)}.safetensors"
-        path = self.run.path / "latents" / name
+        path = self.run.path / "latents" / f"{split}-{vae}-{wanted}-{len(subjects)}.safetensors"
 
         def progress(done: int, total: int) -> None:
             self.report("latents", done, total, {})
 
         with self.accelerator.main_process_first():
-            return frames, cached_sequences(path, self.codec(), frames, subjects, copies, whole_cycle, progress)
+            return frames, cached_sequences(path, self.codec(), frames, subjects, wanted, progress)
 
     def train(self, stage: Stage) -> nn.Module:
         """Run the trainer on a stage in its folder of the run."""
@@ -137,8 +134,8 @@ def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tenso
 
 def _train_motion(session: Session) -> None:
     motion = build_motion(session.config)
-    train = session.sequences("train", 0, whole_cycle=True)
-    validation = session.sequences("validation", 0, whole_cycle=True)
+    train = session.sequences("train", Wanted(whole_cycle=True))
+    validation = session.sequences("validation", Wanted(whole_cycle=True))
     stage = MotionStage(motion.network, session.codec(), session.config, train, validation)
     motion.network.load_state_dict(session.train(stage).state_dict())
     motion.eval().cpu()
@@ -158,10 +155,11 @@ def _measure_code(motion: Motion, sequences: list[Sequence]) -> None:
 
 
 def _train_anatomy(session: Session) -> None:
-    copies = session.config.training.anatomy.affine_copies
-    share = session.config.training.anatomy.phantom_share
-    frames, sequences = session.sequences("train", copies, whole_cycle=False, phantoms=share > 0)
-    held, held_sequences = session.sequences("validation", 0, whole_cycle=False, phantoms=share > 0)
+    settings = session.config.training.anatomy
+    with_phantoms = settings.phantom_share > 0
+    wanted = Wanted(whole_cycle=False, affine_copies=settings.affine_copies)
+    frames, sequences = session.sequences("train", wanted, with_phantoms)
+    held, held_sequences = session.sequences("validation", Wanted(whole_cycle=False), with_phantoms)
     model = TrainableDiffusion(build_anatomy(session.config))
     train = anatomy_examples(sequences, set(frames.phantoms))
     validation = anatomy_examples(held_sequences, set(held.phantoms))
@@ -173,11 +171,12 @@ def _train_anatomy(session: Session) -> None:
 
 
 def _train_dynamics(session: Session) -> None:
-    copies = session.config.training.dynamics.affine_copies
+    settings = session.config.training.dynamics
     motion = build_motion(session.config)
     load_stage(session.run.path, "motion", motion)
-    frames, sequences = session.sequences("train", copies, whole_cycle=True)
-    held, held_sequences = session.sequences("validation", 0, whole_cycle=True)
+    wanted = Wanted(True, settings.affine_copies, settings.amplitude_copies)
+    frames, sequences = session.sequences("train", wanted)
+    held, held_sequences = session.sequences("validation", Wanted(whole_cycle=True))
     train = dynamics_examples(motion.eval(), sequences, set(frames.phantoms))
     validation = dynamics_examples(motion, held_sequences, set(held.phantoms))
     model = TrainableDiffusion(build_dynamics(session.config))
