@@ -7,6 +7,7 @@ Tensor shapes are written with one set of letters:
 ``T``      frames of one cine
 ``C``      latent channels
 ``X Y Z``  voxels in nibabel order, ``Z`` through-plane, index 0 at the base
+``S``      structures in the order of `STRUCTURES`: RV, MYO, LV
 ``x y z``  the latent grid; the codec never strides through-plane, so z = Z
 ========== ==================================================================
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,15 @@ FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
 Affine = NDArray[np.float64]
+
+Orientation = tuple[tuple[int, int], ...]
+"""An orientation transform of nibabel: for each array axis, the axis it becomes and 1, or -1 if it is reversed."""
+SAME_ORIENTATION: Orientation = ((0, 1), (1, 1), (2, 1))
+
+PhasesFrom = Literal["metadata", "labels", "model"]
+"""Where ED and ES of a study come from: the source's metadata, its labels, or a model's masks."""
+SlicesFrom = Literal["header", "labels", "declared"]
+"""How base-to-apex was decided: by scanner coordinates, by the labels, or because the source declares its order."""
 
 EDV_RANGE_ML = (20.0, 600.0)
 """LV end-diastolic volumes that a human heart can have."""
@@ -44,6 +55,26 @@ class Label(IntEnum):
 
 
 STRUCTURES = (Label.RV, Label.MYO, Label.LV)
+
+
+def full_coverage(labelled: BoolArray, slices: int) -> BoolArray:
+    """The coverage ``T Z S`` of frames (``labelled``, ``T``) where every structure of every slice was annotated."""
+    frames: BoolArray = np.asarray(labelled, dtype=np.bool_)
+    return np.broadcast_to(frames[:, None, None], (len(frames), slices, len(STRUCTURES))).copy()
+
+
+def covered_label(label: LabelArray, coverage: BoolArray) -> LabelArray:
+    """``label`` (``T X Y Z``) with 0 at voxels of structures not annotated there (``coverage``, ``T Z S``)."""
+    result = label.copy()
+    for i, structure in enumerate(STRUCTURES):
+        result[(label == structure) & ~coverage[:, None, None, :, i]] = Label.BACKGROUND
+    return result
+
+
+def without_gap(covered: BoolArray) -> bool:
+    """Whether the slices ``covered`` (``Z``) follow each other: only then is the volume of what they hold known."""
+    slices = np.flatnonzero(covered)
+    return len(slices) > 0 and bool(slices[-1] - slices[0] + 1 == len(slices))
 
 
 class Diagnosis(str, Enum):
@@ -126,8 +157,10 @@ UNCONDITIONAL = ClinicalPrior()
 class Study:
     """One subject's cine on the scanner's grid, as a source yields it and the dataset keeps it.
 
-    ``image`` and ``label`` hold the *stored* frames (all of the cycle, or only ED and ES); ``frame_index``
-    says which frames of the cycle they are. Unlabelled frames have label 0 everywhere and ``labelled`` false.
+    ``image`` and ``label`` hold the *stored* frames (all of the cycle, or only ED and ES), slices base first;
+    ``frame_index`` says which frames of the cycle they are. ``coverage`` says which structures were annotated in
+    which slice of which frame: where one was not, no voxel carries its label, and that means "not said".
+    ``to_source`` takes a stored ``X Y Z`` array back to the source's voxel order; ``affine`` is of the stored one.
     """
 
     subject: str
@@ -136,13 +169,22 @@ class Study:
     diagnosis: Diagnosis
     image: NDArray[np.generic]  # T X Y Z, the scanner's own numbers
     label: LabelArray  # T X Y Z
-    labelled: BoolArray  # T
+    coverage: BoolArray  # T Z S
     frame_index: NDArray[np.int64]  # T, zero-based in the cycle
     frames_in_cycle: int
     ed_index: int
     es_index: int
     affine: Affine  # 4 4, voxel to millimetre
     frame_time_ms: float | None = None
+    group: str = ""  # the diagnosis as the source spells it
+    phases_from: PhasesFrom = "metadata"
+    slices_from: SlicesFrom = "declared"
+    to_source: Orientation = SAME_ORIENTATION
+
+    @property
+    def labelled(self) -> BoolArray:
+        """The frames in which anything was annotated, shape ``T``."""
+        return np.asarray(self.coverage.any(axis=(1, 2)), dtype=np.bool_)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

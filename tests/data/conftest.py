@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cinesynth.types import Diagnosis, Label, Study
+from cinesynth.types import Diagnosis, Label, Study, full_coverage
 
 MakeStudy = Callable[..., Study]
 LV_MM, WALL_MM, RV_MM = 24.0, 9.0, 14.0
@@ -52,7 +52,7 @@ def build_study(
         diagnosis,
         image,
         drawn,
-        labelled,
+        full_coverage(labelled, size[2]),
         np.arange(frames),
         frames,
         0,

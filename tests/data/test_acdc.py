@@ -41,7 +41,10 @@ def test_frame_numbers_count_from_one(acdc_folder: Path) -> None:
     first, second = read_acdc(acdc_folder)
     assert (first.ed_index, first.es_index, first.frames_in_cycle) == (0, 2, 4)
     assert first.frame_index.tolist() == [0, 2]
-    assert first.labelled.tolist() == [True, True]
+    assert first.coverage.shape == (2, 4, 3)
+    assert first.coverage.all()
+    assert (first.group, second.group) == ("DCM", "NOR")
+    assert (first.phases_from, first.slices_from) == ("metadata", "declared")
     assert (first.diagnosis, second.diagnosis) == (Diagnosis.DCM, Diagnosis.NOR)
     assert first.image.dtype == np.int16
     assert first.spacing_mm == (3.0, 3.0, 10.0)
@@ -120,6 +123,13 @@ def test_a_broken_copy_names_the_file_and_says_what_to_do(acdc_folder: Path, cas
     assert caught.value.hint
     assert "patient001" in caught.value.message
     assert source.read("patient002").subject == "patient002"
+
+
+def test_the_files_of_a_patient_are_named(acdc_folder: Path) -> None:
+    source = read_acdc(acdc_folder)
+    names = {path.name for path in source.files("patient001")}
+    assert {"Info.cfg", ED, ES_GT} < names
+    assert len(names) == 5
 
 
 def test_no_patients(tmp_path: Path) -> None:

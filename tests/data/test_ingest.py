@@ -75,9 +75,9 @@ def test_a_bad_study_can_be_skipped(acdc_folder: Path, tmp_path: Path) -> None:
     (acdc_folder / "training/patient002/Info.cfg").unlink()
     summary = ingest(read_acdc(acdc_folder), tmp_path / "data", on_error="skip")
     assert [row.subject for row in summary.added] == ["patient001"]
-    ((name, reason),) = summary.skipped
-    assert name == "patient002"
-    assert "Info.cfg is missing" in reason
+    (rejection,) = summary.rejected
+    assert rejection.name == "patient002"
+    assert "Info.cfg is missing" in rejection.reason
 
 
 def test_a_subject_twice_is_refused_and_the_dataset_stays(acdc_folder: Path, tmp_path: Path) -> None:

@@ -1,20 +1,23 @@
 """The manifest: exact cells, unknown as unknown, and splits that never mix."""
 
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinesynth.data.manifest import SPLITS, Manifest, Row, assign_splits, data_hash, describe
+from cinesynth.data.manifest import FIRST_COLUMNS, SPLITS, Manifest, Row, assign_splits, data_hash, describe
 from cinesynth.data.store import check_study, read_study, write_study
 from cinesynth.errors import DataError
-from cinesynth.types import Diagnosis, Label, Study
+from cinesynth.types import STRUCTURES, Diagnosis, Label, PhasesFrom, SlicesFrom, Study, covered_label
 
 MakeStudy = Callable[..., Study]
 STRATA = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.sampled_from("NDH"), max_size=60)
@@ -31,11 +34,67 @@ def test_volumes_are_native_voxels_times_voxel_volume(make_study: MakeStudy) -> 
 
 def test_what_is_not_labelled_is_unknown_and_not_zero(make_study: MakeStudy, tmp_path: Path) -> None:
     study = make_study()
-    study = replace(study, label=np.where(study.label == Label.RV, 0, study.label).astype(np.uint8), frame_time_ms=None)
+    coverage = study.coverage & (np.array(STRUCTURES) != Label.RV)
+    label = covered_label(study.label, coverage)
+    study = replace(study, label=label, coverage=coverage, frame_time_ms=None)
     Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
     cells = dict(zip(*(line.split(",") for line in (tmp_path / "manifest.csv").read_text().splitlines()), strict=True))
     assert cells["rv_edv_ml"] == cells["rv_esv_ml"] == cells["frame_time_ms"] == ""
+    assert cells["coverage"] == "RV -; MYO ED 6/6 ES 6/6; LV ED 6/6 ES 6/6"
     assert Manifest.read(tmp_path).rows[0].rv_edv_ml is None
+
+
+def test_where_a_study_comes_from_is_in_its_row(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study()
+    coverage = study.coverage.copy()
+    coverage[:, :2, 2] = False  # the LV at the base
+    coverage[2, :, 1] = False  # the myocardium at ES
+    study = replace(
+        study,
+        label=covered_label(study.label, coverage),
+        coverage=coverage,
+        diagnosis=Diagnosis.UNKNOWN,
+        group="LV_noncompaction",
+        phases_from="labels",
+        slices_from="header",
+        to_source=((1, 1), (0, -1), (2, -1)),
+    )
+    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    (row,) = Manifest.read(tmp_path).rows
+    assert (row.diagnosis, row.group, row.stratum) == (
+        Diagnosis.UNKNOWN,
+        "LV_noncompaction",
+        "Siemens LV_noncompaction",
+    )
+    assert (row.phases_from, row.slices_from, row.to_source) == ("labels", "header", "1+ 0- 2-")
+    assert row.coverage == "RV ED 6/6 ES 6/6; MYO ED 6/6; LV ED 4/6 ES 4/6"
+
+
+def test_a_gap_between_annotated_slices_leaves_the_volume_unknown(make_study: MakeStudy) -> None:
+    study = make_study()
+    coverage = study.coverage.copy()
+    coverage[0, 3, 2] = False
+    row = describe(replace(study, label=covered_label(study.label, coverage), coverage=coverage), "train", "a.h5", "0")
+    assert row.lv_edv_ml is row.ef_percent is None
+    assert row.lv_esv_ml == describe(study, "train", "a.h5", "0").lv_esv_ml
+
+
+def test_a_manifest_of_before_partial_labels_is_read(make_study: MakeStudy, tmp_path: Path) -> None:
+    Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
+    path = tmp_path / "manifest.csv"
+    lines = list(csv.reader(path.read_text().splitlines()))
+    path.write_text("".join(",".join(cells[: len(FIRST_COLUMNS)]) + "\n" for cells in lines))
+    (row,) = Manifest.read(tmp_path).rows
+    assert (row.phases_from, row.slices_from, row.to_source, row.coverage) == ("metadata", "declared", "0+ 1+ 2+", "")
+    assert row.lv_edv_ml == describe(make_study(), "test", "studies/a.h5", "0").lv_edv_ml
+
+
+def test_an_origin_that_is_none_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
+    Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
+    path = tmp_path / "manifest.csv"
+    path.write_text(path.read_text().replace(",metadata,", ",guessed,"))
+    with pytest.raises(DataError, match="phases_from 'guessed'"):
+        Manifest.read(tmp_path)
 
 
 VOLUMES = st.none() | st.floats(0.1, 600.0)
@@ -63,6 +122,11 @@ VOLUMES = st.none() | st.floats(0.1, 600.0)
         labels=st.just("RV MYO LV"),
         file=st.just("studies/a.h5"),
         sha256=st.just("0"),
+        group=st.text("AHVR-_ é,"),
+        phases_from=st.sampled_from(get_args(PhasesFrom)),
+        slices_from=st.sampled_from(get_args(SlicesFrom)),
+        to_source=st.just("0+ 1- 2+"),
+        coverage=st.just("RV -; MYO ED 7/12; LV ED 7/12 ES 5/12"),
     )
 )
 def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: Row) -> None:
@@ -126,7 +190,15 @@ def test_fractions_must_be_shares(fractions: tuple[float, float, float]) -> None
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
 def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: Path, dtype: type) -> None:
     study = make_study(spacing=(1.36719, 1.36719, 9.99))
-    study = replace(study, image=study.image.astype(dtype))
+    study = replace(
+        study,
+        image=study.image.astype(dtype),
+        coverage=study.coverage | (np.arange(3) == 0),
+        group="HF-NI",
+        phases_from="labels",
+        slices_from="header",
+        to_source=((1, 1), (0, -1), (2, -1)),
+    )
     path = tmp_path / "study.h5"
     digest = write_study(path, study)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -147,7 +219,14 @@ def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: 
         ({"frame_index": np.array([0, 1, 2, 4])}, "outside a cycle of 4"),
         ({"es_index": 7}, "ED or ES"),
         ({"es_index": 0}, "one frame"),
-        ({"labelled": np.zeros(4, bool)}, "not labelled"),
+        ({"coverage": np.zeros((4, 6, 3), bool)}, "not labelled"),
+        ({"coverage": np.ones((4, 6), bool)}, "T Z S"),
+        ({"coverage": np.ones((4, 6, 3), np.uint8)}, "T Z S"),
+        ({"frame_index": np.array([0, 1, 2])}, "differ in length"),
+        ({"phases_from": "guess"}, "cannot come from 'guess'"),
+        ({"slices_from": "guess"}, "cannot come from 'guess'"),
+        ({"to_source": ((0, 1), (0, 1), (2, 1))}, "no way back"),
+        ({"to_source": ((0, 1), (1, 0), (2, 1))}, "no way back"),
         ({"affine": np.zeros((4, 4))}, "spans no volume"),
         ({"frame_time_ms": float("nan")}, "frame time"),
     ],
@@ -157,6 +236,33 @@ def test_a_study_that_contradicts_itself_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=f"drawn patient9: .*{found}"):
         check_study(replace(make_study("patient9"), **change))
+
+
+def as_format_1(path: Path) -> None:
+    """Take back what a file of the first format did not have."""
+    with h5py.File(path, "a") as file:
+        file["labelled"] = file["coverage"][()].any(axis=(1, 2))
+        del file["coverage"]
+        for name in ("format", "group", "phases_from", "slices_from", "to_source"):
+            del file.attrs[name]
+
+
+def test_a_study_of_the_first_format_is_read(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study()
+    write_study(tmp_path / "study.h5", study)
+    as_format_1(tmp_path / "study.h5")
+    back = read_study(tmp_path / "study.h5")
+    for field, value in vars(study).items():
+        assert np.array_equal(getattr(back, field), value), field
+
+
+def test_a_study_of_a_later_format_is_refused(make_study: MakeStudy, tmp_path: Path) -> None:
+    write_study(tmp_path / "study.h5", make_study())
+    with h5py.File(tmp_path / "study.h5", "a") as file:
+        file.attrs["format"] = 99
+    with pytest.raises(DataError, match="format 99") as caught:
+        read_study(tmp_path / "study.h5")
+    assert "update" in caught.value.hint
 
 
 def test_a_file_that_is_no_study_is_told(tmp_path: Path) -> None:

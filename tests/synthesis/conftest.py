@@ -34,7 +34,7 @@ def record(subject: str, diagnosis: Diagnosis, edv_ml: float | None, ef_percent:
         "diagnosis": diagnosis,
         "split": "train",
         "phases": np.array([0.0, 1.0]),
-        "labelled": np.array([True, True]),
+        "coverage": np.ones((2, 12, 3), dtype=bool),
         "slices": 9,
         "ed": 0,
         "es": 1,

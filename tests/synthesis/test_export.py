@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cinesynth.errors import DataError, OutputError
@@ -14,9 +15,9 @@ from cinesynth.synthesis.export import case
 from cinesynth.synthesis.export.case import FILES, save_case
 from cinesynth.synthesis.export.nifti import INTENSITY_SCALE, write_nifti
 from cinesynth.synthesis.export.render import COLOURS, View, contours, render_gif, tile
-from cinesynth.synthesis.export.sheet import Timing, render_contact_sheet, render_study
+from cinesynth.synthesis.export.sheet import Timing, _draw_curves, render_contact_sheet, render_study
 from cinesynth.synthesis.export.sidecar import achieved, sidecar
-from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
+from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study, full_coverage
 from tests.limits import files_below
 
 
@@ -199,6 +200,15 @@ def test_a_real_study_makes_a_sheet(tmp_path: Path, box: Cine, labelled: bool) -
         assert sheet.size[0] > 7 * 32 + 400
 
 
+def test_curves_are_of_what_was_annotated(box: Cine) -> None:
+    """LV at ED and ES, myocardium at ED, RV never: not a curve that falls to zero."""
+    axes = Figure().subplots()
+    said = np.array([[False, True, True], [False, False, True]])
+    _draw_curves(axes, box.label[[0, 2]], said, 1.0, Timing(0, 1))
+    points = {line.get_label(): len(line.get_xdata()) for line in axes.lines if line.get_label() in Label.__members__}
+    assert points == {"MYO": 1, "LV": 2}
+
+
 def test_a_study_of_the_dataset_makes_a_sheet(tmp_path: Path, box: Cine) -> None:
     frames = np.array([0, 2])
     study = Study(
@@ -208,7 +218,7 @@ def test_a_study_of_the_dataset_makes_a_sheet(tmp_path: Path, box: Cine) -> None
         diagnosis=Diagnosis.DCM,
         image=box.image[frames],
         label=box.label[frames],
-        labelled=np.array([True, True]),
+        coverage=full_coverage(np.array([True, True]), box.label.shape[3]),
         frame_index=frames,
         frames_in_cycle=5,
         ed_index=0,

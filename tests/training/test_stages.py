@@ -47,17 +47,18 @@ def test_training_and_validation_people_do_not_mix(packed: PackedDataset, tiny: 
 def test_unlabelled_frames_teach_no_mask() -> None:
     logits = torch.randn(2, 4, 8, 8, 3, requires_grad=True)
     label = torch.randint(0, 4, (2, 1, 8, 8, 3))
-    dice_ce(logits, label, torch.tensor([True, False])).backward()
+    labelled = torch.tensor([True, False])[:, None, None].expand(2, 3, 3)  # B Z S
+    dice_ce(logits, label, labelled).backward()
     assert logits.grad is not None
     assert float(logits.grad[0].abs().sum()) > 0
     assert float(logits.grad[1].abs().sum()) == 0
-    assert float(dice_ce(logits, label, torch.tensor([False, False]))) == 0.0
+    assert float(dice_ce(logits, label, torch.zeros_like(labelled))) == 0.0
 
 
 def test_a_perfect_mask_has_almost_no_loss() -> None:
     label = torch.randint(0, 4, (1, 1, 8, 8, 3))
     logits = torch.nn.functional.one_hot(label[:, 0], 4).movedim(-1, 1).float() * 40 - 20
-    assert float(dice_ce(logits, label, torch.tensor([True]))) < 1e-3
+    assert float(dice_ce(logits, label, torch.ones(1, 3, 3, dtype=torch.bool))) < 1e-3
 
 
 def test_padding_slices_do_not_count() -> None:

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import console, generate, ingest, train, weights
+from cinesynth.cli import console, doctor, export, generate, ingest, train, weights
 from cinesynth.errors import CinesynthError
 
-TRAINING_LIBRARIES = ("accelerate", "monai", "skimage", "tensorboard")
+EXTRAS = {"accelerate": "train", "highdicom": "dicom", "monai": "train", "skimage": "train", "tensorboard": "train"}
+"""The optional part of the installation that brings a library."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +34,8 @@ app.command("bundle")(weights.bundle)
 app.command("generate")(generate.generate)
 app.command("score")(weights.score)
 app.command("look")(ingest.look)
+app.command("doctor")(doctor.doctor)
+app.command("export")(export.export)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,10 +62,11 @@ def main() -> None:
             console.err.print(f"hint: {error.hint}", markup=False)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in TRAINING_LIBRARIES:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
             raise
         console.err.print(f"error: {error.name} is not installed, and this command needs it", style="red")
-        console.err.print('hint: pip install "cinesynth[train]"', markup=False)
+        console.err.print(f'hint: pip install "cinesynth[{extra}]"', markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         console.err.print("interrupted; the same command goes on where it stopped")

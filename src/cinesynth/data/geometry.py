@@ -21,6 +21,8 @@ BLEND_MM = 6.0
 
 WIDE_MM, TIE = 20.0, 0.02
 """Reach and weight of a smoother score that settles what is left: wide plateaus of two slices that disagree."""
+LEFT_OUT = 0.05
+"""A structure that was not annotated in up to this share of a slab still counts as annotated there."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,17 @@ class Placement:
         reach_mm = BLEND_MM if mixes else 0.0
         return self._pad(np.stack([self._label_frame(label, reach_mm) for label in labels]))
 
+    def coverage_to_grid(self, coverage: BoolArray) -> BoolArray:
+        """Native coverage ``T Z S`` on the grid: a slab is covered where all native slices that fill it are.
+
+        Slices that were not acquired hold background by convention, and that is said of the structures of a frame
+        that were annotated anywhere in it.
+        """
+        uncovered = np.einsum("gz,tzs->tgs", self._shares(), ~coverage)
+        result = np.repeat(coverage.any(axis=1, keepdims=True), self.grid.size[2], axis=1)
+        result[:, self.slice_mask] = uncovered <= LEFT_OUT
+        return result
+
     def label_to_native(self, labels: LabelArray) -> LabelArray:
         """Grid ``T X Y Z`` labels on the native grid, the likeliest structure at each voxel."""
         scores = (resample_scores(label, self._inverse()) for label in labels[..., self.slice_mask])
@@ -149,11 +162,16 @@ class Placement:
         axes, spacing = self._axes(), np.linalg.norm(self.affine[:3, :3], axis=0)
         area = spacing[0] * spacing[1] / (self.grid.spacing_mm[0] * self.grid.spacing_mm[1])
         counts = np.stack([(label == structure).sum(axis=(0, 1)) for structure in STRUCTURES])  # 3 Z
-        shares = axes[2].overlap(self.native_size[2])
-        shares[-1] += 1.0 / axes[2].step - shares.sum(axis=0)  # the last slice owes what rounding cuts off the apex
-        owed = area * counts @ shares.T  # 3 slices
+        owed = area * counts @ self._shares().T  # 3 slices
         scores, wide = (resample_scores(label, axes, reach / float(spacing[0])) for reach in (reach_mm, WIDE_MM))
         return owed_labels(scores + TIE * wide, owed)
+
+    def _shares(self) -> FloatArray:
+        """Weights ``slices Z`` of native slices in each slab; the last also owes what rounding cuts off the apex."""
+        slab = self._axes()[2]
+        shares = slab.overlap(self.native_size[2])
+        shares[-1] += 1.0 / slab.step - shares.sum(axis=0)
+        return shares
 
     def _axes(self) -> Axes:
         """The grid's voxels (of the acquired slices) seen from the native grid."""

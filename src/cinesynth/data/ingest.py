@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from cinesynth.atomic import make_folder, write_json, writing
 from cinesynth.data import Progress
-from cinesynth.data.manifest import FRACTIONS, MANIFEST, SPLITS, Manifest, Row, assign_splits, describe
+from cinesynth.data.lock import only_writer
+from cinesynth.data.manifest import FRACTIONS, MANIFEST, Manifest, Row, assign_splits
+from cinesynth.data.pool import in_order
+from cinesynth.data.rejected import REJECTED, Rejection, read_rejected, write_rejected
 from cinesynth.data.sources import Source
-from cinesynth.data.store import write_study
+from cinesynth.data.staging import STAGING, Staged, Stager, staging
 from cinesynth.errors import DataError, OutputError
 from cinesynth.types import Study
 
 DATASET = "dataset.json"
 FORMAT = 1
+SHOWN = 5
+"""Reasons that are told where no study could be read."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Summary:
 
     folder: Path
     added: tuple[Row, ...]
-    skipped: tuple[tuple[str, str], ...]
-    """Name and reason of each study left out (only with ``on_error="skip"``)."""
+    rejected: tuple[Rejection, ...]
+    """Each study left out (only with ``on_error="skip"``), and what the source itself set aside."""
     total: int
     """Subjects in the dataset now."""
     file_bytes: int
@@ -53,21 +55,31 @@ def ingest(
     seed: int = 0,
     on_error: Literal["stop", "skip"] = "stop",
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Summary:
     """Add ``studies`` to the dataset in ``out`` (made if absent); the subjects already there keep their split.
 
-    Files are written into a staging folder and moved when all are there; the manifest follows last. So a bad study
-    (`DataError`), a full disk (`OutputError`) or an interruption leaves ``out`` as it was.
+    Up to ``workers`` processes (all cores by default) each read one study at a time; how many they are changes
+    nothing in the result. Files are written into a staging folder and moved when all are there; the manifest follows
+    last. So a bad study (`DataError`), a full disk or another ingestion into ``out`` (`OutputError`) leaves ``out``
+    as it was, and an interrupted or killed ingestion leaves no more than the staging folder: the same call goes on
+    from the studies that are finished there, if the source names its files and they have not changed.
+
+    With ``on_error="skip"`` a bad study is left out; what was left out, by this or by the source, is listed in
+    ``rejected.csv`` with the reason.
     """
     out, source = Path(out), studies if isinstance(studies, Source) else _as_source(studies)
-    before = _existing(out)
-    with _staging(out) as staging:
-        staged, skipped = _stage(source, staging, before, on_error, progress)
-        added = _share_out(staged, before, fractions, seed)
-        manifest = Manifest((*before.rows, *added))
-        _publish(staging, out, manifest, added)
+    with only_writer(out):
+        before, earlier = _existing(out), read_rejected(out)
+        with staging(out) as folder:
+            staged, failed = _stage(source, folder, before, on_error, progress, workers)
+            rejected = (*failed, *(Rejection(name, reason) for name, reason in source.aside))
+            added = _share_out([one.row for one in staged], before, fractions, seed)
+            manifest = Manifest((*before.rows, *added))
+            files = dict(zip((row.file for row in added), (one.path for one in staged), strict=True))
+            _publish(files, out, manifest, (*earlier, *rejected))
     file_bytes = sum((out / row.file).stat().st_size for row in added)
-    return Summary(out, added, tuple(skipped), len(manifest), file_bytes)
+    return Summary(out, added, rejected, len(manifest), file_bytes)
 
 
 def _as_source(studies: Sequence[Study]) -> Source:
@@ -79,84 +91,82 @@ def _existing(out: Path) -> Manifest:
     if (out / MANIFEST).exists():
         return Manifest.read(out)
     with writing(out):
-        foreign = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
-    if foreign:
+        foreign = any(not path.name.startswith(".") for path in out.iterdir())
+        killed_while_publishing = (out / STAGING).exists()
+    if foreign and not killed_while_publishing:
         raise OutputError(f"{out} holds other files and no {MANIFEST}", hint="name a new folder or an earlier dataset")
     return Manifest(())
 
 
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    new = not out.exists()
-    staging = make_folder(out / f".tmp-ingest-{secrets.token_hex(4)}")
-    try:
-        yield staging
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if new:
-            with suppress(OSError):  # only an empty folder can be removed: nothing was published
-                out.rmdir()
-
-
 def _stage(
-    source: Source, staging: Path, before: Manifest, on_error: str, progress: Progress | None
-) -> tuple[list[Row], list[tuple[str, str]]]:
-    rows: list[Row] = []
-    skipped: list[tuple[str, str]] = []
+    source: Source, folder: Path, before: Manifest, on_error: str, progress: Progress | None, workers: int | None
+) -> tuple[list[Staged], list[Rejection]]:
+    staged: list[Staged] = []
+    failed: list[Rejection] = []
     seen = {(row.dataset, row.subject) for row in before}
-    for number, name in enumerate(source.names, start=1):
-        try:
-            rows.append(_stage_one(source.read(name), staging, seen))
-        except DataError as error:
-            if on_error == "stop":
-                raise
-            skipped.append((name, error.message))
-        if progress:
-            progress(number, len(source), name)
-    if not rows:
-        raise DataError("no study could be read", hint="the reasons: " + "; ".join(reason for _, reason in skipped))
-    return rows, skipped
+    with closing(in_order(Stager(source, folder), range(len(source)), workers)) as outcomes:
+        for number, (name, outcome) in enumerate(zip(source.names, outcomes, strict=True), start=1):
+            try:
+                staged.append(_accept(outcome, seen))
+            except DataError as error:
+                if on_error == "stop":
+                    raise
+                failed.append(Rejection(name, error.message, error.hint))
+            if progress:
+                progress(number, len(source), name)
+    if not staged:
+        raise DataError("no study could be read", hint=_reasons(failed))
+    return staged, failed
 
 
-def _stage_one(study: Study, staging: Path, seen: set[tuple[str, str]]) -> Row:
-    if (study.dataset, study.subject) in seen:
+def _reasons(failed: Sequence[Rejection]) -> str:
+    if not failed:
+        return "the source holds none"
+    more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return "the reasons: " + "; ".join(rejection.reason for rejection in failed[:SHOWN]) + more
+
+
+def _accept(outcome: Staged | DataError, seen: set[tuple[str, str]]) -> Staged:
+    if isinstance(outcome, DataError):
+        raise outcome
+    who = (outcome.row.dataset, outcome.row.subject)
+    if who in seen:
         raise DataError(
-            f"{study.dataset} {study.subject} is in the dataset already",
+            f"{' '.join(who)} is in the dataset already",
             hint="each subject is ingested once: choose another dataset folder, or leave it out",
         )
-    name = f"{study.dataset}_{study.subject}.h5"
-    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", name):
-        raise DataError(f"{name!r} cannot be a file name", hint="subjects are letters, digits and . _ + -")
-    digest = write_study(staging / name, study)
-    seen.add((study.dataset, study.subject))
-    return describe(study, SPLITS[0], f"studies/{name}", digest)  # `_share_out` gives the split
+    seen.add(who)
+    return outcome
 
 
 def _share_out(rows: list[Row], before: Manifest, fractions: tuple[float, float, float], seed: int) -> tuple[Row, ...]:
     """Each source is split on its own, and goes on from what the dataset already has of it."""
     splits: dict[str, str] = {}
     for dataset in {row.dataset for row in rows}:
-        strata = {row.file: f"{row.vendor} {row.diagnosis.value}" for row in rows if row.dataset == dataset}
+        strata = {row.file: row.stratum for row in rows if row.dataset == dataset}
         taken = Counter(row.split for row in before if row.dataset == dataset)
         splits |= assign_splits(strata, fractions, seed=seed, taken=taken)
     return tuple(replace(row, split=splits[row.file]) for row in rows)
 
 
-def _publish(staging: Path, out: Path, manifest: Manifest, added: tuple[Row, ...]) -> None:
+def _publish(files: Mapping[str, Path], out: Path, manifest: Manifest, rejected: Sequence[Rejection]) -> None:
+    """Move ``files`` (where each is to be, where it is), and write the manifest that makes them part of ``out``."""
     studies, moved = make_folder(out / "studies"), []
     try:
-        for row in added:
-            target = out / row.file
+        for name, path in files.items():
+            target = out / name
             with writing(target):
-                (staging / target.name).replace(target)
+                path.replace(target)
             moved.append(target)
         write_json(out / DATASET, {"format": FORMAT, "kind": "cinesynth dataset", "manifest": MANIFEST})
+        write_rejected(out, rejected)
         manifest.write(out)
     except BaseException:
         for target in moved:
             target.unlink(missing_ok=True)
-        if len(manifest) == len(added):
-            (out / DATASET).unlink(missing_ok=True)
+        if len(manifest) == len(files):
+            for name in (DATASET, REJECTED):
+                (out / name).unlink(missing_ok=True)
             with suppress(OSError):
                 studies.rmdir()
         raise

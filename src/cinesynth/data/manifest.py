@@ -7,12 +7,26 @@ import hashlib
 import io
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+
+import numpy as np
 
 from cinesynth.atomic import write_text
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, Diagnosis, Label, Study, volumes_ml
+from cinesynth.types import (
+    SAME_ORIENTATION,
+    STRUCTURES,
+    BoolArray,
+    Diagnosis,
+    Label,
+    Orientation,
+    PhasesFrom,
+    SlicesFrom,
+    Study,
+    volumes_ml,
+    without_gap,
+)
 
 MANIFEST = "manifest.csv"
 SPLITS = ("train", "validation", "test")
@@ -20,9 +34,18 @@ FRACTIONS = (0.7, 0.1, 0.2)
 """Shares of subjects in the order of `SPLITS`."""
 
 
+def orientation_text(transform: Orientation) -> str:
+    """An orientation transform in a cell: the axis that each one becomes and its direction, ``0+ 1+ 2-``."""
+    return " ".join(f"{axis}{'-' if sign < 0 else '+'}" for axis, sign in transform)
+
+
 @dataclass(frozen=True)
 class Row:
-    """One subject; ``None`` is unknown and an empty cell. Indices are zero-based, volumes native millilitres."""
+    """One subject; ``None`` is unknown and an empty cell. Indices are zero-based, volumes native millilitres.
+
+    ``coverage`` says of each structure in how many slices it was annotated at ED and at ES, of how many slices:
+    ``RV -; MYO ED 7/12; LV ED 7/12 ES 5/12``. Columns with a default are missing in older datasets.
+    """
 
     subject: str
     dataset: str
@@ -49,6 +72,16 @@ class Row:
     myo_es_ml: float | None
     file: str
     sha256: str
+    group: str = ""
+    phases_from: PhasesFrom = "metadata"
+    slices_from: SlicesFrom = "declared"
+    to_source: str = orientation_text(SAME_ORIENTATION)
+    coverage: str = ""
+
+    @property
+    def stratum(self) -> str:
+        """What a split shares out alike: vendor and group, as the source spells it where it does."""
+        return f"{self.vendor} {self.group or self.diagnosis.value}"
 
 
 @dataclass(frozen=True)
@@ -86,10 +119,11 @@ class Manifest:
                 f"{folder} is not a dataset: no readable {MANIFEST}", hint="make one: cinesynth ingest"
             ) from None
         reader = csv.DictReader(io.StringIO(text))
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        columns = tuple(reader.fieldnames or ())
+        if columns not in (COLUMNS, FIRST_COLUMNS):
             raise DataError(f"{path} has other columns than expected", hint="ingest the sources again")
         try:
-            return cls(tuple(Row(**{name: _parse(name, row[name]) for name in COLUMNS}) for row in reader))  # type: ignore[arg-type]
+            return cls(tuple(Row(**{name: _parse(name, row[name]) for name in columns}) for row in reader))  # type: ignore[arg-type]
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error}", hint="ingest the sources again") from None
 
@@ -138,7 +172,7 @@ def assign_splits(
 
 
 def describe(study: Study, split: str, file: str, sha256: str) -> Row:
-    """The row of a study; a structure that is not labelled has no volume, not a volume of zero."""
+    """The row of a study; a structure that is not labelled, or with a gap, has no volume, not a volume of zero."""
     ed, es = _volumes(study, study.ed_index), _volumes(study, study.es_index)
     lv_ed, lv_es = ed[Label.LV], es[Label.LV]
     x, y, z = (round(s, 6) for s in study.spacing_mm)
@@ -168,13 +202,29 @@ def describe(study: Study, split: str, file: str, sha256: str) -> Row:
         myo_es_ml=es[Label.MYO],
         file=file,
         sha256=sha256,
+        group=study.group,
+        phases_from=study.phases_from,
+        slices_from=study.slices_from,
+        to_source=orientation_text(study.to_source),
+        coverage="; ".join(f"{s.name} {_covered(study, study.coverage[..., i])}" for i, s in enumerate(STRUCTURES)),
     )
 
 
+def _covered(study: Study, coverage: BoolArray) -> str:
+    """Slices (of all) in which one structure (``T Z``) was annotated at ED and at ES."""
+    counts = {
+        name: int(coverage[study.frame_index == index].sum())
+        for name, index in (("ED", study.ed_index), ("ES", study.es_index))
+    }
+    return " ".join(f"{name} {count}/{coverage.shape[1]}" for name, count in counts.items() if count) or "-"
+
+
 def _volumes(study: Study, frame: int) -> dict[Label, float | None]:
-    label = study.label[study.frame_index == frame]
+    (stored,) = np.flatnonzero(study.frame_index == frame)
+    label, coverage = study.label[stored : stored + 1], study.coverage[stored]
     volumes = {s: float(volumes_ml(label, s, study.voxel_ml)[0]) for s in STRUCTURES}
-    return {s: round(volume, 3) if volume > 0 else None for s, volume in volumes.items()}
+    known = {s: volumes[s] > 0 and without_gap(coverage[:, i]) for i, s in enumerate(STRUCTURES)}
+    return {s: round(volumes[s], 3) if known[s] else None for s in STRUCTURES}
 
 
 def _shuffled(name: str, seed: int) -> str:
@@ -182,6 +232,8 @@ def _shuffled(name: str, seed: int) -> str:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+FIRST_COLUMNS = tuple(field.name for field in fields(Row) if field.default is MISSING)
+"""Of datasets made before partial labels."""
 _TYPES = typing.get_type_hints(Row)
 
 
@@ -189,6 +241,10 @@ def _parse(name: str, text: str) -> object:
     kind = _TYPES[name]
     if kind == float | None:
         return float(text) if text else None
+    if choices := typing.get_args(kind):
+        if text not in choices:
+            raise ValueError(f"{name} {text!r} is not one of {', '.join(choices)}")
+        return text
     return kind(text)
 
 

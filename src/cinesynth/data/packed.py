@@ -22,9 +22,19 @@ from cinesynth.data.manifest import SPLITS, Manifest, Row, data_hash
 from cinesynth.data.phase import phase_of_frames, systole_frames
 from cinesynth.data.store import file_hash, read_study
 from cinesynth.errors import DataError
-from cinesynth.types import BoolArray, Diagnosis, Label, LabelArray, Study, volumes_ml
+from cinesynth.types import (
+    STRUCTURES,
+    BoolArray,
+    Diagnosis,
+    Label,
+    LabelArray,
+    Study,
+    covered_label,
+    volumes_ml,
+    without_gap,
+)
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same study would be packed differently: older caches are then built anew."""
 
 
@@ -38,7 +48,7 @@ class Record:
     diagnosis: Diagnosis
     split: str
     phases: NDArray[np.float64]  # T in [0, 2)
-    labelled: BoolArray  # T
+    coverage: BoolArray  # T Z S, as in `Study`, on the grid
     slices: int  # acquired slices of the grid; `slice_mask` says which
     ed: int  # position of ED among the stored frames
     es: int  # position of ES among the stored frames
@@ -47,6 +57,11 @@ class Record:
     lv_edv_ml: float | None  # measured on the grid
     lv_esv_ml: float | None
     frame_time_ms: float | None
+
+    @property
+    def labelled(self) -> BoolArray:
+        """The stored frames in which anything was annotated, shape ``T``."""
+        return np.asarray(self.coverage.any(axis=(1, 2)), dtype=np.bool_)
 
 
 class PackedDataset:
@@ -78,7 +93,7 @@ class PackedDataset:
         return np.asarray(self._group(i)["image"][t])
 
     def label(self, i: int, t: int) -> LabelArray:
-        """Label of stored frame ``t`` of subject ``i``: ``X Y Z``, all 0 if the frame is not labelled."""
+        """Label of stored frame ``t`` of subject ``i``: ``X Y Z``, 0 where a structure was not annotated."""
         return np.asarray(self._group(i)["label"][t])
 
     def images(self, i: int) -> NDArray[np.uint8]:
@@ -191,10 +206,11 @@ def _pack(file: Any, row: Row, study: Study, grid: Grid) -> None:
     except DataError as error:
         raise DataError(f"{row.dataset} {row.subject}: {error.message}", hint=error.hint) from None
     image = to_uint8(scale.apply(placement.image_to_grid(study.image)))
-    label = placement.label_to_grid(study.label)
+    label, coverage = placement.label_to_grid(study.label), placement.coverage_to_grid(study.coverage)
     group, frame = file.create_group(f"{row.dataset}_{row.subject}"), (1, *grid.size)
     group.create_dataset("image", data=image, chunks=frame, compression="lzf")
-    group.create_dataset("label", data=label, chunks=frame, compression="lzf")
+    group.create_dataset("label", data=covered_label(label, coverage), chunks=frame, compression="lzf")
+    group["coverage"] = coverage
     group.attrs["placement"] = json.dumps(placement.to_json())
     group.attrs["record"] = json.dumps(_record(row, study, placement, label))
 
@@ -203,6 +219,8 @@ def _record(row: Row, study: Study, placement: Placement, label: LabelArray) -> 
     cycle = (study.ed_index, study.es_index, study.frames_in_cycle)
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in cycle[:2])
     volumes = volumes_ml(label, Label.LV, placement.grid.voxel_ml)
+    covered = study.coverage[..., STRUCTURES.index(Label.LV)]
+    edv, esv = (float(volumes[t]) if without_gap(covered[t]) else 0.0 for t in (ed, es))
     return {
         "subject": row.subject,
         "dataset": row.dataset,
@@ -210,14 +228,13 @@ def _record(row: Row, study: Study, placement: Placement, label: LabelArray) -> 
         "diagnosis": row.diagnosis.value,
         "split": row.split,
         "phases": phase_of_frames(study.frame_index, *cycle).tolist(),
-        "labelled": study.labelled.tolist(),
         "slices": placement.slices,
         "ed": ed,
         "es": es,
         "frames_in_cycle": study.frames_in_cycle,
         "es_index_from_ed": systole_frames(*cycle),
-        "lv_edv_ml": float(volumes[ed]) or None,  # 0 would be a heart without a cavity: not labelled
-        "lv_esv_ml": float(volumes[es]) or None,
+        "lv_edv_ml": edv or None,  # 0 would be a heart without a cavity: not labelled
+        "lv_esv_ml": esv or None,
         "frame_time_ms": study.frame_time_ms,
     }
 
@@ -227,13 +244,13 @@ def _read(path: Path, grid: Grid, digest: str) -> PackedDataset:
     keys = [f"{row.dataset}_{row.subject}" for row in rows]
     try:
         with h5py.File(path, "r") as file:
-            records = [_parse_record(json.loads(file[key].attrs["record"])) for key in keys]
+            records = [_parse_record(file[key]) for key in keys]
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", hint="delete it and run cinesynth prepare") from None
     return PackedDataset(path, grid, digest, records, keys)
 
 
-def _parse_record(content: dict[str, Any]) -> Record:
-    diagnosis = Diagnosis(content.pop("diagnosis"))
-    phases, labelled = np.array(content.pop("phases")), np.array(content.pop("labelled"), dtype=np.bool_)
-    return Record(diagnosis=diagnosis, phases=phases, labelled=labelled, **content)
+def _parse_record(group: Any) -> Record:
+    content = json.loads(group.attrs["record"])
+    diagnosis, phases = Diagnosis(content.pop("diagnosis")), np.array(content.pop("phases"))
+    return Record(diagnosis=diagnosis, phases=phases, coverage=group["coverage"][()], **content)

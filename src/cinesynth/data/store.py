@@ -5,19 +5,34 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
 
 from cinesynth.atomic import write_bytes
 from cinesynth.errors import DataError
-from cinesynth.types import Diagnosis, Study
+from cinesynth.types import (
+    STRUCTURES,
+    Diagnosis,
+    Orientation,
+    PhasesFrom,
+    SlicesFrom,
+    Study,
+    covered_label,
+    full_coverage,
+)
 
+FORMAT = 2
+"""Format 1 knew labelled frames only: every structure of every slice of them counts as annotated."""
 GZIP_LEVEL = 1
 """Higher levels cost several times the time for a few percent."""
-ATTRIBUTES = ("subject", "dataset", "vendor", "frames_in_cycle", "ed_index", "es_index")
-ARRAYS = ("image", "label", "labelled", "frame_index", "affine")
+TEXTS = ("subject", "dataset", "vendor")
+NUMBERS = ("frames_in_cycle", "ed_index", "es_index")
+ORIGINS = ("group", "phases_from", "slices_from")
+"""Texts that format 1 did not have."""
+VOLUMES = ("image", "label")
+ARRAYS = ("frame_index", "affine")
 
 
 def write_study(path: Path, study: Study) -> str:
@@ -31,19 +46,12 @@ def write_study(path: Path, study: Study) -> str:
 
 
 def read_study(path: Path) -> Study:
-    """The study that `write_study` wrote, bit for bit."""
+    """The study that `write_study` wrote, bit for bit; files of format 1 are read too."""
     try:
         with h5py.File(path, "r") as file:
-            arrays: dict[str, Any] = {name: file[name][()] for name in ARRAYS}
-            values: dict[str, Any] = {name: file.attrs[name] for name in ATTRIBUTES}
-            diagnosis, frame_time = Diagnosis(file.attrs["diagnosis"]), file.attrs.get("frame_time_ms")
+            return _read(path, file)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is not a study of a dataset: {error}", hint="ingest the source again") from error
-    for name in ("frames_in_cycle", "ed_index", "es_index"):
-        values[name] = int(values[name])
-    return Study(
-        diagnosis=diagnosis, frame_time_ms=None if frame_time is None else float(frame_time), **values, **arrays
-    )
 
 
 def file_hash(path: Path) -> str:
@@ -66,31 +74,66 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
     shape, index, frames = study.image.shape, study.frame_index, study.frames_in_cycle
     if len(shape) != 4 or study.label.shape != shape:
         return [(True, f"image {shape} and label {study.label.shape} are not both T X Y Z")]
+    expected = (shape[0], shape[3], len(STRUCTURES))
+    if study.coverage.shape != expected or study.coverage.dtype != np.bool_:
+        return [(True, f"coverage {study.coverage.shape} {study.coverage.dtype} is not T Z S, {expected} bool")]
+    if index.shape != shape[:1]:
+        return [(True, "frames and their list differ in length")]
     stored = set(index.tolist())
     return [
         (study.label.dtype != np.uint8 or int(study.label.max()) > 3, "labels are not bytes 0-3"),
-        (study.labelled.shape != shape[:1] or index.shape != shape[:1], "frames and their lists differ in length"),
         (len(stored) != len(index), "a frame is stored twice"),
         (min(stored) < 0 or max(stored) >= frames, f"stored frames lie outside a cycle of {frames}"),
         (not {study.ed_index, study.es_index} <= stored, "ED or ES is not among the stored frames"),
         (study.ed_index == study.es_index, "ED and ES are one frame"),
         (not np.isfinite(study.image).all(), "the image holds values that are not finite"),
-        (bool(study.label[~study.labelled].any()), "a frame that is not labelled has labels"),
+        (
+            not np.array_equal(covered_label(study.label, study.coverage), study.label),
+            "a structure has labels in a slice where it is said to be not labelled",
+        ),
         (not (np.isfinite(study.affine).all() and study.voxel_ml > 0), "the affine spans no volume"),
         (study.frame_time_ms is not None and not study.frame_time_ms > 0, "the frame time is not positive"),
+        (study.phases_from not in get_args(PhasesFrom), f"ED and ES cannot come from {study.phases_from!r}"),
+        (study.slices_from not in get_args(SlicesFrom), f"slice order cannot come from {study.slices_from!r}"),
+        (not _is_orientation(study.to_source), f"{study.to_source} is no way back to the source's axes"),
     ]
+
+
+def _is_orientation(transform: Orientation) -> bool:
+    axes, signs = {axis for axis, _ in transform}, {sign for _, sign in transform}
+    return len(transform) == 3 and axes == {0, 1, 2} and signs <= {1, -1}
+
+
+def _read(path: Path, file: Any) -> Study:
+    version = int(file.attrs.get("format", 1))
+    if version > FORMAT:
+        raise DataError(
+            f"{path} has format {version}, this version reads up to {FORMAT}", hint="update cinesynth, or ingest again"
+        )
+    values: dict[str, Any] = {name: file[name][()] for name in (*VOLUMES, *ARRAYS)}
+    values |= {name: str(file.attrs[name]) for name in TEXTS} | {name: int(file.attrs[name]) for name in NUMBERS}
+    if version == 1:
+        values["coverage"] = full_coverage(file["labelled"][()], values["image"].shape[3])
+    else:
+        values["coverage"] = file["coverage"][()]
+        values |= {name: str(file.attrs[name]) for name in ORIGINS}
+        values["to_source"] = tuple((int(axis), int(sign)) for axis, sign in file.attrs["to_source"])
+    frame_time = file.attrs.get("frame_time_ms")
+    values["frame_time_ms"] = None if frame_time is None else float(frame_time)
+    return Study(diagnosis=Diagnosis(file.attrs["diagnosis"]), **values)
 
 
 def _fill(file: Any, study: Study) -> None:
     frame = (1, *study.image.shape[1:])
-    for name in ("image", "label"):
+    for name in VOLUMES:
         file.create_dataset(
             name, data=getattr(study, name), chunks=frame, compression="gzip", compression_opts=GZIP_LEVEL, shuffle=True
         )
-    for name in ("labelled", "frame_index", "affine"):
+    for name in ("coverage", *ARRAYS):
         file[name] = getattr(study, name)
-    for name in ATTRIBUTES:
+    for name in (*TEXTS, *NUMBERS, *ORIGINS, "to_source"):
         file.attrs[name] = getattr(study, name)
+    file.attrs["format"] = FORMAT
     file.attrs["diagnosis"] = study.diagnosis.value
     if study.frame_time_ms is not None:
         file.attrs["frame_time_ms"] = study.frame_time_ms

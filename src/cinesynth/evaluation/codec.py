@@ -13,12 +13,12 @@ from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.models.codec import Codec
-from cinesynth.types import STRUCTURES, FloatArray, Label, LabelArray
+from cinesynth.types import STRUCTURES, FloatArray, Label, LabelArray, covered_label
 
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One reconstructed frame: PSNR in dB, SSIM, Dice a structure, and LV volumes in mL."""
+    """One reconstructed frame: PSNR in dB, SSIM, and Dice a structure and LV volumes in mL where it was annotated."""
 
     subject: str
     phase: str
@@ -54,12 +54,14 @@ def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, pha
     """Scores of one frame over its acquired slices."""
     record = data.records[subject]
     acquired = slice_mask(record.slices, data.grid.size[2])
+    coverage = record.coverage[frame, acquired]
     image = from_uint8(data.image(subject, frame))
     truth = data.label(subject, frame)[..., acquired]
     mask = torch.from_numpy(acquired)[None]
     decoded = codec.decode(codec.encode(torch.from_numpy(image)[None, None], mask), mask)
     made = decoded.image[0, 0].clamp(-1, 1).numpy()[..., acquired]
-    label = decoded.logits[0].argmax(dim=0).numpy().astype(np.uint8)[..., acquired]
+    predicted = decoded.logits[0].argmax(dim=0).numpy().astype(np.uint8)[..., acquired]
+    label = covered_label(predicted[None], coverage[None])[0]
     wanted = image[..., acquired]
     voxel_ml = data.grid.voxel_ml
     return FrameScore(

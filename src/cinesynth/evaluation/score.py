@@ -21,6 +21,8 @@ from cinesynth.types import STRUCTURES
 
 HELD_OUT = ("validation", "test")
 Step = Callable[[str, int, int, dict[str, float]], None]
+Summary = tuple[str, float | None, float | None, float | None, int]
+"""Name, mean, median, SD and count; unknown figures where nothing was annotated."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def score_bundle(
 
 
 def _codec_table(frames: list[FrameScore]) -> Table:
-    rows: list[tuple[str, float, float, float, int]] = []
+    rows: list[Summary] = []
     for structure in reversed(STRUCTURES):
         rows.append(
             _summary(f"Dice {structure.name}", [f.dice[structure.name] for f in frames if structure.name in f.dice])
@@ -99,7 +101,9 @@ def _codec_table(frames: list[FrameScore]) -> Table:
     return Table(("", "mean", "median", "SD", "frames"), rows)
 
 
-def _summary(name: str, values: list[float]) -> tuple[str, float, float, float, int]:
+def _summary(name: str, values: list[float]) -> Summary:
+    if not values:
+        return name, None, None, None, 0
     array = np.array(values)
     return name, float(array.mean()), float(np.median(array)), float(array.std()), len(array)
 

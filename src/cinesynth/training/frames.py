@@ -49,12 +49,12 @@ class Frames:
         return image, torch.from_numpy(self.data.label(subject, frame).copy())
 
     def item(self, subject: int, frame: int) -> dict[str, Tensor]:
-        """One frame as it is: image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, labelled, slice mask ``Z``."""
+        """One frame as it is: image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S``, slice mask ``Z``."""
         image, label = self.volumes(subject, frame)
         return {
             "image": torch.from_numpy(from_uint8(image.numpy()))[None],
             "label": label[None],
-            "labelled": torch.tensor(bool(self.record(subject).labelled[frame])),
+            "coverage": torch.from_numpy(self.record(subject).coverage[frame]),
             "slice_mask": self.mask(subject),
         }
 
@@ -70,7 +70,7 @@ class Frames:
         seen = {
             "image": recolour(look(item["image"][..., window], view), view),
             "label": look(item["label"][..., window].float(), view, nearest=True),
-            "labelled": item["labelled"],
+            "coverage": item["coverage"][window],
             "slice_mask": item["slice_mask"][window],
         }
         seen["image"] = torch.where(seen["slice_mask"], seen["image"], -1.0)

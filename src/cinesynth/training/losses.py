@@ -1,4 +1,4 @@
-"""Losses of the stages that decode images. Slices that were not acquired never count."""
+"""Losses of the stages that decode images. Images count where slices were acquired, masks where they were annotated."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceCELoss, PatchAdversarialLoss
+from monai.losses import DiceLoss, PatchAdversarialLoss
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
 from cinesynth.config import AutoencodingLosses
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import Decoded
+from cinesynth.types import STRUCTURES
 
 GRADIENT_SCALES = (1, 2, 4)
+_DICE = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, reduction="none")
 
 
 def l1(image: Tensor, target: Tensor, slice_mask: Tensor) -> Tensor:
@@ -33,13 +35,40 @@ def gradient(image: Tensor, target: Tensor, slice_mask: Tensor) -> Tensor:
     return total
 
 
-def dice_ce(logits: Tensor, label: Tensor, labelled: Tensor) -> Tensor:
-    """Soft Dice and cross-entropy (MONAI) over the labelled cases of ``B 4 X Y Z`` logits; 0 where there are none."""
-    if not bool(labelled.any()):
+def dice_ce(logits: Tensor, label: Tensor, coverage: Tensor) -> Tensor:
+    """Soft Dice (MONAI) plus cross-entropy of ``B 4 X Y Z`` logits, over what ``coverage`` (``B Z S``) vouches for.
+
+    Dice is the mean over the structures annotated anywhere in the batch, cross-entropy over the voxels of slices in
+    which anything was. 0 where nothing was annotated.
+    """
+    cases = coverage.flatten(1).any(dim=1)
+    if not bool(cases.any()):
         return logits.sum() * 0.0
-    loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
-    value: Tensor = loss(logits[labelled], label[labelled].long())
-    return value
+    covered = coverage[cases].movedim(2, 1)[:, :, None, None]  # B Z S -> B S 1 1 Z
+    merged, target = merge_unsaid(logits[cases], covered), _said(label[cases].long(), covered)
+    dice: Tensor = _DICE(merged, target)[covered.transpose(0, 1).flatten(1).any(dim=1)].mean()
+    share = coverage[cases].any(dim=2).float().mean()  # elsewhere the cross-entropy is 0
+    return dice + F.cross_entropy(merged, target[:, 0]) / share
+
+
+def merge_unsaid(logits: Tensor, covered: Tensor) -> Tensor:
+    """``B 4 X Y Z`` logits in which a structure that was not annotated is one class with the background.
+
+    ``covered`` is ``B S 1 1 Z``. The background's logit becomes that of "background or not annotated", the others'
+    become minus infinity: no loss of the result can tell them apart.
+    """
+    if bool(covered.all()):
+        return logits
+    background, structures = logits[:, :1], logits[:, 1:]
+    either = torch.cat([background, structures.masked_fill(covered, -torch.inf)], dim=1).logsumexp(dim=1, keepdim=True)
+    return torch.cat([either, structures.masked_fill(~covered, -torch.inf)], dim=1)
+
+
+def _said(label: Tensor, covered: Tensor) -> Tensor:
+    """``B 1 X Y Z`` labels, background where the voxel's structure was not annotated."""
+    for i, structure in enumerate(STRUCTURES):
+        label = label.masked_fill((label == structure) & ~covered[:, i : i + 1], 0)
+    return label
 
 
 def acquired_slices(volume: Tensor, slice_mask: Tensor) -> Tensor:
@@ -93,7 +122,7 @@ def reconstruction(
     parts: dict[str, Any] = {
         "l1": l1(decoded.image, image, slice_mask),
         "gradient": gradient(decoded.image, image, slice_mask),
-        "dice_ce": dice_ce(decoded.logits, batch["label"], batch["labelled"]),
+        "dice_ce": dice_ce(decoded.logits, batch["label"], batch["coverage"]),
     }
     if critic is not None and step >= weights.adversarial_start_step:
         fake, real = acquired_slices(decoded.image, slice_mask), acquired_slices(image, slice_mask)

@@ -13,23 +13,23 @@ from cinesynth.types import STRUCTURES
 
 
 def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[str, float]:
-    """L1 and PSNR (dB, range 2) over acquired slices, and Dice a structure where the batch is labelled."""
+    """L1 and PSNR (dB, range 2) over acquired slices, and Dice of each structure where it was annotated."""
     mask = batch["slice_mask"]
     error = acquired_slices(decoded.image.clamp(-1, 1) - batch["image"], mask)
     mse = float(error.square().mean())
     scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}
-    labelled = batch["labelled"]
-    if bool(labelled.any()):
-        predicted = decoded.logits[labelled].argmax(dim=1)
-        scores |= dice_scores(predicted, batch["label"][labelled][:, 0].long())
-    return scores
+    return scores | dice_scores(decoded.logits.argmax(dim=1), batch["label"][:, 0].long(), batch["coverage"])
 
 
-def dice_scores(predicted: Tensor, truth: Tensor) -> dict[str, float]:
-    """Dice of each structure; a structure that neither has is left out."""
+def dice_scores(predicted: Tensor, truth: Tensor, coverage: Tensor) -> dict[str, float]:
+    """Dice of each structure of ``B X Y Z`` labels over the slices that cover it (``B Z S``).
+
+    A structure that neither label has there is left out.
+    """
     scores = {}
-    for structure in STRUCTURES:
-        a, b = predicted == structure, truth == structure
+    for i, structure in enumerate(STRUCTURES):
+        covered = coverage[:, None, None, :, i]
+        a, b = (predicted == structure) & covered, (truth == structure) & covered
         size = float(a.sum() + b.sum())
         if size > 0:
             scores[f"dice_{structure.name.lower()}"] = 2.0 * float(torch.logical_and(a, b).sum()) / size

@@ -1,4 +1,4 @@
-"""Stage 1: the semi-supervised VAE (paper, section 2.1). Masks count only where a frame is labelled."""
+"""Stage 1: the semi-supervised VAE (paper, section 2.1). Masks count only where they were annotated."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from cinesynth.training.stage import Loss
 from cinesynth.training.streams import stream
 
 VALIDATION_FRAMES = 24
+DICE = ("dice_rv", "dice_myo", "dice_lv")
+"""Scores of structures that nobody of the validation split is labelled for are left out."""
 
 
 class VAEStage:
@@ -70,8 +72,9 @@ class VAEStage:
         """Reconstruction and segmentation of validation frames, whole and unaugmented."""
         assert isinstance(model, VAE)
         scores = [reconstruction_scores(self._reconstruct(model, batch), batch) for batch in self._validation_batches()]
-        mean = {k: _mean([s[k] for s in scores if k in s]) for k in ("l1", "psnr", "dice_rv", "dice_myo", "dice_lv")}
-        dice = (mean["dice_rv"] + mean["dice_myo"] + mean["dice_lv"]) / 3
+        found = {k: [s[k] for s in scores if k in s] for k in ("l1", "psnr", *DICE)}
+        mean = {k: _mean(values) for k, values in found.items() if values}
+        dice = _mean([mean[k] for k in DICE if k in mean])
         return {**mean, "score": mean["l1"] + 0.5 * (1.0 - dice)}
 
     def preview(self, model: nn.Module, path: Path) -> None:

@@ -15,7 +15,7 @@ from cinesynth.data.phantom.scene import paint_heart
 from cinesynth.data.phantom.thorax import render_thorax
 from cinesynth.data.phantom.tissue import signals
 from cinesynth.errors import InputError
-from cinesynth.types import Diagnosis, LabelArray, Study
+from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
 
 MIN_FRAMES = 6
 
@@ -103,7 +103,7 @@ def _study(
         diagnosis=heart.patient.diagnosis,
         image=image,
         label=label,
-        labelled=np.ones(count, dtype=np.bool_),
+        coverage=full_coverage(np.ones(count, dtype=np.bool_), image.shape[3]),
         frame_index=np.arange(count, dtype=np.int64),
         frames_in_cycle=count,
         ed_index=0,

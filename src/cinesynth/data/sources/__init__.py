@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cinesynth.types import Study
 
@@ -14,6 +15,10 @@ class Source:
 
     names: tuple[str, ...]
     read: Callable[[str], Study]
+    aside: tuple[tuple[str, str], ...] = ()
+    """Name and reason of what was found and is no study: scouts, long axes, duplicates, strange files."""
+    files: Callable[[str], Sequence[Path]] | None = None
+    """Everything that decides what a study becomes: by their content, a killed ingestion knows what it has done."""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cinesynth.data.nifti import Volume, read_label, read_volume
 from cinesynth.data.sources import Source
 from cinesynth.errors import DataError, InputError
-from cinesynth.types import Diagnosis, Label, LabelArray, Study
+from cinesynth.types import Diagnosis, Label, LabelArray, Study, full_coverage
 
 LAYOUT = (".", "training", "testing", "database/training", "database/testing")
 """Where patients may lie below the folder that a user names."""
@@ -36,7 +36,10 @@ def read_acdc(root: Path) -> Source:
     def read(name: str) -> Study:
         return read_patient(folders[name])
 
-    return Source(tuple(sorted(folders)), read)
+    def files(name: str) -> list[Path]:
+        return [path for path in sorted(folders[name].iterdir()) if path.is_file()]
+
+    return Source(tuple(sorted(folders)), read, files=files)
 
 
 def read_patient(folder: Path) -> Study:
@@ -59,13 +62,14 @@ def read_patient(folder: Path) -> Study:
         diagnosis=_diagnosis(folder, info),
         image=image,
         label=_labels(folder, first, frame_index, ed, es),
-        labelled=np.isin(frame_index, (ed, es)),
+        coverage=full_coverage(np.isin(frame_index, (ed, es)), image.shape[3]),
         frame_index=frame_index.astype(np.int64),
         frames_in_cycle=frames,
         ed_index=ed,
         es_index=es,
         affine=first.affine,
         frame_time_ms=first.frame_time_ms,
+        group=info["Group"],
     )
 
 

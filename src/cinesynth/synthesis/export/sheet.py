@@ -16,7 +16,7 @@ from cinesynth.atomic import atomic_path
 from cinesynth.errors import DataError
 from cinesynth.synthesis.export.render import COLOURS, RGB, Spacing, View, tile, window_of
 from cinesynth.synthesis.export.sidecar import achieved, requested
-from cinesynth.types import Cine, LabelArray, Study, volumes_ml
+from cinesynth.types import STRUCTURES, BoolArray, Cine, LabelArray, Study, volumes_ml
 
 DPI = 100
 PANEL = 430
@@ -75,8 +75,11 @@ def render_study(study: Study, path: Path) -> None:
     frame_time_ms = study.frame_time_ms if whole_cycle else None
     timing = Timing(stored.index(study.ed_index), stored.index(study.es_index), frame_time_ms)
     title = f"{study.dataset} {study.subject}, {study.diagnosis.value}, {study.vendor}"
+    said = np.asarray(study.coverage.any(axis=1), dtype=np.bool_)
     with atomic_path(path) as temporary:
-        render_contact_sheet(study.image, study.label, study.spacing_mm, temporary, timing=timing, title=title)
+        render_contact_sheet(
+            study.image, study.label, study.spacing_mm, temporary, timing=timing, title=title, said=said
+        )
 
 
 def render_contact_sheet(
@@ -88,13 +91,14 @@ def render_contact_sheet(
     timing: Timing,
     title: str = "",
     table: Sequence[tuple[str, str, str]] = (),
+    said: BoolArray | None = None,
     field_mm: float = 160.0,
     pixels: int = 128,
 ) -> None:
     """Write slices (columns, base to apex) at chosen frames (rows) of a ``T X Y Z`` cine, generated or real, as PNG.
 
-    Frames without labels are shown without contours and left out of the curves. ``table`` holds rows of name,
-    requested and measured.
+    Frames without labels are shown without contours and left out of the curves, as are the structures that ``said``
+    (``T S``) does not mark as annotated in a frame. ``table`` holds rows of name, requested and measured.
     """
     shown = timing.shown(len(image))
     slices = np.unique(np.linspace(0, image.shape[-1] - 1, MAX_COLUMNS).round().astype(int))
@@ -105,7 +109,7 @@ def render_contact_sheet(
     picture.set_xticks((np.arange(len(slices)) + 0.5) * pixels, _slice_names(slices, image.shape[-1]))
     rows = [f"{name}\n{_moment(timing, frame, len(image))}" for frame, name in shown]
     picture.set_yticks((np.arange(len(shown)) + 0.5) * pixels, rows)
-    _draw_curves(curves, label, float(np.prod(spacing_mm)) / 1000.0, timing)
+    _draw_curves(curves, label, said, float(np.prod(spacing_mm)) / 1000.0, timing)
     _draw_table(words, table)
     figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=DPI, format="png", metadata={"Software": None})
@@ -143,7 +147,7 @@ def _layout(height: int, width: int) -> tuple[Figure, tuple[Axes, Axes, Axes]]:
     return figure, (picture, curves, words)
 
 
-def _draw_curves(axes: Axes, label: LabelArray | None, voxel_ml: float, timing: Timing) -> None:
+def _draw_curves(axes: Axes, label: LabelArray | None, said: BoolArray | None, voxel_ml: float, timing: Timing) -> None:
     axes.set_xlabel("ms after ED" if timing.frame_time_ms else "frames after ED")
     axes.set_ylabel("mL")
     axes.spines[["top", "right"]].set_visible(False)
@@ -151,11 +155,13 @@ def _draw_curves(axes: Axes, label: LabelArray | None, voxel_ml: float, timing: 
     if label is None or not labelled:
         return
     labelled.sort(key=lambda t: timing.time_ms(t, len(label)))
-    times = [timing.time_ms(t, len(label)) for t in labelled]
     for structure, colour in COLOURS.items():
-        volumes = volumes_ml(label[labelled], structure, voxel_ml)
-        shade = tuple(channel / 255 for channel in colour)
-        axes.plot(times, volumes, color=shade, marker=".", label=structure.name)
+        frames = [t for t in labelled if said is None or said[t, STRUCTURES.index(structure)]]
+        if frames:
+            times = [timing.time_ms(t, len(label)) for t in frames]
+            shade = tuple(channel / 255 for channel in colour)
+            volumes = volumes_ml(label[frames], structure, voxel_ml)
+            axes.plot(times, volumes, color=shade, marker=".", label=structure.name)
     axes.axvline(timing.time_ms(timing.es_index, len(label)), color="0.6", linestyle=":")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8)

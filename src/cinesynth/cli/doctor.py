@@ -1,0 +1,73 @@
+"""``cinesynth doctor``: whether a dataset is what it says, and what a training run would see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cinesynth.cli import console
+from cinesynth.config import load_config
+
+if TYPE_CHECKING:
+    from cinesynth.data.doctor import Checkup
+
+COLUMNS = (
+    *("split", "dataset", "subjects", "cycles", "frames", "labelled"),
+    *("RV %", "MYO %", "LV %"),
+    *("EDV", "EF", "diagnosis", "frame time"),
+)
+
+
+def doctor(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
+    preset: Annotated[str, typer.Option(help="Preset whose grid every heart must fit.")] = "small",
+) -> None:
+    """Check hashes, geometry, splits and labels of a dataset, and say what a training run would see.
+
+    Ends with an error if something must be dealt with before training.
+    """
+    from cinesynth.data.doctor import examine
+    from cinesynth.data.geometry import Grid
+    from cinesynth.errors import DataError
+
+    grid = Grid.from_config(load_config(preset).grid)
+    with console.progress() as step:
+        checkup = examine(dataset, grid, lambda done, total, _: step("doctor", done, total, {}))
+    _print(checkup)
+    if count := len(checkup.serious):
+        raise DataError(
+            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be dealt with before training",
+            hint="ingest what is damaged again into a new folder, and leave one of two twins out",
+        )
+    console.out.print(f"{dataset} is sound")
+
+
+def _print(checkup: Checkup) -> None:
+    from cinesynth.data.manifest import SPLITS
+    from cinesynth.types import STRUCTURES
+
+    rows = [
+        (
+            *place,
+            tally.subjects,
+            tally.whole_cycles,
+            tally.frames,
+            tally.labelled_frames,
+            *(tally.coverage_percent(structure) for structure in STRUCTURES),
+            *(tally.known[name] for name in ("edv", "ef", "diagnosis", "frame time")),
+        )
+        for place, tally in sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
+    ]
+    console.table("what a training run would see", COLUMNS, rows)
+    console.out.print(
+        "cycles: subjects with all frames; %: slices of labelled frames in which the structure was annotated; "
+        "then subjects of whom the value is known"
+    )
+    known = [(name, what, count) for name, counts in checkup.origins.items() for what, count in sorted(counts.items())]
+    console.table("how it is known", ("dataset", "from", "subjects"), known)
+    if checkup.findings:
+        found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
+        console.table("findings", ("", "about", "what"), found)

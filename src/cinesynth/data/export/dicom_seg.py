@@ -1,0 +1,74 @@
+"""Labels as DICOM SEG: one object a labelled frame, a binary segment a structure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+import cinesynth
+from cinesynth.data.export.dicom_series import MAKER, TEXT, Series
+from cinesynth.types import STRUCTURES, Label
+
+SERIES_NUMBER = 100
+_TYPES = {
+    Label.RV: codes.SCT.RightVentricle,
+    Label.MYO: codes.SCT.LeftVentricleMyocardium,
+    Label.LV: codes.SCT.LeftVentricle,
+}
+_NAMES = {Label.RV: "RV cavity", Label.MYO: "LV myocardium", Label.LV: "LV cavity"}
+_COLOURS = {Label.RV: (72.0, -38.0, -22.0), Label.MYO: (72.0, 5.0, 66.0), Label.LV: (58.0, 66.0, 40.0)}  # CIELab
+
+
+def segmentation(series: Series, frame: int, images: Sequence[Dataset]) -> Dataset:
+    """The label of a stored frame, whose ``images`` it refers to (all slices, base first).
+
+    Only structures that were annotated in the frame are segments, and each says in which slices. There a segment has
+    a plane even if it is empty: that the structure is not in this slice was looked at as well.
+    """
+    study = series.study
+    coverage = study.coverage[frame]  # Z S
+    covered = [i for i in range(len(STRUCTURES)) if coverage[:, i].any()]
+    slices = np.flatnonzero(coverage.any(axis=1))
+    planes = study.label[frame].transpose(2, 1, 0)[slices]  # Z Y X
+    masks = np.stack([planes == STRUCTURES[i] for i in covered], axis=-1).astype(np.uint8)
+    index = int(study.frame_index[frame])
+    return hd.seg.Segmentation(
+        source_images=[images[z] for z in slices.tolist()],
+        pixel_array=masks,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_describe(series, number, i, frame) for number, i in enumerate(covered, start=1)],
+        series_instance_uid=series.uid("segmentations"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=series.uid("segmentation", index),
+        instance_number=index + 1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=cinesynth.__version__,
+        device_serial_number="0",
+        content_label="HEART",
+        content_description=f"frame {index + 1} of {study.frames_in_cycle}"[:TEXT],
+        series_description=("SYNTHETIC " if series.synthetic else "") + "heart segmentation",
+        omit_empty_frames=False,
+    )
+
+
+def _describe(series: Series, number: int, i: int, frame: int) -> hd.seg.SegmentDescription:
+    structure = STRUCTURES[i]
+    algorithm = hd.AlgorithmIdentificationSequence(MAKER, codes.DCM.ArtificialIntelligence, cinesynth.__version__)
+    kind = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC if series.synthetic else hd.seg.SegmentAlgorithmTypeValues.MANUAL
+    segment = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=_NAMES[structure],
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=_TYPES[structure],
+        algorithm_type=kind,
+        algorithm_identification=algorithm if series.synthetic else None,
+        display_color=hd.color.CIELabColor(*_COLOURS[structure]),
+    )
+    slices = np.flatnonzero(series.study.coverage[frame, :, i]) + 1
+    segment.SegmentDescription = f"annotated in slices {', '.join(map(str, slices))}, counted from the base"
+    return segment

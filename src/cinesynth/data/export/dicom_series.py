@@ -1,0 +1,194 @@
+"""A study as a classic MR series: one file a slice and frame, with everything that places it in space and time."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
+from pydicom.valuerep import format_number_as_ds
+
+import cinesynth
+from cinesynth.errors import DataError
+from cinesynth.types import Study
+
+SYNTHETIC = "synthetic image, not of a person; research use only, not for clinical use"
+CONVERTED = "converted from a research dataset; research use only, not for clinical use"
+IMAGE_TYPE = ("DERIVED", "SECONDARY", "OTHER")
+MAKER = "cinesynth"
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+UPRIGHT = 1e-3
+"""Largest cosine between rows and columns that DICOM, whose pixels are rectangles, can carry."""
+TEXT = 64
+"""Characters that a text of DICOM may have."""
+WINDOW_PERCENT = (1, 99)
+_NAMESPACE = uuid.UUID("6f1d2c1e-52b8-4d0b-9a3c-5e7f0a0c9d11")
+
+
+@dataclass(frozen=True)
+class Series:
+    """A study on its way to DICOM. UIDs are new, and the same for the same study and version of this package."""
+
+    study: Study
+    synthetic: bool
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is written."""
+        digest = hashlib.sha256(f"{cinesynth.__version__} {self.study.dataset} {self.study.subject}".encode())
+        for array in (self.study.image, self.study.label, self.study.coverage, self.study.affine):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def uid(self, *address: str | int) -> UID:
+        """The UID of one thing in this study."""
+        name = "/".join(map(str, (self.fingerprint, *address)))
+        return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
+
+    @property
+    def notice(self) -> str:
+        """Where the images come from."""
+        return SYNTHETIC if self.synthetic else CONVERTED
+
+    @cached_property
+    def stored(self) -> Stored:
+        """Grey values in 16 bits."""
+        return Stored.of(self.study.image)
+
+    def images(self, frame: int) -> Iterator[Dataset]:
+        """The images of a stored frame, base first; `DataError` where rows and columns are not perpendicular."""
+        for z in range(self.study.image.shape[3]):
+            image = self._common()
+            self._place(image, z)
+            self._time(image, frame, z)
+            self._pixels(image, frame, z)
+            yield image
+
+    def _common(self) -> Dataset:
+        study, image = self.study, Dataset()
+        image.SpecificCharacterSet = "ISO_IR 192"
+        image.SOPClassUID = MRImageStorage
+        image.Modality = "MR"
+        image.ImageType = list(IMAGE_TYPE)
+        _patient(image, self)
+        image.StudyInstanceUID = self.uid("study")
+        image.SeriesInstanceUID = self.uid("series")
+        image.SeriesNumber, image.AcquisitionNumber = 1, 1
+        image.StudyDescription = "cine MR, short axis"
+        image.SeriesDescription = "SYNTHETIC cine SAX" if self.synthetic else "cine SAX"
+        image.Manufacturer = MAKER if self.synthetic else study.vendor[:TEXT]
+        image.SoftwareVersions = f"{MAKER} {cinesynth.__version__}"
+        image.DerivationDescription = f"{self.notice}; dataset {study.dataset}"
+        image.BurnedInAnnotation = "NO"
+        image.BodyPartExamined = "HEART"
+        image.PatientPosition = ""
+        return image
+
+    def _place(self, image: Dataset, z: int) -> None:
+        columns, rows, _ = directions(self.study)
+        x_mm, y_mm, z_mm = self.study.spacing_mm
+        affine = self.study.affine
+        position = RAS_TO_LPS @ (affine[:3, 3] + z * affine[:3, 2])
+        image.FrameOfReferenceUID = self.uid("frame of reference")
+        image.PositionReferenceIndicator = ""
+        image.ImageOrientationPatient = decimals(*columns, *rows)
+        image.ImagePositionPatient = decimals(*position)
+        image.PixelSpacing = decimals(y_mm, x_mm)
+        image.SliceThickness = image.SpacingBetweenSlices = decimals(z_mm)[0]
+        image.SliceLocation = decimals(float(np.cross(columns, rows) @ position))[0]
+
+    def _time(self, image: Dataset, frame: int, z: int) -> None:
+        study, index = self.study, int(self.study.frame_index[frame])
+        phases = {study.ed_index: "ED", study.es_index: "ES"}
+        image.SOPInstanceUID = self.uid("image", index, z)
+        image.InstanceNumber = z * study.frames_in_cycle + index + 1
+        image.ImageComments = "; ".join(filter(None, (self.notice, phases.get(index))))
+        image.ScanningSequence, image.SequenceVariant, image.ScanOptions = "GR", "SS", "CG"
+        image.MRAcquisitionType = "2D"
+        image.RepetitionTime = image.EchoTime = image.EchoTrainLength = None
+        image.CardiacNumberOfImages = image.NumberOfTemporalPositions = study.frames_in_cycle
+        image.TemporalPositionIdentifier = index + 1
+        image.TriggerTime = None
+        if study.frame_time_ms is not None:
+            image.TriggerTime = decimals(index * study.frame_time_ms)[0]
+            image.NominalInterval = round(study.frames_in_cycle * study.frame_time_ms)
+
+    def _pixels(self, image: Dataset, frame: int, z: int) -> None:
+        stored = self.stored
+        plane = stored.values[frame, :, :, z].T  # rows columns
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.Rows, image.Columns = plane.shape
+        image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
+        image.PixelRepresentation = int(stored.values.dtype == np.int16)
+        image.WindowCenter, image.WindowWidth = decimals(*stored.window)
+        if stored.scale is not None:
+            image.RescaleSlope, image.RescaleIntercept = decimals(*stored.scale)
+            image.RescaleType = "US"
+        image.PixelData = np.ascontiguousarray(plane, dtype=plane.dtype.newbyteorder("<")).tobytes()
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Grey values as 16-bit numbers: whole ones as they are, others in 65536 steps over their range."""
+
+    values: NDArray[Any]  # T X Y Z, int16 or uint16
+    scale: tuple[float, float] | None
+    """Slope and intercept back to the study's values; None where they are the same."""
+    window: tuple[float, float]
+    """Centre and width for display, of the stored values."""
+
+    @classmethod
+    def of(cls, image: NDArray[Any]) -> Stored:
+        """The numbers of ``image``, one scale for the whole cine."""
+        low, high = float(image.min()), float(image.max())
+        kinds = (np.int16, np.uint16) if image.dtype == np.int16 else (np.uint16, np.int16)
+        kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
+        if kind is not None and (np.issubdtype(image.dtype, np.integer) or np.array_equal(image, np.rint(image))):
+            values: NDArray[Any] = image.astype(kind)
+            return cls(values, None, _window(values))
+        slope = float(decimals((high - low) / np.iinfo(np.uint16).max or 1.0)[0])
+        values = np.clip(np.rint((image.astype(np.float64) - low) / slope), 0, 65535).astype(np.uint16)
+        return cls(values, (slope, low), _window(values))
+
+
+def directions(study: Study) -> NDArray[np.float64]:
+    """Unit vectors of X (along a row), Y and Z of the stored array in the patient (LPS), as rows ``3 3``.
+
+    `DataError` if X and Y are not perpendicular.
+    """
+    axes = (RAS_TO_LPS @ study.affine[:3, :3] / study.spacing_mm).T
+    if abs(axes[0] @ axes[1]) > UPRIGHT:
+        raise DataError(
+            f"{study.dataset} {study.subject}: rows and columns are not perpendicular, which DICOM cannot say",
+            hint="export it as NIfTI",
+        )
+    axes[1] -= (axes[0] @ axes[1]) * axes[0]
+    return np.asarray(axes / np.linalg.norm(axes, axis=1, keepdims=True), dtype=np.float64)
+
+
+def decimals(*values: float) -> list[str]:
+    """Numbers as DICOM writes them, with all the digits that fit."""
+    return [format_number_as_ds(float(value) + 0.0) for value in values]
+
+
+def _patient(image: Dataset, series: Series) -> None:
+    subject = series.study.subject
+    image.PatientName = f"SYNTHETIC^{subject}"[:TEXT] if series.synthetic else f"{subject[: TEXT - 1]}^"
+    image.PatientID = f"synthetic-{series.fingerprint[:8]}-{subject}"[:TEXT] if series.synthetic else subject[:TEXT]
+    for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"):
+        setattr(image, name, "")
+    image.ReferringPhysicianName, image.StudyID = "", "1"
+
+
+def _window(values: NDArray[Any]) -> tuple[float, float]:
+    low, high = np.percentile(values[:, ::4, ::4], WINDOW_PERCENT)
+    return float(low + high) / 2, max(float(high - low), 1.0)

@@ -1,0 +1,144 @@
+"""Studies as NIfTI in the source's own voxel order, with the tables and layouts that lead back.
+
+``OUT/DATASET/SUBJECT/`` holds ``SUBJECT_4d.nii.gz`` where the whole cycle is stored, else one file a stored frame
+(``SUBJECT_frame01.nii.gz``, numbers as in ACDC, from one); labels lie beside them as ``..._label.nii.gz``, 1 RV, 2 MYO,
+3 LV. ``OUT/DATASET/studies.csv`` has a row a subject, and ``cycles.yaml`` and ``frames.yaml`` are layouts with which
+``cinesynth ingest nifti`` reads the same arrays, affines and coverage again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+import cinesynth
+from cinesynth.atomic import write_text
+from cinesynth.data import Progress
+from cinesynth.data.export.folder import new_folder, write_rows
+from cinesynth.data.export.items import Item, check_items
+from cinesynth.data.export.layout import Described, describe_export
+from cinesynth.data.manifest import describe
+from cinesynth.data.orientation import apply
+from cinesynth.types import Affine, Study
+
+SCANNER, ALIGNED = 1, 2
+"""NIfTI's codes of a scanner's own frame and of any other."""
+NO_TIME = 1.0
+"""What ``pixdim[4]`` holds, without a unit, where the frame time is not known: no reader takes it for one."""
+DESCRIPTION_BYTES = 79
+SAVED_AS = {"float16": "f4", "int64": "f8", "uint64": "f8", "bool": "u1"}
+"""What stands for types that NIfTI, or most of its readers, do not have."""
+TABLE = "studies.csv"
+FROM_ROW = (
+    *("subject", "vendor", "group", "diagnosis", "split", "frames", "stored_frames", "frame_time_ms", "coverage"),
+    *("phases_from", "slices_from", "to_source"),
+)
+
+
+@dataclass(frozen=True)
+class NiftiExport:
+    """What was written."""
+
+    folder: Path
+    studies: int
+    layouts: tuple[Path, ...]
+    """Layouts that read the export back."""
+    without_layout: tuple[str, ...]
+    """Datasets whose partial labels no layout can tell; their coverage is in the table only."""
+
+
+def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = None) -> NiftiExport:
+    """Write ``items`` into the new folder ``out``.
+
+    `OutputError` if ``out`` holds anything or cannot be written, `DataError` if a study is missing or altered; then
+    nothing is left.
+    """
+    check_items(items)
+    described: dict[str, list[Described]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with new_folder(out) as folder:
+        for number, item in enumerate(items, start=1):
+            study = item.load()
+            facts = Described.of(study)
+            _write_study(folder / study.dataset / study.subject, study, facts.whole_cycle, item.synthetic)
+            rows.setdefault(study.dataset, []).append(_row(study, item))
+            described.setdefault(study.dataset, []).append(facts)
+            if progress:
+                progress(number, len(items), item.name)
+        for dataset, table in rows.items():
+            write_rows(folder / dataset / TABLE, table)
+        layouts = {name: describe_export(name, studies, TABLE) for name, studies in described.items()}
+        for dataset, texts in layouts.items():
+            for name, text in texts.items():
+                write_text(folder / dataset / name, text)
+    written = tuple(Path(out) / dataset / name for dataset, texts in layouts.items() for name in texts)
+    return NiftiExport(Path(out), len(items), written, tuple(name for name, texts in layouts.items() if not texts))
+
+
+def write_nifti(
+    path: Path,
+    volumes: NDArray[Any],
+    affine: Affine,
+    *,
+    frame_time_ms: float | None = None,
+    scanner: bool = False,
+    description: str = "",
+) -> None:
+    """Write ``X Y Z``, or ``T X Y Z`` as ``X Y Z T`` with the frame time in ``pixdim[4]``; millimetres, milliseconds.
+
+    ``scanner``: the affine leads to the scanner's own frame (else only to one that these files share).
+    """
+    data = np.moveaxis(volumes, 0, -1) if volumes.ndim == 4 else volumes
+    image: Any = nib.Nifti1Image(data.astype(SAVED_AS.get(data.dtype.name, data.dtype.str)), affine)  # type: ignore[no-untyped-call]
+    if volumes.ndim == 4:
+        image.header.set_zooms((*image.header.get_zooms()[:3], frame_time_ms or NO_TIME))
+    image.header.set_xyzt_units("mm", "msec" if frame_time_ms else "unknown")
+    code = SCANNER if scanner else ALIGNED
+    image.set_sform(affine, code=code)
+    image.set_qform(affine, code=code)
+    image.header["descrip"] = description.encode("ascii", "replace")[:DESCRIPTION_BYTES]
+    nib.save(image, path)
+
+
+def describe_origin(study: Study, synthetic: bool) -> str:
+    """Where an image comes from, in the few letters that NIfTI has for it."""
+    if synthetic:
+        return f"synthetic, cinesynth {cinesynth.__version__}, research use only"
+    return f"{study.dataset}, written by cinesynth {cinesynth.__version__}"
+
+
+def _write_study(folder: Path, study: Study, whole_cycle: bool, synthetic: bool) -> None:
+    folder.mkdir(parents=True)
+    image, affine = apply(study.image, study.affine, study.to_source)
+    label, _ = apply(study.label, study.affine, study.to_source)
+    header: dict[str, Any] = {
+        "scanner": study.slices_from == "header",
+        "description": describe_origin(study, synthetic),
+    }
+    if whole_cycle:
+        header["frame_time_ms"] = study.frame_time_ms
+        write_nifti(folder / f"{study.subject}_4d.nii.gz", image, affine, **header)
+        write_nifti(folder / f"{study.subject}_4d_label.nii.gz", label, affine, **header)
+        return
+    for frame, index in enumerate(study.frame_index):
+        stem = f"{study.subject}_frame{index + 1:02d}"
+        write_nifti(folder / f"{stem}.nii.gz", image[frame], affine, **header)
+        if study.labelled[frame]:
+            write_nifti(folder / f"{stem}_label.nii.gz", label[frame], affine, **header)
+
+
+def _row(study: Study, item: Item) -> dict[str, Any]:
+    known = describe(study, item.split, "", "")
+    return {name: getattr(known, name) for name in FROM_ROW} | {
+        "group": study.group or study.diagnosis.value,
+        "diagnosis": study.diagnosis.value,
+        "ed_frame_number": study.ed_index + 1,
+        "es_frame_number": study.es_index + 1,
+        "synthetic": "yes" if item.synthetic else "no",
+    }

@@ -1,0 +1,70 @@
+"""One writer at a time: a lock file that is held by a process and goes with it, even if it is killed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cinesynth.atomic import make_folder, writing
+from cinesynth.errors import OutputError
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK = ".ingest.lock"
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other ingestions out of ``folder`` while the body runs.
+
+    The folder is made if absent, and removed again if it stays empty. `OutputError` if another process is in it.
+    """
+    new = not folder.exists()
+    path = make_folder(folder) / LOCK
+    descriptor = _take(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # before it is given up: nobody can take a file that is about to vanish
+        os.close(descriptor)
+        if new:
+            with suppress(OSError):  # only an empty folder can be removed
+                folder.rmdir()
+
+
+def _take(path: Path) -> int:
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if _is_taken(descriptor, path):
+                raise OutputError(
+                    f"another ingestion is writing to {path.parent} ({_holder(descriptor)})",
+                    hint="wait until it has finished, or name another folder",
+                )
+            with suppress(OSError):  # who it is helps, but a full disk is for the body to meet
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _is_taken(descriptor: int, path: Path) -> bool:
+    if sys.platform == "win32":  # nothing is locked there
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return not os.path.samestat(os.fstat(descriptor), path.stat())
+    except (BlockingIOError, FileNotFoundError):  # or its holder took it away just now
+        return True
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 300, 0).decode(errors="replace") or "it has just begun"

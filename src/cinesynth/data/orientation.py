@@ -1,0 +1,155 @@
+"""Voxel order: every stack is brought to one orientation, and each study knows the way back.
+
+*Through the plane* the base comes first. At ED the heart is wider towards the base: the area of all annotated
+structures in the outer third of the slices decides. The published order of 80 of 80 ACDC, 22 of 22 Sunnybrook and
+10 of 10 Najman stacks is found this way (weakest lead 0.087), and 58 of 64 M&Ms stacks are found to run apex first.
+Where labels do not decide, the header may: from base to apex the long axis of a heart points to the patient's left,
+front and feet. Headers come second because conversions lose or mirror them, labels lie in the image itself. Where
+neither decides, the order of the source is kept and recorded as declared.
+
+*In the plane* the convention is that of scanners: X runs to the patient's left and back, Y towards the feet, so the
+RV lies at low X. Rows and columns are exchanged and reversed only if direction cosines say so; pixels never decide.
+An affine along the axes of the scanner is no short-axis plane but a placeholder, and says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from numpy.typing import NDArray
+
+from cinesynth.types import (
+    SAME_ORIENTATION,
+    STRUCTURES,
+    Affine,
+    BoolArray,
+    Label,
+    LabelArray,
+    Orientation,
+    SlicesFrom,
+    Study,
+)
+
+SliceOrder = Literal["auto", "base_first", "apex_first"]
+"""How a source describes its slices; ``auto``: decided for each study by `base_first`."""
+
+BASE_TO_APEX = np.array([-1.0, 1.0, -1.0]) / np.sqrt(3.0)
+"""RAS+ direction of a heart's long axis: left, front, feet."""
+PLANE = np.array([[-1.0, -1.0, 0.0], [1.0, -1.0, -2.0]]) / np.sqrt([[2.0], [6.0]])
+"""RAS+ directions of X (left and back) and Y (feet) in the short-axis plane, both square to `BASE_TO_APEX`."""
+PLACEHOLDER = 0.98
+"""A slice normal with a larger component lies along an axis of the scanner: no short-axis plane does."""
+ALONG_HEART = 0.5
+"""Smallest cosine between the slice normal and `BASE_TO_APEX` that decides; that of two real stacks is 0.96-0.98."""
+PLANE_LEAD = 0.2
+"""Smallest lead (of two cosines) of one order of the in-plane axes over the other; none at 45 degrees."""
+AREA_LEAD = 0.05
+"""Smallest relative lead of the wider end of the heart over the other."""
+
+
+def apply(array: NDArray[Any], affine: Affine, transform: Orientation) -> tuple[NDArray[Any], Affine]:
+    """``X Y Z`` or ``T X Y Z`` with its spatial axes exchanged and reversed, and the affine that goes with it.
+
+    A voxel keeps its millimetres. `invert` gives the exact way back.
+    """
+    order = np.array(transform)
+    matrix = np.asarray(affine @ inv_ornt_aff(order, array.shape[-3:]), dtype=np.float64)  # type: ignore[no-untyped-call]
+    last = np.moveaxis(array, 0, -1) if array.ndim == 4 else array
+    moved = apply_orientation(last, order)  # type: ignore[no-untyped-call]
+    return np.ascontiguousarray(np.moveaxis(moved, -1, 0) if array.ndim == 4 else moved), matrix
+
+
+def invert(transform: Orientation) -> Orientation:
+    """The transform that undoes ``transform``."""
+    back = {becomes: (axis, flip) for axis, (becomes, flip) in enumerate(transform)}
+    return tuple(back[axis] for axis in range(len(transform)))
+
+
+def compose(first: Orientation, second: Orientation) -> Orientation:
+    """The one transform that does ``first`` and then ``second``."""
+    return tuple((second[becomes][0], flip * second[becomes][1]) for becomes, flip in first)
+
+
+def reorient(study: Study, transform: Orientation) -> Study:
+    """``study`` with all its arrays transformed; the third axis stays through-plane, ``to_source`` stays true."""
+    if transform[2][0] != 2:
+        raise ValueError(f"{transform} moves the slice axis")
+    image, affine = apply(study.image, study.affine, transform)
+    label, _ = apply(study.label, study.affine, transform)
+    coverage = np.ascontiguousarray(study.coverage[:, :: transform[2][1]])
+    to_source = compose(invert(transform), study.to_source)
+    return replace(study, image=image, label=label, coverage=coverage, affine=affine, to_source=to_source)
+
+
+def oriented(study: Study, order: SliceOrder = "auto") -> Study:
+    """``study``, read in its source's voxel order, in the orientation of this package; what decided is recorded."""
+    if order == "auto":
+        label, coverage = _reference(study)
+        flip, decided_by = base_first(label, coverage, study.affine)
+    else:
+        flip, decided_by = order == "apex_first", "declared"
+    x, y, _ = plane_order(study.affine)
+    return replace(reorient(study, (x, y, (2, -1 if flip else 1))), slices_from=decided_by)
+
+
+def base_first(label: LabelArray, coverage: BoolArray, affine: Affine) -> tuple[bool, SlicesFrom]:
+    """Whether slices must be reversed to bring the base first, and what decided it.
+
+    ``label`` is ``X Y Z`` at ED, ``coverage`` ``Z S``, ``affine`` voxel to millimetre in RAS+.
+    """
+    lead = base_lead(label, coverage)
+    if abs(lead) >= AREA_LEAD:
+        return lead < 0, "labels"
+    along = apex_cosine(affine)
+    if abs(along) >= ALONG_HEART:
+        return along < 0, "header"
+    return False, "declared"
+
+
+def base_lead(label: LabelArray, coverage: BoolArray) -> float:
+    """How much wider the heart is in the first third of its slices than in the last, from -1 to 1; 0 without labels.
+
+    All structures count together, in the slices that hold LV or myocardium: neither a valve plane that cuts the LV
+    short nor one contour too many turns the sum.
+    """
+    annotated = coverage[:, [STRUCTURES.index(Label.MYO), STRUCTURES.index(Label.LV)]].any(axis=1)
+    left = np.isin(label, (Label.MYO, Label.LV)).any(axis=(0, 1))
+    areas = (label > 0).sum(axis=(0, 1))[annotated & left]
+    if len(areas) < 2:
+        return 0.0
+    third = -(-len(areas) // 3)
+    first, last = float(areas[:third].mean()), float(areas[-third:].mean())
+    return (first - last) / (first + last)
+
+
+def apex_cosine(affine: Affine) -> float:
+    """Cosine between the slice order and a heart's way from base to apex; 0 if the affine is a placeholder."""
+    normal = affine[:3, 2] / np.linalg.norm(affine[:3, 2])
+    return 0.0 if np.abs(normal).max() > PLACEHOLDER else float(normal @ BASE_TO_APEX)
+
+
+def plane_order(affine: Affine) -> Orientation:
+    """The exchange and reversal of rows and columns that bring a short-axis plane to the convention."""
+    if abs(apex_cosine(affine)) < ALONG_HEART:
+        return SAME_ORIENTATION
+    cosines = PLANE @ (affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0))  # convention by axis
+    lead = np.trace(np.abs(cosines)) - np.trace(np.abs(cosines[::-1]))
+    if abs(lead) < PLANE_LEAD:
+        return SAME_ORIENTATION
+    x, y = (0, 1) if lead > 0 else (1, 0)
+    return (x, _sign(cosines[x, 0])), (y, _sign(cosines[y, 1])), (2, 1)
+
+
+def _sign(cosine: float) -> int:
+    return 1 if cosine > 0 else -1
+
+
+def _reference(study: Study) -> tuple[LabelArray, BoolArray]:
+    """Label and coverage of the ED frame, or of ES, or of any frame that was annotated."""
+    labelled = study.labelled
+    named = [np.flatnonzero(study.frame_index == index) for index in (study.ed_index, study.es_index)]
+    frame = next((f for f in (*np.concatenate(named), *range(len(labelled))) if labelled[f]), 0)
+    return study.label[frame], study.coverage[frame]

@@ -1,0 +1,104 @@
+"""Any folder or zip archive of cine MR in DICOM: one study an examination, however its files are named and sorted.
+
+Slices and phases come from positions, orientations and trigger times; scouts, long axes and copies are set aside and
+listed. Examinations are named by PatientID (``-1``, ``-2`` where a patient has several), so give pseudonyms. Without
+labels ED is the first phase after the R wave, and ES where systole ends in most hearts, until masks say better.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cinesynth.data.dicom import Aside, Entry, Frame, Scan, find_entries, read_headers, read_scan
+from cinesynth.data.dicom.group import short_axis
+from cinesynth.data.dicom.series import grouped
+from cinesynth.data.orientation import oriented
+from cinesynth.data.phase import default_es_index
+from cinesynth.data.sources import Source
+from cinesynth.data.vocabulary import vendor_of
+from cinesynth.errors import DataError
+from cinesynth.types import STRUCTURES, Diagnosis, Study
+
+
+def read_dicom(root: Path) -> Source:
+    """All examinations in ``root``, a folder or a zip; headers are read now, pixels when asked for.
+
+    `DataError` if there is no image in it, or, while reading, if an examination has no whole short-axis cine.
+    """
+    entries, aside = find_entries(root)
+    frames, strange = read_headers(entries)
+    aside += strange
+    if not frames:
+        reasons = "; ".join(map(str, aside[:3])) or "it is empty"
+        raise DataError(f"no MR images in {root}: {reasons}", hint="name a folder or a zip of DICOM files")
+    exams = _examinations(frames)
+    for images in exams.values():
+        aside += _left_out(images)
+    files = {name: tuple(sorted({frame.entry for frame in images})) for name, images in exams.items()}
+    return Source(tuple(files), partial(_read, files), as_listed(aside), partial(_paths, files))
+
+
+def study_of(scan: Scan, dataset: str, subject: str) -> Study:
+    """``scan`` as a study without labels, in the voxel order of the source."""
+    count, _, _, slices = scan.image.shape
+    return Study(
+        subject=subject,
+        dataset=dataset,
+        vendor=vendor_of(scan.frames[0][0].vendor),
+        diagnosis=Diagnosis.UNKNOWN,
+        image=scan.image,
+        label=np.zeros(scan.image.shape, dtype=np.uint8),
+        coverage=np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_),
+        frame_index=np.arange(count, dtype=np.int64),
+        frames_in_cycle=count,
+        ed_index=0,
+        es_index=default_es_index(count),
+        affine=scan.affine,
+        frame_time_ms=scan.frame_time_ms,
+    )
+
+
+def as_listed(aside: list[Aside]) -> tuple[tuple[str, str], ...]:
+    """Names and reasons, as `Source` lists what it set aside."""
+    return tuple((entry.title, entry.reason) for entry in aside)
+
+
+def _read(files: dict[str, tuple[Entry, ...]], name: str) -> Study:
+    frames, _ = read_headers(files[name])
+    try:
+        return oriented(study_of(read_scan(frames), "dicom", name))
+    except DataError as error:
+        raise DataError(f"{name}: {error.message}", hint=error.hint) from error
+
+
+def _paths(files: dict[str, tuple[Entry, ...]], name: str) -> list[Path]:
+    return sorted({entry.path for entry in files[name]})
+
+
+def _examinations(frames: list[Frame]) -> dict[str, list[Frame]]:
+    """Images of each examination, by a name that can be that of a file."""
+    exams = grouped(frames, lambda frame: (_file_name(frame.patient), frame.study_date, frame.study))
+    several = Counter(patient for patient, _, _ in exams)
+    numbers: Counter[str] = Counter()
+    names: dict[str, list[Frame]] = {}
+    for key in sorted(exams):
+        patient = key[0]
+        numbers[patient] += 1
+        names[f"{patient}-{numbers[patient]}" if several[patient] > 1 else patient] = exams[key]
+    return names
+
+
+def _file_name(patient: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", patient).strip("_.") or "unnamed"
+
+
+def _left_out(frames: list[Frame]) -> list[Aside]:
+    try:
+        return list(short_axis(frames).aside)
+    except DataError:
+        return []  # told when the examination is read

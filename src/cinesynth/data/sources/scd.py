@@ -1,0 +1,205 @@
+"""Sunnybrook Cardiac Data (Radau et al., MIDAS Journal 2009): DICOM cines and contours in text files, GE scanners.
+
+``SCD_IMAGES_NN/SCDnnnnnnn/CINESAX_*/`` holds the images, ``SCD_ManualContours/SC-GROUP-NN/`` the contours and
+``scd_patientdata.csv`` which belongs to which. A contour is drawn on the image whose instance number its file name
+carries: the LV cavity (``icontour``, papillary muscles inside) at ED and ES, the outside of the wall (``ocontour``) at
+ED only, the RV never. The contoured ED is often the last frame of the cycle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.data.dicom import Frame, Scan, find_entries, read_headers, read_scan
+from cinesynth.data.orientation import oriented
+from cinesynth.data.polygon import fill
+from cinesynth.data.sources import Source
+from cinesynth.data.sources.dicom import study_of
+from cinesynth.data.table import Table, read_table
+from cinesynth.data.vocabulary import diagnosis_of
+from cinesynth.errors import DataError
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
+
+IMAGES = ("SCD*", "SCD_IMAGES*/SCD*", "SCD_IMAGES*/SCD_IMAGES*/SCD*")
+CONTOURS = ("SC-*", "SCD_ManualContours/SC-*", "SCD_ManualContours/SCD_ManualContours/SC-*")
+TABLES = ("scd_patientdata.csv", "*/scd_patientdata.csv")
+"""Where the parts may lie below the folder that a user names: archives unpack into a folder of their own, or not."""
+CONTOUR = re.compile(r"IM-\d+-(\d+)-(i|o|p\d)contour-manual\.txt")
+COPY_AGAIN = "unpack the dataset again: images, SCD_ManualContours and scd_patientdata.csv"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Where the parts of one subject lie."""
+
+    folder: Path
+    original: str  # SC-HF-I-01, the name that its contours carry
+    contours: Mapping[tuple[int, str], Path]  # by instance number and kind: i, o, p1, p2
+
+    @property
+    def group(self) -> str:
+        """Diagnosis group as the dataset spells it: HF-I, HF-NI, HYP or N."""
+        return re.sub(r"^SC-|-\d+$", "", self.original)
+
+
+def read_scd(root: Path) -> Source:
+    """All subjects below ``root``, the folder that holds ``SCD_IMAGES_*`` and ``SCD_ManualContours``.
+
+    `DataError` if a part of the dataset is missing, or, while reading, naming the file that is missing or wrong.
+    """
+    folders = {path.name: path for path in _found(root, IMAGES) if re.fullmatch(r"SCD\d+", path.name)}
+    if not folders:
+        raise DataError(f"no Sunnybrook images in {root}", hint=COPY_AGAIN)
+    tables = _found(root, TABLES)
+    if not tables:
+        raise DataError(f"no scd_patientdata.csv in {root}", hint=COPY_AGAIN)
+    table, contours = read_table(tables[0], "PatientID"), {_same(path.name): path for path in _found(root, CONTOURS)}
+    aside = [entry for name in sorted(folders) for entry in _left_out(folders[name], table, contours)]
+    read, files = partial(_read, folders, table, contours), partial(_files, folders, table, contours)
+    return Source(tuple(sorted(folders)), read, tuple(aside), files)
+
+
+def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted(path for pattern in patterns for path in Path(root).glob(pattern))
+
+
+def _same(original: str) -> str:
+    """SC-HF-I-1 and SC-HF-I-01 are one: tables and folders differ in their zeros."""
+    return re.sub(r"-0*(\d+)$", r"-\1", original.strip().upper())
+
+
+def _subject(folder: Path, table: Table, contours: Mapping[str, Path]) -> Subject:
+    original = table.row(folder.name).text("OriginalID")
+    if _same(original) not in contours:
+        raise DataError(f"{folder.name} has no contours: {original} is missing", hint=COPY_AGAIN)
+    where = contours[_same(original)]
+    found = {(int(match[1]), match[2]): path for path in sorted(where.rglob("*.txt")) if (match := _match(path))}
+    return Subject(folder, original.strip().upper(), found)
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    return CONTOUR.fullmatch(path.name)
+
+
+def _left_out(folder: Path, table: Table, contours: Mapping[str, Path]) -> list[tuple[str, str]]:
+    """Series and contours that are no part of the study."""
+    series = _series(folder)
+    others = [path for path in sorted(folder.iterdir()) if path.is_dir() and not {path, folder} & set(series)]
+    aside = [(str(path), "no short-axis cine") for path in others]
+    try:
+        found = _subject(folder, table, contours).contours
+    except DataError:
+        return aside  # told when the subject is read
+    for (instance, kind), path in found.items():
+        if kind.startswith("p"):
+            aside.append((str(path), "papillary muscles belong to the cavity"))
+        elif kind == "o" and (instance, "i") not in found:
+            aside.append((str(path), "an outer contour without an inner one"))
+    return aside
+
+
+def _series(folder: Path) -> list[Path]:
+    """Folders of short-axis series; all of the subject where none is called so."""
+    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.upper().startswith("CINESAX")]
+    return named or [folder]
+
+
+def _files(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> list[Path]:
+    found = [path for series in _series(folders[name]) for path in sorted(series.rglob("*")) if path.is_file()]
+    with suppress(DataError):  # told when the subject is read
+        found += _subject(folders[name], table, contours).contours.values()
+    return [table.path, *found]
+
+
+def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> Study:
+    subject = _subject(folders[name], table, contours)
+    inner = {instance for instance, kind in subject.contours if kind == "i"}
+    if not inner:
+        raise DataError(f"{name}: no contours of {subject.original}", hint=COPY_AGAIN)
+    scan = _scan_of(subject, inner)
+    places = {frame.instance: (t, z) for z, frames in enumerate(scan.frames) for t, frame in enumerate(frames)}
+    label, coverage = _labels(subject, places, scan)
+    ed, es = _phases(name, label, coverage)
+    return oriented(
+        replace(
+            study_of(scan, "scd", name),
+            diagnosis=diagnosis_of(subject.group),
+            group=subject.group,
+            label=label,
+            coverage=coverage,
+            ed_index=ed,
+            es_index=es,
+            phases_from="labels",
+        )
+    )
+
+
+def _scan_of(subject: Subject, inner: set[int]) -> Scan:
+    """The short-axis series that the contours were drawn on: it has all their instance numbers."""
+    for folder in _series(subject.folder):
+        frames, _ = read_headers(find_entries(folder)[0])
+        if inner <= {frame.instance for frame in frames}:
+            scan = _scan(folder, frames)
+            if inner <= {frame.instance for s in scan.frames for frame in s}:
+                return scan
+    first = ", ".join(map(str, sorted(inner)[:5]))
+    raise DataError(f"{subject.folder}: no short-axis cine holds the contoured images {first}, ...", hint=COPY_AGAIN)
+
+
+def _scan(folder: Path, frames: list[Frame]) -> Scan:
+    try:
+        return read_scan(frames)
+    except DataError as error:
+        raise DataError(f"{folder}: {error.message}", hint=error.hint) from error
+
+
+def _labels(subject: Subject, places: Mapping[int, tuple[int, int]], scan: Scan) -> tuple[LabelArray, BoolArray]:
+    """Voxels ``T X Y Z`` inside the contours, and where there were any: ``T Z S``."""
+    count, width, height, slices = scan.image.shape
+    label = np.zeros(scan.image.shape, dtype=np.uint8)
+    coverage = np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_)
+    for (instance, kind), path in subject.contours.items():
+        if kind != "i":
+            continue
+        t, z = places[instance]
+        outer = subject.contours.get((instance, "o"))
+        if outer is not None:
+            label[t, fill(_read_contour(outer, (width, height)), (width, height)), z] = Label.MYO
+            coverage[t, z, STRUCTURES.index(Label.MYO)] = True
+        label[t, fill(_read_contour(path, (width, height)), (width, height)), z] = Label.LV
+        coverage[t, z, STRUCTURES.index(Label.LV)] = True
+    return label, coverage
+
+
+def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Corners ``N 2`` of a polygon, in voxels along X and Y."""
+    try:
+        rows = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+        points = np.array(rows, dtype=np.float64)
+    except (OSError, ValueError):
+        raise DataError(f"{path} is not a contour: lines of x and y", hint=COPY_AGAIN) from None
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+        raise DataError(f"{path} is not a contour of three points or more", hint=COPY_AGAIN)
+    if not (points >= -0.5).all() or not (points <= np.array(shape) - 0.5).all():
+        raise DataError(f"{path} leaves its image of {shape[0]} x {shape[1]} pixels", hint=COPY_AGAIN)
+    return points
+
+
+def _phases(name: str, label: LabelArray, coverage: BoolArray) -> tuple[int, int]:
+    """ED and ES: of the two frames with most LV contours, the one with the larger LV first."""
+    counts = Counter({t: int(n) for t, n in enumerate(coverage[..., STRUCTURES.index(Label.LV)].sum(axis=1)) if n})
+    if len(counts) < 2:
+        raise DataError(f"{name}: contours at {len(counts)} phase, not at ED and ES", hint=COPY_AGAIN)
+    ed, es = sorted(
+        (t for t, _ in counts.most_common(2)), key=lambda t: int((label[t] == Label.LV).sum()), reverse=True
+    )
+    return ed, es

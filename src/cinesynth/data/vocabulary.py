@@ -1,0 +1,50 @@
+"""What datasets call vendors and diagnosis groups, in the words of this package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from cinesynth.types import Diagnosis
+
+UNKNOWN_VENDOR = "unknown"
+_VENDORS = {
+    "siemens": "Siemens",
+    "philips": "Philips",
+    "ge": "GE",
+    "general": "GE",
+    "canon": "Canon",
+    "toshiba": "Canon",
+}
+"""By first word: manufacturers sign with division and country, and Canon bought Toshiba's scanners."""
+_GROUPS = {
+    "NORMAL": Diagnosis.NOR,
+    "N": Diagnosis.NOR,  # Sunnybrook
+    "HYP": Diagnosis.HCM,  # Sunnybrook: hypertrophy
+    "HF-I": Diagnosis.MINF,  # Sunnybrook: heart failure with infarct
+    "HF-NI": Diagnosis.DCM,  # Sunnybrook: heart failure without infarct
+    "ARV": Diagnosis.RV,  # M&Ms: abnormal right ventricle
+    "DLV": Diagnosis.DCM,
+    "DRV": Diagnosis.RV,
+}
+"""Groups with a counterpart under another name; HHD, AHS, IHD, LVNC, ARR, FALL, CIA, TRI and others have none."""
+NO_GROUPS: Mapping[str, Diagnosis] = MappingProxyType({})
+
+
+def diagnosis_of(group: str, more: Mapping[str, Diagnosis] = NO_GROUPS) -> Diagnosis:
+    """Our counterpart of a group as its source spells it (any case), UNKNOWN where there is none.
+
+    ``more`` is what the source itself says about its groups; it goes first.
+    """
+    name = group.strip().upper()
+    own = {key.strip().upper(): value for key, value in more.items()}
+    ours = {d.value: d for d in Diagnosis}
+    return own.get(name) or _GROUPS.get(name) or ours.get(name, Diagnosis.UNKNOWN)
+
+
+def vendor_of(text: str) -> str:
+    """A manufacturer by its short name: ``GE MEDICAL SYSTEMS`` is GE; unknown ones stay as they are."""
+    first = re.match(r"[A-Za-z]*", text.strip())
+    known = _VENDORS.get(first[0].lower()) if first else None
+    return known or text.strip() or UNKNOWN_VENDOR

@@ -1,0 +1,152 @@
+"""The report: one page that holds everything, every subject on it, and nothing of a file's text taken for markup."""
+
+import base64
+import io
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cinesynth.cli.report import report
+from cinesynth.data.ingest import ingest
+from cinesynth.data.manifest import Manifest
+from cinesynth.data.phantom import phantom_study
+from cinesynth.data.rejected import Rejection, write_rejected
+from cinesynth.data.report import write_report
+from cinesynth.data.report.sheet import COLOURS, render_subject, time_order
+from cinesynth.errors import DataError, OutputError
+from cinesynth.types import Diagnosis, Study
+
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """What a browser would see; fails on tags that do not close each other."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.links, self.ids, self.pictures = "", [], [], []
+        self._open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag != "script"
+        values = dict(attrs)
+        self.links += [values["href"]] if values.get("href") else []
+        self.ids += [values["id"]] if values.get("id") else []
+        if tag == "img":
+            kind, _, content = (values["src"] or "").partition("base64,")
+            assert kind == "data:image/png;"
+            self.pictures.append(Image.open(io.BytesIO(base64.b64decode(content))))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(name="dataset")
+def _dataset(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(built, tmp_path / built.name))
+
+
+@pytest.fixture(name="built", scope="module")
+def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three hearts, one of them black for a frame."""
+    out = tmp_path_factory.mktemp("report") / "data & more"
+    studies = [phantom_study(seed, frames=10).study for seed in range(3)]
+    studies[2] = replace(studies[2], group="<script>alert(1)</script>", diagnosis=Diagnosis.UNKNOWN)
+    studies[1].image[4] = 0
+    ingest(studies, out)
+    return out
+
+
+def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
+    write_rejected(dataset, [Rejection("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
+    steps: list[tuple[int, int, str]] = []
+    overview = write_report(dataset, tmp_path / "report.html", progress=lambda *step: steps.append(step))
+    page = Page(tmp_path / "report.html")
+    assert len(page.pictures) == 3
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert len(page.links) == 3
+    for expected in ("data & more", "patient 7", "Info.cfg <b>is missing</b>", "<script>alert(1)</script>"):
+        assert expected in page.text
+    assert "contrast of a frame 0 % (expected at least 5), frame 4" in page.text
+    assert "3 subjects in, 1 left out, 1 with flags" in page.text
+    assert (overview.subjects, overview.flagged, overview.rejected) == (3, 1, 1)
+    assert overview.flags["contrast of a frame"] == 1
+    assert [step[:2] for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert [path.name for path in tmp_path.iterdir() if path != dataset] == ["report.html"]
+
+
+def test_the_number_of_workers_changes_nothing(dataset: Path, tmp_path: Path) -> None:
+    for workers in (1, 3):
+        write_report(dataset, tmp_path / f"{workers}.html", workers=workers)
+    assert (tmp_path / "1.html").read_bytes() == (tmp_path / "3.html").read_bytes()
+
+
+def test_missing_and_altered_studies_are_told(dataset: Path, tmp_path: Path) -> None:
+    first, second, _ = Manifest.read(dataset)
+    (dataset / first.file).unlink()
+    (dataset / second.file).write_bytes(b"not what it was")
+    overview = write_report(dataset, tmp_path / "report.html", workers=1)
+    page = Page(tmp_path / "report.html")
+    assert overview.flags["unreadable"] == 2
+    assert "is missing" in page.text
+    assert "is not the file that was ingested" in page.text
+    assert len(page.pictures) == 1
+
+
+def test_what_is_no_dataset_or_cannot_be_written(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a dataset"):
+        write_report(tmp_path / "nothing", tmp_path / "report.html")
+    with pytest.raises(OutputError):
+        write_report(dataset, dataset / "dataset.json" / "report.html")
+
+
+def test_the_command_prints_what_it_found(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report(dataset, tmp_path / "report.html", workers=1)
+    printed = capsys.readouterr().out
+    assert "3 subjects in, 0 left out, 1 with flags" in printed
+    assert "contrast of a frame" in printed
+
+
+def colours_in(picture: bytes) -> set[str]:
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
+    present = {"#" + bytes(pixel).hex() for pixel in np.unique(pixels, axis=0)}
+    return present & set(COLOURS.values())
+
+
+def test_contours_and_curves_are_drawn_where_there_are_labels() -> None:
+    study = phantom_study(0, frames=10).study
+    assert colours_in(render_subject(study)) == set(COLOURS.values())
+    bare = replace(study, label=np.zeros_like(study.label), coverage=np.zeros_like(study.coverage))
+    assert colours_in(render_subject(bare)) == set()
+
+
+def of_frames(study: Study, stored: list[int]) -> Study:
+    return replace(
+        study,
+        image=study.image[stored],
+        label=study.label[stored],
+        coverage=study.coverage[stored],
+        frame_index=np.array(stored),
+    )
+
+
+def test_frames_are_shown_from_ed_on() -> None:
+    study = phantom_study(0, frames=10).study
+    late = replace(study, ed_index=8, es_index=3)
+    assert time_order(late).tolist() == [8, 9, *range(8)]
+    assert render_subject(late)[:4] == b"\x89PNG"
+    pair = of_frames(study, [study.es_index, study.ed_index])
+    assert time_order(pair).tolist() == [1, 0]
+    assert render_subject(pair)[:4] == b"\x89PNG"
