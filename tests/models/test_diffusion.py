@@ -71,6 +71,32 @@ def test_clean_inverts_mix(objective):
     torch.testing.assert_close(diffusion.clean(noisy, target, time), clean, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("at", [0.05, 0.5, 1.0])
+def test_what_the_flow_network_must_answer_has_unit_variance(at):
+    """At t = 1 it is the clean code itself; the prediction is then the velocity."""
+    torch.manual_seed(0)
+    clean, noise = torch.randn(2, 1, 8, 16, 16, 6)
+    time, mask = torch.tensor([at]), torch.ones(1, 6, dtype=torch.bool)
+    diffusion = LatentDiffusion(Answer(torch.zeros_like(clean)), DiffusionConfig())
+    noisy, velocity = diffusion.mix(clean, noise, time)
+    guess = diffusion.predict(noisy, time, encode_priors([PRIOR]), mask)
+    left = (guess - velocity) * math.sqrt(at**2 + (1 - at) ** 2)
+    assert float(left.std()) == pytest.approx(1.0, abs=0.03)
+    if at == 1.0:
+        torch.testing.assert_close(left, clean)
+    diffusion.network = Answer(left)
+    torch.testing.assert_close(diffusion.predict(noisy, time, encode_priors([PRIOR]), mask), velocity)
+
+
+def test_shifted_times_lie_nearer_to_noise_in_training_and_sampling():
+    plain, shifted = (LatentDiffusion(nn.Identity(), DiffusionConfig(time_shift=s)) for s in (1.0, 4.0))
+    uniforms = torch.linspace(0.01, 0.99, 99)
+    before, after = plain.draw_times(uniforms), shifted.draw_times(uniforms)
+    torch.testing.assert_close(after, 4.0 * before / (1.0 + 3.0 * before))
+    sigmas = shifted._scheduler(4).sigmas
+    torch.testing.assert_close(sigmas, torch.tensor([1.0, 12 / 13, 0.8, 4 / 7, 0.0]))
+
+
 @pytest.fixture
 def anatomy():
     torch.manual_seed(0)

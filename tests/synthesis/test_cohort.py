@@ -1,4 +1,7 @@
 import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,22 @@ def test_shares_make_the_whole(pipe: CinePipeline, requests: list[Request], tmp_
     assert contents(tmp_path / "shared") == contents(tmp_path / "one")
     with pytest.raises(InputError, match="share 2 of 2"):
         Share(2, 2)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_cohort_of_one(weights: Path, tmp_path: Path) -> None:
+    """As torchrun and accelerate launch start them: the same command with a rank each."""
+
+    def start(out: Path, rank: int, of: int) -> subprocess.Popen[bytes]:
+        options = ["--count", "4", "--frames", "3", "--tries", "1", "--no-pictures", "--seed", "3"]
+        command = [sys.executable, "-m", "cinesynth", "generate", "--weights", str(weights), "--out", str(out)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(of)}
+        return subprocess.Popen([*command, *options], env=environment)
+
+    processes = [start(tmp_path / "two", 0, 2), start(tmp_path / "two", 1, 2), start(tmp_path / "one", 0, 1)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    assert len(list((tmp_path / "two").glob("case_*"))) == 4
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
 def test_another_request_never_replaces_a_case(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from cinesynth.synthesis.control import TOLERANCE, soft_lv_ml, steer, swing
+from cinesynth.synthesis.control import (
+    MAX_AMPLITUDE,
+    TOLERANCE,
+    meeting_amplitude,
+    soft_lv_ml,
+    steer,
+    steer_motion,
+    swing,
+)
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import ClinicalPrior, Diagnosis, Label
 
@@ -38,6 +46,30 @@ def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.
 def test_the_shift_swings_with_the_cycle() -> None:
     weights = swing(torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0], dtype=torch.float64))
     torch.testing.assert_close(weights, torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("target_ml", [40.0, 70.0, 99.0])
+def test_the_amplitude_that_contracts_to_the_target_is_found(target_ml: float) -> None:
+    def contracting(amplitude: float) -> float:  # EDV 120 mL, ESV 60 mL at its own motion
+        return 120.0 * 0.5**amplitude
+
+    assert contracting(meeting_amplitude(contracting, target_ml)) == pytest.approx(target_ml, rel=0.01)
+
+
+def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
+    assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 30.0) == MAX_AMPLITUDE
+    assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 130.0) == 1.0
+
+
+def test_a_motion_meets_the_volume_by_its_size_first(pipe: CinePipeline, latent: torch.Tensor) -> None:
+    codec, mask = pipe.bundle.codec, torch.ones(1, latent.shape[-1], dtype=torch.bool)
+    shrunk = steer(codec, latent, mask, 0.8 * float(soft_lv_ml(codec, latent, mask))).shift
+    target_ml = float(soft_lv_ml(codec, latent + 0.5 * shrunk, mask))
+    steering = steer_motion(codec, latent, shrunk, mask, target_ml)
+    assert steering.amplitude == pytest.approx(0.5, abs=0.1)
+    assert steering.to_json()["shift_rms"] < 0.1 * float(shrunk.square().mean().sqrt())
+    still = steering.move(torch.zeros_like(latent).expand(2, -1, -1, -1, -1), torch.tensor([0.0, 1.0]))
+    assert not still[0].any()
 
 
 def test_nothing_requested_is_nothing_steered(pipe: CinePipeline) -> None:

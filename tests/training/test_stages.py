@@ -13,7 +13,7 @@ from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames, collate
-from cinesynth.training.latents import encode_sequence, kept_frames
+from cinesynth.training.latents import AMPLITUDES, Wanted, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stage_vae import VAEStage
 from cinesynth.training.streams import stream, uniform
@@ -125,6 +125,32 @@ def test_sequences_start_at_ed_and_hold_es(packed: PackedDataset, tiny: Config) 
     item = frames.item(0, chosen[0])
     alone = codec.encode(item["image"][None], item["slice_mask"][None])[0]
     torch.testing.assert_close(sequence.latents[0], alone, atol=1e-4, rtol=0)
+
+
+def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
+    packed: PackedDataset, tiny: Config, tmp_path: Path
+) -> None:
+    frames = Frames(packed.split("train"), 0, 1.0)
+    torch.manual_seed(0)
+    codec, path = build_codec(tiny).eval(), tmp_path / "latents.safetensors"
+    wanted = Wanted(whole_cycle=True, affine_copies=1, amplitude_copies=2)
+    sequences = cached_sequences(path, codec, frames, [0], wanted)
+    assert len(sequences) == 2 * 3  # subject and affine copy, each as it moved and with two other amplitudes
+    voxel_ml = float(np.prod(codec.grid.spacing_mm)) / 1000.0
+    for plain, copy in ((0, 1), (0, 2), (3, 4), (3, 5)):
+        own, other = sequences[plain], sequences[copy]
+        assert torch.equal(other.latents[0], own.latents[0])
+        moved, moves = (s.latents[1:] - s.latents[:1] for s in (own, other))
+        amplitude = float((moves * moved).sum() / moved.square().sum())
+        assert AMPLITUDES[0] <= amplitude <= AMPLITUDES[1]
+        torch.testing.assert_close(moves, amplitude * moved, atol=1e-4, rtol=0)
+        if other.prior.lv_esv_ml is not None:
+            es = other.latents[other.frames.index(frames.record(0).es)][None][..., other.slice_mask]
+            mask = torch.ones(1, es.shape[-1], dtype=torch.bool)
+            volume_ml = float((codec.decode(es, mask).logits.argmax(dim=1) == 3).sum()) * voxel_ml
+            assert other.prior.lv_esv_ml == pytest.approx(volume_ml, rel=1e-3)
+    again = cached_sequences(path, codec, frames, [0], wanted)
+    assert all(torch.equal(a.latents, b.latents) and a.prior == b.prior for a, b in zip(sequences, again, strict=True))
 
 
 def test_learning_rate_warms_up_and_cools_down(tiny: Config) -> None:

@@ -138,7 +138,7 @@ class HarmonicCode(nn.Module):
         values, vectors = torch.linalg.eigh(self.basis.energy())
         root = vectors @ values.sqrt().diag() @ vectors.T
         shares, turns = torch.linalg.eigh(root @ covariance @ root)
-        shares, turns = shares.flip(0).clamp(min=1e-8 * float(shares.max())), turns.flip(1)
+        shares, turns = torch.maximum(shares.flip(0), 1e-8 * shares.max()), turns.flip(1)
         modes = torch.linalg.solve(root, turns * (shares / shares[0]) ** 0.25)
         at_es = self.basis.matrix(torch.ones(1))[0] @ modes
         towards_es: Tensor = modes * torch.where(at_es < 0, -1.0, 1.0)

@@ -25,7 +25,8 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import Motion
 
-FORMAT = 1
+FORMAT = 2
+"""2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
 INDEX = "bundle.json"
 PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
 """Which stages' weights a stage was trained on."""
@@ -110,7 +111,11 @@ class Bundle:
         folder = Path(folder)
         index = read_json(folder / INDEX, f"the weights folder {folder}")
         if index.get("format") != FORMAT:
-            raise WeightsError(f"{folder} has format {index.get('format')}, expected {FORMAT}", hint="update cinesynth")
+            found = index.get("format")
+            raise WeightsError(
+                f"{folder} has format {found}, expected {FORMAT}",
+                hint="update cinesynth, or train and bundle the weights again if they are the older ones",
+            )
         infos = {stage: stage_info(folder, stage) for stage in STAGES}
         check_lineage(infos)
         _check_index(folder, index)

@@ -25,7 +25,7 @@ from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import INDEX, Bundle, file_sha256
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.control import Steering, steer, swing
+from cinesynth.synthesis.control import steer, steer_motion
 from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
 from cinesynth.synthesis.request import Request
@@ -131,7 +131,7 @@ class CinePipeline:
             steps: sampling steps of both models; by default the weights'.
             guidance: classifier-free guidance of both models; 1 is none, 0 ignores the prior.
             tries: draws allowed for an acceptable anatomy, and again for an acceptable motion.
-            control: move the sampled latents until the masks have the requested volumes (`control.steer`).
+            control: move the sampled latents until the masks have the requested volumes (`control`).
         """
         priors = [prior] if isinstance(prior, ClinicalPrior) else list(prior)
         if not isinstance(prior, ClinicalPrior) and isinstance(seed, int):
@@ -193,8 +193,10 @@ class CinePipeline:
     def _draw_anatomy(self, plan: Plan, attempt: int) -> Draw:
         start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
         latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions)
-        steering = self._steer(plan, latent, plan.prior.lv_edv_ml)
-        latent = latent if steering is None else latent + steering.shift
+        steering, target_ml = None, plan.prior.lv_edv_ml
+        if plan.request.control and target_ml is not None:
+            steering = steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
+            latent = latent + steering.shift
         image, label = self._decode(latent, plan)
         return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt, steering)
 
@@ -202,26 +204,22 @@ class CinePipeline:
         """All frames; the first is the anatomy as it was decoded and accepted."""
         start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
         residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
-        at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
-        steering = self._steer(plan, anatomy.latent + at_es, plan.prior.lv_esv_ml)
+        steering, target_ml = None, plan.prior.lv_esv_ml
+        if plan.request.control and target_ml is not None:
+            at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
+            steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, target_ml)
         images, labels = [anatomy.image], [anatomy.label]
         later = plan.phases[1:]
         for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
-            latents = anatomy.latent + residuals_at(chunk)
+            residuals = residuals_at(chunk)
             if steering is not None:
-                latents = latents + steering.shift * swing(chunk).to(latents)[:, None, None, None, None]
-            image, label = self._decode(latents, plan)
+                residuals = steering.move(residuals, chunk)
+            image, label = self._decode(anatomy.latent + residuals, plan)
             images.append(image)
             labels.append(label)
         image, label = np.concatenate(images)[: len(plan.phases)], np.concatenate(labels)[: len(plan.phases)]
         verdicts = judge_motion(label, self.grid.voxel_ml, plan.es_index)
         return Draw(start, image, label, verdicts, attempt, steering)
-
-    def _steer(self, plan: Plan, latent: Tensor, target_ml: float | None) -> Steering | None:
-        """The shift towards a requested volume, where one was requested and control is on."""
-        if not plan.request.control or target_ml is None:
-            return None
-        return steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
 
     def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
         """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
