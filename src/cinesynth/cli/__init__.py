@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import console, doctor, export, generate, ingest, train, weights
+from cinesynth.cli import console, doctor, export, generate, ingest, report, train, weights
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {"accelerate": "train", "highdicom": "dicom", "monai": "train", "skimage": "train", "tensorboard": "train"}
@@ -35,6 +35,7 @@ app.command("generate")(generate.generate)
 app.command("score")(weights.score)
 app.command("look")(ingest.look)
 app.command("doctor")(doctor.doctor)
+app.command("report")(report.report)
 app.command("export")(export.export)
 
 
