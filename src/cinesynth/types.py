@@ -34,8 +34,9 @@ Orientation = tuple[tuple[int, int], ...]
 """An orientation transform of nibabel: for each array axis, the axis it becomes and 1, or -1 if it is reversed."""
 SAME_ORIENTATION: Orientation = ((0, 1), (1, 1), (2, 1))
 
-PhasesFrom = Literal["metadata", "labels", "model"]
-"""Where ED and ES of a study come from: the source's metadata, its labels, or a model's masks."""
+PhasesFrom = Literal["metadata", "labels", "model", "assumed"]
+"""Where ED and ES of a study come from: the source's metadata, its labels, a model's masks, or from nowhere: the first
+frame after the R wave and the usual share of the cycle."""
 SlicesFrom = Literal["header", "labels", "declared"]
 """How base-to-apex was decided: by scanner coordinates, by the labels, or because the source declares its order."""
 

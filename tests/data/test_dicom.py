@@ -84,7 +84,7 @@ def test_a_shuffled_folder(tmp_path: Path) -> None:
     assert np.array_equal(study.image, as_study(image))
     assert study.image.dtype == np.uint16
     assert (study.subject, study.dataset, study.vendor) == ("P1", "dicom", "Siemens")
-    assert (study.diagnosis, study.slices_from, study.phases_from) == (Diagnosis.UNKNOWN, "header", "metadata")
+    assert (study.diagnosis, study.slices_from, study.phases_from) == (Diagnosis.UNKNOWN, "header", "assumed")
     assert study.frame_time_ms == pytest.approx(FRAME_TIME_MS)
     assert study.spacing_mm == pytest.approx((SPACING_MM[1], SPACING_MM[0], STEP_MM), rel=1e-5)
     assert not study.coverage.any()

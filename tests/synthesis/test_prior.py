@@ -85,3 +85,9 @@ def test_refused() -> None:
         EmpiricalPrior.fit(records(3)).draw(0, Diagnosis.MINF)
     with pytest.raises(WeightsError):
         EmpiricalPrior.from_json({"overall": {}})
+
+
+def test_pairs_of_frames_tell_nothing_about_the_time_of_es() -> None:
+    timed = [record(f"a{i}", Diagnosis.NOR, 130.0, 62.0, slices=9) for i in range(4)]  # ES at frame 10 of 25
+    pairs = [record(f"b{i}", Diagnosis.NOR, 130.0, 62.0, frames_in_cycle=2, es_index_from_ed=1) for i in range(8)]
+    assert EmpiricalPrior.fit([*timed, *pairs]).systolic_fraction(Diagnosis.NOR) == pytest.approx(0.4, abs=0.02)

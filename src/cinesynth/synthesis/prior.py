@@ -184,7 +184,8 @@ def _pooled_covariance(groups: Sequence[Matrix]) -> Matrix:
 
 
 def _systolic_fraction(record: Record) -> float | None:
-    if not 0 < record.es_index_from_ed < record.frames_in_cycle:
+    """ES as a share of the cycle; a pair of frames, ED and ES alone, tells nothing of time."""
+    if record.frames_in_cycle == 2 or not 0 < record.es_index_from_ed < record.frames_in_cycle:
         return None
     return record.es_index_from_ed / record.frames_in_cycle
 

@@ -44,7 +44,7 @@ def read_dicom(root: Path) -> Source:
 
 
 def study_of(scan: Scan, dataset: str, subject: str) -> Study:
-    """``scan`` as a study without labels, in the voxel order of the source."""
+    """``scan`` as a study without labels, in the voxel order of the source; its ED and ES are assumed."""
     count, _, _, slices = scan.image.shape
     return Study(
         subject=subject,
@@ -60,6 +60,7 @@ def study_of(scan: Scan, dataset: str, subject: str) -> Study:
         es_index=default_es_index(count),
         affine=scan.affine,
         frame_time_ms=scan.frame_time_ms,
+        phases_from="assumed",
     )
 
 
