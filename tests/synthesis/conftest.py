@@ -75,7 +75,7 @@ def make_bundle(folder: Path, *changes: str) -> Path:
     return folder / "weights"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """Tiny networks gain nothing from threads, and results can depend on their number."""
     before = torch.get_num_threads()
@@ -84,17 +84,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bundle(tmp_path_factory.mktemp("bundle"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pipe(weights: Path) -> CinePipeline:
     return CinePipeline.from_pretrained(weights, device="cpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory) -> CinePipeline:
     """As in the paper: one residual a frame, tokens, group norms."""
     conditioning = [f"{stage}.denoiser.conditioning=cross_attention" for stage in ("anatomy", "dynamics")]
@@ -102,6 +102,6 @@ def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory) -> CinePipeline:
     return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("per_frame"), *changes), device="cpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cine(pipe: CinePipeline) -> Cine:
     return pipe(ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, slices=7), frames=6, seed=7)
