@@ -28,7 +28,7 @@ TOLERANCE = 0.005
 SHARPNESS = 4.0
 """Factor on the logits: the soft volume then stays close to that of the hard mask."""
 MAX_AMPLITUDE = 2.0
-"""More than twice its own motion tears a heart."""
+"""A bound on how far a motion is stretched; beyond 1.2 even a patient's own motion loses myocardium."""
 AMPLITUDE_STEP = 0.25
 """Stride of the search for an amplitude that contracts enough."""
 HALVINGS = 6
