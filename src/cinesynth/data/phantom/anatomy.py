@@ -28,6 +28,10 @@ ANGLES = 720
 PHI: Array = (np.arange(ANGLES, dtype=np.float64) + 0.5) * (2.0 * np.pi / ANGLES) - np.pi
 EQUATOR = 0.25
 """Where along the cavity (0 base, 1 apex) it is widest."""
+RV_EQUATOR = 0.15
+"""Where along the RV (0 base, 1 apex) its crescent is largest."""
+RV_INLET = 0.4
+"""Area of the crescent at the base, the largest being 1: the tricuspid annulus is narrower than the body."""
 RV_TAPER = 1.4
 RV_EDGE = 0.65
 CREST_INTEGRAL = float(beta(0.5, 1.0 + RV_EDGE))
@@ -70,7 +74,7 @@ class Heart:
     radius2: float  # r0^2
     contraction: Array  # D
     epi2: float  # squared epicardial radius at the equator at ED
-    rv_area: Array  # A at the RV base
+    rv_area: Array  # A at the RV's equator
     septal: Bump
     infarct: Bump
     infarct_center: float
@@ -105,6 +109,17 @@ def profile_integral(end: float = 1.0) -> float:
     """Integral of `profile` over [0, end]."""
     c = end - EQUATOR
     return float(end - (c**3 + EQUATOR**3) / (3.0 * c * c))
+
+
+def rv_profile(eta: Array) -> Array:
+    """Area of the RV's crescent along its axis: `RV_INLET` at the base, 1 at the equator, 0 at the apex and outside."""
+    basal = 1.0 - (1.0 - RV_INLET) * (1.0 - eta / RV_EQUATOR) ** 2
+    apical = 1.0 - (np.clip(eta - RV_EQUATOR, 0.0, None) / (1.0 - RV_EQUATOR)) ** RV_TAPER
+    return np.where((eta >= 0.0) & (eta < 1.0), np.where(eta < RV_EQUATOR, basal, apical), 0.0)
+
+
+RV_INTEGRAL = RV_EQUATOR * (2.0 + RV_INLET) / 3.0 + (1.0 - RV_EQUATOR) * RV_TAPER / (RV_TAPER + 1.0)
+"""Integral of `rv_profile` over [0, 1]."""
 
 
 def infarct_along(xi: Array, center: float, width: float) -> Array:
@@ -143,7 +158,6 @@ def make_heart(rng: np.random.Generator, patient: Patient, beat: Beat) -> Heart:
     rv_apex = length0 * (1.0 + cap) * rng.uniform(0.85, 0.91)
     rv_base = 1.15 * base
     rv_volume = 1000.0 * (patient.rv_edv_ml - (patient.rv_edv_ml - patient.rv_esv_ml) * ejected)
-    rv_mean = 1.0 - 1.0 / (RV_TAPER + 1.0)
     epi_volume = 1000.0 * (patient.lv_edv_ml + patient.myo_ml)
     return Heart(
         patient=patient,
@@ -159,7 +173,7 @@ def make_heart(rng: np.random.Generator, patient: Patient, beat: Beat) -> Heart:
         radius2=radius2,
         contraction=shrink / (whole - akinesia * spared),
         epi2=epi_volume / (np.pi * length0 * profile_integral(1.0 + cap)),
-        rv_area=rv_volume / ((rv_apex - rv_base) * rv_mean),
+        rv_area=rv_volume / ((rv_apex - rv_base) * RV_INTEGRAL),
         septal=septal,
         infarct=infarct,
         infarct_center=center,

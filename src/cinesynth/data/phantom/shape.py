@@ -12,12 +12,12 @@ from cinesynth.data.phantom.anatomy import (
     CREST_INTEGRAL,
     PHI,
     RV_EDGE,
-    RV_TAPER,
     Array,
     Heart,
     infarct_along,
     profile,
     roundness,
+    rv_profile,
 )
 from cinesynth.types import FloatArray, Label, LabelArray
 
@@ -58,12 +58,11 @@ def _wall(heart: Heart, xi: Array) -> Array:
 
 
 def _crescent(heart: Heart, frames: NDArray[np.int64], s: Array) -> Array:
-    """Squared-radius width of the RV, ``F S A``: area rv_area (1 - eta^RV_TAPER), narrowing toward the apex."""
+    """Squared-radius width of the RV, ``F S A``: area rv_area rv_profile(eta), narrowing toward the apex."""
     base = heart.rv_base[frames, None]
     eta = (s[None] - base) / (heart.rv_apex - base)
-    inside = (eta >= 0.0) & (eta < 1.0)
+    area = heart.rv_area[frames, None] * rv_profile(eta)
     eta = np.clip(eta, 0.0, 1.0)
-    area = np.where(inside, heart.rv_area[frames, None] * (1.0 - eta**RV_TAPER), 0.0)
     half = heart.rv_half_angle * (1.0 - 0.35 * eta**2)
     turn = np.mod(PHI - heart.septum + np.pi, 2.0 * np.pi) - np.pi
     x = np.clip(turn / half[..., None], -1.0, 1.0)
