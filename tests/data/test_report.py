@@ -62,7 +62,7 @@ def _dataset(built: Path, tmp_path: Path) -> Path:
 def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three hearts, one of them black for a frame."""
     out = tmp_path_factory.mktemp("report") / "data & more"
-    studies = [phantom_study(seed, frames=10).study for seed in range(3)]
+    studies = [phantom_study(seed, frames=14).study for seed in range(3)]
     studies[2] = replace(studies[2], group="<script>alert(1)</script>", diagnosis=Diagnosis.UNKNOWN)
     studies[1].image[4] = 0
     ingest(studies, out)

@@ -18,8 +18,6 @@ from cinesynth.data.twins import find_twins, sketch
 from cinesynth.errors import DataError
 from cinesynth.types import SLICE_RANGE, STRUCTURES, Diagnosis, FloatArray, Label, Study
 
-ANALYTIC = "phantom"
-"""Hearts of nobody: they may look alike."""
 SKEW = 0.01
 """Cosine between two voxel edges above which a grid is worth a word."""
 
@@ -104,8 +102,7 @@ def examine(dataset: Path, grid: Grid, progress: Progress | None = None) -> Chec
             checkup.tallies.setdefault((row.split, row.dataset), Tally()).add(row, study)
             origins = checkup.origins.setdefault(row.dataset, Counter())
             origins.update((f"ED, ES: {study.phases_from}", f"slices: {study.slices_from}"))
-            if row.dataset != ANALYTIC:
-                sketches[_name(row)] = sketch(study)
+            sketches[_name(row)] = sketch(study)
         if progress:
             progress(number, len(manifest), row.subject)
     checkup.findings += _twin_findings(manifest, sketches)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,12 +14,14 @@ from cinesynth.atomic import make_folder, write_json, writing
 from cinesynth.data import Progress
 from cinesynth.data.lock import only_writer
 from cinesynth.data.manifest import FRACTIONS, MANIFEST, Manifest, Row, assign_splits
+from cinesynth.data.packed import load_study
 from cinesynth.data.pool import in_order
 from cinesynth.data.rejected import REJECTED, Rejection, read_rejected, write_rejected
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
+from cinesynth.data.twins import one_person, sketch
 from cinesynth.errors import DataError, OutputError
-from cinesynth.types import Study
+from cinesynth.types import FloatArray, Study
 
 DATASET = "dataset.json"
 FORMAT = 1
@@ -74,7 +77,7 @@ def ingest(
         with staging(out) as folder:
             staged, failed = _stage(source, folder, before, on_error, progress, workers)
             rejected = (*failed, *(Rejection(name, reason) for name, reason in source.aside))
-            added = _share_out([one.row for one in staged], before, fractions, seed)
+            added = _share_out(staged, out, before, fractions, seed)
             manifest = Manifest((*before.rows, *added))
             files = dict(zip((row.file for row in added), (one.path for one in staged), strict=True))
             _publish(files, out, manifest, (*earlier, *rejected))
@@ -139,14 +142,28 @@ def _accept(outcome: Staged | DataError, seen: set[tuple[str, str]]) -> Staged:
     return outcome
 
 
-def _share_out(rows: list[Row], before: Manifest, fractions: tuple[float, float, float], seed: int) -> tuple[Row, ...]:
-    """Each source is split on its own, and goes on from what the dataset already has of it."""
-    splits: dict[str, str] = {}
-    for dataset in {row.dataset for row in rows}:
-        strata = {row.file: row.stratum for row in rows if row.dataset == dataset}
+def _share_out(
+    staged: list[Staged], out: Path, before: Manifest, fractions: tuple[float, float, float], seed: int
+) -> tuple[Row, ...]:
+    """Each source is split on its own, and goes on from what the dataset already has of it.
+
+    The studies of one person, under whatever names, are in one split: that of the study that was there first.
+    """
+    earlier = in_order(partial(_sketch, out), before.rows)
+    persons = one_person([*earlier, *(one.sketch for one in staged)])
+    known, added = persons[: len(before)], persons[len(before) :]
+    splits = {person: row.split for person, row in reversed(list(zip(known, before, strict=True)))}
+    firsts = {person: one.row for person, one in reversed(list(zip(added, staged, strict=True)))}
+    for dataset in {row.dataset for row in firsts.values()}:
+        new = {p: row for p, row in firsts.items() if p not in splits and row.dataset == dataset}
         taken = Counter(row.split for row in before if row.dataset == dataset)
-        splits |= assign_splits(strata, fractions, seed=seed, taken=taken)
-    return tuple(replace(row, split=splits[row.file]) for row in rows)
+        chosen = assign_splits({r.file: r.stratum for r in new.values()}, fractions, seed=seed, taken=taken)
+        splits |= {person: chosen[row.file] for person, row in new.items()}
+    return tuple(replace(one.row, split=splits[person]) for person, one in zip(added, staged, strict=True))
+
+
+def _sketch(out: Path, row: Row) -> FloatArray:
+    return sketch(load_study(out, row))
 
 
 def _publish(files: Mapping[str, Path], out: Path, manifest: Manifest, rejected: Sequence[Rejection]) -> None:

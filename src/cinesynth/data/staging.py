@@ -15,8 +15,9 @@ from cinesynth.atomic import make_folder
 from cinesynth.data.manifest import SPLITS, Row, describe
 from cinesynth.data.sources import Source
 from cinesynth.data.store import FORMAT, file_hash, read_study, write_study
+from cinesynth.data.twins import sketch
 from cinesynth.errors import DataError, InputError, OutputError
-from cinesynth.types import Study
+from cinesynth.types import FloatArray, Study
 
 STAGING = ".staging"
 KEPT = re.compile(r"[0-9a-f]{64}\.h5")
@@ -29,6 +30,8 @@ class Staged:
 
     row: Row
     path: Path
+    sketch: FloatArray
+    """What it looks like, to find the same person under another name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Stager:
             target, digest = _target(study), write_study(path, study)
         else:
             target, digest = _target(study), file_hash(path)
-        return Staged(describe(study, SPLITS[0], target, digest), path)
+        return Staged(describe(study, SPLITS[0], target, digest), path, sketch(study))
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
+from cinesynth.data.phantom import PHANTOM
 from cinesynth.types import FloatArray, Study
 
 SIDE = 24
@@ -26,9 +29,13 @@ class Twins:
 
 
 def sketch(study: Study) -> FloatArray:
-    """The slices of ED, or of the first frame, as ``Z SIDE SIDE`` with mean 0 and length 1; flat ones are 0."""
-    stored = np.flatnonzero(study.frame_index == study.ed_index)
-    volume = study.image[stored[0] if len(stored) else 0].astype(np.float64)  # X Y Z
+    """The slices of ED as ``Z SIDE SIDE`` with mean 0 and length 1; flat ones are 0.
+
+    Analytic hearts, which are nobody's and may look alike, have no slices.
+    """
+    if study.dataset == PHANTOM:
+        return np.zeros((0, SIDE, SIDE), dtype=np.float32)
+    volume = study.image[np.flatnonzero(study.frame_index == study.ed_index)[0]].astype(np.float64)  # X Y Z
     x, y = (_averages(size) for size in volume.shape[:2])
     small = np.einsum("ax,xyz,by->zab", x, volume, y, optimize=True)
     small -= small.mean(axis=(1, 2), keepdims=True)
@@ -38,17 +45,26 @@ def sketch(study: Study) -> FloatArray:
 
 def find_twins(sketches: Sequence[FloatArray]) -> list[Twins]:
     """All pairs whose slices look alike, however each stack is turned, ordered, scaled or cut short."""
-    sizes = np.array([len(one) for one in sketches])
-    if len(sketches) < 2:
+    seen = [number for number, one in enumerate(sketches) if len(one)]
+    if len(seen) < 2:
         return []
-    slices = np.concatenate(sketches).reshape(sizes.sum(), -1)  # of all studies
+    sizes = np.array([len(sketches[number]) for number in seen])
+    slices = np.concatenate([sketches[number] for number in seen]).reshape(sizes.sum(), -1)  # of all studies
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     found: list[Twins] = []
-    for first in range(len(sketches) - 1):
-        later = starts[first + 1]
-        best = _likeness(sketches[first], slices[later:], starts[first + 1 :] - later)
-        found += [Twins(first, first + 1 + i, float(best[i])) for i in np.flatnonzero(best >= ALIKE).tolist()]
+    for i, first in enumerate(seen[:-1]):
+        later = starts[i + 1]
+        best = _likeness(sketches[first], slices[later:], starts[i + 1 :] - later)
+        found += [Twins(first, seen[i + 1 + j], float(best[j])) for j in np.flatnonzero(best >= ALIKE).tolist()]
     return found
+
+
+def one_person(sketches: Sequence[FloatArray]) -> list[int]:
+    """The number of the person behind each study: that of twins, and of twins of twins, is one."""
+    pairs = [(twins.first, twins.second) for twins in find_twins(sketches)]
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(sketches), len(sketches)))
+    return [int(person) for person in connected_components(graph, directed=False)[1]]
 
 
 def _likeness(one: FloatArray, slices: FloatArray, starts: NDArray[np.int_]) -> NDArray[np.float64]:

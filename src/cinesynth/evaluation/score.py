@@ -13,6 +13,7 @@ import numpy as np
 from cinesynth.atomic import write_text
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
+from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import InputError
 from cinesynth.evaluation.codec import FrameScore, score_codec
 from cinesynth.evaluation.control import Agreement, ControlResult, agree, requests_of, score_control
@@ -69,7 +70,7 @@ def score_bundle(
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     pipe = CinePipeline.from_pretrained(weights, device="cpu")
     held = prepare(data, Grid.from_config(pipe.bundle.config.grid)).split(split)
-    real = [record.dataset != "phantom" for record in held.records]
+    real = [record.dataset != PHANTOM for record in held.records]
     held = held.where(real) if any(real) else held
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")

@@ -11,11 +11,10 @@ from torch import Tensor
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
+from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
 from cinesynth.training.augment import draw_view, look, recolour
 from cinesynth.training.streams import stream, uniform
-
-PHANTOM = "phantom"
 
 
 class Frames:

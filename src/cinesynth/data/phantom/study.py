@@ -18,6 +18,8 @@ from cinesynth.errors import InputError
 from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
 
 MIN_FRAMES = 6
+PHANTOM = "phantom"
+"""Dataset of the analytic hearts: patients, they are not."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _study(
     count = len(image)
     return Study(
         subject=f"phantom{seed:05d}",
-        dataset="phantom",
+        dataset=PHANTOM,
         vendor=vendor.name,
         diagnosis=heart.patient.diagnosis,
         image=image,
