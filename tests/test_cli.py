@@ -11,6 +11,7 @@ import pytest
 from cinesynth import __version__
 from cinesynth.cli import main
 from cinesynth.data.manifest import Manifest
+from cinesynth.models.weights import find_bundle, shipped_bundles
 
 
 @pytest.fixture
@@ -58,10 +59,19 @@ def test_impossible_requests_say_what_to_do(run, tmp_path: Path, flags: list[str
 
 
 def test_missing_weights_are_named(run, tmp_path: Path) -> None:
-    code, _, err = run("generate", "--out", str(tmp_path / "case"), "--weights", str(tmp_path / "none"))
-    assert code == 4
-    assert "bundle.json is missing" in err
-    assert not (tmp_path / "case").exists()
+    (tmp_path / "empty").mkdir()
+    for name, found in (("none", "there are no weights"), ("empty", "bundle.json is missing")):
+        code, _, err = run("generate", "--out", str(tmp_path / "case"), "--weights", str(tmp_path / name))
+        assert code == 4
+        assert found in err
+        assert not (tmp_path / "case").exists()
+
+
+def test_weights_that_ship_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_bundle() == find_bundle("small") == shipped_bundles()["small"]
+    (tmp_path / "small").mkdir()
+    assert find_bundle("small") == Path("small")  # a folder of that name is meant
 
 
 @pytest.mark.parametrize(

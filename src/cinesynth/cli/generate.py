@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cinesynth.cli import console
+from cinesynth.cli.weights import Weights
 from cinesynth.errors import InputError
 from cinesynth.types import ClinicalPrior, Diagnosis
 
@@ -31,7 +32,7 @@ def generate(
     count: Annotated[
         int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    weights: Weights = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
     tries: Annotated[int, typer.Option(help="Draws allowed for an acceptable anatomy, and for its motion.")] = 3,

@@ -9,6 +9,8 @@ import typer
 
 from cinesynth.cli import console
 
+Weights = Annotated[Path | None, typer.Option(help="Weights folder, or a name of those that ship (small).")]
+
 CITATIONS = {
     "acdc": "Bernard et al., IEEE TMI 2018, doi:10.1109/TMI.2018.2837502",
     "phantom": "analytic hearts of cinesynth",
@@ -67,7 +69,7 @@ def _licence(datasets: list[str]) -> str:
 
 def score(
     data: Annotated[Path, typer.Option(help="Dataset folder.")],
-    weights: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    weights: Weights = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
     count: Annotated[int, typer.Option(min=0, help="Cases to generate for requested against achieved.")] = 50,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from cinesynth.models.residual_motion import Motion
 FORMAT = 2
 """2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
 INDEX = "bundle.json"
+DEFAULT_BUNDLE = "small"
 PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
 """Which stages' weights a stage was trained on."""
 
@@ -126,6 +128,29 @@ class Bundle:
             module.eval().requires_grad_(False).to(device)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
         return cls(folder, config, networks.codec, networks.motion, networks.anatomy, networks.dynamics, prior, index)
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The weights folders that come with the package, by name."""
+    folder = Path(str(resources.files("cinesynth") / "weights"))
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
+
+
+def find_bundle(weights: Path | str | None = None) -> Path:
+    """A weights folder by its path, or one of the package by its name; by default `DEFAULT_BUNDLE`.
+
+    `WeightsError` where there is neither.
+    """
+    if weights is not None and Path(weights).exists():
+        return Path(weights)
+    shipped, name = shipped_bundles(), str(weights or DEFAULT_BUNDLE)
+    if name not in shipped:
+        known = ", ".join(shipped) or "none in this installation"
+        raise WeightsError(
+            f"there are no weights {name}",
+            hint=f"give a folder made by `cinesynth bundle`, or a name of those that ship: {known}",
+        )
+    return shipped[name]
 
 
 def check_lineage(infos: dict[str, dict[str, Any]]) -> None:

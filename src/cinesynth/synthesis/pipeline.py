@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import overload
 
@@ -19,11 +18,11 @@ from torch import Tensor
 
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
-from cinesynth.errors import InputError, WeightsError
+from cinesynth.errors import InputError
 from cinesynth.models.conditioning import Conditions, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
-from cinesynth.models.weights import INDEX, Bundle, file_sha256
+from cinesynth.models.weights import INDEX, Bundle, file_sha256, find_bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.control import steer, steer_motion
 from cinesynth.synthesis.prior import EmpiricalPrior
@@ -33,7 +32,6 @@ from cinesynth.synthesis.seeds import case_seed, derive, noise
 from cinesynth.synthesis.tries import Draw, best_of, tries_json
 from cinesynth.types import BoolArray, Cine, ClinicalPrior, FloatArray, LabelArray
 
-DEFAULT_BUNDLE = "small"
 FRAMES_PER_CALL = {"cpu": 2}
 """Frames of one case in a network call. Fixed for a kind of device, so that it never changes a case's bits."""
 FRAMES_PER_CALL_ELSEWHERE = 16
@@ -73,12 +71,12 @@ class CinePipeline:
     def from_pretrained(
         cls, folder: Path | str | None = None, device: torch.device | str | None = None
     ) -> CinePipeline:
-        """Load a weights folder, or the weights that ship with the package; `WeightsError` says what is wrong with it.
+        """Load a weights folder, or weights of the package by their name; `WeightsError` says what is wrong with it.
 
         Without ``device`` the first CUDA device is taken where there is one.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(Bundle.load(shipped_bundle() if folder is None else folder, device), device)
+        return cls(Bundle.load(find_bundle(folder), device), device)
 
     @overload
     def __call__(
@@ -262,14 +260,3 @@ class CinePipeline:
         """Whether slices that were not acquired can be left out; group norms average over them too."""
         config = self.bundle.config
         return all(net.norm == "layer" for net in (config.vae, config.anatomy.denoiser, config.dynamics.denoiser))
-
-
-def shipped_bundle() -> Path:
-    """The weights folder that comes with the package; `WeightsError` where it was left out."""
-    folder = Path(str(resources.files("cinesynth") / "weights" / DEFAULT_BUNDLE))
-    if not (folder / INDEX).is_file():
-        raise WeightsError(
-            "this installation has no weights of its own",
-            hint="train some with `cinesynth train all` and give their folder, or install a release",
-        )
-    return folder
