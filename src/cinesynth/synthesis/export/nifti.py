@@ -34,6 +34,11 @@ def to_stored(image: FloatArray) -> NDArray[np.int16]:
     return stored
 
 
+def from_stored(stored: NDArray[np.generic]) -> FloatArray:
+    """The inverse of `to_stored`, exact to a thousandth of the range."""
+    return np.asarray(stored.astype(np.float32) / np.float32(INTENSITY_SCALE) - np.float32(1.0))
+
+
 def write_nifti(volumes: NDArray[np.generic], affine: Affine, frame_time_ms: float, path: Path) -> None:
     """Write ``T X Y Z`` volumes as ``X Y Z T``, millimetres and milliseconds."""
     image: Any = nib.Nifti1Image(np.moveaxis(volumes, 0, -1), affine)  # type: ignore[no-untyped-call]

@@ -1,0 +1,200 @@
+"""What is evaluated: hearts of patients and generated hearts, in one form and on one grid."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.data.geometry import Grid, slice_mask
+from cinesynth.data.intensity import from_uint8, to_uint8
+from cinesynth.data.packed import PackedDataset
+from cinesynth.errors import DataError
+from cinesynth.synthesis.cohort import MANIFEST
+from cinesynth.synthesis.export.case import IMAGE, LABEL, SIDECAR
+from cinesynth.synthesis.export.nifti import from_stored
+from cinesynth.types import (
+    SLICE_RANGE,
+    BoolArray,
+    ClinicalPrior,
+    Diagnosis,
+    FloatArray,
+    Label,
+    LabelArray,
+    full_coverage,
+    volumes_ml,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One heart: its acquired slices, base first, at the stored frames."""
+
+    name: str
+    diagnosis: Diagnosis
+    image: NDArray[np.uint8]  # T X Y Z; bytes, so that patients and generated hearts have the same grey values
+    label: LabelArray  # T X Y Z
+    coverage: BoolArray  # T Z S
+    spacing_mm: tuple[float, float, float]
+    ed: int  # position of ED among the frames
+    es: int
+    whole_cycle: bool
+    """Whether all frames of the cycle are there, in order of time and evenly spaced."""
+    frame_time_ms: float | None
+    requested: ClinicalPrior | None = None
+    """What a generated heart was asked to be."""
+
+    @property
+    def intensity(self) -> FloatArray:
+        """The image in [-1, 1]."""
+        return from_uint8(self.image)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(np.prod(self.spacing_mm)) / 1000.0
+
+    def volumes_ml(self, structure: Label) -> FloatArray:
+        """Volume of a structure at every frame, ``T``; meaningful where its coverage says so."""
+        return volumes_ml(self.label, structure, self.voxel_ml)
+
+
+@dataclass(frozen=True)
+class CaseSet:
+    """Hearts that are read one at a time; ``key`` changes when any of them does."""
+
+    title: str
+    names: tuple[str, ...]
+    load: Callable[[int], Case]
+    grid: Grid
+    key: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Case:
+        return self.load(index)
+
+    def __iter__(self) -> Iterator[Case]:
+        return map(self.load, range(len(self)))
+
+    def changed(self, title: str, change: Callable[[Case], Case]) -> CaseSet:
+        """Every heart after ``change``: how a metric is shown what it must not miss."""
+        return replace(self, title=title, load=partial(_changed, self.load, change), key=_digest(self.key, title))
+
+
+def _changed(load: Callable[[int], Case], change: Callable[[Case], Case], index: int) -> Case:
+    return change(load(index))
+
+
+def patients(data: PackedDataset, title: str) -> CaseSet:
+    """The subjects of (a split of) a dataset on a grid; `DataError` if there are none."""
+    if not data.records:
+        raise DataError(f"{title}: nobody is in it", hint="ingest more subjects, or choose another split")
+    names = tuple(f"{record.dataset} {record.subject}" for record in data.records)
+    return CaseSet(title, names, partial(_patient, data), data.grid, _digest(data.data_hash, data.grid, names))
+
+
+def _patient(data: PackedDataset, index: int) -> Case:
+    record = data.records[index]
+    acquired = slice_mask(record.slices, data.grid.size[2])
+    order = np.argsort(record.phases, kind="stable")  # of time, ED first
+    return Case(
+        name=f"{record.dataset} {record.subject}",
+        diagnosis=record.diagnosis,
+        image=data.images(index)[order][..., acquired],
+        label=data.labels(index)[order][..., acquired],
+        coverage=record.coverage[order][:, acquired],
+        spacing_mm=data.grid.spacing_mm,
+        ed=int(np.flatnonzero(order == record.ed)[0]),
+        es=int(np.flatnonzero(order == record.es)[0]),
+        whole_cycle=len(order) == record.frames_in_cycle > 2,
+        frame_time_ms=record.frame_time_ms,
+    )
+
+
+def cohort(folder: Path, title: str = "synthetic") -> CaseSet:
+    """The cases of a folder that `cinesynth generate --count` wrote.
+
+    `DataError` where it has no manifest or no case, a case is incomplete, or the cases lie on several grids.
+    """
+    folder = Path(folder)
+    names = _listed(folder)
+    sidecars = [_sidecar(folder / name) for name in names]
+    grids = {(*s["size"][:2], *s["spacing_mm"]) for s in sidecars}
+    if len(grids) > 1:
+        found = "; ".join(f"{x} x {y} voxels of {a:g} x {b:g} x {c:g} mm" for x, y, a, b, c in sorted(grids))
+        raise DataError(f"{folder} holds cases on several grids: {found}", hint="evaluate one preset's cases at a time")
+    ((x, y, *spacing),) = grids
+    hashes = [s["files"] for s in sidecars]
+    grid = Grid((x, y, SLICE_RANGE[1]), (spacing[0], spacing[1], spacing[2]))
+    return CaseSet(title, names, partial(_generated, folder, names), grid, _digest(hashes))
+
+
+def _listed(folder: Path) -> tuple[str, ...]:
+    try:
+        with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
+            names = tuple(row["case"] for row in csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error):
+        raise DataError(
+            f"{folder} is no cohort: no readable {MANIFEST} with a column 'case'",
+            hint="make one: cinesynth generate --count 50 --out COHORT",
+        ) from None
+    if not names:
+        raise DataError(f"{folder} holds no case", hint="make some: cinesynth generate --count 50 --out COHORT")
+    return names
+
+
+def _sidecar(folder: Path) -> dict[str, Any]:
+    path = folder / SIDECAR
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["size"], content["spacing_mm"], content["files"], content["provenance"]["request"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a case's sidecar: {error!r}", hint="generate the cohort again") from None
+    if (labels := content.get("labels")) != {"RV": 1, "MYO": 2, "LV": 3}:
+        raise DataError(f"{path} has labels {labels}", hint="expected 1 RV, 2 MYO, 3 LV, as cinesynth writes them")
+    return content
+
+
+def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
+    case = folder / names[index]
+    content = _sidecar(case)
+    image, label = (_volumes(case / name) for name in (IMAGE, LABEL))
+    if image.shape != label.shape or label.max(initial=0) > max(Label):
+        raise DataError(f"{case}: image {image.shape} and label {label.shape} do not fit", hint="generate it again")
+    asked = content["requested"]
+    return Case(
+        name=names[index],
+        diagnosis=Diagnosis(asked["diagnosis"]),
+        image=to_uint8(from_stored(image)),
+        label=label.astype(np.uint8),
+        coverage=full_coverage(np.ones(len(label), dtype=np.bool_), label.shape[-1]),
+        spacing_mm=tuple(content["spacing_mm"]),
+        ed=content["ed_index"],
+        es=content["es_index"],
+        whole_cycle=len(label) > 2,
+        frame_time_ms=content["frame_time_ms"],
+        requested=ClinicalPrior(Diagnosis(asked["diagnosis"]), asked["lv_edv_ml"], asked["lv_esv_ml"], asked["slices"]),
+    )
+
+
+def _volumes(path: Path) -> NDArray[Any]:
+    try:
+        volume = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="generate the case again") from None
+    return np.moveaxis(volume, -1, 0)  # T X Y Z
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,113 @@
+"""Numbers of single hearts: measured once, in parallel over hearts, and kept in a cache.
+
+A `Measurer` turns a `Case` into arrays of fixed shapes; what a case cannot tell is NaN here, and a reason in the
+report. Everything that compares sets of hearts (`Section`) starts from these arrays and never reads a voxel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from cinesynth.atomic import atomic_path
+from cinesynth.data.pool import in_order
+from cinesynth.evaluation.cases import Case, CaseSet
+
+Values = dict[str, NDArray[np.float32]]
+Progress = Callable[[str, int, int], None]
+"""Called with the title of the set, hearts done and hearts in all."""
+
+
+@dataclass(frozen=True)
+class Measurer:
+    """``measure`` of one heart; ``identity`` names everything that its result depends on but the heart."""
+
+    name: str
+    identity: str
+    measure: Callable[[Case], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Arrays ``N ...`` over the hearts of a set, by ``measurer.quantity``."""
+
+    title: str
+    names: tuple[str, ...]
+    values: Values
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, quantity: str) -> NDArray[np.float32]:
+        return self.values[quantity]
+
+    def where(self, keep: Sequence[int] | NDArray[np.intp], title: str | None = None) -> Measured:
+        """The hearts at these places."""
+        names = tuple(self.names[i] for i in keep)
+        return Measured(title or self.title, names, {k: v[list(keep)] for k, v in self.values.items()})
+
+
+def measure(
+    cases: CaseSet,
+    measurers: Sequence[Measurer],
+    cache: Path | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Measure every heart of ``cases``; what ``cache`` holds of them is not measured again."""
+    found = {m.name: _cached(cache, cases, m) for m in measurers}
+    missing = [m for m in measurers if found[m.name] is None]
+    if missing:
+        rows: list[list[Values]] = []
+        with closing(in_order(_Task(cases, missing), range(len(cases)), workers)) as results:
+            for done, row in enumerate(results, start=1):
+                rows.append(row)
+                if progress:
+                    progress(cases.title, done, len(cases))
+        for i, m in enumerate(missing):
+            found[m.name] = {k: np.stack([row[i][k] for row in rows]) for k in rows[0][i]}
+            _keep(cache, cases, m, found[m.name])
+    values = {f"{name}.{k}": v for name, arrays in found.items() for k, v in (arrays or {}).items()}
+    return Measured(cases.title, cases.names, values)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All measurers on one heart, which is read once."""
+
+    cases: CaseSet
+    measurers: Sequence[Measurer]
+
+    def __call__(self, index: int) -> list[Values]:
+        case = self.cases[index]
+        results = (m.measure(case) for m in self.measurers)
+        return [{k: np.asarray(v, dtype=np.float32) for k, v in result.items()} for result in results]
+
+
+def _file(cache: Path, cases: CaseSet, measurer: Measurer) -> Path:
+    digest = hashlib.sha256(f"{cases.key} {measurer.name} {measurer.identity}".encode()).hexdigest()
+    return cache / f"{measurer.name}-{digest[:16]}.safetensors"
+
+
+def _cached(cache: Path | None, cases: CaseSet, measurer: Measurer) -> Values | None:
+    if cache is None or not (path := _file(cache, cases, measurer)).is_file():
+        return None
+    try:
+        return dict(load_file(path))
+    except Exception:  # whatever safetensors raises for a damaged file: it is only a cache
+        return None
+
+
+def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values | None) -> None:
+    if cache is not None and values:
+        with atomic_path(_file(cache, cases, measurer)) as temporary:
+            save_file(values, temporary)
