@@ -35,8 +35,8 @@ Orientation = tuple[tuple[int, int], ...]
 SAME_ORIENTATION: Orientation = ((0, 1), (1, 1), (2, 1))
 
 PhasesFrom = Literal["metadata", "labels", "model", "assumed"]
-"""Where ED and ES of a study come from: the source's metadata, its labels, a model's masks, or from nowhere: the first
-frame after the R wave and the usual share of the cycle."""
+"""Where ED and ES of a study come from, the better first: the source's metadata, its labels, a model's masks, or from
+nowhere: the first frame after the R wave and the usual share of the cycle."""
 SlicesFrom = Literal["header", "labels", "declared"]
 """How base-to-apex was decided: by scanner coordinates, by the labels, or because the source declares its order."""
 
@@ -181,6 +181,9 @@ class Study:
     phases_from: PhasesFrom = "metadata"
     slices_from: SlicesFrom = "declared"
     to_source: Orientation = SAME_ORIENTATION
+    reported_lv_edv_ml: float | None = None  # as the source states it, from whatever masks; labels are measured anew
+    reported_lv_esv_ml: float | None = None
+    notes: tuple[str, ...] = ()  # what was left out inside the study, and what else its user should know
 
     @property
     def labelled(self) -> BoolArray:

@@ -70,6 +70,7 @@ def test_cycles_with_frames_counted_from_one(acdc: Path) -> None:
 def test_ed_and_es_alone_with_older_columns(mnms: Path) -> None:
     """Their volumes are not read: they are no volumes."""
     study = read_cinema(mnms).read("A0S9V9")
+    assert study.reported_lv_edv_ml is study.reported_lv_esv_ml is None
     assert (study.ed_index, study.es_index, study.frames_in_cycle) == (0, 1, 2)
     assert (study.vendor, study.group, study.diagnosis) == ("Siemens", "LVNC", Diagnosis.UNKNOWN)
     assert np.array_equal(study.label, phantom(2).label[[0, 2]])
@@ -100,10 +101,30 @@ def test_a_cycle_without_labels_or_phases(tmp_path: Path) -> None:
     """What CineMA makes of the Data Science Bowl."""
     write_subject(tmp_path / "train" / "12", phantom(1), 0, 2, cycle=True, labels=False)
     (tmp_path / "train_metadata.csv").write_text("pid,n_frames,systole_volume,diastole_volume\n12,6,40.0,120.0\n")
-    with pytest.raises(DataError, match=r"12_sax_t\.nii\.gz: ED and ES are not known"):
-        read_cinema(tmp_path).read("12")
-    (tmp_path / "train_metadata.csv").write_text("pid,ed_index,es_index\n12,0,2\n")
-    assert not read_cinema(tmp_path).read("12").coverage.any()
+    study = read_cinema(tmp_path).read("12")
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, 2, "assumed")
+    assert (study.reported_lv_edv_ml, study.reported_lv_esv_ml) == (120.0, 40.0)
+    assert not study.coverage.any()
+    (tmp_path / "train_metadata.csv").write_text("pid,ed_index,es_index\n12,0,3\n")
+    study = read_cinema(tmp_path).read("12")
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, 3, "metadata")
+    assert study.reported_lv_edv_ml is None
+    assert not study.coverage.any()
+
+
+def test_labels_of_frames_that_nobody_names_are_not_dropped(acdc: Path) -> None:
+    (acdc / "train_metadata.csv").write_text("pid,pathology\npatient001,NOR\n")
+    with pytest.raises(DataError, match=r"patient001_sax_ed_gt\.nii\.gz labels ED, and no table says") as caught:
+        read_cinema(acdc).read("patient001")
+    assert caught.value.hint
+
+
+def test_volumes_of_newer_tables_are_reported(acdc: Path) -> None:
+    study = read_cinema(acdc).read("patient001")
+    assert study.reported_lv_edv_ml == pytest.approx(lv_ml(phantom(1), 0))
+    assert study.reported_lv_esv_ml == pytest.approx(lv_ml(phantom(1), 2))
+    change_table(f"{lv_ml(phantom(1), 2)}", "")(acdc)
+    assert read_cinema(acdc).read("patient001").reported_lv_esv_ml is None
 
 
 def change_table(old: str, new: str) -> Break:

@@ -231,6 +231,28 @@ def test_a_slice_of_few_phases_is_left_out(tmp_path: Path) -> None:
     study = the_study(tmp_path)
     assert study.image.shape == (20, COLUMNS, ROWS, SLICES - 1)
     assert "7 phases of 20" in reasons(tmp_path)
+    assert study.notes == ("left out 7 images (7 phases of 20)",)
+
+
+def test_a_slice_that_lacks_a_phase_is_told(tmp_path: Path) -> None:
+    write_stack(tmp_path)
+    assert the_study(tmp_path).notes == ()
+    (tmp_path / "IM0103.dcm").unlink()
+    study = the_study(tmp_path)
+    assert study.image.shape == (FRAMES, COLUMNS, ROWS, SLICES)
+    assert study.notes == (
+        f"one slice has only {FRAMES - 1} phases of {FRAMES}: the image nearest in time stands for a missing one",
+    )
+
+
+def test_notes_hold_no_path(tmp_path: Path) -> None:
+    """The same files from another folder make the same study, and no name of a folder travels with it."""
+    for folder in ("DOE_JANE", "elsewhere"):
+        write_stack(tmp_path / folder / "sax")
+        write_stack(tmp_path / folder / "lax", turned(ROW, BASE_TO_APEX), series("1.2.3.9", 9), slices=1)
+    first, second = (the_study(tmp_path / folder) for folder in ("DOE_JANE", "elsewhere"))
+    assert first.notes == second.notes
+    assert first.notes == (f"left out {FRAMES} images (1 parallel slice: a long-axis view or a scout)",)
 
 
 # --- what is no part of the stack ---------------------------------------------------------------------------------

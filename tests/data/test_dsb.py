@@ -24,7 +24,9 @@ from tests.data.dicom_files import (
     write_stack,
 )
 
-from cinesynth.data.sources.dsb import read_dsb, read_volumes
+from cinesynth.data.ingest import ingest
+from cinesynth.data.phase import default_es_index
+from cinesynth.data.sources.dsb import read_dsb
 from cinesynth.data.store import check_study
 from cinesynth.errors import DataError
 from cinesynth.types import Study
@@ -83,7 +85,9 @@ def test_of_two_folders_of_one_slice_the_later_counts(tmp_path: Path) -> None:
     image = write_study(tmp_path, "1", lambda header, z, t: setattr(header, "AcquisitionTime", "110000"))
     write_stack(tmp_path / "1" / "study" / "sax_90", anonymised, later, slices=1)
     image[2] += 30
-    expect(read_dsb(tmp_path).read("1"), image)
+    study = read_dsb(tmp_path).read("1")
+    expect(study, image)
+    assert study.notes == (f"left out {FRAMES} images of sax_{SAX[2]} (another series of the same slice)",)
 
 
 def test_the_largest_set_of_equal_geometry_counts(tmp_path: Path) -> None:
@@ -98,6 +102,9 @@ def test_the_largest_set_of_equal_geometry_counts(tmp_path: Path) -> None:
     expect(study, image)
     assert study.spacing_mm[:2] == pytest.approx(SPACING_MM[::-1], rel=1e-5)
     assert study.image.shape == (FRAMES, COLUMNS, ROWS, SLICES)
+    for folder in ("sax_91", "sax_92"):
+        assert f"left out {FRAMES} images of {folder} (1 parallel slice: a long-axis view or a scout)" in study.notes
+    assert len(study.notes) == 2
 
 
 def test_a_black_study_is_refused_by_name(tmp_path: Path) -> None:
@@ -119,11 +126,30 @@ def test_no_studies(tmp_path: Path) -> None:
             read_dsb(root)
 
 
-def test_volumes_of_the_tables(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("Id,Systole,Diastole\n1,108.3,246.7\n2,54.6,137.1\n")
+def test_volumes_of_the_tables_are_reported_and_not_measured(tmp_path: Path) -> None:
+    for name in ("1", "2", "501"):
+        write_study(tmp_path, name)
+    (tmp_path / "train.csv").write_text("Id,Systole,Diastole\n1,108.3,246.7\n3,54.6,137.1\n")
     (tmp_path / "validate").mkdir()
     (tmp_path / "validate" / "validate.csv").write_text("Id,Systole,Diastole\n501,94.8,183.5\n")
-    assert read_volumes(tmp_path) == {"1": (246.7, 108.3), "2": (137.1, 54.6), "501": (183.5, 94.8)}
+    source = read_dsb(tmp_path)
+    rows = {row.subject: row for row in ingest(source, tmp_path / "data").added}
+    reported = {name: (row.reported_lv_edv_ml, row.reported_lv_esv_ml) for name, row in rows.items()}
+    assert reported == {"1": (246.7, 108.3), "2": (None, None), "501": (183.5, 94.8)}
+    assert {(row.lv_edv_ml, row.lv_esv_ml, row.ef_percent) for row in rows.values()} == {(None, None, None)}
+    assert source.files is not None
+    assert [source.files(name)[0].name for name in ("1", "501")] == ["train.csv", "validate.csv"]
+    assert {path.suffix for path in source.files("2")} == {".dcm"}
+
+
+def test_a_volume_that_is_none_is_told(tmp_path: Path) -> None:
+    write_study(tmp_path, "1")
     (tmp_path / "train.csv").write_text("Id,Systole,Diastole\n1,108.3,many\n")
     with pytest.raises(DataError, match="Diastole of 1 is 'many'"):
-        read_volumes(tmp_path)
+        read_dsb(tmp_path).read("1")
+
+
+def test_phases_are_assumed(tmp_path: Path) -> None:
+    write_study(tmp_path, "1")
+    study = read_dsb(tmp_path).read("1")
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, default_es_index(FRAMES), "assumed")

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinesynth.data.manifest import FIRST_COLUMNS, SPLITS, Manifest, Row, assign_splits, data_hash, describe
+from cinesynth.data.manifest import (
+    COLUMNS,
+    FIRST_COLUMNS,
+    SPLITS,
+    Manifest,
+    Row,
+    assign_splits,
+    data_hash,
+    describe,
+)
 from cinesynth.data.store import check_study, read_study, write_study
 from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, PhasesFrom, SlicesFrom, Study, covered_label
@@ -89,6 +98,29 @@ def test_a_manifest_of_before_partial_labels_is_read(make_study: MakeStudy, tmp_
     assert row.lv_edv_ml == describe(make_study(), "test", "studies/a.h5", "0").lv_edv_ml
 
 
+@pytest.mark.parametrize("last", ["sha256", "group", "coverage", "reported_lv_edv_ml", "notes"])
+def test_a_manifest_that_ends_earlier_is_read(make_study: MakeStudy, tmp_path: Path, last: str) -> None:
+    """Columns were added at the end only; what is not there has its default."""
+    study = replace(make_study(), group="G", reported_lv_edv_ml=150.0, reported_lv_esv_ml=61.5, notes=("a", "b, c"))
+    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    path, count = tmp_path / "manifest.csv", COLUMNS.index(last) + 1
+    lines = [cells[:count] for cells in csv.reader(path.read_text().splitlines())]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    (row,) = Manifest.read(tmp_path).rows
+    whole = {"group": "G", "reported_lv_edv_ml": 150.0, "reported_lv_esv_ml": 61.5, "notes": "a; b, c"}
+    missing = {"group": "", "reported_lv_edv_ml": None, "reported_lv_esv_ml": None, "notes": ""}
+    for name, value in whole.items():
+        assert getattr(row, name) == (value if name in COLUMNS[:count] else missing[name])
+
+
+@pytest.mark.parametrize("harm", [lambda c: c[: len(FIRST_COLUMNS) - 1], lambda c: [*c, "more"], lambda c: c[::-1]])
+def test_other_columns_are_told(make_study: MakeStudy, tmp_path: Path, harm: Callable[..., list[str]]) -> None:
+    (tmp_path / "manifest.csv").write_text(",".join(harm(list(COLUMNS))) + "\n")
+    with pytest.raises(DataError, match="other columns than expected"):
+        Manifest.read(tmp_path)
+
+
 def test_an_origin_that_is_none_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
     Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
     path = tmp_path / "manifest.csv"
@@ -127,6 +159,9 @@ VOLUMES = st.none() | st.floats(0.1, 600.0)
         slices_from=st.sampled_from(get_args(SlicesFrom)),
         to_source=st.just("0+ 1- 2+"),
         coverage=st.just("RV -; MYO ED 7/12; LV ED 7/12 ES 5/12"),
+        reported_lv_edv_ml=VOLUMES,
+        reported_lv_esv_ml=VOLUMES,
+        notes=st.text("ab;,\"' é"),
     )
 )
 def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: Row) -> None:
@@ -198,6 +233,9 @@ def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: 
         phases_from="labels",
         slices_from="header",
         to_source=((1, 1), (0, -1), (2, -1)),
+        reported_lv_edv_ml=150.25,
+        reported_lv_esv_ml=None,
+        notes=("left out 8 images of sax_9 (another series of the same slice)", 'a "quote", and é'),
     )
     path = tmp_path / "study.h5"
     digest = write_study(path, study)
@@ -228,7 +266,9 @@ def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: 
         ({"to_source": ((0, 1), (0, 1), (2, 1))}, "no way back"),
         ({"to_source": ((0, 1), (1, 0), (2, 1))}, "no way back"),
         ({"affine": np.zeros((4, 4))}, "spans no volume"),
-        ({"frame_time_ms": float("nan")}, "frame time"),
+        ({"frame_time_ms": float("nan")}, "frame_time_ms is not positive"),
+        ({"frame_time_ms": 0.0}, "frame_time_ms is not positive"),
+        ({"reported_lv_esv_ml": -3.0}, "reported_lv_esv_ml is not positive"),
     ],
 )
 def test_a_study_that_contradicts_itself_is_refused(

@@ -9,6 +9,7 @@ from tests.data.nifti_files import SCANNER, TO_MNMS, only_frames, phantom, save,
 
 from cinesynth.data.ingest import ingest
 from cinesynth.data.orientation import apply
+from cinesynth.data.phase import default_es_index
 from cinesynth.data.sources.mnms import read_mnms
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis, Label, volumes_ml
@@ -98,9 +99,10 @@ def test_an_unlabelled_subject_with_known_phases(root: Path) -> None:
 
 
 def test_ed_and_es_of_zero_say_nothing(root: Path) -> None:
-    with pytest.raises(DataError, match=r"C2J0K3_sa\.nii\.gz: ED and ES are not known") as caught:
-        read_mnms(root).read("C2J0K3")
-    assert caught.value.hint
+    """Without labels they are assumed, with labels these tell."""
+    study = read_mnms(root).read("C2J0K3")
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, default_es_index(6), "assumed")
+    assert not study.coverage.any()
     table = root / TABLE
     table.write_text(table.read_text().replace("B3F0V9,Philips,B,1,0,2", "B3F0V9,Philips,B,1,0,0"))
     told = read_mnms(root).read("B3F0V9")
@@ -186,7 +188,8 @@ def test_a_source_names_its_files(root: Path) -> None:
 def test_into_a_dataset(root: Path, tmp_path: Path) -> None:
     summary = ingest(read_mnms(root), tmp_path / "data", on_error="skip")
     rows = {row.subject: row for row in summary.added}
-    assert set(rows) == set(SUBJECTS) - {"C2J0K3"}
+    assert set(rows) == set(SUBJECTS)
+    assert {code for code, row in rows.items() if row.phases_from == "assumed"} == {"C2J0K3"}
     assert rows["E4W8Z7"].group == "LV_noncompaction"
     assert rows["A0S9V9"].to_source == "0+ 1+ 2-"
     assert rows["A0S9V9"].labelled_frames == 2

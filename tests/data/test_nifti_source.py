@@ -15,8 +15,10 @@ from tests.data.nifti_files import TO_MNMS, change_header, only_frames, phantom,
 
 from cinesynth.data.nifti import read_label, read_volume
 from cinesynth.data.orientation import apply
+from cinesynth.data.phase import default_es_index
 from cinesynth.data.sources.layout import Layout, layouts, load_layout
 from cinesynth.data.sources.nifti import read_nifti
+from cinesynth.data.store import check_study
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, Study, volumes_ml
 
@@ -133,6 +135,39 @@ def test_labels_tell_the_phases(folder: Path) -> None:
     assert found.es_index == min((1, 2, 5), key=lambda t: volumes[t])
     assert found.phases_from == "labels"
     assert np.flatnonzero(found.labelled).tolist() == [1, 2, 5]
+
+
+def test_a_fragment_of_labels_does_not_tell_the_phases(folder: Path) -> None:
+    """A third frame, with the LV drawn in one slice: the smallest, and no ES."""
+    label = only_frames(phantom(1).label, 1, 2, 4)
+    label[4, ..., 1:] = 0
+    save(folder / "case1" / "masks.nii.gz", label, phantom(1).affine)
+    found = read_nifti(folder, layout_of(phases=None)).read("case1")
+    assert (found.ed_index, found.es_index, found.phases_from) == (1, 2, "labels")
+
+
+def test_a_cycle_that_says_nothing_of_its_phases(folder: Path, tmp_path: Path) -> None:
+    study = read_nifti(folder, layout_of(label=None, labels={}, phases=None)).read("case1")
+    check_study(study)
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, default_es_index(6), "assumed")
+    for frame in range(6):
+        save(tmp_path / f"p_{frame}.nii.gz", phantom(1).image[frame], phantom(1).affine)
+    layout = layout_of(image="{subject}_{frame}.nii.gz", label=None, labels={}, phases=None)
+    assert read_nifti(tmp_path, layout).read("p").phases_from == "assumed"
+    (tmp_path / "p_3.nii.gz").unlink()
+    with pytest.raises(DataError, match="ED and ES are not known, and 5 frames of 6 are no cycle") as caught:
+        read_nifti(tmp_path, layout).read("p")
+    assert caught.value.hint
+
+
+def test_volumes_of_the_table_are_reported(folder: Path) -> None:
+    write_table(folder, "id,edv,esv\ncase1,150.5,61\ncase2,140,\n")
+    columns = {"file": "subjects.csv", "subject": "id", "lv_edv_ml": "edv", "lv_esv_ml": "esv"}
+    source = read_nifti(folder, layout_of(table=columns))
+    reported = [(study.reported_lv_edv_ml, study.reported_lv_esv_ml) for study in source]
+    assert reported == [(150.5, 61.0), (140.0, None)]
+    with pytest.raises(DataError, match="no column 'volume'"):
+        read_nifti(folder, layout_of(table=columns | {"lv_esv_ml": "volume"})).read("case1")
 
 
 def test_images_without_any_label(folder: Path) -> None:
@@ -350,8 +385,12 @@ def test_too_few_labels_to_tell_the_phases(folder: Path, zeros: tuple[int, ...])
     label = phantom(1).label.copy()
     label[list(zeros)] = 0
     save(folder / "case1" / "masks.nii.gz", label, phantom(1).affine)
-    with pytest.raises(DataError, match="ED and ES are not known"):
+    with pytest.raises(DataError, match="labelled frames cannot tell ED and ES") as caught:
         read_nifti(folder, layout_of(phases="labels")).read("case1")
+    assert "assumed" in caught.value.hint
+    study = read_nifti(folder, layout_of(phases=None)).read("case1")
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, default_es_index(6), "assumed")
+    assert study.labelled.sum() == 6 - len(zeros)
 
 
 def test_frames_that_do_not_fit_together(tmp_path: Path) -> None:
@@ -477,8 +516,8 @@ def test_a_source_names_all_that_decides(folder: Path, tmp_path: Path) -> None:
         ({"image": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es, as image does"),
         ({"image": "{subject}_{frame}.nii"}, "label has no {frame}"),
         ({"label": {"ed": "{subject}_{frame}.nii", "es": "{subject}_b.nii"}}, "stands for many files"),
-        ({"phases": None, "label": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es; only labels"),
-        ({"phases": None, "label": None, "labels": {}}, "give ed and es; only labels"),
+        ({"phases": None, "label": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es, the frames"),
+        ({"phases": "labels", "label": None, "labels": {}}, "cannot tell them without a label"),
         ({"phases": {"ed": "ED", "es": "ES"}}, "ED, ES: columns need a table"),
         ({"phases": {"ed": -1, "es": 3}}, "greater than or equal to 0"),
         ({"spacing_mm": [1.0, 1.0, "step"]}, "step: columns need a table"),

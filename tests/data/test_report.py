@@ -64,6 +64,7 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "data & more"
     studies = [phantom_study(seed, frames=14).study for seed in range(3)]
     studies[2] = replace(studies[2], group="<script>alert(1)</script>", diagnosis=Diagnosis.UNKNOWN)
+    studies[0] = replace(studies[0], reported_lv_edv_ml=149.0, notes=("left out 8 images of <sax_9> (a copy)",))
     studies[1].image[4] = 0
     ingest(studies, out)
     return out
@@ -80,6 +81,8 @@ def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
     for expected in ("data & more", "patient 7", "Info.cfg <b>is missing</b>", "<script>alert(1)</script>"):
         assert expected in page.text
     assert "contrast of a frame 0 % (expected at least 5), frame 4" in page.text
+    assert "Notes: left out 8 images of <sax_9> (a copy)" in page.text
+    assert page.text.count("Notes:") == page.text.count("(reported 149.0 / - mL)") == 1
     assert "3 subjects in, 1 left out, 1 with flags" in page.text
     assert (overview.subjects, overview.flagged, overview.rejected) == (3, 1, 1)
     assert overview.flags["contrast of a frame"] == 1

@@ -95,7 +95,20 @@ def test_what_is_no_part_of_the_study_is_listed(dataset: Path) -> None:
     assert listed.pop("CINELAX_301") == "no short-axis cine"
     assert listed.pop(contour_path(dataset, 2, ED, "p1").name) == "papillary muscles belong to the cavity"
     assert listed == {contour_path(dataset, 0, ED, "o").name: "an outer contour without an inner one"}
-    assert not read_scd(dataset).read("SCD0000101").coverage[:, 0].any()
+    study = read_scd(dataset).read("SCD0000101")
+    assert not study.coverage[:, 0].any()
+    assert set(study.notes) == {
+        "left out 1 contours (papillary muscles belong to the cavity)",
+        "left out 1 contours (an outer contour without an inner one)",
+    }
+
+
+def test_a_stray_contour_is_no_phase(dataset: Path) -> None:
+    """One slice drawn in a third frame, with the smallest cavity of all."""
+    draw(dataset, 3, ES + 1, "i", 1.5)
+    study = read_scd(dataset).read("SCD0000101")
+    assert (study.ed_index, study.es_index) == (ED, ES)
+    assert study.coverage[ES + 1].any()
 
 
 def test_every_file_that_decides_is_named(dataset: Path) -> None:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("split", "dataset", "subjects", "cycles", "frames", "labelled"),
     *("RV %", "MYO %", "LV %"),
-    *("EDV", "EF", "diagnosis", "frame time"),
+    *("EDV", "EF", "reported", "diagnosis", "frame time"),
 )
+SHOWN = 20
+"""Subjects whose notes are printed; the manifest and the report have all."""
 
 
 def doctor(
@@ -57,17 +59,21 @@ def _print(checkup: Checkup) -> None:
             tally.frames,
             tally.labelled_frames,
             *(tally.coverage_percent(structure) for structure in STRUCTURES),
-            *(tally.known[name] for name in ("edv", "ef", "diagnosis", "frame time")),
+            *(tally.known[name] for name in ("edv", "ef", "reported edv", "diagnosis", "frame time")),
         )
         for place, tally in sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
     ]
     console.table("what a training run would see", COLUMNS, rows)
     console.out.print(
         "cycles: subjects with all frames; %: slices of labelled frames in which the structure was annotated; "
-        "then subjects of whom the value is known"
+        "then subjects of whom the value is known; reported: an EDV that the source states, which nothing is trained on"
     )
     known = [(name, what, count) for name, counts in checkup.origins.items() for what, count in sorted(counts.items())]
     console.table("how it is known", ("dataset", "from", "subjects"), known)
+    if checkup.notes:
+        notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:SHOWN]]
+        console.table("notes on subjects", ("about", "what"), notes)
+        console.out.print(f"{len(checkup.notes)} subjects with notes, all of them in manifest.csv")
     if checkup.findings:
         found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
         console.table("findings", ("", "about", "what"), found)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from cinesynth.cli import console
 from cinesynth.config import load_config
+from cinesynth.data.sources import Source
+from cinesynth.errors import InputError
 
 if TYPE_CHECKING:
     from cinesynth.data.ingest import Summary
     from cinesynth.data.manifest import Row
-    from cinesynth.data.sources import Source
 
 app = typer.Typer(no_args_is_help=True, help="Bring studies into a dataset folder, on the scanner's own grid.")
 
@@ -33,149 +35,55 @@ class OnError(str, Enum):
     SKIP = "skip"
 
 
-Out = Annotated[Path, typer.Option(help="Dataset folder; what other sources put there is kept.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the split by subject.")]
-Failing = Annotated[
-    OnError,
-    typer.Option("--on-error", help="A study that cannot be read: stop and add nothing, or list it in rejected.csv."),
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core by default.")]
+Verb = Callable[..., Source]
+MASKS = ("annotate", "weights")
+"""Options of no use where a source always knows ED and ES."""
 
 
-@app.command("acdc")
-def acdc(
-    root: Annotated[Path, typer.Argument(help="ACDC folder, with patientNNN folders in it, training/ or testing/.")],
-    out: Out,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
+def _verb(name: str, *, without: tuple[str, ...] = ()) -> Callable[[Verb], Verb]:
+    """Make a verb of a function that returns a `Source`: its own options, and those of `_ingest` but ``without``."""
+
+    def register(read: Verb) -> Verb:
+        own = inspect.signature(read, eval_str=True).parameters
+        _, *others = inspect.signature(_ingest, eval_str=True).parameters.values()
+        common = [option for option in others if option.name not in without]
+
+        def command(**given: Any) -> None:
+            source = read(**{option: given.pop(option) for option in own})
+            _ingest(source, **given)
+
+        options = [option.replace(kind=option.KEYWORD_ONLY) for option in (*own.values(), *common)]
+        command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        app.command(name, help=read.__doc__)(command)
+        return read
+
+    return register
+
+
+def _ingest(
+    source: Source,
+    out: Annotated[Path, typer.Option(help="Dataset folder; what other sources put there is kept.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split by subject.")] = 0,
+    on_error: Annotated[
+        OnError, typer.Option(help="A study that cannot be read: stop and add nothing, or list it in rejected.csv.")
+    ] = OnError.STOP,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core by default.")] = None,
+    annotate: Annotated[
+        bool, typer.Option("--annotate", help="Where ED and ES would be assumed, find them by the masks of a model.")
+    ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights folder of that model; the shipped one by default.", show_default=False)
+    ] = None,
 ) -> None:
-    """An ACDC folder, complete (with _4d files) or with ED and ES frames only."""
-    from cinesynth.data.sources.acdc import read_acdc
-
-    _ingest(read_acdc(root), out, seed, on_error, workers)
-
-
-@app.command("mnms")
-def mnms(
-    root: Annotated[Path, typer.Argument(help="M&Ms folder: the CSV, Training/, Validation/ and Testing/.")],
-    out: Out,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """M&Ms (Campello et al., 2021) as downloaded: whole cycles, labelled at ED and ES."""
-    from cinesynth.data.sources.mnms import read_mnms
-
-    _ingest(read_mnms(root), out, seed, on_error, workers)
-
-
-@app.command("mnms2")
-def mnms2(
-    root: Annotated[Path, typer.Argument(help="M&Ms-2 folder: dataset_information.csv and dataset/.")],
-    out: Out,
-    cycles: Annotated[bool, typer.Option(help="Read whole cycles where they are there, or ED and ES alone.")] = True,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """M&Ms-2 (Martin-Isla et al., 2023) as downloaded: the short-axis stacks."""
-    from cinesynth.data.sources.mnms2 import read_mnms2
-
-    _ingest(read_mnms2(root, cycles=cycles), out, seed, on_error, workers)
-
-
-@app.command("scd")
-def scd(
-    root: Annotated[Path, typer.Argument(help="Sunnybrook folder: SCD_IMAGES_*, SCD_ManualContours and the CSV.")],
-    out: Out,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """Sunnybrook Cardiac Data as downloaded: DICOM, and contours of the LV and of the myocardium at ED."""
-    from cinesynth.data.sources.scd import read_scd
-
-    _ingest(read_scd(root), out, seed, on_error, workers)
-
-
-@app.command("dsb")
-def dsb(
-    root: Annotated[Path, typer.Argument(help="Folder of the Data Science Bowl: train/, validate/ and test/.")],
-    out: Out,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """Kaggle's Second Annual Data Science Bowl (2015): DICOM without labels."""
-    from cinesynth.data.sources.dsb import read_dsb
-
-    _ingest(read_dsb(root), out, seed, on_error, workers)
-
-
-@app.command("cinema")
-def cinema(
-    root: Annotated[Path, typer.Argument(help="CineMA's preprocessed folder: <split>_metadata.csv and subjects.")],
-    out: Out,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """What CineMA's preprocessing wrote, of any dataset and with old or new column names."""
-    from cinesynth.data.sources.cinema import read_cinema
-
-    _ingest(read_cinema(root), out, seed, on_error, workers)
-
-
-@app.command("dicom")
-def dicom(
-    root: Annotated[Path, typer.Argument(help="Folder or zip of DICOM files, in any order and with any names.")],
-    out: Out,
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """Any short-axis cine in DICOM; scouts, long axes and duplicates are set aside and listed."""
-    from cinesynth.data.sources.dicom import read_dicom
-
-    _ingest(read_dicom(root), out, seed, on_error, workers)
-
-
-@app.command("nifti")
-def nifti(
-    root: Annotated[Path, typer.Argument(help="Folder of NIfTI files.")],
-    out: Out,
-    layout: Annotated[
-        str, typer.Option(help="YAML that says what lies where, or the name of one that ships (najman4d, ...).")
-    ],
-    seed: Seed = 0,
-    on_error: Failing = OnError.STOP,
-    workers: Workers = None,
-) -> None:
-    """Any folder of 3D or 4D NIfTI files that a small YAML describes."""
-    from cinesynth.data.sources.layout import load_layout
-    from cinesynth.data.sources.nifti import read_nifti
-
-    _ingest(read_nifti(root, load_layout(layout)), out, seed, on_error, workers)
-
-
-@app.command("phantom")
-def phantom(
-    out: Out,
-    subjects: Annotated[int, typer.Option(min=1, help="How many analytic hearts.")] = 40,
-    frames: Annotated[int | None, typer.Option(min=6, help="Frames of each cycle; 20-30 by default.")] = None,
-    seed: Seed = 0,
-    workers: Workers = None,
-) -> None:
-    """Analytic beating hearts, labelled at every frame: no patient data, no licence."""
-    from cinesynth.data.sources.phantom import read_phantoms
-
-    _ingest(read_phantoms(subjects, frames=frames), out, seed, OnError.STOP, workers)
-
-
-def _ingest(source: Source, out: Path, seed: int, on_error: OnError, workers: int | None) -> None:
     from cinesynth.data.ingest import ingest
 
+    if annotate:
+        from cinesynth.synthesis.annotate import PhaseFinder
+
+        finder = PhaseFinder.load(weights)
+        source = source.amended(finder, finder.recipe)
+    elif weights:
+        raise InputError("--weights was given without --annotate", hint="give both, or neither")
     with console.progress() as step:
         summary = ingest(
             source,
@@ -186,6 +94,102 @@ def _ingest(source: Source, out: Path, seed: int, on_error: OnError, workers: in
             workers=workers,
         )
     _print(summary)
+
+
+@_verb("acdc", without=MASKS)
+def acdc(
+    root: Annotated[Path, typer.Argument(help="ACDC folder, with patientNNN folders in it, training/ or testing/.")],
+) -> Source:
+    """An ACDC folder, complete (with _4d files) or with ED and ES frames only."""
+    from cinesynth.data.sources.acdc import read_acdc
+
+    return read_acdc(root)
+
+
+@_verb("mnms")
+def mnms(
+    root: Annotated[Path, typer.Argument(help="M&Ms folder: the CSV, Training/, Validation/ and Testing/.")],
+) -> Source:
+    """M&Ms (Campello et al., 2021) as downloaded: whole cycles, labelled at ED and ES."""
+    from cinesynth.data.sources.mnms import read_mnms
+
+    return read_mnms(root)
+
+
+@_verb("mnms2", without=MASKS)
+def mnms2(
+    root: Annotated[Path, typer.Argument(help="M&Ms-2 folder: dataset_information.csv and dataset/.")],
+    cycles: Annotated[bool, typer.Option(help="Read whole cycles where they are there, or ED and ES alone.")] = True,
+) -> Source:
+    """M&Ms-2 (Martin-Isla et al., 2023) as downloaded: the short-axis stacks."""
+    from cinesynth.data.sources.mnms2 import read_mnms2
+
+    return read_mnms2(root, cycles=cycles)
+
+
+@_verb("scd", without=MASKS)
+def scd(
+    root: Annotated[Path, typer.Argument(help="Sunnybrook folder: SCD_IMAGES_*, SCD_ManualContours and the CSV.")],
+) -> Source:
+    """Sunnybrook Cardiac Data as downloaded: DICOM, and contours of the LV and of the myocardium at ED."""
+    from cinesynth.data.sources.scd import read_scd
+
+    return read_scd(root)
+
+
+@_verb("dsb")
+def dsb(
+    root: Annotated[Path, typer.Argument(help="Folder of the Data Science Bowl: train/, validate/ and test/.")],
+) -> Source:
+    """Kaggle's Second Annual Data Science Bowl (2015): DICOM without labels."""
+    from cinesynth.data.sources.dsb import read_dsb
+
+    return read_dsb(root)
+
+
+@_verb("cinema")
+def cinema(
+    root: Annotated[Path, typer.Argument(help="CineMA's preprocessed folder: <split>_metadata.csv and subjects.")],
+) -> Source:
+    """What CineMA's preprocessing wrote, of any dataset and with old or new column names."""
+    from cinesynth.data.sources.cinema import read_cinema
+
+    return read_cinema(root)
+
+
+@_verb("dicom")
+def dicom(
+    root: Annotated[Path, typer.Argument(help="Folder or zip of DICOM files, in any order and with any names.")],
+) -> Source:
+    """Any short-axis cine in DICOM; scouts, long axes and duplicates are set aside and listed."""
+    from cinesynth.data.sources.dicom import read_dicom
+
+    return read_dicom(root)
+
+
+@_verb("nifti")
+def nifti(
+    root: Annotated[Path, typer.Argument(help="Folder of NIfTI files.")],
+    layout: Annotated[
+        str, typer.Option(help="YAML that says what lies where, or the name of one that ships (najman4d, ...).")
+    ],
+) -> Source:
+    """Any folder of 3D or 4D NIfTI files that a small YAML describes."""
+    from cinesynth.data.sources.layout import load_layout
+    from cinesynth.data.sources.nifti import read_nifti
+
+    return read_nifti(root, load_layout(layout))
+
+
+@_verb("phantom", without=("on_error", *MASKS))
+def phantom(
+    subjects: Annotated[int, typer.Option(min=1, help="How many analytic hearts.")] = 40,
+    frames: Annotated[int | None, typer.Option(min=6, help="Frames of each cycle; 20-30 by default.")] = None,
+) -> Source:
+    """Analytic beating hearts, labelled at every frame: no patient data, no licence."""
+    from cinesynth.data.sources.phantom import read_phantoms
+
+    return read_phantoms(subjects, frames=frames)
 
 
 def _print(summary: Summary) -> None:
@@ -259,7 +263,6 @@ def look(
     """A contact sheet of a study of the dataset, with its labels as contours."""
     from cinesynth.data.manifest import Manifest
     from cinesynth.data.packed import load_study
-    from cinesynth.errors import InputError
     from cinesynth.synthesis.export.sheet import render_study
 
     rows = {row.subject: row for row in Manifest.read(data)}

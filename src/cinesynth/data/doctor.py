@@ -45,7 +45,7 @@ class Tally:
     covered: Counter[Label] = field(default_factory=Counter)
     """Of these, where each structure was annotated."""
     known: Counter[str] = field(default_factory=Counter)
-    """Subjects whose ``edv``, ``ef``, ``diagnosis`` or ``frame time`` is known."""
+    """Subjects whose ``edv``, ``ef``, ``reported edv``, ``diagnosis`` or ``frame time`` is known."""
 
     def add(self, row: Row, study: Study) -> None:
         """Count one subject."""
@@ -59,6 +59,7 @@ class Tally:
         facts = {
             "edv": row.lv_edv_ml is not None,
             "ef": row.ef_percent is not None,
+            "reported edv": row.reported_lv_edv_ml is not None,
             "diagnosis": row.diagnosis is not Diagnosis.UNKNOWN,
             "frame time": row.frame_time_ms is not None,
         }
@@ -78,6 +79,8 @@ class Checkup:
     """By split and source."""
     origins: dict[str, Counter[str]] = field(default_factory=dict)
     """Of each source: where ED and ES, and the order of slices, come from."""
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of each subject that has any."""
 
     @property
     def serious(self) -> list[Finding]:
@@ -102,6 +105,8 @@ def examine(dataset: Path, grid: Grid, progress: Progress | None = None) -> Chec
             checkup.tallies.setdefault((row.split, row.dataset), Tally()).add(row, study)
             origins = checkup.origins.setdefault(row.dataset, Counter())
             origins.update((f"ED, ES: {study.phases_from}", f"slices: {study.slices_from}"))
+            if study.notes:
+                checkup.notes[_name(row)] = study.notes
             sketches[_name(row)] = sketch(study)
         if progress:
             progress(number, len(manifest), row.subject)

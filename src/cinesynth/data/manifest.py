@@ -44,7 +44,8 @@ class Row:
     """One subject; ``None`` is unknown and an empty cell. Indices are zero-based, volumes native millilitres.
 
     ``coverage`` says of each structure in how many slices it was annotated at ED and at ES, of how many slices:
-    ``RV -; MYO ED 7/12; LV ED 7/12 ES 5/12``. Columns with a default are missing in older datasets.
+    ``RV -; MYO ED 7/12; LV ED 7/12 ES 5/12``. ``reported`` volumes are what the source states; nothing is trained on
+    them. Columns with a default are missing in older datasets.
     """
 
     subject: str
@@ -77,6 +78,9 @@ class Row:
     slices_from: SlicesFrom = "declared"
     to_source: str = orientation_text(SAME_ORIENTATION)
     coverage: str = ""
+    reported_lv_edv_ml: float | None = None
+    reported_lv_esv_ml: float | None = None
+    notes: str = ""
 
     @property
     def stratum(self) -> str:
@@ -120,7 +124,7 @@ class Manifest:
             ) from None
         reader = csv.DictReader(io.StringIO(text))
         columns = tuple(reader.fieldnames or ())
-        if columns not in (COLUMNS, FIRST_COLUMNS):
+        if len(columns) < len(FIRST_COLUMNS) or columns != COLUMNS[: len(columns)]:
             raise DataError(f"{path} has other columns than expected", hint="ingest the sources again")
         try:
             return cls(tuple(Row(**{name: _parse(name, row[name]) for name in columns}) for row in reader))  # type: ignore[arg-type]
@@ -207,6 +211,9 @@ def describe(study: Study, split: str, file: str, sha256: str) -> Row:
         slices_from=study.slices_from,
         to_source=orientation_text(study.to_source),
         coverage="; ".join(f"{s.name} {_covered(study, study.coverage[..., i])}" for i, s in enumerate(STRUCTURES)),
+        reported_lv_edv_ml=study.reported_lv_edv_ml,
+        reported_lv_esv_ml=study.reported_lv_esv_ml,
+        notes="; ".join(study.notes),
     )
 
 
@@ -233,7 +240,7 @@ def _shuffled(name: str, seed: int) -> str:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 FIRST_COLUMNS = tuple(field.name for field in fields(Row) if field.default is MISSING)
-"""Of datasets made before partial labels."""
+"""Of the oldest datasets. New columns come last and have a default, so that a table that ends earlier is read."""
 _TYPES = typing.get_type_hints(Row)
 
 

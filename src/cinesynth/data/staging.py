@@ -88,11 +88,12 @@ def staging(out: Path) -> Iterator[Path]:
 def content_key(source: Source, name: str) -> str | None:
     """SHA-256 of all that decides what the study ``name`` becomes; ``None`` where the source cannot say.
 
-    It covers the files' names and bytes, and the version of the package and of the format of its studies.
+    It covers the files' names and bytes, what is done to the study after it was read, and the version of the package
+    and of the format of its studies.
     """
     if source.files is None:
         return None
-    digest = hashlib.sha256(f"{__version__} {FORMAT} {name}".encode())
+    digest = hashlib.sha256(f"{__version__} {FORMAT} {name}{source.recipe}".encode())
     try:
         for path in source.files(name):
             digest.update(f"\n{path.name} {file_hash(path)}".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,6 +32,8 @@ TEXTS = ("subject", "dataset", "vendor")
 NUMBERS = ("frames_in_cycle", "ed_index", "es_index")
 ORIGINS = ("group", "phases_from", "slices_from")
 """Texts that format 1 did not have."""
+IF_KNOWN = ("frame_time_ms", "reported_lv_edv_ml", "reported_lv_esv_ml")
+"""Numbers that are left out where they are unknown."""
 VOLUMES = ("image", "label")
 ARRAYS = ("frame_index", "affine")
 
@@ -92,11 +95,15 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
             "a structure has labels in a slice where it is said to be not labelled",
         ),
         (not (np.isfinite(study.affine).all() and study.voxel_ml > 0), "the affine spans no volume"),
-        (study.frame_time_ms is not None and not study.frame_time_ms > 0, "the frame time is not positive"),
+        *((value is not None and not value > 0, f"{name} is not positive") for name, value in _if_known(study)),
         (study.phases_from not in get_args(PhasesFrom), f"ED and ES cannot come from {study.phases_from!r}"),
         (study.slices_from not in get_args(SlicesFrom), f"slice order cannot come from {study.slices_from!r}"),
         (not _is_orientation(study.to_source), f"{study.to_source} is no way back to the source's axes"),
     ]
+
+
+def _if_known(study: Study) -> list[tuple[str, float | None]]:
+    return [(name, getattr(study, name)) for name in IF_KNOWN]
 
 
 def _is_orientation(transform: Orientation) -> bool:
@@ -118,8 +125,8 @@ def _read(path: Path, file: Any) -> Study:
         values["coverage"] = file["coverage"][()]
         values |= {name: str(file.attrs[name]) for name in ORIGINS}
         values["to_source"] = tuple((int(axis), int(sign)) for axis, sign in file.attrs["to_source"])
-    frame_time = file.attrs.get("frame_time_ms")
-    values["frame_time_ms"] = None if frame_time is None else float(frame_time)
+    values |= {name: float(file.attrs[name]) for name in IF_KNOWN if name in file.attrs}
+    values["notes"] = tuple(json.loads(file.attrs.get("notes", "[]")))
     return Study(diagnosis=Diagnosis(file.attrs["diagnosis"]), **values)
 
 
@@ -135,5 +142,8 @@ def _fill(file: Any, study: Study) -> None:
         file.attrs[name] = getattr(study, name)
     file.attrs["format"] = FORMAT
     file.attrs["diagnosis"] = study.diagnosis.value
-    if study.frame_time_ms is not None:
-        file.attrs["frame_time_ms"] = study.frame_time_ms
+    for name, value in _if_known(study):
+        if value is not None:
+            file.attrs[name] = value
+    if study.notes:
+        file.attrs["notes"] = json.dumps(study.notes)

@@ -6,7 +6,8 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -32,6 +33,12 @@ class Aside:
 
     def __str__(self) -> str:
         return f"{self.title}: {self.reason}"
+
+
+def as_notes(aside: Iterable[Aside], where: Callable[[str], str]) -> tuple[str, ...]:
+    """What was left out of one study, for its notes: how many images, ``where`` by the name of their file, and why."""
+    counts = Counter((where(name), entry.reason) for entry in aside for name in entry.names)
+    return tuple(f"left out {n} image{'s' * (n > 1)}{place} ({reason})" for (place, reason), n in counts.items())
 
 
 @dataclass(frozen=True, order=True)

@@ -143,6 +143,8 @@ def _article(entry: Entry) -> str:
     parts.append(f'<p class="quiet">{escape(_facts(row))}</p>')
     if entry.remarks:
         parts.extend(["<ul>", *(f'<li class="flag">{escape(remark)}</li>' for remark in entry.remarks), "</ul>"])
+    if row.notes:
+        parts.append(f'<p class="quiet">Notes: {escape(row.notes)}</p>')
     if entry.png:
         picture = base64.b64encode(entry.png).decode("ascii")
         parts.append(f'<img loading="lazy" alt="{escape(row.subject)}" src="data:image/png;base64,{picture}">')
@@ -154,6 +156,8 @@ def _facts(row: Row) -> str:
     time = f" of {row.frame_time_ms:.1f} ms" if row.frame_time_ms else ""
     frames = f"{row.stored_frames} of {row.frames} frames{time}, ED {row.ed_index}, ES {row.es_index}"
     heart = f"LV {_number(row.lv_edv_ml)} / {_number(row.lv_esv_ml)} mL, EF {_number(row.ef_percent)} %"
+    if row.reported_lv_edv_ml or row.reported_lv_esv_ml:
+        heart += f" (reported {_number(row.reported_lv_edv_ml)} / {_number(row.reported_lv_esv_ml)} mL)"
     origin = f"phases from {row.phases_from}, slice order {row.slices_from}"
     group = row.diagnosis.value if row.group in ("", row.diagnosis.value) else f"{row.group} ({row.diagnosis.value})"
     labels = f"labels: {row.coverage}" if row.coverage else f"labels: {row.labels or 'none'}"

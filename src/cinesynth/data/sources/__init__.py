@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cinesynth.types import Study
@@ -19,9 +20,19 @@ class Source:
     """Name and reason of what was found and is no study: scouts, long axes, duplicates, strange files."""
     files: Callable[[str], Sequence[Path]] | None = None
     """Everything that decides what a study becomes: by their content, a killed ingestion knows what it has done."""
+    recipe: str = ""
+    """What is done to each study after it was read, in words that change with it; it decides like a file."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __iter__(self) -> Iterator[Study]:
         return map(self.read, self.names)
+
+    def amended(self, amend: Callable[[Study], Study], recipe: str) -> Source:
+        """The same studies, each changed by ``amend`` once it is read; ``recipe`` says what that does."""
+        return replace(self, read=partial(_amended, self.read, amend), recipe=f"{self.recipe}\n{recipe}")
+
+
+def _amended(read: Callable[[str], Study], amend: Callable[[Study], Study], name: str) -> Study:
+    return amend(read(name))

@@ -18,9 +18,8 @@ from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import (
     Cycle,
-    check_phases,
+    choose_phases,
     frames_with_labels,
-    phases_of_labels,
     some_frames,
     whole_cycle,
 )
@@ -55,10 +54,9 @@ def read_cinema(root: Path) -> Source:
 def read_subject(folder: Path, row: TableRow) -> Study:
     """One subject's folder as a study."""
     cycle = _cycle(folder)
-    phases = _phases(folder, row, cycle)
-    label = _labels(folder, cycle, phases)
-    ed, es = phases or phases_of_labels(cycle, label)
-    check_phases(cycle, ed, es)
+    declared = _phases(folder, row)
+    label = _labels(folder, cycle, declared)
+    phases = choose_phases(cycle, label, declared)
     group = _cell(row, "pathology")
     study = Study(
         subject=folder.name,
@@ -70,12 +68,14 @@ def read_subject(folder: Path, row: TableRow) -> Study:
         coverage=full_coverage(frames_with_labels(label), label.shape[3]),
         frame_index=cycle.frame_index,
         frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=ed,
-        es_index=es,
+        ed_index=phases.ed_index,
+        es_index=phases.es_index,
         affine=cycle.grid.affine,
         frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
-        phases_from="metadata" if phases else "labels",
+        phases_from=phases.phases_from,
+        reported_lv_edv_ml=_reported_ml(row, "lv_edv", "diastole_volume"),
+        reported_lv_esv_ml=_reported_ml(row, "lv_esv", "systole_volume"),
     )
     _check_volumes(study, row)
     return oriented(study)
@@ -109,25 +109,31 @@ def _cycle(folder: Path) -> Cycle:
     return some_frames([read_volume(_path(folder, phase), 3) for phase in ("ed", "es")], (0, 1), 2)
 
 
-def _phases(folder: Path, row: TableRow, cycle: Cycle) -> tuple[int, int] | None:
-    """ED and ES of the stored frames; the table counts ``_frame`` from 1 and ``_index`` from 0."""
+def _phases(folder: Path, row: TableRow) -> tuple[int, int] | None:
+    """ED and ES as far as they are said; the table counts ``_frame`` from 1 and ``_index`` from 0."""
     if not _path(folder, "t").exists():
         return 0, 1
     for suffix, first in (("_frame", 1), ("_index", 0)):
         if _cell(row, f"ed{suffix}") and _cell(row, f"es{suffix}"):
-            phases = row.index(f"ed{suffix}") - first, row.index(f"es{suffix}") - first
-            check_phases(cycle, *phases)
-            return phases
+            return row.index(f"ed{suffix}") - first, row.index(f"es{suffix}") - first
     return None
 
 
 def _labels(folder: Path, cycle: Cycle, phases: tuple[int, int] | None) -> LabelArray:
+    """Labels ``T X Y Z``; `DataError` where they are of ED and ES, and nobody says which frames these are."""
     if _path(folder, "t_gt").exists():
         return read_labels(_path(folder, "t_gt"), cycle.grid)
     label = cycle.no_labels
-    for index, phase in zip(phases or (), ("ed", "es"), strict=False):
-        if _path(folder, f"{phase}_gt").exists():
-            label[cycle.frame_index == index] = read_label(_path(folder, f"{phase}_gt"), cycle.grid)
+    for number, phase in enumerate(("ed", "es")):
+        path = _path(folder, f"{phase}_gt")
+        if not path.exists():
+            continue
+        if phases is None:
+            raise DataError(
+                f"{path} labels {phase.upper()}, and no table says which frame of the cycle that is",
+                hint="give ed_index and es_index in the table, or leave the cycle out (_sax_t)",
+            )
+        label[cycle.frame_index == phases[number]] = read_label(path, cycle.grid)
     return label
 
 
@@ -143,6 +149,11 @@ def _check_volumes(study: Study, row: TableRow) -> None:
                 f"{row.path}: {column} of {study.subject} is {said:.1f} mL, its label has {found:.1f} mL",
                 hint="table and labels are of two runs of CineMA: preprocess the dataset again",
             )
+
+
+def _reported_ml(row: TableRow, *columns: str) -> float | None:
+    """The first of these columns that says a volume; CineMA writes 0 for what it found no label of."""
+    return next((row.number(column) for column in columns if _cell(row, column)), 0.0) or None
 
 
 def _cell(row: TableRow, column: str) -> str:

@@ -1,17 +1,18 @@
-"""The frames of one subject as sources put them together, before its study."""
+"""The frames of one subject as sources put them together, before its study, and which of them are ED and ES."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.nifti import Volume
+from cinesynth.data.phase import default_es_index
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,50 @@ def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
         )
 
 
-def phases_of_labels(cycle: Cycle, label: LabelArray) -> tuple[int, int]:
-    """ED and ES as the frames with the largest and the smallest LV among those where it is labelled.
+class EdEs(NamedTuple):
+    """ED and ES of a cycle (zero-based), and who says so."""
 
-    `DataError` if fewer than two frames show the LV, or if all show one of the same size.
+    ed_index: int
+    es_index: int
+    phases_from: PhasesFrom
+
+
+def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | None) -> EdEs:
+    """ED and ES by the one rule of all sources: ``declared`` by metadata, else told by ``label``, else assumed.
+
+    `DataError` if the declared ones are not two of the stored frames, or if nothing is known of frames that are no
+    whole cycle.
     """
-    volumes = (label == Label.LV).sum(axis=(1, 2, 3))
-    seen = np.flatnonzero(volumes)
-    if len(np.unique(volumes[seen])) < 2:
+    if declared:
+        check_phases(cycle, *declared)
+        return EdEs(*declared, "metadata")
+    if told := phases_of_labels(label):
+        ed, es = (int(cycle.frame_index[t]) for t in told)
+        return EdEs(ed, es, "labels")
+    frames = cycle.frames_in_cycle
+    if frames < 2 or cycle.frame_index.tolist() != list(range(frames)):
         raise DataError(
-            f"{cycle.grid.path}: ED and ES are not known, and {len(seen)} labelled frames cannot tell them",
-            hint="name the frames of ED and ES, or label the LV in more frames",
+            f"{cycle.grid.path}: ED and ES are not known, and {len(cycle.frame_index)} frames of {frames} are no cycle",
+            hint="name the frames of ED and ES, label the LV in more frames, or give all frames of the cycle",
         )
-    ed, es = seen[volumes[seen].argmax()], seen[volumes[seen].argmin()]
-    return int(cycle.frame_index[ed]), int(cycle.frame_index[es])
+    return assumed_phases(frames)
+
+
+def assumed_phases(frames: int) -> EdEs:
+    """ED and ES of a whole cycle that says nothing of them: acquisition starts at the R wave, which is ED."""
+    return EdEs(0, default_es_index(frames), "assumed")
+
+
+def phases_of_labels(label: LabelArray) -> tuple[int, int] | None:
+    """Positions in ``T X Y Z`` of ED and ES: the largest and the smallest LV of the frames where all of it is labelled.
+
+    A frame with the LV in less than half as many slices as another one is a fragment. None if the frames do not
+    differ, or are fewer than two.
+    """
+    lv = label == Label.LV
+    slices = lv.any(axis=(1, 2)).sum(axis=1)  # T
+    whole = np.flatnonzero((slices > 0) & (2 * slices >= slices.max()))
+    volumes = lv[whole].sum(axis=(1, 2, 3))
+    if len(np.unique(volumes)) < 2:
+        return None
+    return int(whole[volumes.argmax()]), int(whole[volumes.argmin()])

@@ -1,25 +1,26 @@
 """Any folder or zip archive of cine MR in DICOM: one study an examination, however its files are named and sorted.
 
 Slices and phases come from positions, orientations and trigger times; scouts, long axes and copies are set aside and
-listed. Examinations are named by PatientID (``-1``, ``-2`` where a patient has several), so give pseudonyms. Without
-labels ED is the first phase after the R wave, and ES where systole ends in most hearts, until masks say better.
+listed. Examinations are named by PatientID (``-1``, ``-2`` where a patient has several), so give pseudonyms. No header
+says which phases are ED and ES: they are assumed.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cinesynth.data.dicom import Aside, Entry, Frame, Scan, find_entries, read_headers, read_scan
+from cinesynth.data.dicom import Aside, Entry, Frame, Scan, as_notes, find_entries, read_headers, read_scan
 from cinesynth.data.dicom.group import short_axis
 from cinesynth.data.dicom.series import grouped
 from cinesynth.data.orientation import oriented
-from cinesynth.data.phase import default_es_index
 from cinesynth.data.sources import Source
+from cinesynth.data.sources.cycle import assumed_phases
 from cinesynth.data.vocabulary import vendor_of
 from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Study
@@ -43,9 +44,14 @@ def read_dicom(root: Path) -> Source:
     return Source(tuple(files), partial(_read, files), as_listed(aside), partial(_paths, files))
 
 
-def study_of(scan: Scan, dataset: str, subject: str) -> Study:
-    """``scan`` as a study without labels, in the voxel order of the source; its ED and ES are assumed."""
+def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str] = lambda file: "") -> Study:
+    """``scan`` as a study without labels, in the voxel order of the source; its ED and ES are assumed.
+
+    ``where`` makes of a file's name what the notes say of its place. By default they say nothing: paths are those of
+    this machine, and may name patients.
+    """
     count, _, _, slices = scan.image.shape
+    phases = assumed_phases(count)
     return Study(
         subject=subject,
         dataset=dataset,
@@ -56,12 +62,22 @@ def study_of(scan: Scan, dataset: str, subject: str) -> Study:
         coverage=np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_),
         frame_index=np.arange(count, dtype=np.int64),
         frames_in_cycle=count,
-        ed_index=0,
-        es_index=default_es_index(count),
+        ed_index=phases.ed_index,
+        es_index=phases.es_index,
         affine=scan.affine,
         frame_time_ms=scan.frame_time_ms,
-        phases_from="assumed",
+        phases_from=phases.phases_from,
+        notes=(*as_notes(scan.aside, where), *_filled(scan)),
     )
+
+
+def _filled(scan: Scan) -> list[str]:
+    """What is to be said of slices in which one image stands for several phases."""
+    short = [len(set(images)) for images in scan.frames if len(set(images)) < len(images)]
+    if not short:
+        return []
+    many = f"{len(short)} slices have" if len(short) > 1 else "one slice has"
+    return [f"{many} only {min(short)} phases of {len(scan.image)}: the image nearest in time stands for a missing one"]
 
 
 def as_listed(aside: list[Aside]) -> tuple[tuple[str, str], ...]:

@@ -1,8 +1,8 @@
 """Kaggle Data Science Bowl 2015: ``{train,validate,test}/<same>/<id>/study/{sax_N,2ch_N,4ch_N}/*.dcm``, no labels.
 
 Each ``sax_N`` is one slice, or one slice again; series identifiers say nothing, so the folder stands for the series.
-Slices are ordered by position and phases by trigger time. The volumes of ``train.csv`` and ``validate.csv`` are read by
-`read_volumes`. Study 761 is black.
+Slices are ordered by position and phases by trigger time; ED and ES are assumed. The volumes of ``train.csv`` and
+``validate.csv`` become reported ones. Study 761 is black.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cinesynth.data.dicom import Frame, find_entries, read_headers, read_scan
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.dicom import study_of
-from cinesynth.data.table import read_table
+from cinesynth.data.table import TableRow, read_table
 from cinesynth.errors import DataError
 from cinesynth.types import Study
 
@@ -37,16 +37,15 @@ def read_dsb(root: Path) -> Source:
     aside = [
         (str(view), "not a short-axis view") for name in names for view in _views(folders[name]) if not _is_sax(view)
     ]
-    return Source(tuple(names), partial(_read, folders), tuple(aside), partial(_files, folders))
+    volumes = _volumes(Path(root))
+    return Source(tuple(names), partial(_read, folders, volumes), tuple(aside), partial(_files, folders, volumes))
 
 
-def read_volumes(root: Path) -> dict[str, tuple[float, float]]:
-    """LV EDV and ESV in mL by study, as far as tables of them lie in ``root`` or its splits."""
-    paths = [Path(root) / part / f"{split}.csv" for split in SPLITS for part in (".", split)]
+def _volumes(root: Path) -> dict[str, TableRow]:
+    """The row of each study with its ``Systole`` and ``Diastole``, as far as tables lie in ``root`` or its splits."""
+    paths = [root / part / f"{split}.csv" for split in SPLITS for part in (".", split)]
     tables = [read_table(path, "Id") for path in paths if path.is_file()]
-    return {
-        name: (row.number("Diastole"), row.number("Systole")) for table in tables for name, row in table.rows.items()
-    }
+    return {name: row for table in tables for name, row in table.rows.items()}
 
 
 def _studies(folder: Path) -> list[Path]:
@@ -64,11 +63,12 @@ def _is_sax(view: Path) -> bool:
     return re.fullmatch(r"sax_\d+", view.name) is not None
 
 
-def _files(folders: dict[str, Path], name: str) -> list[Path]:
-    return sorted(path for view in _views(folders[name]) if _is_sax(view) for path in view.iterdir() if path.is_file())
+def _files(folders: dict[str, Path], volumes: dict[str, TableRow], name: str) -> list[Path]:
+    images = (path for view in _views(folders[name]) if _is_sax(view) for path in view.iterdir() if path.is_file())
+    return [*([volumes[name].path] if name in volumes else []), *sorted(images)]
 
 
-def _read(folders: dict[str, Path], name: str) -> Study:
+def _read(folders: dict[str, Path], volumes: dict[str, TableRow], name: str) -> Study:
     frames: list[Frame] = []
     for view in filter(_is_sax, _views(folders[name])):
         images, _ = read_headers(find_entries(view)[0])
@@ -76,6 +76,9 @@ def _read(folders: dict[str, Path], name: str) -> Study:
     if not frames:
         raise DataError(f"{folders[name]} has no short-axis images", hint="copy the study again, with all sax folders")
     try:
-        return oriented(study_of(read_scan(frames), "dsb", name))
+        scan = read_scan(frames)
     except DataError as error:
         raise DataError(f"{folders[name]}: {error.message}", hint=error.hint) from error
+    edv, esv = (volumes[name].number(c) for c in ("Diastole", "Systole")) if name in volumes else (None, None)
+    study = study_of(scan, "dsb", name, where=lambda image: f" of {Path(image).parent.name}")
+    return oriented(replace(study, reported_lv_edv_ml=edv, reported_lv_esv_ml=esv))

@@ -54,6 +54,9 @@ class TableColumns(Settings):
     """Column with the subjects' names."""
     vendor: str | None = None
     group: str | None = None
+    lv_edv_ml: str | None = None
+    """Volumes that somebody measured; they are kept as reported, beside those of the labels."""
+    lv_esv_ml: str | None = None
 
 
 class Layout(Settings):
@@ -74,7 +77,8 @@ class Layout(Settings):
     empty_slices: Literal["background", "unknown"] = "background"
     """A slice of a labelled frame without any structure: outside the heart, or nobody looked."""
     phases: Phases | Literal["labels"] | None = None
-    """``labels``: the largest and the smallest LV. Not needed for ED and ES files."""
+    """Left out, ED and ES are the largest and the smallest LV of the labels, or assumed where these do not tell them;
+    ``labels`` insists that they do. Not needed for ED and ES files."""
     counts_from: Literal[0, 1] = 0
     """The number of the first frame, in file names and in the table."""
     table: TableColumns | None = None
@@ -144,8 +148,10 @@ class Layout(Settings):
         if isinstance(self.image, Pair):
             if self.phases == "labels" or (self.phases and self.phases.frames is None):
                 raise ValueError("phases of ED and ES files: leave them out, or give ed, es and frames")
-        elif self.phases in (None, "labels") and not isinstance(self.label, str):
-            raise ValueError("phases: give ed and es; only labels of many frames can tell them")
+        elif isinstance(self.label, Pair) and not isinstance(self.phases, Phases):
+            raise ValueError("phases: give ed and es, the frames that the files of label belong to")
+        elif self.phases == "labels" and not self.label:
+            raise ValueError("phases: labels cannot tell them without a label")
         return self
 
     @model_validator(mode="after")

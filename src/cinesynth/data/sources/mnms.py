@@ -2,8 +2,8 @@
 
 ``{Training/{Labeled,Unlabeled},Validation,Testing}/ID/ID_sa{,_gt}.nii.gz`` beside ``*M&Ms*.csv``. Labels are 1 LV,
 2 myocardium, 3 RV, filled at ED and ES only; the table counts frames from 0. The label files of the unlabelled
-subjects are empty, and their ED and ES in the table are both 0, which says nothing. Slices run from apex to base in
-most stacks and from base to apex in others.
+subjects are empty, and their ED and ES in the table are both 0, which says nothing: they are assumed. Slices run from
+apex to base in most stacks and from base to apex in others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from cinesynth.data.nifti import MNMS_NUMBERS, read_labels, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source
-from cinesynth.data.sources.cycle import Cycle, check_phases, frames_with_labels, phases_of_labels, whole_cycle
+from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, whole_cycle
 from cinesynth.data.table import Table, TableRow, read_table
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
@@ -52,13 +52,10 @@ def read_subject(folder: Path, table: Table) -> Study:
     cycle = whole_cycle(read_volume(folder / f"{folder.name}_sa.nii.gz", 4))
     label = _labels(folder, cycle)
     labelled = frames_with_labels(label)
-    ed, es = row.index("ED"), row.index("ES")
-    known = ed != es
-    if known:
-        check_phases(cycle, ed, es)
-        _check_labels(row, np.flatnonzero(labelled).tolist(), ed, es)
-    else:
-        ed, es = phases_of_labels(cycle, label)
+    declared = row.index("ED"), row.index("ES")
+    phases = choose_phases(cycle, label, declared if declared[0] != declared[1] else None)
+    if phases.phases_from == "metadata":
+        _check_labels(row, np.flatnonzero(labelled).tolist(), *declared)
     group = row.text("Pathology") if "Pathology" in row.cells else ""
     study = Study(
         subject=folder.name,
@@ -70,12 +67,12 @@ def read_subject(folder: Path, table: Table) -> Study:
         coverage=full_coverage(labelled, label.shape[3]),
         frame_index=cycle.frame_index,
         frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=ed,
-        es_index=es,
+        ed_index=phases.ed_index,
+        es_index=phases.es_index,
         affine=cycle.grid.affine,
         frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
-        phases_from="metadata" if known else "labels",
+        phases_from=phases.phases_from,
     )
     return oriented(study)
 

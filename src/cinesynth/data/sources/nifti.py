@@ -19,8 +19,8 @@ from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import (
     Cycle,
     check_phases,
+    choose_phases,
     frames_with_labels,
-    phases_of_labels,
     some_frames,
     whole_cycle,
 )
@@ -52,6 +52,10 @@ class Subject:
     def count(self, value: int | str) -> int:
         """A whole number of the layout or of a column."""
         return self.row.index(value) if self.row and isinstance(value, str) else int(value)
+
+    def volume_ml(self, column: str | None) -> float | None:
+        """Millilitres of a column; none where no column is named, or its cell is empty."""
+        return self.row.number(column) if self.row and column and self.column(column) else None
 
     @property
     def known_mm(self) -> Spacing:
@@ -89,13 +93,17 @@ def read_nifti(root: Path, layout: Layout) -> Source:
 
 def read_subject(subject: Subject) -> Study:
     """One subject as a study."""
-    layout, cycle = subject.layout, _cycle(subject)
-    phases = _declared_phases(subject)
-    if phases:
-        check_phases(cycle, *phases)
-    label, labelled = _labels(subject, cycle, phases or ())
-    ed, es = phases or phases_of_labels(cycle, label)
-    table = layout.table
+    layout, table, cycle = subject.layout, subject.layout.table, _cycle(subject)
+    declared = _declared_phases(subject)
+    if declared:
+        check_phases(cycle, *declared)  # before labels are looked for at frames that are not there
+    label, labelled = _labels(subject, cycle, declared or ())
+    phases = choose_phases(cycle, label, declared)
+    if layout.phases == "labels" and phases.phases_from != "labels":
+        raise DataError(
+            f"{cycle.grid.path}: {int(labelled.sum())} labelled frames cannot tell ED and ES",
+            hint="name the frames, label the LV in more of them, or leave phases out of the layout: they are assumed",
+        )
     group = subject.column(table.group if table else None)
     study = Study(
         subject=subject.name,
@@ -104,15 +112,17 @@ def read_subject(subject: Subject) -> Study:
         diagnosis=diagnosis_of(group, layout.diagnoses),
         image=cycle.image,
         label=label,
-        coverage=_coverage(subject, cycle, label, labelled, (ed, es)),
+        coverage=_coverage(subject, cycle, label, labelled, phases[:2]),
         frame_index=cycle.frame_index,
         frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=ed,
-        es_index=es,
+        ed_index=phases.ed_index,
+        es_index=phases.es_index,
         affine=cycle.grid.affine,
         frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
-        phases_from="metadata" if phases else "labels",
+        phases_from=phases.phases_from,
+        reported_lv_edv_ml=subject.volume_ml(table.lv_edv_ml if table else None),
+        reported_lv_esv_ml=subject.volume_ml(table.lv_esv_ml if table else None),
     )
     return oriented(study, layout.slices)
 
@@ -148,7 +158,7 @@ def _cycle(subject: Subject) -> Cycle:
 
 
 def _declared_phases(subject: Subject) -> tuple[int, int] | None:
-    """Zero-based ED and ES; none where labels tell them. Files of ED and ES alone are a cycle of two."""
+    """Zero-based ED and ES, if the layout says them. Files of ED and ES alone are a cycle of two."""
     phases = subject.layout.phases
     if isinstance(phases, Phases):
         return subject.frame(phases.ed), subject.frame(phases.es)

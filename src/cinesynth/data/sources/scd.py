@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,6 +23,7 @@ from cinesynth.data.dicom import Frame, Scan, find_entries, read_headers, read_s
 from cinesynth.data.orientation import oriented
 from cinesynth.data.polygon import fill
 from cinesynth.data.sources import Source
+from cinesynth.data.sources.cycle import phases_of_labels
 from cinesynth.data.sources.dicom import study_of
 from cinesynth.data.table import Table, read_table
 from cinesynth.data.vocabulary import diagnosis_of
@@ -99,12 +100,16 @@ def _left_out(folder: Path, table: Table, contours: Mapping[str, Path]) -> list[
         found = _subject(folder, table, contours).contours
     except DataError:
         return aside  # told when the subject is read
-    for (instance, kind), path in found.items():
+    return aside + [(str(path), reason) for path, reason in _unused(found)]
+
+
+def _unused(contours: Mapping[tuple[int, str], Path]) -> Iterator[tuple[Path, str]]:
+    """Contours that become no labels."""
+    for (instance, kind), path in contours.items():
         if kind.startswith("p"):
-            aside.append((str(path), "papillary muscles belong to the cavity"))
-        elif kind == "o" and (instance, "i") not in found:
-            aside.append((str(path), "an outer contour without an inner one"))
-    return aside
+            yield path, "papillary muscles belong to the cavity"
+        elif kind == "o" and (instance, "i") not in contours:
+            yield path, "an outer contour without an inner one"
 
 
 def _series(folder: Path) -> list[Path]:
@@ -128,10 +133,12 @@ def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path
     scan = _scan_of(subject, inner)
     places = {frame.instance: (t, z) for z, frames in enumerate(scan.frames) for t, frame in enumerate(frames)}
     label, coverage = _labels(subject, places, scan)
-    ed, es = _phases(name, label, coverage)
+    ed, es = _phases(name, label)
+    study = study_of(scan, "scd", name)
+    unused = Counter(reason for _, reason in _unused(subject.contours))
     return oriented(
         replace(
-            study_of(scan, "scd", name),
+            study,
             diagnosis=diagnosis_of(subject.group),
             group=subject.group,
             label=label,
@@ -139,6 +146,7 @@ def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path
             ed_index=ed,
             es_index=es,
             phases_from="labels",
+            notes=(*study.notes, *(f"left out {n} contours ({reason})" for reason, n in unused.items())),
         )
     )
 
@@ -194,12 +202,9 @@ def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
     return points
 
 
-def _phases(name: str, label: LabelArray, coverage: BoolArray) -> tuple[int, int]:
-    """ED and ES: of the two frames with most LV contours, the one with the larger LV first."""
-    counts = Counter({t: int(n) for t, n in enumerate(coverage[..., STRUCTURES.index(Label.LV)].sum(axis=1)) if n})
-    if len(counts) < 2:
-        raise DataError(f"{name}: contours at {len(counts)} phase, not at ED and ES", hint=COPY_AGAIN)
-    ed, es = sorted(
-        (t for t, _ in counts.most_common(2)), key=lambda t: int((label[t] == Label.LV).sum()), reverse=True
-    )
-    return ed, es
+def _phases(name: str, label: LabelArray) -> tuple[int, int]:
+    """ED and ES; `DataError` unless there are contours of both."""
+    if told := phases_of_labels(label):
+        return told
+    frames = int((label == Label.LV).any(axis=(1, 2, 3)).sum())
+    raise DataError(f"{name}: contours at {frames} phase, not at ED and ES", hint=COPY_AGAIN)

@@ -1,0 +1,115 @@
+"""Masks of a real cine by the codec of a weights folder, and what they are good for: which frames are ED and ES.
+
+A mask of a model is a guess. It never becomes a label of a study: a codec would be taught its own mistakes, and
+volumes would be its own (docs/decisions/0012).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cinesynth.data.geometry import Grid, Placement, place
+from cinesynth.data.intensity import IntensityScale
+from cinesynth.errors import DataError
+from cinesynth.models.codec import Codec
+from cinesynth.models.weights import INDEX, Bundle, file_sha256
+from cinesynth.synthesis.pipeline import shipped_bundle
+from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
+
+MIN_EDV_ML = 15.0
+"""A smaller largest LV is none: what the model took for it is something else. EDV of adults begin at 49 mL in ACDC."""
+MAX_ES_SHARE = 0.95
+"""ESV over EDV above which the curve is flat: no patient of ACDC ejects less than 10 %."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """Masks of every stored frame of a study on the grid of the weights; ``placement`` leads back to its own grid."""
+
+    placement: Placement
+    label: LabelArray  # T X Y Z
+
+    @property
+    def lv_ml(self) -> FloatArray:
+        """Volume of the LV in each stored frame, mL, shape ``T``."""
+        return volumes_ml(self.label, Label.LV, self.placement.grid.voxel_ml)
+
+
+def segment(codec: Codec, study: Study) -> Masks:
+    """What ``codec`` sees in each stored frame of ``study``, one frame at a time.
+
+    `DataError` if the study does not fit the codec's grid, or its image does not vary.
+    """
+    placement = place(study, Grid.from_config(codec.grid))
+    frames = IntensityScale.of(study.image).apply(placement.image_to_grid(study.image))
+    return Masks(placement, np.stack([_mask(codec, frame, placement.slice_mask) for frame in frames]))
+
+
+@torch.inference_mode()
+def _mask(codec: Codec, frame: FloatArray, acquired: BoolArray) -> LabelArray:
+    """The likeliest structure at each voxel of an ``X Y Z`` image; background where nothing was acquired."""
+    image, slices = torch.from_numpy(frame)[None, None], torch.from_numpy(acquired)[None]
+    logits = codec.decode(codec.encode(image, slices), slices).logits[0]
+    label: LabelArray = logits.argmax(dim=0).to(torch.uint8).numpy()
+    label[..., ~acquired] = Label.BACKGROUND
+    return label
+
+
+@dataclass(frozen=True)
+class PhaseFinder:
+    """ED and ES of studies that have them assumed, from the masks of a model. May be forked or sent to workers."""
+
+    codec: Codec
+    weights_sha256: str
+    """Of the index of the weights folder, which names every byte in it."""
+
+    @classmethod
+    def load(cls, folder: Path | None = None) -> PhaseFinder:
+        """With the codec of a weights folder, by default the one that ships; `WeightsError` if something is wrong."""
+        bundle = Bundle.load(shipped_bundle() if folder is None else folder)
+        return cls(bundle.codec, file_sha256(bundle.folder / INDEX))
+
+    @property
+    def recipe(self) -> str:
+        """What this makes of a study, as `Source.amended` wants it."""
+        return f"assumed ED and ES by the masks of weights {self.weights_sha256}"
+
+    def __call__(self, study: Study) -> Study:
+        """``study`` with ED and ES where the model's LV is largest and smallest, or with a note why not."""
+        if study.phases_from != "assumed":
+            return study
+        try:
+            with _one_thread():
+                curve = segment(self.codec, study).lv_ml
+        except DataError as error:
+            return _noted(study, f"ED and ES stay assumed: {error.message}")
+        ed, es = int(curve.argmax()), int(curve.argmin())
+        if not curve[ed] >= MIN_EDV_ML:
+            return _noted(study, f"ED and ES stay assumed: the model sees an LV of {curve[ed]:.0f} mL at most")
+        if not curve[es] <= MAX_ES_SHARE * curve[ed]:
+            seen = f"from {curve[es]:.0f} to {curve[ed]:.0f} mL"
+            return _noted(study, f"ED and ES stay assumed: the LV that the model sees hardly moves, {seen}")
+        study = _noted(study, f"ED and ES by the masks of weights {self.weights_sha256[:12]}")
+        indices = study.frame_index
+        return replace(study, ed_index=int(indices[ed]), es_index=int(indices[es]), phases_from="model")
+
+
+def _noted(study: Study, note: str) -> Study:
+    return replace(study, notes=(*study.notes, note))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: a forked process cannot use the threads of its parent, and results must not differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
