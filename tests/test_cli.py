@@ -11,6 +11,8 @@ import pytest
 from cinesynth import __version__
 from cinesynth.cli import main
 from cinesynth.data.manifest import Manifest
+from cinesynth.data.phantom import phantom_study
+from cinesynth.data.phase import default_es_index
 from cinesynth.models.weights import find_bundle, shipped_bundles
 
 
@@ -154,6 +156,31 @@ def test_an_empty_folder_is_no_dataset(run, tmp_path: Path, verb: str) -> None:
     assert not (tmp_path / "dataset").exists()
 
 
+BARE = "dataset: bare\nimage: '{subject}.nii.gz'\nslices: base_first\n"
+"""A layout that knows nothing but where the cines lie."""
+
+
+def test_weights_without_annotate_are_refused(run, tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text(BARE)
+    flags = ["--layout", str(tmp_path / "bare.yaml"), "--out", str(tmp_path / "dataset")]
+    nib.save(nib.Nifti1Image(np.random.default_rng(0).random((9, 9, 5, 8)), np.eye(4)), tmp_path / "p1.nii.gz")
+    code, _, err = run("ingest", "nifti", str(tmp_path), *flags, "--weights", str(tmp_path / "none"))
+    assert code == 2
+    assert "--annotate" in err
+    code, _, err = run("ingest", "nifti", str(tmp_path), *flags, "--annotate", "--weights", str(tmp_path / "none"))
+    assert code == 4
+    assert "bundle.json is missing" in err
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize("verb", ["acdc", "mnms2", "scd", "phantom"])
+def test_sources_that_know_their_phases_need_no_masks(run, tmp_path: Path, verb: str) -> None:
+    root = [] if verb == "phantom" else [str(tmp_path)]
+    code, _, err = run("ingest", verb, *root, "--out", str(tmp_path / "dataset"), "--annotate")
+    assert code == 2
+    assert "--annotate" in err
+
+
 def test_a_layout_that_is_not_known_is_told(run, tmp_path: Path) -> None:
     code, _, err = run("ingest", "nifti", str(tmp_path), "--out", str(tmp_path / "dataset"), "--layout", "hospital")
     assert code == 2
@@ -223,6 +250,29 @@ class TestShippedWeights:
         assert content["achieved"]["lv_edv_ml"] > 150  # a dilated heart, whatever the draw
         assert content["achieved"]["ef_percent"] < 50
         assert "CC-BY-NC-SA-4.0" in json.dumps(content["provenance"])
+
+    def test_annotate_finds_the_phases_of_a_bare_cine(self, run, tmp_path: Path) -> None:
+        """Its cycle begins three frames before ED, and nothing says so."""
+        study = phantom_study(0, frames=12, spacing_mm=2.0, field_mm=240.0).study
+        folder, out = tmp_path / "cines", [str(tmp_path / name) for name in ("found", "assumed")]
+        folder.mkdir()
+        (tmp_path / "bare.yaml").write_text(BARE)
+        image = np.moveaxis(np.roll(study.image, 3, axis=0), 0, -1)
+        for name in ("a", "b"):
+            nib.save(nib.Nifti1Image(image, study.affine), folder / f"{name}.nii.gz")
+        flags = ["ingest", "nifti", str(folder), "--layout", str(tmp_path / "bare.yaml"), "--workers", "2", "--out"]
+        code, said, err = run(*flags, out[0], "--annotate")
+        assert code == 0, err
+        assert "model" in said
+        for row in Manifest.read(Path(out[0])):
+            assert abs((row.ed_index - 3 + 6) % 12 - 6) <= 1
+            assert abs((row.es_index - 3 - study.es_index + 6) % 12 - 6) <= 1
+            assert row.phases_from == "model"
+            assert row.notes.startswith("ED and ES by the masks of weights ")
+            assert (row.lv_edv_ml, row.labelled_frames) == (None, 0)
+        assert run(*flags, out[1])[0] == 0
+        for row in Manifest.read(Path(out[1])):
+            assert (row.ed_index, row.es_index, row.phases_from, row.notes) == (0, default_es_index(12), "assumed", "")
 
     def test_an_altered_file_is_refused(self, run, tmp_path: Path) -> None:
         shutil.copytree(SHIPPED, tmp_path / "weights")

@@ -69,6 +69,21 @@ def test_a_sound_dataset_has_no_findings(data: Path) -> None:
     assert checkup.origins["drawn"] == {"ED, ES: metadata": 12, "slices: declared": 12}
 
 
+def test_notes_and_reported_volumes_are_told(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted = person("s99", 99, reported_lv_edv_ml=150.0, notes=("left out 8 images (a copy)", "[b]more"))
+    ingest([noted], data)
+    checkup = examine(data, GRID)
+    assert checkup.findings == []
+    assert checkup.notes == {"drawn s99": ("left out 8 images (a copy)", "[b]more")}
+    assert sum(tally.known["reported edv"] for tally in checkup.tallies.values()) == 1
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.argv", ["cinesynth", "doctor", str(data)])
+    assert exit_code() == 0
+    assert "left out 8 images (a copy); [b]more" in capsys.readouterr().out
+
+
 def test_partial_labels_are_counted(data: Path) -> None:
     study = person("s00", 0)
     coverage, label = study.coverage.copy(), study.label.copy()

@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cinesynth.data.packed import PackedDataset, load_study, prepare, volume_rep
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError, OutputError
+from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.types import Diagnosis, Label, Study
 
 MakeStudy = Callable[..., Study]
@@ -51,6 +53,20 @@ def test_volumes_of_the_record_are_those_of_its_label_and_of_the_patient(dataset
         assert record.lv_edv_ml == pytest.approx(counted, rel=1e-6)
         assert record.lv_edv_ml == pytest.approx(row.lv_edv_ml, rel=0.01)
         assert record.lv_esv_ml == pytest.approx(row.lv_esv_ml, rel=0.01)
+
+
+def test_what_a_source_reports_is_never_a_volume_of_the_record(make_study: MakeStudy, tmp_path: Path) -> None:
+    """Training and priors see records: of an unlabelled study they know no volume, whatever a table says."""
+    study = make_study("told", size=(50, 48, 9), spacing=(3.1, 3.1, 6.0))
+    told = replace(study, reported_lv_edv_ml=321.0, reported_lv_esv_ml=123.0)
+    bare = replace(told, subject="bare", label=0 * told.label, coverage=told.coverage & False)
+    ingest([told, bare], tmp_path / "set")
+    labelled, unlabelled = prepare(tmp_path / "set", GRID).records
+    assert (unlabelled.lv_edv_ml, unlabelled.lv_esv_ml) == (None, None)
+    assert labelled.lv_edv_ml == pytest.approx(Manifest.read(tmp_path / "set").rows[0].lv_edv_ml, rel=0.01)
+    assert not 315 < labelled.lv_edv_ml < 327
+    with pytest.raises(DataError, match="none of 1 training subjects"):
+        EmpiricalPrior.fit([replace(unlabelled, split="train")])
 
 
 def test_unacquired_slices_are_black_and_unlabelled(packed: PackedDataset) -> None:

@@ -3,7 +3,8 @@
 ``<split>/<pid>/<pid>_sax_{t,ed,es}{,_gt}.nii.gz`` beside ``<split>_metadata.csv``, on 1 x 1 x 10 mm, labels 1 RV,
 2 myocardium, 3 LV. ``t`` is the whole cycle where CineMA kept it. Volumes are measured from the labels: the columns
 ``lv_edv`` and ``lv_esv`` of newer tables must agree with them, the ``edv`` and ``esv`` of older ones add up all label
-numbers and are not read. Intensities were scaled frame by frame to 0-255, which cannot be undone.
+numbers and are not read. ``diastole_volume`` and ``systole_volume`` are those of the Data Science Bowl; they and the
+newer ones are kept as reported. Intensities were scaled frame by frame to 0-255, which cannot be undone.
 """
 
 from __future__ import annotations
