@@ -253,7 +253,7 @@ class TestShippedWeights:
 
     def test_annotate_finds_the_phases_of_a_bare_cine(self, run, tmp_path: Path) -> None:
         """Its cycle begins three frames before ED, and nothing says so."""
-        study = phantom_study(0, frames=12, spacing_mm=2.0, field_mm=240.0).study
+        study = phantom_study(0, frames=8, spacing_mm=2.0, field_mm=240.0).study
         folder, out = tmp_path / "cines", [str(tmp_path / name) for name in ("found", "assumed")]
         folder.mkdir()
         (tmp_path / "bare.yaml").write_text(BARE)
@@ -265,14 +265,14 @@ class TestShippedWeights:
         assert code == 0, err
         assert "model" in said
         for row in Manifest.read(Path(out[0])):
-            assert abs((row.ed_index - 3 + 6) % 12 - 6) <= 1
-            assert abs((row.es_index - 3 - study.es_index + 6) % 12 - 6) <= 1
+            assert abs((row.ed_index - 3 + 4) % 8 - 4) <= 1
+            assert abs((row.es_index - 3 - study.es_index + 4) % 8 - 4) <= 1
             assert row.phases_from == "model"
             assert row.notes.startswith("ED and ES by the masks of weights ")
             assert (row.lv_edv_ml, row.labelled_frames) == (None, 0)
         assert run(*flags, out[1])[0] == 0
         for row in Manifest.read(Path(out[1])):
-            assert (row.ed_index, row.es_index, row.phases_from, row.notes) == (0, default_es_index(12), "assumed", "")
+            assert (row.ed_index, row.es_index, row.phases_from, row.notes) == (0, default_es_index(8), "assumed", "")
 
     def test_an_altered_file_is_refused(self, run, tmp_path: Path) -> None:
         shutil.copytree(SHIPPED, tmp_path / "weights")

@@ -148,7 +148,7 @@ torch.set_num_threads(2)
 torch.randn(4_000_000).exp().sum()  # the threads of this process are up when the workers fork
 weights, out = map(Path, sys.argv[1:])
 finder = PhaseFinder.load(weights)
-names = tuple("abcd")
+names = ("a", "b")
 for workers in (1, 2):
     source = Source(names, lambda name: replace(drawn(names.index(name)), subject=name))
     ingest(source.amended(finder, finder.recipe), out / str(workers), workers=workers)
@@ -160,12 +160,12 @@ def test_workers_that_are_forked_do_not_hang_and_change_nothing(weights: Path, t
     """A forked process that waits for the threads of its parent waits for ever."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-c", FORKED, str(weights), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     one, two = ((tmp_path / workers / "manifest.csv").read_bytes() for workers in ("1", "2"))
     assert one == two
     notes = [load_study(tmp_path / "2", row).notes for row in Manifest.read(tmp_path / "2")]
-    assert [len(told) for told in notes] == [2] * 4  # all of them were looked at
+    assert [len(told) for told in notes] == [2, 2]  # all of them were looked at
 
 
 # --- real data ----------------------------------------------------------------------------------------------------
