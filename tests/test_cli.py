@@ -169,7 +169,7 @@ def test_weights_without_annotate_are_refused(run, tmp_path: Path) -> None:
     assert "--annotate" in err
     code, _, err = run("ingest", "nifti", str(tmp_path), *flags, "--annotate", "--weights", str(tmp_path / "none"))
     assert code == 4
-    assert "bundle.json is missing" in err
+    assert "there are no weights" in err
     assert not (tmp_path / "dataset").exists()
 
 

@@ -19,16 +19,12 @@ from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
 from cinesynth.errors import WeightsError
 from cinesynth.models.vae import Decoded
+from cinesynth.models.weights import shipped_bundles
 from cinesynth.synthesis.annotate import PhaseFinder, segment
-from cinesynth.synthesis.pipeline import shipped_bundle
 from cinesynth.types import Label, Study, volumes_ml
 from tests.data.conftest import build_study
 
-try:
-    SHIPPED: Path | None = shipped_bundle()
-except WeightsError:
-    SHIPPED = None
-shipped = pytest.mark.skipif(SHIPPED is None, reason="no weights are shipped in this checkout")
+shipped = pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")
 
 
 class Bright(nn.Module):

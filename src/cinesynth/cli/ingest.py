@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from cinesynth.cli import console
+from cinesynth.cli.weights import Weights
 from cinesynth.config import load_config
 from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
@@ -69,11 +70,9 @@ def _ingest(
     ] = OnError.STOP,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core by default.")] = None,
     annotate: Annotated[
-        bool, typer.Option("--annotate", help="Where ED and ES would be assumed, find them by the masks of a model.")
+        bool, typer.Option("--annotate", help="Where ED and ES would be assumed, find them by masks of the weights.")
     ] = False,
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights folder of that model; the shipped one by default.", show_default=False)
-    ] = None,
+    weights: Weights = None,
 ) -> None:
     from cinesynth.data.ingest import ingest
 

@@ -18,8 +18,7 @@ from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import INDEX, Bundle, file_sha256
-from cinesynth.synthesis.pipeline import shipped_bundle
+from cinesynth.models.weights import INDEX, Bundle, file_sha256, find_bundle
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
 
 MIN_EDV_ML = 15.0
@@ -70,9 +69,9 @@ class PhaseFinder:
     """Of the index of the weights folder, which names every byte in it."""
 
     @classmethod
-    def load(cls, folder: Path | None = None) -> PhaseFinder:
-        """With the codec of a weights folder, by default the one that ships; `WeightsError` if something is wrong."""
-        bundle = Bundle.load(shipped_bundle() if folder is None else folder)
+    def load(cls, weights: Path | str | None = None) -> PhaseFinder:
+        """With the codec of a weights folder, or of weights that ship by their name; `WeightsError` if one is wrong."""
+        bundle = Bundle.load(find_bundle(weights))
         return cls(bundle.codec, file_sha256(bundle.folder / INDEX))
 
     @property
