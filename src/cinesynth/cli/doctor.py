@@ -14,11 +14,8 @@ from cinesynth.config import load_config
 if TYPE_CHECKING:
     from cinesynth.data.doctor import Checkup
 
-COLUMNS = (
-    *("split", "dataset", "subjects", "cycles", "frames", "labelled"),
-    *("RV %", "MYO %", "LV %"),
-    *("EDV", "EF", "reported", "diagnosis", "frame time"),
-)
+SEEN = ("split", "dataset", "subjects", "cycles", "frames", "labelled", "RV/MYO/LV %")
+KNOWN = ("split", "dataset", "EDV", "EF", "reported", "diagnosis", "frame time")
 SHOWN = 20
 """Subjects whose notes are printed; the manifest and the report have all."""
 
@@ -51,23 +48,26 @@ def _print(checkup: Checkup) -> None:
     from cinesynth.data.manifest import SPLITS
     from cinesynth.types import STRUCTURES
 
-    rows = [
+    tallies = sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
+    seen = [
         (
             *place,
             tally.subjects,
             tally.whole_cycles,
             tally.frames,
             tally.labelled_frames,
-            *(tally.coverage_percent(structure) for structure in STRUCTURES),
-            *(tally.known[name] for name in ("edv", "ef", "reported edv", "diagnosis", "frame time")),
+            "/".join("-" if p is None else f"{p:.0f}" for p in map(tally.coverage_percent, STRUCTURES)),
         )
-        for place, tally in sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
+        for place, tally in tallies
     ]
-    console.table("what a training run would see", COLUMNS, rows)
+    console.table("what a training run would see", SEEN, seen)
     console.out.print(
-        "cycles: subjects with all frames; %: slices of labelled frames in which the structure was annotated; "
-        "then subjects of whom the value is known; reported: an EDV that the source states, which nothing is trained on"
+        "cycles: subjects with all frames; %: slices of labelled frames in which the structure was annotated"
     )
+    facts = ("edv", "ef", "reported edv", "diagnosis", "frame time")
+    rows = [(*place, *(tally.known[fact] for fact in facts)) for place, tally in tallies]
+    console.table("subjects of whom it is known", KNOWN, rows)
+    console.out.print("reported: an EDV that the source states, which nothing is trained on")
     known = [(name, what, count) for name, counts in checkup.origins.items() for what, count in sorted(counts.items())]
     console.table("how it is known", ("dataset", "from", "subjects"), known)
     if checkup.notes:
