@@ -1,6 +1,5 @@
 """DICOM out and in again: valid files, exact voxels and places, and nothing synthetic that could pass for a patient."""
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from tests.data.exports import SPACING_MM, as_item, save_generated, scanned, small
+from tests.external import dciodvfy
 from tests.limits import files_below
 
 from cinesynth.data.export.dicom import export_dicom
@@ -189,8 +189,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not on PATH")
 def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
+    program = dciodvfy()
     pytest.importorskip("highdicom", reason="highdicom is not installed: no segmentations")
     fractions = replace(scanned("fractions"), image=scanned().image / 7)
     untimed = small("untimed", frame_time_ms=None, vendor="")
@@ -200,6 +200,6 @@ def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
     files += sorted((tmp_path / "out").rglob("segmentation/*.dcm"))
     assert len(files) > 20
     for path in files:
-        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
         assert not errors, f"{path}: {errors}"
