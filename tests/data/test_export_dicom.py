@@ -11,6 +11,7 @@ from tests.data.exports import SPACING_MM, as_item, save_generated, scanned, sma
 from tests.external import dciodvfy
 from tests.limits import files_below
 
+from cinesynth.data.colours import COLOURS
 from cinesynth.data.export.dicom import export_dicom
 from cinesynth.data.export.dicom_series import Series
 from cinesynth.data.export.items import case_items
@@ -146,6 +147,15 @@ def test_segmentations_are_the_labels(tmp_path: Path) -> None:
         assert [segment.SegmentLabel for segment in file.SegmentSequence] == names
         assert file.NumberOfFrames == 4 * len(names)
         assert np.array_equal(drawn(file, study), study.label[number - 1])
+
+
+def test_viewers_show_the_colours_of_our_pictures(tmp_path: Path) -> None:
+    color = pytest.importorskip("highdicom.color", reason="highdicom is not installed: no segmentations")
+    export_dicom([as_item(small())], tmp_path / "out")
+    file = pydicom.dcmread(tmp_path / "out/drawn_subject1/segmentation/frame01.dcm")
+    for segment, structure in zip(file.SegmentSequence, STRUCTURES, strict=True):
+        shown = color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb(clip=True)
+        np.testing.assert_allclose(shown, COLOURS[structure], atol=1)
 
 
 def drawn(file: pydicom.Dataset, study: Study) -> np.ndarray:

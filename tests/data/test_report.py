@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from cinesynth.cli.report import report
+from cinesynth.data.colours import COLOURS
 from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.data.rejected import Rejection, write_rejected
 from cinesynth.data.report import write_report
-from cinesynth.data.report.sheet import COLOURS, render_subject, time_order
+from cinesynth.data.report.sheet import render_subject, time_order
 from cinesynth.errors import DataError, OutputError
 from cinesynth.types import Diagnosis, Study
 
@@ -119,9 +120,9 @@ def test_the_command_prints_what_it_found(dataset: Path, tmp_path: Path, capsys:
     assert "contrast of a frame" in printed
 
 
-def colours_in(picture: bytes) -> set[str]:
+def colours_in(picture: bytes) -> set[tuple[int, ...]]:
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
-    present = {"#" + bytes(pixel).hex() for pixel in np.unique(pixels, axis=0)}
+    present = {tuple(map(int, pixel)) for pixel in np.unique(pixels, axis=0)}
     return present & set(COLOURS.values())
 
 

@@ -32,6 +32,8 @@ SCANNER, ALIGNED = 1, 2
 NO_TIME = 1.0
 """What ``pixdim[4]`` holds, without a unit, where the frame time is not known: no reader takes it for one."""
 DESCRIPTION_BYTES = 79
+SYNTHETIC = f"synthetic, cinesynth {cinesynth.__version__}, research use only"
+"""What the header of a generated image says of it."""
 SAVED_AS = {"float16": "f4", "int64": "f8", "uint64": "f8", "bool": "u1"}
 """What stands for types that NIfTI, or most of its readers, do not have."""
 TABLE = "studies.csv"
@@ -109,7 +111,7 @@ def write_nifti(
 def describe_origin(study: Study, synthetic: bool) -> str:
     """Where an image comes from, in the few letters that NIfTI has for it."""
     if synthetic:
-        return f"synthetic, cinesynth {cinesynth.__version__}, research use only"
+        return SYNTHETIC
     return f"{study.dataset}, written by cinesynth {cinesynth.__version__}"
 
 

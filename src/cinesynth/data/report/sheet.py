@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from cinesynth.data.colours import COLOURS, for_plots
 from cinesynth.data.geometry import crop_pad
 from cinesynth.data.heart import heart_centre
 from cinesynth.data.quality import volume_curve
 from cinesynth.types import BoolArray, Label, Study
 
-COLOURS = {Label.RV: "#56b4e9", Label.MYO: "#f0be28", Label.LV: "#e64650"}
 FIELD_MM = 150.0
 COLUMNS = 8
 WINDOW_PERCENTILES = (0.5, 99.5)
@@ -101,7 +100,7 @@ def _draw_tiles(axes: Axes, study: Study, tiles: list[list[Tile]], names: tuple[
     axes.imshow(_mosaic(image, tiles), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, aspect="auto")
     for structure, mask in _outlined(_mosaic(crop_pad(study.label, offset, size), tiles)):
         if mask.any():
-            axes.contour(mask, [0.5], colors=COLOURS[structure], linewidths=0.8, extent=extent, origin="upper")
+            axes.contour(mask, [0.5], colors=[for_plots(structure)], linewidths=0.8, extent=extent, origin="upper")
     rows, columns = names
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=90, va="center")
@@ -121,11 +120,18 @@ def _mosaic(volumes: NDArray[Any], tiles: list[list[Tile]]) -> NDArray[Any]:
 def _draw_curves(axes: Axes, study: Study) -> None:
     order, step = time_order(study), study.frame_time_ms or 1.0
     times = ((study.frame_index[order] - study.ed_index) % study.frames_in_cycle) * step
-    for structure, colour in COLOURS.items():
+    for structure in COLOURS:
         volumes = volume_curve(study, structure)[order]
         known = np.isfinite(volumes)
         if known.any():
-            axes.plot(times[known], volumes[known], color=colour, marker=".", linewidth=1.2, label=structure.name)
+            axes.plot(
+                times[known],
+                volumes[known],
+                color=for_plots(structure),
+                marker=".",
+                linewidth=1.2,
+                label=structure.name,
+            )
     es = ((study.es_index - study.ed_index) % study.frames_in_cycle) * step
     axes.axvline(es, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlim(-0.03 * study.frames_in_cycle * step, study.frames_in_cycle * step)
@@ -158,7 +164,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _palette() -> Image.Image:
-    lines = [255.0 * np.array(to_rgb(colour)) for colour in COLOURS.values()]
+    lines = [np.array(colour, dtype=np.float64) for colour in COLOURS.values()]
     edges = [share * line + (1 - share) * grey for line in lines for grey in EDGES for share in (0.35, 0.7)]
     shades = np.append(np.linspace(0.0, 245.0, GREYS - 1), 255.0)  # the search for a shade is coarse: keep white apart
     greys = shades[:, None].repeat(3, axis=1)
