@@ -25,6 +25,7 @@ from cinesynth.data.export.items import Item, check_items
 from cinesynth.data.export.layout import Described, describe_export
 from cinesynth.data.manifest import describe
 from cinesynth.data.orientation import apply
+from cinesynth.data.terms import Terms
 from cinesynth.types import Affine, Study
 
 SCANNER, ALIGNED = 1, 2
@@ -64,6 +65,7 @@ def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = N
     check_items(items)
     described: dict[str, list[Described]] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
+    terms: dict[str, Terms] = {}
     with new_folder(out) as folder:
         for number, item in enumerate(items, start=1):
             study = item.load()
@@ -71,11 +73,12 @@ def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = N
             _write_study(folder / study.dataset / study.subject, study, facts.whole_cycle, item.synthetic)
             rows.setdefault(study.dataset, []).append(_row(study, item))
             described.setdefault(study.dataset, []).append(facts)
+            terms[study.dataset] = item.terms
             if progress:
                 progress(number, len(items), item.name)
         for dataset, table in rows.items():
             write_rows(folder / dataset / TABLE, table)
-        layouts = {name: describe_export(name, studies, TABLE) for name, studies in described.items()}
+        layouts = {name: describe_export(name, studies, TABLE, terms[name]) for name, studies in described.items()}
         for dataset, texts in layouts.items():
             for name, text in texts.items():
                 write_text(folder / dataset / name, text)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cinesynth.types import Study
+
+if TYPE_CHECKING:
+    from cinesynth.data.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Source:
     """Name and reason of what was found and is no study: scouts, long axes, duplicates, strange files."""
     files: Callable[[str], Sequence[Path]] | None = None
     """Everything that decides what a study becomes: by their content, a killed ingestion knows what it has done."""
+    terms: Terms | None = None
+    """Licence and citation, where the package does not know them by the dataset's name."""
 
     def __len__(self) -> int:
         return len(self.names)
