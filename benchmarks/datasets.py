@@ -171,7 +171,7 @@ def _against(who: str, rows: Sequence[Row], known: tuple[float, float]) -> Seque
     return (who, len(rows), *edv, *esv)
 
 
-COLUMNS_BACK = ("grid", "native slice step", "subjects", "ED: median", "worst", "ES: median", "worst")
+COLUMNS_BACK = ("grid", "native slice step", "subjects", "identical", "ED: median", "worst", "ES: median", "worst")
 
 
 def _there_and_back(sets: Sequence[Ingested]) -> Iterable[Sequence[object]]:
@@ -180,17 +180,17 @@ def _there_and_back(sets: Sequence[Ingested]) -> Iterable[Sequence[object]]:
     for each in (each for each in sets if each.name == "acdc"):
         for _, study in each.studies():
             label, (x, y, z) = _phases(study), study.spacing_mm
-            step, depth = f"{z:g} mm", label.shape[3]
+            step, depth = "10 mm" if z == 10.0 else "5-7 mm", label.shape[3]
             half = Grid((round(400 / x), round(400 / y), depth), (x / 2, y / 2, z))
             own = Grid((200, 200, depth), (1.0, 1.0, z))
             presets = [(f"`{name}`", Grid.from_config(load_config(name).grid)) for name in ("base", "small")]
             for name, grid in (("half the pixel, own slices", half), ("1 x 1 mm, own slices", own), *presets):
                 placement = place(study, grid)
                 scores[name, step].append(_dice(placement.label_to_native(placement.label_to_grid(label)), label))
-    for (name, step), found in sorted(scores.items(), key=lambda item: list(scores).index(item[0])):
+    for (name, step), found in scores.items():
         dice = np.stack(found)  # subject, phase, structure
         cells = [_triple(reduce(dice[:, i], axis=0)) for i in range(len(PHASES)) for reduce in (np.median, np.min)]
-        yield (name, step, len(found), *cells)
+        yield (name, step, len(found), int((dice == 1.0).all(axis=(1, 2)).sum()), *cells)
 
 
 def _phases(study: Study) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Native grid, model grid and back: exact where nothing has to be lost, and what is lost where it has to be."""
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from pathlib import Path
@@ -92,6 +91,7 @@ def patients(acdc_root: Path) -> list[Patient]:
     return found
 
 
+@pytest.mark.slow
 def test_every_patient_comes_back_exactly_from_a_finer_grid(patients: list[Patient]) -> None:
     """Half the pixel, the study's own slices: 80 patients, ED and ES, not one voxel differs."""
     for patient in patients:
@@ -108,13 +108,9 @@ def test_every_patient_comes_back_from_one_millimetre(patients: list[Patient]) -
 
 
 def test_slices_of_ten_millimetres_cost_thinner_ones_what_we_say(patients: list[Patient]) -> None:
-    """Two of 5 mm share one of 10: median Dice over the patients; slices of 10 mm lose next to nothing."""
+    """Two of 5 mm share one of 10: median Dice over the patients, as the documents have it."""
     base = Grid.from_config(load_config("base").grid)
-    found = defaultdict(list)
-    for patient in patients:
-        found[round(patient.study.spacing_mm[2], 1)].append(patient.dice(base))
-    assert np.min(found[10.0]) > 0.995
-    if thin := found[5.0]:
-        ed, es = np.median(thin, axis=0)
-        np.testing.assert_allclose(ed, (0.94, 0.82, 0.95), atol=0.015)
-        np.testing.assert_allclose(es, (0.91, 0.885, 0.91), atol=0.015)
+    thin = [patient.dice(base) for patient in patients if patient.study.spacing_mm[2] < 8]
+    ed, es = np.median(thin, axis=0)
+    np.testing.assert_allclose(ed, (0.942, 0.825, 0.950), atol=0.015)
+    np.testing.assert_allclose(es, (0.915, 0.885, 0.908), atol=0.015)
