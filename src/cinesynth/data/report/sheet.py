@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -95,10 +96,11 @@ def _draw_tiles(axes: Axes, study: Study, tiles: list[list[Tile]], names: tuple[
     corner = [round(centre - (n - 1) / 2) for centre, n in zip(heart_centre(study), size, strict=False)]
     offset = (corner[0], corner[1], 0)
     image = crop_pad(study.image, offset, size, fill=float(study.image.min()))
-    low, high = np.percentile(image, WINDOW_PERCENTILES)
+    label = crop_pad(study.label, offset, size)
+    low, high = _window(image, label)
     extent = (0, len(tiles[0]), len(tiles), 0)
-    axes.imshow(_mosaic(image, tiles), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, aspect="auto")
-    for structure, mask in _outlined(_mosaic(crop_pad(study.label, offset, size), tiles)):
+    axes.imshow(_mosaic(image, tiles), cmap="gray", vmin=low, vmax=high, extent=extent, aspect="auto")
+    for structure, mask in _outlined(_mosaic(label, tiles)):
         if mask.any():
             axes.contour(mask, [0.5], colors=[for_plots(structure)], linewidths=0.8, extent=extent, origin="upper")
     rows, columns = names
@@ -106,6 +108,14 @@ def _draw_tiles(axes: Axes, study: Study, tiles: list[list[Tile]], names: tuple[
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=90, va="center")
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
+
+
+def _window(image: NDArray[Any], label: NDArray[Any]) -> tuple[float, float]:
+    """Darkest and brightest value to show: where the heart is labelled it is the brightest, not the fat near a coil."""
+    low, high = np.percentile(image, WINDOW_PERCENTILES)
+    if label.any():
+        high = np.percentile(image[label > 0], WINDOW_PERCENTILES[1])
+    return float(low), float(max(high, low + 1e-6))
 
 
 def _outlined(label: NDArray[Any]) -> list[tuple[Label, BoolArray]]:
@@ -124,24 +134,29 @@ def _draw_curves(axes: Axes, study: Study) -> None:
         volumes = volume_curve(study, structure)[order]
         known = np.isfinite(volumes)
         if known.any():
-            axes.plot(
-                times[known],
-                volumes[known],
-                color=for_plots(structure),
-                marker=".",
-                linewidth=1.2,
-                label=structure.name,
-            )
+            colour, name = for_plots(structure), structure.name
+            axes.plot(times[known], volumes[known], color=colour, marker=".", linewidth=1.2, label=name)
     es = ((study.es_index - study.ed_index) % study.frames_in_cycle) * step
     axes.axvline(es, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlim(-0.03 * study.frames_in_cycle * step, study.frames_in_cycle * step)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("ms after ED" if study.frame_time_ms else "frames after ED", fontsize=8)
+    _name_times(axes, study, es)
     axes.set_title("mL", fontsize=8, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+
+
+def _name_times(axes: Axes, study: Study, es: float) -> None:
+    if study.frames_in_cycle == 2:  # ED and ES of a cycle that nobody counted
+        axes.set_xticks([0.0, es], ["ED", "ES"])
+        axes.set_xlim(-0.15 * es, 1.15 * es)
+    elif study.frame_time_ms:
+        axes.set_xlabel("ms after ED", fontsize=8)
+    else:
+        axes.set_xlabel("frames after ED", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _frame_name(study: Study, position: int) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cinesynth.atomic import atomic_path
@@ -150,6 +151,8 @@ def _layout(height: int, width: int) -> tuple[Figure, tuple[Axes, Axes, Axes]]:
 
 def _draw_curves(axes: Axes, label: LabelArray | None, said: BoolArray | None, voxel_ml: float, timing: Timing) -> None:
     axes.set_xlabel("ms after ED" if timing.frame_time_ms else "frames after ED")
+    if not timing.frame_time_ms:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("mL")
     axes.spines[["top", "right"]].set_visible(False)
     labelled = [] if label is None else [t for t in range(len(label)) if label[t].any()]
