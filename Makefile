@@ -58,15 +58,15 @@ $(VENV)/.stamp-dev: pyproject.toml | $(BIN)/python
 NNUNET_PINS := nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 timm==1.0.22
 NNUNET_NEEDS := acvl-utils==0.2.6 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 "blosc2>=3.3.2,<5" einops graphviz \
 	huggingface_hub imagecodecs pandas requests "scikit-image<1" "scikit-learn<2" "seaborn<1" "SimpleITK<3" tifffile yacs
+SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 APT_DCIODVFY := apt-get -q -o Acquire::Retries=5 update && \
 	apt-get -q -y -o Acquire::Retries=5 install --no-install-recommends dicom3tools
 
 # An environment of its own, so that `pip check` of .venv stays clean; the .pth lets it see what .venv has.
-$(NNUNET)/.stamp: Makefile $(VENV)/.stamp-base
+$(NNUNET)/.stamp: Makefile | $(VENV)/.stamp-base
 	rm -rf $(NNUNET)
 	$(BIN)/python -m venv $(NNUNET)
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$($(NNUNET)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(BIN)/python $(SITE_PACKAGES) > "$$($(NNUNET)/bin/python $(SITE_PACKAGES))/beside.pth"
 	$(NNUNET)/bin/python -m pip --quiet install --no-deps $(NNUNET_PINS)
 	$(NNUNET)/bin/python -m pip --quiet install $(NNUNET_NEEDS)
 	@touch $@
