@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NNUNET := .venv-nnunet
 PIP := $(BIN)/python -m pip --quiet
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint check format clean
+.PHONY: help setup demo test test-slow lint check format tools nnunet clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,8 +33,14 @@ format: $(VENV)/.stamp-dev ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## remove the environment, caches and the demo
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage demo
+tools: nnunet ## nnU-Net and dciodvfy (Debian, as root), with which tests check what is exported
+	@command -v dciodvfy || if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then $(APT_DCIODVFY); \
+	else echo "dciodvfy is not here: install dicom3tools, or its test is skipped"; fi
+
+nnunet: $(NNUNET)/.stamp ## nnU-Net in .venv-nnunet, on the torch of .venv
+
+clean: ## remove the environments, caches and the demo
+	rm -rf $(VENV) $(NNUNET) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage demo
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -46,3 +53,20 @@ $(VENV)/.stamp-base: pyproject.toml | $(BIN)/python
 $(VENV)/.stamp-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -e ".[all,dev]"
 	@touch $(VENV)/.stamp-base $@
+
+# nnU-Net's own requirements bring torchvision and, with it, 5 GB of CUDA; its trainer and its checks need neither.
+NNUNET_PINS := nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 timm==1.0.22
+NNUNET_NEEDS := acvl-utils==0.2.6 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 "blosc2>=3.3.2,<5" einops graphviz \
+	huggingface_hub imagecodecs pandas requests "scikit-image<1" "scikit-learn<2" "seaborn<1" "SimpleITK<3" tifffile yacs
+SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+APT_DCIODVFY := apt-get -q -o Acquire::Retries=5 update && \
+	apt-get -q -y -o Acquire::Retries=5 install --no-install-recommends dicom3tools
+
+# An environment of its own, so that `pip check` of .venv stays clean; the .pth lets it see what .venv has.
+$(NNUNET)/.stamp: Makefile | $(VENV)/.stamp-base
+	rm -rf $(NNUNET)
+	$(BIN)/python -m venv $(NNUNET)
+	$(BIN)/python $(SITE_PACKAGES) > "$$($(NNUNET)/bin/python $(SITE_PACKAGES))/beside.pth"
+	$(NNUNET)/bin/python -m pip --quiet install --no-deps $(NNUNET_PINS)
+	$(NNUNET)/bin/python -m pip --quiet install $(NNUNET_NEEDS)
+	@touch $@

@@ -1,6 +1,5 @@
 """DICOM out and in again: valid files, exact voxels and places, and nothing synthetic that could pass for a patient."""
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 from tests.data.exports import SPACING_MM, as_item, save_generated, scanned, small
+from tests.external import dciodvfy
 from tests.limits import files_below
 
+from cinesynth.data.colours import COLOURS
 from cinesynth.data.export.dicom import export_dicom
 from cinesynth.data.export.dicom_series import Series
 from cinesynth.data.export.items import case_items
@@ -148,6 +149,15 @@ def test_segmentations_are_the_labels(tmp_path: Path) -> None:
         assert np.array_equal(drawn(file, study), study.label[number - 1])
 
 
+def test_viewers_show_the_colours_of_our_pictures(tmp_path: Path) -> None:
+    color = pytest.importorskip("highdicom.color", reason="highdicom is not installed: no segmentations")
+    export_dicom([as_item(small())], tmp_path / "out")
+    file = pydicom.dcmread(tmp_path / "out/drawn_subject1/segmentation/frame01.dcm")
+    for segment, structure in zip(file.SegmentSequence, STRUCTURES, strict=True):
+        shown = color.CIELabColor.from_dicom_value(segment.RecommendedDisplayCIELabValue).to_rgb(clip=True)
+        np.testing.assert_allclose(shown, COLOURS[structure], atol=1)
+
+
 def drawn(file: pydicom.Dataset, study: Study) -> np.ndarray:
     """The label ``X Y Z`` that a segmentation holds, each plane put where it says it lies."""
     result = np.zeros(study.label.shape[1:], dtype=np.uint8)
@@ -189,8 +199,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not on PATH")
 def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
+    program = dciodvfy()
     pytest.importorskip("highdicom", reason="highdicom is not installed: no segmentations")
     fractions = replace(scanned("fractions"), image=scanned().image / 7)
     untimed = small("untimed", frame_time_ms=None, vendor="")
@@ -200,6 +210,6 @@ def test_dciodvfy_finds_no_error(tmp_path: Path) -> None:
     files += sorted((tmp_path / "out").rglob("segmentation/*.dcm"))
     assert len(files) > 20
     for path in files:
-        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run([program, str(path)], capture_output=True, text=True, check=False)
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
         assert not errors, f"{path}: {errors}"

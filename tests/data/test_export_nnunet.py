@@ -4,16 +4,15 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from collections import defaultdict
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from tests.data.exports import as_item, save_generated, scanned, small
+from tests.external import nnunet_python
 from tests.limits import files_below
 
 from cinesynth.cli import main
@@ -176,16 +175,16 @@ verify_dataset_integrity(sys.argv[1], num_processes=1)
 """
 
 
-@pytest.mark.skipif(find_spec("nnunetv2") is None, reason="nnunetv2 is not installed: its integrity check cannot run")
 @pytest.mark.parametrize("order", ["acdc", "mnms"])
 def test_nnunets_own_check_accepts_it(tmp_path: Path, order: str) -> None:
     """Whole and partial labels, real and generated, oblique and upright."""
+    python = nnunet_python()
     out = tmp_path / "raw" / NAME
     tilted = replace(small("tilted"), affine=scanned().affine)
     items = [*three(tmp_path), as_item(without_rv(small("partial"))), as_item(tilted)]
     export_nnunet(items, out, order=order)
     folders = {name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    command = [sys.executable, "-c", CHECK, str(out)]
+    command = [python, "-c", CHECK, str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **folders})
     told = done.stdout + done.stderr
     assert done.returncode == 0, told

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cinesynth.cli.report import report
+from cinesynth.data.colours import COLOURS
 from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.data.rejected import Rejection, write_rejected
 from cinesynth.data.report import write_report
-from cinesynth.data.report.sheet import COLOURS, render_subject, time_order
+from cinesynth.data.report.sheet import _draw_curves, _window, render_subject, time_order
 from cinesynth.errors import DataError, OutputError
 from cinesynth.types import Diagnosis, Study
 
@@ -122,9 +124,9 @@ def test_the_command_prints_what_it_found(dataset: Path, tmp_path: Path, capsys:
     assert "contrast of a frame" in printed
 
 
-def colours_in(picture: bytes) -> set[str]:
+def colours_in(picture: bytes) -> set[tuple[int, ...]]:
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).reshape(-1, 3)
-    present = {"#" + bytes(pixel).hex() for pixel in np.unique(pixels, axis=0)}
+    present = {tuple(map(int, pixel)) for pixel in np.unique(pixels, axis=0)}
     return present & set(COLOURS.values())
 
 
@@ -153,3 +155,24 @@ def test_frames_are_shown_from_ed_on() -> None:
     pair = of_frames(study, [study.es_index, study.ed_index])
     assert time_order(pair).tolist() == [1, 0]
     assert render_subject(pair)[:4] == b"\x89PNG"
+
+
+def test_fat_near_a_coil_does_not_darken_the_heart() -> None:
+    study = phantom_study(0, frames=10).study
+    bright = study.image.copy()
+    bright[:, :40] = 50 * study.image.max()
+    assert _window(bright, study.label)[1] <= study.image.max()
+    assert _window(bright, 0 * study.label)[1] > study.image.max()
+
+
+def test_frames_are_counted_in_whole_numbers_and_a_pair_is_ed_and_es() -> None:
+    study = replace(phantom_study(0, frames=10).study, frame_time_ms=None)
+    axes = Figure().add_subplot()
+    _draw_curves(axes, study)
+    assert axes.get_xlabel() == "frames after ED"
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    pair = of_frames(study, [study.ed_index, study.es_index])
+    pair = replace(pair, frame_index=np.array([0, 1]), frames_in_cycle=2, ed_index=0, es_index=1)
+    axes = Figure().add_subplot()
+    _draw_curves(axes, pair)
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["ED", "ES"]

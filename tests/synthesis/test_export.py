@@ -9,12 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cinesynth.data.colours import COLOURS
 from cinesynth.errors import DataError, OutputError
 from cinesynth.models.weights import file_sha256
 from cinesynth.synthesis.export import case
 from cinesynth.synthesis.export.case import FILES, save_case
-from cinesynth.synthesis.export.nifti import INTENSITY_SCALE, write_nifti
-from cinesynth.synthesis.export.render import COLOURS, View, contours, render_gif, tile
+from cinesynth.synthesis.export.nifti import INTENSITY_SCALE, write_label
+from cinesynth.synthesis.export.render import View, contours, render_gif, tile
 from cinesynth.synthesis.export.sheet import Timing, _draw_curves, render_contact_sheet, render_study
 from cinesynth.synthesis.export.sidecar import achieved, sidecar
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study, full_coverage
@@ -56,7 +57,7 @@ def test_an_oblique_affine_survives(box: Cine, tmp_path: Path) -> None:
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = turn @ np.diag([2.0, 1.5, 10.0]), [-40.0, 12.0, 7.0]
-    write_nifti(box.label, affine, 30.0, tmp_path / "a.nii.gz")
+    write_label(replace(box, affine=affine), tmp_path / "a.nii.gz")
     assert np.allclose(nib.load(tmp_path / "a.nii.gz").get_qform(), affine, atol=1e-5)
 
 

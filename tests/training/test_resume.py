@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cinesynth.cli.weights import bundle
 from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.models.weights import Bundle, stage_info, write_bundle
@@ -91,6 +92,18 @@ def test_stages_of_different_runs_are_not_mixed(phantoms: Path, undisturbed: Pat
             (tmp_path / f"{stage}.{suffix}").write_bytes((undisturbed / f"{stage}.{suffix}").read_bytes())
     with pytest.raises(WeightsError, match="was trained on vae"):
         write_bundle(tmp_path, tmp_path / "bundle", {}, {})
+
+
+def test_the_verb_names_the_terms_of_the_data(
+    phantoms: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle(undisturbed, phantoms, tmp_path / "weights")
+    info = Bundle.load(tmp_path / "weights").info
+    assert (info["licence"], info["licences"]) == ("Apache-2.0", {"phantom": "Apache-2.0"})
+    assert info["citations"] == []
+    told = capsys.readouterr().out
+    assert "licence Apache-2.0" in told
+    assert "hint" not in told
 
 
 def test_a_bundle_loads_and_an_altered_one_does_not(undisturbed: Path, tmp_path: Path) -> None:

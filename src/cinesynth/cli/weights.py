@@ -11,12 +11,6 @@ from cinesynth.cli import console
 
 Weights = Annotated[Path | None, typer.Option(help="Weights folder, or a name of those that ship (small).")]
 
-CITATIONS = {
-    "acdc": "Bernard et al., IEEE TMI 2018, doi:10.1109/TMI.2018.2837502",
-    "phantom": "analytic hearts of cinesynth",
-}
-LICENCES = {"acdc": "CC-BY-NC-SA-4.0", "phantom": "Apache-2.0"}
-
 
 def bundle(
     run: Annotated[Path, typer.Argument(help="Run folder with the four stages finished.")],
@@ -29,6 +23,7 @@ def bundle(
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
     from cinesynth.data.packed import prepare
+    from cinesynth.data.terms import UNKNOWN, combined, terms_of
     from cinesynth.errors import DataError
     from cinesynth.models.weights import stage_info, write_bundle
     from cinesynth.synthesis.prior import EmpiricalPrior
@@ -50,21 +45,19 @@ def bundle(
             "cinesynth": __version__,
             "data_hash": packed.data_hash,
             "datasets": {name: sum(r.dataset == name for r in train.records) for name in datasets},
-            "licence": _licence(datasets),
-            "citations": [CITATIONS.get(name, name) for name in datasets],
+            **combined(terms_of(data, datasets)),
         },
         half,
     )
     size = sum((out / name).stat().st_size for name in index["files"])
+    console.table("terms of the data", ("dataset", "licence"), list(index["licences"].items()))
     console.out.print(f"{out}: {size / 2**20:.1f} MiB, licence {index['licence']}")
-
-
-def _licence(datasets: list[str]) -> str:
-    """The licence of weights is that of the most restrictive data they saw."""
-    unknown = [name for name in datasets if name not in LICENCES]
-    if unknown:
-        return f"that of {', '.join(unknown)}"
-    return LICENCES["acdc"] if "acdc" in datasets else LICENCES["phantom"]
+    if UNKNOWN in index["licence"]:
+        console.out.print(
+            f"hint: say licence and citation of these data in their layout, or under 'terms' in {data}/dataset.json, "
+            "and bundle again",
+            markup=False,
+        )
 
 
 def score(

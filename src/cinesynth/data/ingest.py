@@ -19,11 +19,11 @@ from cinesynth.data.pool import in_order
 from cinesynth.data.rejected import REJECTED, Rejection, read_rejected, write_rejected
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
+from cinesynth.data.terms import DATASET, Terms, said_terms, terms_to_json
 from cinesynth.data.twins import one_person, sketch
 from cinesynth.errors import DataError, OutputError
 from cinesynth.types import FloatArray, Study
 
-DATASET = "dataset.json"
 FORMAT = 1
 SHOWN = 5
 """Reasons that are told where no study could be read."""
@@ -78,9 +78,11 @@ def ingest(
             staged, failed = _stage(source, folder, before, on_error, progress, workers)
             rejected = (*failed, *(Rejection(name, reason) for name, reason in source.aside))
             added = _share_out(staged, out, before, fractions, seed)
-            manifest = Manifest((*before.rows, *added))
+            manifest, terms = Manifest((*before.rows, *added)), said_terms(out)
+            if source.terms:
+                terms |= {row.dataset: source.terms for row in added}
             files = dict(zip((row.file for row in added), (one.path for one in staged), strict=True))
-            _publish(files, out, manifest, (*earlier, *rejected))
+            _publish(files, out, manifest, (*earlier, *rejected), terms)
     file_bytes = sum((out / row.file).stat().st_size for row in added)
     return Summary(out, added, rejected, len(manifest), file_bytes)
 
@@ -166,7 +168,13 @@ def _sketch(out: Path, row: Row) -> FloatArray:
     return sketch(load_study(out, row))
 
 
-def _publish(files: Mapping[str, Path], out: Path, manifest: Manifest, rejected: Sequence[Rejection]) -> None:
+def _publish(
+    files: Mapping[str, Path],
+    out: Path,
+    manifest: Manifest,
+    rejected: Sequence[Rejection],
+    terms: Mapping[str, Terms],
+) -> None:
     """Move ``files`` (where each is to be, where it is), and write the manifest that makes them part of ``out``."""
     studies, moved = make_folder(out / "studies"), []
     try:
@@ -175,7 +183,8 @@ def _publish(files: Mapping[str, Path], out: Path, manifest: Manifest, rejected:
             with writing(target):
                 path.replace(target)
             moved.append(target)
-        write_json(out / DATASET, {"format": FORMAT, "kind": "cinesynth dataset", "manifest": MANIFEST})
+        about = {"format": FORMAT, "kind": "cinesynth dataset", "manifest": MANIFEST, "terms": terms_to_json(terms)}
+        write_json(out / DATASET, about)
         write_rejected(out, rejected)
         manifest.write(out)
     except BaseException:

@@ -15,12 +15,12 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.intensity import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.synthesis.cohort import MANIFEST
-from cinesynth.synthesis.export.case import IMAGE, LABEL, SIDECAR
 from cinesynth.synthesis.export.nifti import from_stored
 from cinesynth.types import (
     SLICE_RANGE,

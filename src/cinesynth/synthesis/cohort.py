@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.atomic import make_folder, write_text
+from cinesynth.data.export.case import SIDECAR
 from cinesynth.errors import InputError, OutputError
-from cinesynth.synthesis.export.case import SIDECAR, check_free, save_case
+from cinesynth.synthesis.export.case import check_free, save_case
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed, derive

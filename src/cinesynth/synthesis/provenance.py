@@ -13,7 +13,7 @@ import cinesynth
 from cinesynth.config import Config
 from cinesynth.synthesis.request import Request
 
-LICENCE_KEYS = ("licence", "license", "citation", "citations", "data")
+LICENCE_KEYS = ("licence", "licences", "license", "citation", "citations", "data")
 
 
 def provenance(

@@ -9,10 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from cinesynth.atomic import atomic_path
+from cinesynth.data.colours import COLOURS
 from cinesynth.models.vae import Decoded
-from cinesynth.types import Label
 
-COLOURS = {Label.RV: (80, 160, 255), Label.MYO: (90, 220, 120), Label.LV: (255, 90, 80)}
 ENLARGE = 2
 
 

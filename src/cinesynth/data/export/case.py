@@ -1,4 +1,4 @@
-"""A generated case, as the generator wrote it, read back as a study."""
+"""A generated case: what its files are called, and how it is read back as a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cinesynth.errors import CinesynthError, DataError
 from cinesynth.types import Diagnosis, Study, full_coverage
 
 IMAGE, LABEL, SIDECAR = "image.nii.gz", "label.nii.gz", "case.json"
-"""Files of a case folder; what writes them lives in a room above this one."""
+"""Files of a case folder."""
 DATASET, VENDOR = "generated", "cinesynth"
 
 

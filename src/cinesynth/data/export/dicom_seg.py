@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 import cinesynth
+from cinesynth.data.colours import COLOURS
 from cinesynth.data.export.dicom_series import MAKER, TEXT, Series
 from cinesynth.types import STRUCTURES, Label
 
@@ -20,7 +21,6 @@ _TYPES = {
     Label.LV: codes.SCT.LeftVentricle,
 }
 _NAMES = {Label.RV: "RV cavity", Label.MYO: "LV myocardium", Label.LV: "LV cavity"}
-_COLOURS = {Label.RV: (72.0, -38.0, -22.0), Label.MYO: (72.0, 5.0, 66.0), Label.LV: (58.0, 66.0, 40.0)}  # CIELab
 
 
 def segmentation(series: Series, frame: int, images: Sequence[Dataset]) -> Dataset:
@@ -67,7 +67,7 @@ def _describe(series: Series, number: int, i: int, frame: int) -> hd.seg.Segment
         segmented_property_type=_TYPES[structure],
         algorithm_type=kind,
         algorithm_identification=algorithm if series.synthetic else None,
-        display_color=hd.color.CIELabColor(*_COLOURS[structure]),
+        display_color=hd.color.CIELabColor.from_rgb(*COLOURS[structure]),
     )
     slices = np.flatnonzero(series.study.coverage[frame, :, i]) + 1
     segment.SegmentDescription = f"annotated in slices {', '.join(map(str, slices))}, counted from the base"

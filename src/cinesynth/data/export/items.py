@@ -12,6 +12,7 @@ from pathlib import Path
 from cinesynth.data.export.case import DATASET, is_case, read_case
 from cinesynth.data.manifest import SPLITS, Manifest
 from cinesynth.data.packed import load_study
+from cinesynth.data.terms import UNSAID, Terms, terms_of
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import Study
 
@@ -27,6 +28,7 @@ class Item:
     split: str  # generated cases train
     synthetic: bool
     read: Callable[[], Study]
+    terms: Terms = UNSAID
 
     def load(self) -> Study:
         """The study; `DataError` if it is missing, altered or cannot be read."""
@@ -49,8 +51,15 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
     rows = [row for row in manifest if split in (None, row.split) and (not subjects or row.subject in subjects)]
     if not rows:
         raise InputError(f"{dataset} has none of these studies in {split or 'any split'}", hint="choose another split")
+    terms = terms_of(dataset, (row.dataset for row in rows))
     return [
-        Item(f"{row.dataset}_{row.subject}", row.split, row.dataset == ANALYTIC, partial(load_study, dataset, row))
+        Item(
+            f"{row.dataset}_{row.subject}",
+            row.split,
+            row.dataset == ANALYTIC,
+            partial(load_study, dataset, row),
+            terms[row.dataset],
+        )
         for row in rows
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cinesynth.data.terms import UNSAID, Terms
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, Study
 
 EMPTY_SLICES = ("background", "unknown")
@@ -37,7 +38,7 @@ class Described:
         return cls(whole, study.group, study.diagnosis, frozenset(_true_sayings(study)))
 
 
-def describe_export(dataset: str, studies: Sequence[Described], table: str) -> dict[str, str]:
+def describe_export(dataset: str, studies: Sequence[Described], table: str, terms: Terms) -> dict[str, str]:
     """Layouts by file name for the whole cycles and for the single frames of a dataset; none if one says too little."""
     layouts: dict[str, str] = {}
     for name, whole in (("cycles.yaml", True), ("frames.yaml", False)):
@@ -47,7 +48,7 @@ def describe_export(dataset: str, studies: Sequence[Described], table: str) -> d
         said = _said(frozenset.intersection(*(study.true for study in kind)))
         if said is None:
             return {}
-        layouts[name] = _text(_tree(dataset, kind, table, *said))
+        layouts[name] = _text(_tree(dataset, kind, table, *said) | _said_terms(terms))
     return layouts
 
 
@@ -98,6 +99,10 @@ def _tree(
         covers = {name: list(names) for name, names in frames.items() if names not in ((), ("all",))}
         tree |= {"label": f"{stem}_label.nii.gz", "labels": annotated, "empty_slices": empty, "covers": covers}
     return tree
+
+
+def _said_terms(terms: Terms) -> dict[str, str]:
+    return {} if terms == UNSAID else {"licence": terms.licence, "citation": terms.citation}
 
 
 def _text(tree: dict[str, Any]) -> str:

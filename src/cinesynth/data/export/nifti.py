@@ -25,6 +25,7 @@ from cinesynth.data.export.items import Item, check_items
 from cinesynth.data.export.layout import Described, describe_export
 from cinesynth.data.manifest import describe
 from cinesynth.data.orientation import apply
+from cinesynth.data.terms import Terms
 from cinesynth.types import Affine, Study
 
 SCANNER, ALIGNED = 1, 2
@@ -32,6 +33,8 @@ SCANNER, ALIGNED = 1, 2
 NO_TIME = 1.0
 """What ``pixdim[4]`` holds, without a unit, where the frame time is not known: no reader takes it for one."""
 DESCRIPTION_BYTES = 79
+SYNTHETIC = f"synthetic, cinesynth {cinesynth.__version__}, research use only"
+"""What the header of a generated image says of it."""
 SAVED_AS = {"float16": "f4", "int64": "f8", "uint64": "f8", "bool": "u1"}
 """What stands for types that NIfTI, or most of its readers, do not have."""
 TABLE = "studies.csv"
@@ -62,6 +65,7 @@ def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = N
     check_items(items)
     described: dict[str, list[Described]] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
+    terms: dict[str, Terms] = {}
     with new_folder(out) as folder:
         for number, item in enumerate(items, start=1):
             study = item.load()
@@ -69,11 +73,12 @@ def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = N
             _write_study(folder / study.dataset / study.subject, study, facts.whole_cycle, item.synthetic)
             rows.setdefault(study.dataset, []).append(_row(study, item))
             described.setdefault(study.dataset, []).append(facts)
+            terms[study.dataset] = item.terms
             if progress:
                 progress(number, len(items), item.name)
         for dataset, table in rows.items():
             write_rows(folder / dataset / TABLE, table)
-        layouts = {name: describe_export(name, studies, TABLE) for name, studies in described.items()}
+        layouts = {name: describe_export(name, studies, TABLE, terms[name]) for name, studies in described.items()}
         for dataset, texts in layouts.items():
             for name, text in texts.items():
                 write_text(folder / dataset / name, text)
@@ -109,7 +114,7 @@ def write_nifti(
 def describe_origin(study: Study, synthetic: bool) -> str:
     """Where an image comes from, in the few letters that NIfTI has for it."""
     if synthetic:
-        return f"synthetic, cinesynth {cinesynth.__version__}, research use only"
+        return SYNTHETIC
     return f"{study.dataset}, written by cinesynth {cinesynth.__version__}"
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from cinesynth.data.colours import COLOURS, for_plots
 from cinesynth.data.geometry import crop_pad
 from cinesynth.data.heart import heart_centre
 from cinesynth.data.quality import volume_curve
 from cinesynth.types import BoolArray, Label, Study
 
-COLOURS = {Label.RV: "#56b4e9", Label.MYO: "#f0be28", Label.LV: "#e64650"}
 FIELD_MM = 150.0
 COLUMNS = 8
 WINDOW_PERCENTILES = (0.5, 99.5)
@@ -96,17 +96,26 @@ def _draw_tiles(axes: Axes, study: Study, tiles: list[list[Tile]], names: tuple[
     corner = [round(centre - (n - 1) / 2) for centre, n in zip(heart_centre(study), size, strict=False)]
     offset = (corner[0], corner[1], 0)
     image = crop_pad(study.image, offset, size, fill=float(study.image.min()))
-    low, high = np.percentile(image, WINDOW_PERCENTILES)
+    label = crop_pad(study.label, offset, size)
+    low, high = _window(image, label)
     extent = (0, len(tiles[0]), len(tiles), 0)
-    axes.imshow(_mosaic(image, tiles), cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent, aspect="auto")
-    for structure, mask in _outlined(_mosaic(crop_pad(study.label, offset, size), tiles)):
+    axes.imshow(_mosaic(image, tiles), cmap="gray", vmin=low, vmax=high, extent=extent, aspect="auto")
+    for structure, mask in _outlined(_mosaic(label, tiles)):
         if mask.any():
-            axes.contour(mask, [0.5], colors=COLOURS[structure], linewidths=0.8, extent=extent, origin="upper")
+            axes.contour(mask, [0.5], colors=[for_plots(structure)], linewidths=0.8, extent=extent, origin="upper")
     rows, columns = names
     axes.set_xticks(np.arange(len(columns)) + 0.5, columns)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=90, va="center")
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
+
+
+def _window(image: NDArray[Any], label: NDArray[Any]) -> tuple[float, float]:
+    """Darkest and brightest value to show: where the heart is labelled it is the brightest, not the fat near a coil."""
+    low, high = np.percentile(image, WINDOW_PERCENTILES)
+    if label.any():
+        high = np.percentile(image[label > 0], WINDOW_PERCENTILES[1])
+    return float(low), float(max(high, low + 1e-6))
 
 
 def _outlined(label: NDArray[Any]) -> list[tuple[Label, BoolArray]]:
@@ -121,21 +130,33 @@ def _mosaic(volumes: NDArray[Any], tiles: list[list[Tile]]) -> NDArray[Any]:
 def _draw_curves(axes: Axes, study: Study) -> None:
     order, step = time_order(study), study.frame_time_ms or 1.0
     times = ((study.frame_index[order] - study.ed_index) % study.frames_in_cycle) * step
-    for structure, colour in COLOURS.items():
+    for structure in COLOURS:
         volumes = volume_curve(study, structure)[order]
         known = np.isfinite(volumes)
         if known.any():
-            axes.plot(times[known], volumes[known], color=colour, marker=".", linewidth=1.2, label=structure.name)
+            colour, name = for_plots(structure), structure.name
+            axes.plot(times[known], volumes[known], color=colour, marker=".", linewidth=1.2, label=name)
     es = ((study.es_index - study.ed_index) % study.frames_in_cycle) * step
     axes.axvline(es, color="0.6", linestyle=":", linewidth=1)
     axes.set_xlim(-0.03 * study.frames_in_cycle * step, study.frames_in_cycle * step)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("ms after ED" if study.frame_time_ms else "frames after ED", fontsize=8)
+    _name_times(axes, study, es)
     axes.set_title("mL", fontsize=8, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
+
+
+def _name_times(axes: Axes, study: Study, es: float) -> None:
+    if study.frames_in_cycle == 2:  # ED and ES of a cycle that nobody counted
+        axes.set_xticks([0.0, es], ["ED", "ES"])
+        axes.set_xlim(-0.15 * es, 1.15 * es)
+    elif study.frame_time_ms:
+        axes.set_xlabel("ms after ED", fontsize=8)
+    else:
+        axes.set_xlabel("frames after ED", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _frame_name(study: Study, position: int) -> str:
@@ -158,7 +179,7 @@ def _png(figure: Figure) -> bytes:
 
 
 def _palette() -> Image.Image:
-    lines = [255.0 * np.array(to_rgb(colour)) for colour in COLOURS.values()]
+    lines = [np.array(colour, dtype=np.float64) for colour in COLOURS.values()]
     edges = [share * line + (1 - share) * grey for line in lines for grey in EDGES for share in (0.35, 0.7)]
     shades = np.append(np.linspace(0.0, 245.0, GREYS - 1), 255.0)  # the search for a shade is coarse: keep white apart
     greys = shades[:, None].repeat(3, axis=1)

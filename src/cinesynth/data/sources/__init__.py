@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cinesynth.types import Study
+
+if TYPE_CHECKING:
+    from cinesynth.data.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class Source:
     """Everything that decides what a study becomes: by their content, a killed ingestion knows what it has done."""
     recipe: str = ""
     """What is done to each study after it was read, in words that change with it; it decides like a file."""
+    terms: Terms | None = None
+    """Licence and citation, where the package does not know them by the dataset's name."""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -64,8 +64,12 @@ class Layout(Settings):
 
     dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9+-]+(_[A-Za-z0-9+-]+)*$")]
     """Name in the manifest."""
+    licence: str = ""
+    """What may be done with the data, as an SPDX name (``CC-BY-4.0``) where it has one; kept with the dataset."""
+    citation: str = ""
+    """What users of the data are to cite."""
     note: str = ""
-    """Licence and source, for those who come after."""
+    """Anything else, for those who come after."""
     image: Pattern | Pair
     """A file with time; with ``{frame}``, one file a frame; or ED and ES."""
     label: Pattern | Pair | None = None

@@ -27,6 +27,7 @@ from cinesynth.data.sources.cycle import (
 from cinesynth.data.sources.layout import Layout, Pair, Phases
 from cinesynth.data.sources.patterns import FRAME, SUBJECT, find, numbered, only
 from cinesynth.data.table import Table, TableRow, read_table
+from cinesynth.data.terms import Terms
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
@@ -88,7 +89,8 @@ def read_nifti(root: Path, layout: Layout) -> Source:
     columns = layout.table
     table = read_table(root / columns.file, columns.subject) if columns else None
     files = partial(_files, root, layout) if layout.file else None
-    return Source(tuple(names), partial(_read, root, layout, table), files=files)
+    terms = Terms(layout.licence, layout.citation, layout.note) if layout.licence else None
+    return Source(tuple(names), partial(_read, root, layout, table), files=files, terms=terms)
 
 
 def read_subject(subject: Subject) -> Study:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.atomic import make_folder, writing
+from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
 from cinesynth.errors import OutputError
 from cinesynth.models.weights import file_sha256
 from cinesynth.synthesis.export.nifti import write_image, write_label
@@ -19,7 +20,7 @@ from cinesynth.synthesis.export.sheet import render_sheet
 from cinesynth.synthesis.export.sidecar import sidecar
 from cinesynth.types import Cine
 
-IMAGE, LABEL, SIDECAR, SHEET, BEAT = "image.nii.gz", "label.nii.gz", "case.json", "sheet.png", "beat.gif"
+SHEET, BEAT = "sheet.png", "beat.gif"
 FILES = frozenset({IMAGE, LABEL, SIDECAR, SHEET, BEAT})
 
 

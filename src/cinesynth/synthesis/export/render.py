@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from cinesynth.data.colours import COLOURS
 from cinesynth.types import FloatArray, Label, LabelArray
 
 RGB = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 
-COLOURS = {Label.RV: (86, 180, 233), Label.MYO: (240, 190, 40), Label.LV: (230, 70, 80)}
-"""Told apart by colour-blind readers too, and on grey."""
 WINDOW_PERCENTILES = (0.5, 99.5)
 GREYS = 96
 """Shades of a GIF: fewer compress better, and these show no steps. Three more entries are the contours'."""

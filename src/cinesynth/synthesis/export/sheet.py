@@ -10,11 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cinesynth.atomic import atomic_path
+from cinesynth.data.colours import COLOURS, for_plots
 from cinesynth.errors import DataError
-from cinesynth.synthesis.export.render import COLOURS, RGB, Spacing, View, tile, window_of
+from cinesynth.synthesis.export.render import RGB, Spacing, View, tile, window_of
 from cinesynth.synthesis.export.sidecar import achieved, requested
 from cinesynth.types import STRUCTURES, BoolArray, Cine, LabelArray, Study, volumes_ml
 
@@ -149,19 +151,20 @@ def _layout(height: int, width: int) -> tuple[Figure, tuple[Axes, Axes, Axes]]:
 
 def _draw_curves(axes: Axes, label: LabelArray | None, said: BoolArray | None, voxel_ml: float, timing: Timing) -> None:
     axes.set_xlabel("ms after ED" if timing.frame_time_ms else "frames after ED")
+    if not timing.frame_time_ms:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("mL")
     axes.spines[["top", "right"]].set_visible(False)
     labelled = [] if label is None else [t for t in range(len(label)) if label[t].any()]
     if label is None or not labelled:
         return
     labelled.sort(key=lambda t: timing.time_ms(t, len(label)))
-    for structure, colour in COLOURS.items():
+    for structure in COLOURS:
         frames = [t for t in labelled if said is None or said[t, STRUCTURES.index(structure)]]
         if frames:
             times = [timing.time_ms(t, len(label)) for t in frames]
-            shade = tuple(channel / 255 for channel in colour)
             volumes = volumes_ml(label[frames], structure, voxel_ml)
-            axes.plot(times, volumes, color=shade, marker=".", label=structure.name)
+            axes.plot(times, volumes, color=for_plots(structure), marker=".", label=structure.name)
     axes.axvline(timing.time_ms(timing.es_index, len(label)), color="0.6", linestyle=":")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8)

@@ -1,0 +1,31 @@
+"""Programs of others that judge what we write.
+
+`make tools` brings them. Where one is absent its test skips and says so; where CINESYNTH_EXTERNAL_CHECKS is
+``required``, as in CI, it fails.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+NNUNET = Path(__file__).resolve().parents[1] / ".venv-nnunet" / "bin" / "python"
+
+
+def nnunet_python() -> str:
+    """An interpreter with nnU-Net: the one that NNUNET_PYTHON names, else that of `make nnunet`."""
+    path = Path(os.environ.get("NNUNET_PYTHON", NNUNET))
+    return str(path) if path.is_file() else _absent(f"nnU-Net is not here: no {path}; make nnunet brings it")
+
+
+def dciodvfy() -> str:
+    """The path of dciodvfy."""
+    return shutil.which("dciodvfy") or _absent("dciodvfy is not on PATH; it is in Debian's dicom3tools")
+
+
+def _absent(reason: str) -> NoReturn:
+    if os.environ.get("CINESYNTH_EXTERNAL_CHECKS") == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
