@@ -23,7 +23,7 @@ from cinesynth.data.packed import load_study
 from cinesynth.data.sources.layout import load_layout
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.errors import DataError, InputError, OutputError
-from cinesynth.types import SAME_ORIENTATION, Diagnosis, Label, Study, full_coverage
+from cinesynth.types import SAME_ORIENTATION, Diagnosis, Label, PhasesFrom, Study, full_coverage
 
 MakeStudy = Callable[..., Study]
 
@@ -99,6 +99,14 @@ def test_scanner_coordinates_survive(tmp_path: Path) -> None:
     back = again(tmp_path / "out", "drawn")["scanned1"]
     same(back, study)
     assert back.slices_from == "header"
+
+
+@pytest.mark.parametrize("origin", ["metadata", "labels", "model", "assumed"])
+def test_who_said_ed_and_es_and_what_was_reported_come_back(tmp_path: Path, origin: PhasesFrom) -> None:
+    study = replace(small(), phases_from=origin, reported_lv_edv_ml=141.5)
+    export_nifti([as_item(study)], tmp_path / "out")
+    back = again(tmp_path / "out", "drawn")["subject1"]
+    assert (back.phases_from, back.reported_lv_edv_ml, back.reported_lv_esv_ml) == (origin, 141.5, None)
 
 
 def test_frames_without_a_cycle_are_files_of_their_own(tmp_path: Path) -> None:

@@ -12,12 +12,10 @@ from pathlib import Path
 from cinesynth.data.export.case import DATASET, is_case, read_case
 from cinesynth.data.manifest import SPLITS, Manifest
 from cinesynth.data.packed import load_study
+from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import UNSAID, Terms, terms_of
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import Study
-
-ANALYTIC = "phantom"
-"""The dataset whose studies are of nobody, as generated cases are."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
         Item(
             f"{row.dataset}_{row.subject}",
             row.split,
-            row.dataset == ANALYTIC,
+            row.dataset == PHANTOM,
             partial(load_study, dataset, row),
             terms[row.dataset],
         )

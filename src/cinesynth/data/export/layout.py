@@ -82,7 +82,9 @@ def _tree(
     dataset: str, studies: Sequence[Described], table: str, empty: str, frames: dict[str, Frames]
 ) -> dict[str, Any]:
     stem = "{subject}/{subject}_" + ("4d" if studies[0].whole_cycle else "frame{frame}")
-    phases = {"ed": "ed_frame_number", "es": "es_frame_number", "frames": "frames"}
+    phases = {"ed": "ed_frame_number", "es": "es_frame_number", "frames": "frames", "known_from": "phases_from"}
+    columns = ("subject", "vendor", "group")
+    reported = {"lv_edv_ml": "reported_lv_edv_ml", "lv_esv_ml": "reported_lv_esv_ml"}
     annotated = {structure.name: int(structure) for structure in STRUCTURES if frames[structure.name]}
     tree: dict[str, Any] = {
         "dataset": dataset,
@@ -90,7 +92,7 @@ def _tree(
         "image": f"{stem}.nii.gz",
         "phases": phases,
         "counts_from": 1,
-        "table": {"file": table, "subject": "subject", "vendor": "vendor", "group": "group"},
+        "table": {"file": table, **{name: name for name in columns}, **reported},
         "diagnoses": {study.group or study.diagnosis.value: study.diagnosis.value for study in studies},
     }
     if studies[0].whole_cycle:

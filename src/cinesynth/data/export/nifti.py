@@ -40,7 +40,7 @@ SAVED_AS = {"float16": "f4", "int64": "f8", "uint64": "f8", "bool": "u1"}
 TABLE = "studies.csv"
 FROM_ROW = (
     *("subject", "vendor", "group", "diagnosis", "split", "frames", "stored_frames", "frame_time_ms", "coverage"),
-    *("phases_from", "slices_from", "to_source"),
+    *("phases_from", "slices_from", "to_source", "reported_lv_edv_ml", "reported_lv_esv_ml"),
 )
 
 

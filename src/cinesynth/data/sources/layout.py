@@ -43,6 +43,8 @@ class Phases(Settings):
     es: FrameNumber
     frames: FrameNumber | None = None
     """Frames of the whole cycle, where the files do not hold all of them."""
+    known_from: str | None = None
+    """The column that says how they are known, where that is not metadata: ``labels``, ``model`` or ``assumed``."""
 
 
 class TableColumns(Settings):

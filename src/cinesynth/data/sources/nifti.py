@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from cinesynth.data.table import Table, TableRow, read_table
 from cinesynth.data.terms import Terms
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def read_subject(subject: Subject) -> Study:
         check_phases(cycle, *declared)  # before labels are looked for at frames that are not there
     label, labelled = _labels(subject, cycle, declared or ())
     phases = choose_phases(cycle, label, declared)
+    if isinstance(layout.phases, Phases) and layout.phases.known_from:
+        phases = phases._replace(phases_from=_origin(subject, layout.phases.known_from))
     if layout.phases == "labels" and phases.phases_from != "labels":
         raise DataError(
             f"{cycle.grid.path}: {int(labelled.sum())} labelled frames cannot tell ED and ES",
@@ -127,6 +130,14 @@ def read_subject(subject: Subject) -> Study:
         reported_lv_esv_ml=subject.volume_ml(table.lv_esv_ml if table else None),
     )
     return oriented(study, layout.slices)
+
+
+def _origin(subject: Subject, column: str) -> PhasesFrom:
+    """Who says ED and ES, according to the table."""
+    said, known = subject.column(column), get_args(PhasesFrom)
+    if said not in known:
+        raise DataError(f"{column} of {subject.name} is {said!r}", hint=f"one of {', '.join(known)}")
+    return cast(PhasesFrom, said)
 
 
 def _read(root: Path, layout: Layout, table: Table | None, name: str) -> Study:
