@@ -20,6 +20,7 @@ from cinesynth.data.export.items import Item, case_items, dataset_items
 from cinesynth.data.export.nnunet import IGNORE, export_nnunet
 from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest
+from cinesynth.data.terms import Terms
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import Label, Study
 
@@ -65,6 +66,16 @@ def test_layout_and_numbers(tmp_path: Path) -> None:
     study = small("a")
     assert np.array_equal(volume(out / "imagesTr/drawn_a_frame03_0000.nii.gz"), study.image[2])
     assert np.array_equal(volume(out / "labelsTr/drawn_a_frame03.nii.gz"), study.label[2])
+
+
+def test_the_terms_of_all_that_is_in_it_bind(tmp_path: Path) -> None:
+    people = [replace(as_item(small("a")), terms=Terms("CC0-1.0", "One")), as_item(small("b"))]
+    people += [replace(as_item(small("c")), terms=Terms("CC-BY-NC-SA-4.0", "Two"))]
+    for kept, licence in ((people, "unknown terms"), (people[::2], "CC-BY-NC-SA-4.0")):
+        out = tmp_path / licence.replace(" ", "-") / NAME
+        export_nnunet(kept, out)
+        about = json.loads((out / "dataset.json").read_text())
+        assert (about["licence"], about["reference"]) == (licence, "One; Two")
 
 
 def test_both_label_orders(tmp_path: Path) -> None:

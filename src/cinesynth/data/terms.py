@@ -94,17 +94,25 @@ def terms_to_json(terms: Mapping[str, Terms]) -> dict[str, dict[str, str]]:
 
 
 def combined(terms: Mapping[str, Terms]) -> dict[str, Any]:
-    """What binds the user of something learned from all of ``terms``: the strictest licence, each of them, citations.
-
-    Licences that are equally strict and not the same bind both.
-    """
-    strictest = max(_strictness(each.licence) for each in terms.values())
-    binding = {each.licence for each in terms.values() if _strictness(each.licence) == strictest}
+    """What binds users of what was learned from all of ``terms``: the strictest licence, each of them, citations."""
+    ordered = dict(sorted(terms.items()))
     return {
-        "licence": " and ".join(sorted(binding)),
-        "licences": {name: each.licence for name, each in sorted(terms.items())},
-        "citations": list(dict.fromkeys(each.citation for _, each in sorted(terms.items()) if each.citation)),
+        "licence": strictest(ordered.values()),
+        "licences": {name: each.licence for name, each in ordered.items()},
+        "citations": cited(ordered.values()),
     }
+
+
+def strictest(terms: Iterable[Terms]) -> str:
+    """The strictest licence; those that are equally strict and not the same bind all."""
+    licences = {each.licence for each in terms}
+    top = max(map(_strictness, licences))
+    return " and ".join(sorted(licence for licence in licences if _strictness(licence) == top))
+
+
+def cited(terms: Iterable[Terms]) -> list[str]:
+    """What users are to cite, each once."""
+    return list(dict.fromkeys(each.citation for each in terms if each.citation))
 
 
 def _strictness(licence: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cinesynth.data.nifti import read_labels, read_volume
 from cinesynth.data.store import check_study, file_hash
+from cinesynth.data.terms import UNSAID, Terms
 from cinesynth.errors import CinesynthError, DataError
 from cinesynth.types import Diagnosis, Study, full_coverage
 
@@ -53,6 +54,20 @@ def read_case(folder: Path, subject: str) -> Study:
         raise _damaged(folder / SIDECAR, repr(error)) from None
     check_study(study)
     return study
+
+
+def case_terms(folder: Path) -> Terms:
+    """What binds the users of the case in ``folder``: the terms of the weights that made it.
+
+    `DataError` where its sidecar is damaged.
+    """
+    path = Path(folder) / SIDECAR
+    content = _sidecar(path)
+    try:
+        weights = content.get("provenance", {}).get("weights", {})
+        return Terms(weights.get("licence", UNSAID.licence), "; ".join(weights.get("citations", ())))
+    except (TypeError, AttributeError) as error:
+        raise _damaged(path, repr(error)) from None
 
 
 def _sidecar(path: Path) -> dict[str, Any]:

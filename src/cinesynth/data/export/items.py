@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cinesynth.data.export.case import DATASET, is_case, read_case
+from cinesynth.data.export.case import DATASET, case_terms, is_case, read_case
 from cinesynth.data.manifest import SPLITS, Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
@@ -89,4 +89,4 @@ def _cases(folder: Path) -> list[Item]:
 
 def _case(folder: Path, name: str) -> Item:
     subject = re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
-    return Item(f"{DATASET}_{subject}", SPLITS[0], True, partial(read_case, folder, subject))
+    return Item(f"{DATASET}_{subject}", SPLITS[0], True, partial(read_case, folder, subject), case_terms(folder))

@@ -23,6 +23,7 @@ from cinesynth.data import Progress
 from cinesynth.data.export.folder import new_folder, write_rows
 from cinesynth.data.export.items import Item, check_items
 from cinesynth.data.export.nifti import describe_origin, write_nifti
+from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
 
@@ -126,7 +127,7 @@ def export_nnunet(
         if not export.cases["train"]:
             raise DataError("no labelled frame is left to train on", hint="name a dataset with labels, or add cases")
         export.has_splits = _write_splits(folder, rows)
-        write_json(folder / "dataset.json", _dataset(export, order))
+        write_json(folder / "dataset.json", _dataset(export, order, [item.terms for item in items]))
         write_rows(folder / TABLE, rows)
     return export
 
@@ -166,7 +167,7 @@ def _write_splits(folder: Path, rows: Sequence[dict[str, object]]) -> bool:
     return True
 
 
-def _dataset(export: NnunetExport, order: Order) -> dict[str, object]:
+def _dataset(export: NnunetExport, order: Order, terms: Sequence[Terms]) -> dict[str, object]:
     numbers = {"background": 0} | {structure.name: NUMBERS[order][structure] for structure in STRUCTURES}
     return {
         "channel_names": {"0": "cine MRI"},
@@ -176,4 +177,6 @@ def _dataset(export: NnunetExport, order: Order) -> dict[str, object]:
         "overwrite_image_reader_writer": "NibabelIO",  # the default reader refuses affines that are not orthonormal
         "name": export.folder.resolve().name,
         "description": f"cine short-axis frames, written by cinesynth; {TABLE} says whose they are",
+        "licence": strictest(terms),
+        "reference": "; ".join(cited(terms)),
     }
