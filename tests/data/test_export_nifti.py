@@ -229,9 +229,9 @@ def test_damaged_cases_are_told(tmp_path: Path, damage: str) -> None:
         (folder / "image.nii.gz").unlink()
     else:
         (folder / "case.json").write_text("[]" if damage == "sidecar" else "{}")
-    (item,) = case_items([folder])
     with pytest.raises(DataError) as caught:
-        item.read()
+        for item in case_items([folder]):
+            item.read()
     assert caught.value.hint
 
 
