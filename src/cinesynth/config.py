@@ -231,7 +231,7 @@ def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
     """The resolved tree of a preset (a name or a path to a YAML file) with ``a.b=c`` overrides applied."""
     tree = _read_preset(preset)
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     return parse_config(tree)
 
 
@@ -268,7 +268,8 @@ def _read_preset(preset: str) -> dict[str, Any]:
     return tree
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one leaf of a tree by ``a.b=c``."""
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set {override!r} is not of the form a.b=c")

@@ -230,8 +230,7 @@ def test_damaged_cases_are_told(tmp_path: Path, damage: str) -> None:
     else:
         (folder / "case.json").write_text("[]" if damage == "sidecar" else "{}")
     with pytest.raises(DataError) as caught:
-        for item in case_items([folder]):
-            item.read()
+        [item.read() for item in case_items([folder])]
     assert caught.value.hint
 
 

@@ -17,6 +17,12 @@ def bundle(
     data: Annotated[Path, typer.Option(help="Dataset it was trained on: the empirical prior is fitted to it.")],
     out: Annotated[Path, typer.Option(help="Weights folder to write.")],
     half: Annotated[bool, typer.Option(help="Store fp16.")] = True,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Sampling steps or guidance, e.g. dynamics.diffusion.guidance=2."
+        ),
+    ] = None,
 ) -> None:
     """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
     from cinesynth import __version__
@@ -48,6 +54,7 @@ def bundle(
             **combined(terms_of(data, datasets)),
         },
         half,
+        set_ or (),
     )
     size = sum((out / name).stat().st_size for name in index["files"])
     console.table("terms of the data", ("dataset", "licence"), list(index["licences"].items()))

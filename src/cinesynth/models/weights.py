@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cinesynth.atomic import atomic_path, write_text
-from cinesynth.config import STAGES, Config, parse_config
-from cinesynth.errors import WeightsError
+from cinesynth.config import STAGES, Config, apply_override, parse_config
+from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.models.build import build
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
@@ -32,6 +33,11 @@ INDEX = "bundle.json"
 DEFAULT_BUNDLE = "small"
 PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
 """Which stages' weights a stage was trained on."""
+
+SAMPLING = tuple(
+    f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in ("sampling_steps", "guidance")
+)
+"""Settings that training does not use: they may be chosen after it, on validation patients."""
 
 
 def file_sha256(path: Path) -> str:
@@ -165,10 +171,24 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
                 )
 
 
+def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
+    """``config`` with other settings of sampling, ``a.b=c``; `ConfigError` on any other key."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key not in SAMPLING:
+            raise ConfigError(f"--set {override}: {key} is of the training", hint=f"one of {', '.join(SAMPLING)}")
+        apply_override(tree, override)
+    return parse_config(tree)
+
+
 def write_bundle(
-    run: Path, out: Path, prior: dict[str, Any], info: dict[str, Any], half: bool = True
+    run: Path, out: Path, prior: dict[str, Any], info: dict[str, Any], half: bool = True, sampling: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false."""
+    """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false.
+
+    ``sampling`` are overrides of `SAMPLING`; the index lists them.
+    """
     infos = {stage: stage_info(run, stage) for stage in STAGES}
     check_lineage(infos)
     out.mkdir(parents=True, exist_ok=True)
@@ -176,10 +196,16 @@ def write_bundle(
         tensors = read_tensors(run / f"{stage}.safetensors")
         cast = {k: v.half() if half and v.is_floating_point() and v.dim() > 1 else v for k, v in tensors.items()}
         sha = write_tensors(out / f"{stage}.safetensors", cast)
-        write_text(out / f"{stage}.json", json.dumps({**record, "sha256": sha}, indent=1))
+        config = with_sampling(parse_config(record["config"]), sampling).model_dump(mode="json")
+        write_text(out / f"{stage}.json", json.dumps({**record, "config": config, "sha256": sha}, indent=1))
     write_text(out / "prior.json", json.dumps(prior, indent=1))
     names = [f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")] + ["prior.json"]
-    index = {"format": FORMAT, **info, "files": {name: file_sha256(out / name) for name in names}}
+    index = {
+        "format": FORMAT,
+        **info,
+        "sampling_set": list(sampling),
+        "files": {name: file_sha256(out / name) for name in names},
+    }
     write_text(out / INDEX, json.dumps(index, indent=1))
     return index
 
