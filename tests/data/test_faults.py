@@ -20,6 +20,7 @@ from tests.data.nifti_files import change_header
 from tests.data.small_sources import SOURCES
 from tests.limits import files_below, work_within
 
+from cinesynth.cli import main
 from cinesynth.data.dicom import Entry, read_headers
 from cinesynth.data.ingest import ingest
 from cinesynth.data.nifti import read_volume
@@ -424,6 +425,21 @@ def test_names_that_are_not_utf8(root: Path, out: Path) -> None:
     ingest(read_dicom(root / "dicom"), out, workers=1)
     (listed,) = read_rejected(out)
     assert listed.name.endswith(r"caf\udce9.txt")
+
+
+def test_the_command_line_shows_names_that_are_not_utf8(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stack(root)
+    (root / os.fsdecode(b"caf\xe9.txt")).write_text("no image")
+    command = ["cinesynth", "ingest", "dicom", str(root), "--out", str(tmp_path / "dataset"), "--workers", "1"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    shown = capsys.readouterr().out
+    assert "1 left out" in shown
+    assert r"caf\udce9.txt" in "".join(shown.split())
 
 
 def test_a_list_of_rejections_can_be_read_again(root: Path, out: Path) -> None:
