@@ -25,6 +25,7 @@ SQUEEZE = 1100
 """No gzip file grows more than this when unpacked: a header that promises more voxels lies."""
 LARGEST_BYTES = 4 << 30
 """No cine is larger: 50 frames of 20 slices of 512 x 512 doubles are half of it."""
+HEADERS: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
 HEADER_BYTES, MORE_BYTES = 540, 16 << 20
 """Of the longer kind of header, and of what else a file may hold: the remarks of programs."""
 ALMOST_WHOLE = 1e-3
@@ -120,13 +121,13 @@ def _check_content(path: Path) -> None:
 
     It is read to its end without being kept: nobody else gets that far, and gzip compares its checksum only there.
     """
-    with ImageOpener(path) as file:
+    with ImageOpener(str(path)) as file:
         start = file.read(HEADER_BYTES)
-        kind = next((k for k in (nib.Nifti1Header, nib.Nifti2Header) if k.may_contain_header(start)), None)
+        kind = next((kind for kind in HEADERS if kind.may_contain_header(start)), None)
         header = kind(start[: kind.sizeof_hdr], check=False) if kind else None
         if header is None or not header["magic"].item().startswith(b"n+"):
             return  # another format, or voxels in a file of their own
-        begin, size = header.get_data_offset(), len(start)
+        begin, size = int(header.get_data_offset()), len(start)
         if begin > MORE_BYTES:
             raise ValueError(f"its header promises {begin / 2**20:.0f} MiB before the voxels")
         end = begin + _promised_bytes(path, header)
@@ -138,7 +139,7 @@ def _check_content(path: Path) -> None:
 
 def _promised_bytes(path: Path, header: Any) -> int:
     """Size of the voxels; ``ValueError`` if the file cannot hold them."""
-    promised = math.prod(int(n) for n in header.get_data_shape()) * header.get_data_dtype().itemsize
+    promised = math.prod(int(n) for n in header.get_data_shape()) * int(header.get_data_dtype().itemsize)
     if promised > min(LARGEST_BYTES, SQUEEZE * path.stat().st_size):
         raise ValueError(f"its header promises {promised / 2**20:.0f} MiB of voxels")
     return promised

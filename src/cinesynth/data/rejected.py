@@ -52,5 +52,5 @@ def write_rejected(folder: Path, rejected: Sequence[Rejection]) -> None:
 
 def _cell(text: str) -> str:
     """Text that every reader of CSV can show: what cannot be printed is spelled out, and nobody reads a novel."""
-    spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    spelled = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
     return spelled if len(spelled) <= MAX_CELL else spelled[:MAX_CELL] + "..."
