@@ -102,7 +102,7 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
         *((value is not None and not value > 0, f"{name} is not positive") for name, value in _if_known(study)),
         (study.phases_from not in get_args(PhasesFrom), f"ED and ES cannot come from {study.phases_from!r}"),
         (study.slices_from not in get_args(SlicesFrom), f"slice order cannot come from {study.slices_from!r}"),
-        (any(map(UNWRITABLE.search, (study.subject, study.vendor, study.group))), "a name holds no text"),
+        (any(map(UNWRITABLE.search, (study.subject, study.vendor, study.group, *study.notes))), "a name holds no text"),
         (not _is_orientation(study.to_source), f"{study.to_source} is no way back to the source's axes"),
     ]
 
