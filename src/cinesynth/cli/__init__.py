@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from typing import Annotated
@@ -55,6 +56,8 @@ def _root(
 def main() -> None:
     """Run the command line; an error is printed with its hint, without a traceback."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         app()
     except CinesynthError as error:

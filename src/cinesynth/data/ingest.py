@@ -108,7 +108,7 @@ def _stage(
 ) -> tuple[list[Staged], list[Rejection]]:
     staged: list[Staged] = []
     failed: list[Rejection] = []
-    seen = {(row.dataset, row.subject) for row in before}
+    seen = {row.file: f"{row.dataset} {row.subject}" for row in before}
     with closing(in_order(Stager(source, folder), range(len(source)), workers)) as outcomes:
         for number, (name, outcome) in enumerate(zip(source.names, outcomes, strict=True), start=1):
             try:
@@ -131,16 +131,17 @@ def _reasons(failed: Sequence[Rejection]) -> str:
     return "the reasons: " + "; ".join(rejection.reason for rejection in failed[:SHOWN]) + more
 
 
-def _accept(outcome: Staged | DataError, seen: set[tuple[str, str]]) -> Staged:
+def _accept(outcome: Staged | DataError, seen: dict[str, str]) -> Staged:
+    """``outcome`` itself; ``seen`` tells whose each file is: ``a b_c`` and ``a_b c`` would share one."""
     if isinstance(outcome, DataError):
         raise outcome
-    who = (outcome.row.dataset, outcome.row.subject)
-    if who in seen:
+    who, file = f"{outcome.row.dataset} {outcome.row.subject}", outcome.row.file
+    if file in seen:
+        found = "is in the dataset already" if seen[file] == who else f"would take the file of {seen[file]}, {file}"
         raise DataError(
-            f"{' '.join(who)} is in the dataset already",
-            hint="each subject is ingested once: choose another dataset folder, or leave it out",
+            f"{who} {found}", hint="each subject is ingested once: choose another dataset folder, or leave it out"
         )
-    seen.add(who)
+    seen[file] = who
     return outcome
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import logger
+from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from cinesynth.errors import DataError
@@ -24,6 +25,9 @@ SQUEEZE = 1100
 """No gzip file grows more than this when unpacked: a header that promises more voxels lies."""
 LARGEST_BYTES = 4 << 30
 """No cine is larger: 50 frames of 20 slices of 512 x 512 doubles are half of it."""
+HEADERS: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
+HEADER_BYTES, MORE_BYTES = 540, 16 << 20
+"""Of the longer kind of header, and of what else a file may hold: the remarks of programs."""
 ALMOST_WHOLE = 1e-3
 """Label numbers of files with a scale factor are off by rounding."""
 
@@ -61,7 +65,9 @@ def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> 
     ``known_mm`` overrules the header edge by edge, where the true spacing is known.
     """
     if not path.is_file():
-        raise DataError(f"{path} is missing", hint="copy the whole dataset again, with all files of each subject")
+        raise DataError(
+            f"{path} is missing, or no file", hint="copy the whole dataset again, with all files of each subject"
+        )
     data, header_mm, affine, frame_time_ms = _load(path)
     if dimensions == 3 and data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
@@ -98,15 +104,45 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
     """Voxels, voxel edges, affine and frame time, whatever they are."""
     try:
         with _silence():
+            _check_content(path)
             image: Any = nib.load(path)
-        promised = math.prod(int(n) for n in image.shape) * image.get_data_dtype().itemsize
-        if promised > min(LARGEST_BYTES, SQUEEZE * path.stat().st_size):
-            raise ValueError(f"its header promises {promised / 2**20:.0f} MiB of voxels")
+        _promised_bytes(path, image.header)
         affine = np.asarray(image.affine, dtype=np.float64)
         return np.asanyarray(image.dataobj), _edges_mm(image), affine, _frame_time_ms(image.header)
+    except MemoryError:  # told where it is known how much is read at once
+        raise
     except Exception as error:  # a damaged header fails in any way that a parser can
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read: {reason}", hint="the file is damaged: copy it again") from error
+
+
+def _check_content(path: Path) -> None:
+    """``ValueError``, or what unpacking raises, unless a file of header and voxels is as long as its header says.
+
+    It is read to its end without being kept: nobody else gets that far, and gzip compares its checksum only there.
+    """
+    with ImageOpener(str(path)) as file:
+        start = file.read(HEADER_BYTES)
+        kind = next((kind for kind in HEADERS if kind.may_contain_header(start)), None)
+        header = kind(start[: kind.sizeof_hdr], check=False) if kind else None
+        if header is None or not header["magic"].item().startswith(b"n+"):
+            return  # another format, or voxels in a file of their own
+        begin, size = int(header.get_data_offset()), len(start)
+        if begin > MORE_BYTES:
+            raise ValueError(f"its header promises {begin / 2**20:.0f} MiB before the voxels")
+        end = begin + _promised_bytes(path, header)
+        while size <= end + MORE_BYTES and (block := file.read(1 << 20)):
+            size += len(block)
+    if not end <= size <= end + MORE_BYTES:
+        raise ValueError(f"it holds {'more than ' if size > end else ''}{min(size, end)} bytes of {end}")
+
+
+def _promised_bytes(path: Path, header: Any) -> int:
+    """Size of the voxels; ``ValueError`` if the file cannot hold them."""
+    promised = math.prod(int(n) for n in header.get_data_shape()) * int(header.get_data_dtype().itemsize)
+    if promised > min(LARGEST_BYTES, SQUEEZE * path.stat().st_size):
+        raise ValueError(f"its header promises {promised / 2**20:.0f} MiB of voxels")
+    return promised
 
 
 @contextmanager

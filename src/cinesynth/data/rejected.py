@@ -12,6 +12,7 @@ from cinesynth.atomic import write_text
 from cinesynth.errors import DataError
 
 REJECTED = "rejected.csv"
+MAX_CELL = 2000
 COLUMNS = ["name", "reason", "hint"]
 
 
@@ -45,5 +46,11 @@ def write_rejected(folder: Path, rejected: Sequence[Rejection]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(astuple(rejection) for rejection in dict.fromkeys(rejected))
+    writer.writerows(dict.fromkeys(tuple(map(_cell, astuple(rejection))) for rejection in rejected))
     write_text(Path(folder) / REJECTED, text.getvalue())
+
+
+def _cell(text: str) -> str:
+    """Text that every reader of CSV can show: what cannot be printed is spelled out, and nobody reads a novel."""
+    spelled = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return spelled if len(spelled) <= MAX_CELL else spelled[:MAX_CELL] + "..."

@@ -93,13 +93,18 @@ def content_key(source: Source, name: str) -> str | None:
     """
     if source.files is None:
         return None
-    digest = hashlib.sha256(f"{__version__} {FORMAT} {name}{source.recipe}".encode())
+    digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.recipe}"))
     try:
         for path in source.files(name):
-            digest.update(f"\n{path.name} {file_hash(path)}".encode())
+            digest.update(_bytes(f"\n{path.name} {file_hash(path)}"))
     except OSError:
         return None  # reading the study will say which file it is
     return digest.hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    """File names need not be UTF-8; Python carries other bytes as letters that cannot be encoded."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _finished(path: Path) -> Study | None:
@@ -112,8 +117,10 @@ def _finished(path: Path) -> Study | None:
 
 def _target(study: Study) -> str:
     name = f"{study.dataset}_{study.subject}.h5"
-    if not re.fullmatch(r"[A-Za-z0-9_.+-]+", name):
-        raise DataError(f"{name!r} cannot be a file name", hint="subjects are letters, digits and . _ + -")
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,200}", name):
+        raise DataError(
+            f"{name[:250]!r} cannot be a file name", hint="subjects are at most 190 letters, digits and . _ + -"
+        )
     return f"studies/{name}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ import h5py
 import numpy as np
 
 from cinesynth.atomic import write_bytes
+from cinesynth.data.reading import open_regular
 from cinesynth.errors import DataError
 from cinesynth.types import (
     STRUCTURES,
@@ -30,6 +32,8 @@ GZIP_LEVEL = 1
 """Higher levels cost several times the time for a few percent."""
 TEXTS = ("subject", "dataset", "vendor")
 NUMBERS = ("frames_in_cycle", "ed_index", "es_index")
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""Zero bytes, and bytes that were no UTF-8."""
 ORIGINS = ("group", "phases_from", "slices_from")
 """Texts that format 1 did not have."""
 IF_KNOWN = ("frame_time_ms", "reported_lv_edv_ml", "reported_lv_esv_ml")
@@ -58,8 +62,8 @@ def read_study(path: Path) -> Study:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
+    """SHA-256 of a regular file, hexadecimal."""
+    with open_regular(path) as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
@@ -98,6 +102,7 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
         *((value is not None and not value > 0, f"{name} is not positive") for name, value in _if_known(study)),
         (study.phases_from not in get_args(PhasesFrom), f"ED and ES cannot come from {study.phases_from!r}"),
         (study.slices_from not in get_args(SlicesFrom), f"slice order cannot come from {study.slices_from!r}"),
+        (any(map(UNWRITABLE.search, (study.subject, study.vendor, study.group, *study.notes))), "a name holds no text"),
         (not _is_orientation(study.to_source), f"{study.to_source} is no way back to the source's axes"),
     ]
 

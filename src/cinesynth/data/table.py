@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from cinesynth.data.reading import read_small
 from cinesynth.errors import DataError
 
 ENCODINGS = ("utf-8-sig", "cp1252")
 """Spreadsheets put a mark before UTF-8, or write the letters of Windows."""
+
+MAX_FRAMES = 100_000
+"""A larger frame number is a damaged one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class TableRow:
     def index(self, column: str) -> int:
         """The cell as a whole number of 0 or more (``7`` or ``7.0``); `DataError` if it is none."""
         value = self.number(column)
-        if value < 0 or value != int(value):
+        if not 0 <= value < MAX_FRAMES or value != int(value):
             raise DataError(
                 f"{self.path}: {column} of {self.subject} is {self.text(column)!r}, expected a frame number",
                 hint="correct the table",
@@ -106,8 +111,8 @@ def _parse(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = read_small(path)
+    except (OSError, ValueError):  # a name with a zero byte is no name
         raise DataError(f"{path} is missing or cannot be read", hint="copy it again beside the subjects") from None
     for encoding in ENCODINGS:
         try:
@@ -120,4 +125,4 @@ def _text(path: Path) -> str:
 def _number(text: str) -> int | None:
     """A subject that is only a number, also where a spreadsheet made ``7.0`` of it."""
     whole = text.removesuffix(".0")
-    return int(whole) if whole.isascii() and whole.isdigit() else None
+    return int(whole) if re.fullmatch("[0-9]{1,18}", whole) else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from cinesynth.data.nifti import SQUEEZE
 from cinesynth.errors import DataError
 
 MAX_MEMBER_BYTES = 1 << 30
@@ -52,6 +53,18 @@ class Entry:
         return str(self.path / self.member) if self.member else str(self.path)
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which no more is asked than there is: memory for what a length claims would be taken beforehand."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 Open = Callable[[Entry], IO[bytes]]
 
 
@@ -64,11 +77,12 @@ def opener() -> Iterator[Open]:
         def open_entry(entry: Entry) -> IO[bytes]:
             nonlocal current
             if not entry.member:
-                return entry.path.open("rb")
+                return _Bounded(entry.path)
             if current is None or current.filename != str(entry.path):
                 stack.close()
                 current = stack.enter_context(zipfile.ZipFile(entry.path))
-            return io.BytesIO(current.read(entry.member))
+            with current.open(entry.member) as member:
+                return io.BytesIO(member.read(current.getinfo(entry.member).file_size))
 
         yield open_entry
 
@@ -131,6 +145,8 @@ def _members(path: Path) -> list[Entry]:
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise DataError(f"a damaged archive: {error}", hint="copy it again") from None
     for info in members:
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others cannot be read bit by bit
+            raise DataError("an archive packed in an uncommon way", hint="pack it again as an ordinary zip")
         if _leaves(info.filename):
             raise DataError(f"an archive with a path out of itself, {info.filename!r}", hint="do not unpack it")
         if info.flag_bits & 1:
@@ -138,6 +154,8 @@ def _members(path: Path) -> list[Entry]:
         if info.file_size > MAX_MEMBER_BYTES:
             gigabytes = info.file_size / 2**30
             raise DataError(f"an archive whose {info.filename} takes {gigabytes:.1f} GiB", hint="no cine is so large")
+    if sum(info.file_size for info in members) > SQUEEZE * path.stat().st_size:
+        raise DataError("an archive that promises more than it can hold", hint="do not unpack it")
     return sorted(Entry(path, info.filename) for info in members)
 
 

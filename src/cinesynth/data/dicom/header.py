@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from cinesynth.data.dicom.files import Entry
-from cinesynth.data.nifti import PLANE_STEP_MM
+from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, Entry
+from cinesynth.data.nifti import PLANE_STEP_MM, SQUEEZE
 from cinesynth.errors import DataError
 
 NAMES = (
@@ -38,8 +39,13 @@ PICTURES = {
     "VELOCITY": "a velocity map",
 }
 """Values of ImageType that no cine of the heart's anatomy has."""
+DEFLATED, MAX_META_BYTES = b"1.2.840.10008.1.2.1.99", 4096
+"""The transfer syntax whose files are packed as a whole, and where it stands."""
 MAX_SIDE, MAX_FRAMES = 2048, 10_000
 """A header that claims more is damaged, and would cost the memory it claims."""
+MAX_NUMBER = 1e10
+"""No time, count or scale of a header is larger."""
+MAX_POSITION_MM = 1e5
 LEAVE_OUT = "leave it out, or correct its header"
 Vector = tuple[float, ...]
 
@@ -98,9 +104,18 @@ def parsing() -> Iterator[None]:
         raise DataError(f"cannot be read: {reason[:200]}", hint=hint) from error
 
 
+def parse(file: IO[bytes], **options: Any) -> Dataset:
+    """What pydicom reads of an opened file; `DataError` if it unpacks to more memory than any cine takes."""
+    deflated = DEFLATED in file.read(MAX_META_BYTES)
+    if deflated and file.seek(0, os.SEEK_END) * SQUEEZE > MAX_MEMBER_BYTES:
+        raise DataError("deflated, and too large to be unpacked safely", hint="decompress it with gdcmconv --raw")
+    file.seek(0)
+    return pydicom.dcmread(file, **options)
+
+
 def read_frames(entry: Entry, file: IO[bytes]) -> tuple[Frame, ...]:
     """The images of an opened file without their pixels; `DataError` if it has none that can be placed in space."""
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*TAGS])
+    header = parse(file, stop_before_pixels=True, specific_tags=[*TAGS])
     _check_kind(header)
     return tuple(_classic(entry, header) if "ImagePositionPatient" in header else _enhanced(entry, header))
 
@@ -207,7 +222,7 @@ def _check_geometry(position: Vector, orientation: Vector, spacing: Vector) -> N
     low, high = PLANE_STEP_MM
     axes = np.array(orientation).reshape(-1, 3)
     _refuse_unless(
-        (len(position) == 3 and bool(np.isfinite(position).all()), "without a position in the patient"),
+        (len(position) == 3 and all(abs(v) < MAX_POSITION_MM for v in position), "without a position in the patient"),
         (len(axes) == 2 and np.allclose(axes @ axes.T, np.eye(2), atol=0.01), "without an orientation in the patient"),
         (len(spacing) == 2 and all(low <= step <= high for step in spacing), f"pixels of {spacing} mm"),
     )
@@ -228,7 +243,7 @@ def _first(groups: tuple[Dataset, ...], *names: str) -> float | None:
 def _number(header: Dataset, name: str) -> float | None:
     values = _values(header, name)
     number = float(values[0]) if values else None
-    return number if number is not None and np.isfinite(number) else None
+    return number if number is not None and abs(number) < MAX_NUMBER else None
 
 
 def _text(header: Dataset, name: str) -> str:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from cinesynth.data.dicom.files import Aside, Entry, Open, opener
 from cinesynth.data.dicom.group import short_axis
-from cinesynth.data.dicom.header import Frame, parsing, read_frames
+from cinesynth.data.dicom.header import Frame, parse, parsing, read_frames
 from cinesynth.data.dicom.series import grouped
 from cinesynth.errors import DataError
 from cinesynth.types import Affine
@@ -81,7 +80,7 @@ def _decode(entry: Entry, open_entry: Open, shape: tuple[int, int]) -> NDArray[A
     """All images of a file, ``N rows columns``."""
     try:
         with parsing(), open_entry(entry) as file:
-            return np.asarray(pydicom.dcmread(file).pixel_array).reshape(-1, *shape)
+            return np.asarray(parse(file).pixel_array).reshape(-1, *shape)
     except DataError as error:
         raise DataError(f"{entry} {error.message}", hint=error.hint) from error
 

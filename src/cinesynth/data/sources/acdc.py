@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.nifti import Volume, read_label, read_volume
+from cinesynth.data.reading import is_named, read_small, reading
 from cinesynth.data.sources import Source
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import Diagnosis, Label, LabelArray, Study, full_coverage
@@ -21,6 +22,7 @@ LAYOUT = (".", "training", "testing", "database/training", "database/testing")
 """Where patients may lie below the folder that a user names."""
 
 
+@reading()
 def read_acdc(root: Path) -> Source:
     """All patients below ``root`` (the dataset, its ``database``, ``training`` or ``testing``), read when asked for.
 
@@ -33,6 +35,7 @@ def read_acdc(root: Path) -> Source:
             hint="name the folder that holds training/patient001 (from the ACDC download, unpacked)",
         )
 
+    @reading()
     def read(name: str) -> Study:
         return read_patient(folders[name])
 
@@ -47,7 +50,7 @@ def read_patient(folder: Path) -> Study:
     info = _read_info(folder / "Info.cfg")
     ed, es = _number(folder, info, "ED") - 1, _number(folder, info, "ES") - 1
     cine_path = folder / f"{folder.name}_4d.nii.gz"
-    if cine_path.exists():
+    if is_named(cine_path):
         first, image = _read_cycle(cine_path)
         frames, frame_index = len(image), np.arange(len(image))
         _check_frames(folder, ed, es, frames)
@@ -81,7 +84,7 @@ def _patients(folder: Path) -> list[Path]:
 
 def _read_info(path: Path) -> dict[str, str]:
     try:
-        text = path.read_text()
+        text = read_small(path).decode()
     except (OSError, UnicodeDecodeError):
         raise DataError(f"{path} is missing or not text", hint="each ACDC patient has one: copy it again") from None
     pairs = (line.partition(":") for line in text.splitlines())
@@ -89,8 +92,8 @@ def _read_info(path: Path) -> dict[str, str]:
 
 
 def _number(folder: Path, info: dict[str, str], key: str) -> int:
-    if not info.get(key, "").isdigit():
-        found = f"is {info[key]!r}" if key in info else "is missing"
+    if not re.fullmatch(r"[0-9]{1,6}", info.get(key, "")):
+        found = f"is {info[key][:40]!r}" if key in info else "is missing"
         raise DataError(f"{folder / 'Info.cfg'}: {key} {found}, expected a frame number", hint="copy the file again")
     return int(info[key])
 

@@ -9,6 +9,8 @@ newer ones are kept as reported. Intensities were scaled frame by frame to 0-255
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from cinesynth.data.nifti import read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
+from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import (
     Cycle,
@@ -34,6 +37,7 @@ SAME_VOLUME = 0.01
 """Largest difference between a volume of the table and that of the label, as a share."""
 
 
+@reading()
 def read_cinema(root: Path) -> Source:
     """All subjects below ``root`` (CineMA's output, or one split of it), read when asked for.
 
@@ -43,7 +47,7 @@ def read_cinema(root: Path) -> Source:
     rows: dict[str, tuple[Path, TableRow]] = {}
     for split, path in _splits(root).items():
         table = read_table(path, CODE)
-        for folder in sorted(p for p in split.iterdir() if p.is_dir() and any(p.glob(f"{p.name}_sax_*"))):
+        for folder in sorted(p for p in split.iterdir() if p.is_dir() and any(_volumes(p))):
             if folder.name in rows:
                 raise DataError(f"{folder.name} is in two splits of {root}", hint="name one split at a time")
             rows[folder.name] = folder, table.row(folder.name)
@@ -82,13 +86,14 @@ def read_subject(folder: Path, row: TableRow) -> Study:
     return oriented(study)
 
 
+@reading()
 def _read(rows: dict[str, tuple[Path, TableRow]], name: str) -> Study:
     return read_subject(*rows[name])
 
 
 def _files(rows: dict[str, tuple[Path, TableRow]], name: str) -> list[Path]:
     folder, row = rows[name]
-    return [row.path, *sorted(folder.glob(f"{name}_sax_*"))]
+    return [row.path, *sorted(_volumes(folder))]
 
 
 def _splits(root: Path) -> dict[Path, Path]:
@@ -100,19 +105,23 @@ def _splits(root: Path) -> dict[Path, Path]:
     return found or ({root: own} if own.is_file() else {})
 
 
+def _volumes(folder: Path) -> Iterator[Path]:
+    return folder.glob(f"{glob.escape(folder.name)}_sax_*")
+
+
 def _path(folder: Path, what: str) -> Path:
     return folder / f"{folder.name}_sax_{what}.nii.gz"
 
 
 def _cycle(folder: Path) -> Cycle:
-    if _path(folder, "t").exists():
+    if is_named(_path(folder, "t")):
         return whole_cycle(read_volume(_path(folder, "t"), 4))
     return some_frames([read_volume(_path(folder, phase), 3) for phase in ("ed", "es")], (0, 1), 2)
 
 
 def _phases(folder: Path, row: TableRow) -> tuple[int, int] | None:
     """ED and ES as far as they are said; the table counts ``_frame`` from 1 and ``_index`` from 0."""
-    if not _path(folder, "t").exists():
+    if not is_named(_path(folder, "t")):
         return 0, 1
     for suffix, first in (("_frame", 1), ("_index", 0)):
         if _cell(row, f"ed{suffix}") and _cell(row, f"es{suffix}"):
@@ -122,12 +131,12 @@ def _phases(folder: Path, row: TableRow) -> tuple[int, int] | None:
 
 def _labels(folder: Path, cycle: Cycle, phases: tuple[int, int] | None) -> LabelArray:
     """Labels ``T X Y Z``; `DataError` where they are of ED and ES, and nobody says which frames these are."""
-    if _path(folder, "t_gt").exists():
+    if is_named(_path(folder, "t_gt")):
         return read_labels(_path(folder, "t_gt"), cycle.grid)
     label = cycle.no_labels
     for number, phase in enumerate(("ed", "es")):
         path = _path(folder, f"{phase}_gt")
-        if not path.exists():
+        if not is_named(path):
             continue
         if phases is None:
             raise DataError(

@@ -19,6 +19,7 @@ from cinesynth.data.dicom import Aside, Entry, Frame, Scan, as_notes, find_entri
 from cinesynth.data.dicom.group import short_axis
 from cinesynth.data.dicom.series import grouped
 from cinesynth.data.orientation import oriented
+from cinesynth.data.reading import reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
 from cinesynth.data.vocabulary import vendor_of
@@ -26,6 +27,7 @@ from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Study
 
 
+@reading()
 def read_dicom(root: Path) -> Source:
     """All examinations in ``root``, a folder or a zip; headers are read now, pixels when asked for.
 
@@ -85,6 +87,7 @@ def as_listed(aside: list[Aside]) -> tuple[tuple[str, str], ...]:
     return tuple((entry.title, entry.reason) for entry in aside)
 
 
+@reading()
 def _read(files: dict[str, tuple[Entry, ...]], name: str) -> Study:
     frames, _ = read_headers(files[name])
     try:

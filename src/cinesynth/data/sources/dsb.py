@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cinesynth.data.dicom import Frame, find_entries, read_headers, read_scan
 from cinesynth.data.orientation import oriented
+from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.dicom import study_of
 from cinesynth.data.table import TableRow, read_table
@@ -25,6 +26,7 @@ LAYOUT = (".", *SPLITS, *(f"{split}/{split}" for split in SPLITS))
 """Where studies may lie below the folder that a user names."""
 
 
+@reading()
 def read_dsb(root: Path) -> Source:
     """All studies below ``root``, in the order of their numbers; views other than ``sax`` are set aside by name.
 
@@ -44,7 +46,7 @@ def read_dsb(root: Path) -> Source:
 def _volumes(root: Path) -> dict[str, TableRow]:
     """The row of each study with its ``Systole`` and ``Diastole``, as far as tables lie in ``root`` or its splits."""
     paths = [root / part / f"{split}.csv" for split in SPLITS for part in (".", split)]
-    tables = [read_table(path, "Id") for path in paths if path.is_file()]
+    tables = [read_table(path, "Id") for path in paths if is_named(path)]
     return {name: row for table in tables for name, row in table.rows.items()}
 
 
@@ -68,6 +70,7 @@ def _files(folders: dict[str, Path], volumes: dict[str, TableRow], name: str) ->
     return [*([volumes[name].path] if name in volumes else []), *sorted(images)]
 
 
+@reading()
 def _read(folders: dict[str, Path], volumes: dict[str, TableRow], name: str) -> Study:
     frames: list[Frame] = []
     for view in filter(_is_sax, _views(folders[name])):

@@ -15,13 +15,15 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_
 from cinesynth.config import Settings
 from cinesynth.data.nifti import Numbers
 from cinesynth.data.orientation import SliceOrder
+from cinesynth.data.reading import read_small
 from cinesynth.data.sources.patterns import FRAME, check_pattern
+from cinesynth.data.table import MAX_FRAMES
 from cinesynth.errors import ConfigError
 from cinesynth.types import Diagnosis, Label
 
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 Structure = Literal["RV", "MYO", "LV"]
-FrameNumber = Annotated[int, Field(ge=0)] | str
+FrameNumber = Annotated[int, Field(ge=0, lt=MAX_FRAMES)] | str
 """A frame, or the column that holds it."""
 Edge = Annotated[float, Field(gt=0.0, le=30.0)] | str | None
 """Millimetres, or the column that holds them; none: as in the header."""
@@ -196,10 +198,10 @@ def load_layout(name: str | Path) -> Layout:
 
 def _tree(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.safe_load(read_small(path).decode())
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"no layout file {path}", hint=f"or name one of {', '.join(layouts())}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # PyYAML lets through a 13th month, or deep nesting
         raise ConfigError(f"{path} is not YAML: {error}", hint="copy a layout that ships and change it") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no settings", hint="copy a layout that ships and change it")

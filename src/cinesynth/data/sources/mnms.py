@@ -8,6 +8,7 @@ apex to base in most stacks and from base to apex in others.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from cinesynth.data.nifti import MNMS_NUMBERS, read_labels, read_volume
 from cinesynth.data.orientation import oriented
+from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, whole_cycle
 from cinesynth.data.table import Table, TableRow, read_table
@@ -30,6 +32,7 @@ ROOTS = (".", "OpenDataset", "..", "../..")
 """Where the table may lie, seen from the folder that a user names."""
 
 
+@reading()
 def read_mnms(root: Path) -> Source:
     """All subjects below ``root`` (the download, its ``OpenDataset``, or one of its parts), read when asked for.
 
@@ -77,12 +80,13 @@ def read_subject(folder: Path, table: Table) -> Study:
     return oriented(study)
 
 
+@reading()
 def _read(folders: dict[str, Path], table: Table, name: str) -> Study:
     return read_subject(folders[name], table)
 
 
 def _files(folders: dict[str, Path], table: Table, name: str) -> list[Path]:
-    return [table.path, *sorted(folders[name].glob(f"{name}_sa*.nii.gz"))]
+    return [table.path, *sorted(folders[name].glob(f"{glob.escape(name)}_sa*.nii.gz"))]
 
 
 def _table(root: Path) -> Path:
@@ -99,13 +103,13 @@ def _table(root: Path) -> Path:
 def _subjects(folder: Path) -> Iterable[Path]:
     if not folder.is_dir():
         return []
-    return [path for path in sorted(folder.iterdir()) if (path / f"{path.name}_sa.nii.gz").is_file()]
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and is_named(path / f"{path.name}_sa.nii.gz")]
 
 
 def _labels(folder: Path, cycle: Cycle) -> LabelArray:
     """Labels ``T X Y Z``; zeros where a subject has no label file."""
     path = folder / f"{folder.name}_sa_gt.nii.gz"
-    return read_labels(path, cycle.grid, MNMS_NUMBERS) if path.exists() else cycle.no_labels
+    return read_labels(path, cycle.grid, MNMS_NUMBERS) if is_named(path) else cycle.no_labels
 
 
 def _check_labels(row: TableRow, labelled: list[int], ed: int, es: int) -> None:

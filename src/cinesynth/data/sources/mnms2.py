@@ -15,6 +15,7 @@ import numpy as np
 
 from cinesynth.data.nifti import MNMS_NUMBERS, Volume, read_label, read_volume
 from cinesynth.data.orientation import oriented
+from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import Cycle, check_phases, some_frames, whole_cycle
 from cinesynth.data.table import Table, read_table
@@ -31,6 +32,7 @@ SAME_FRAME = 0.01
 """Largest mean difference between an ED file and its frame of the cycle, as a share of the image's range."""
 
 
+@reading()
 def read_mnms2(root: Path, *, cycles: bool = True) -> Source:
     """All subjects below ``root`` (the download, ``MnM2`` or ``dataset``), read when asked for.
 
@@ -55,7 +57,7 @@ def read_subject(folder: Path, table: Table, *, cycles: bool = True) -> Study:
     pair = [read_volume(_path(folder, phase), 3) for phase in ("ED", "ES")]
     two = some_frames(pair, (0, 1), 2)
     path = _path(folder, "CINE")
-    cycle = whole_cycle(read_volume(path, 4)) if cycles and path.exists() else two
+    cycle = whole_cycle(read_volume(path, 4)) if cycles and is_named(path) else two
     ed, es = (0, 1) if cycle is two else (_frame_of(phase, cycle) for phase in pair)
     check_phases(cycle, ed, es)
     group = row.text("DISEASE")
@@ -78,6 +80,7 @@ def read_subject(folder: Path, table: Table, *, cycles: bool = True) -> Study:
     return oriented(study)
 
 
+@reading()
 def _read(folders: dict[str, Path], table: Table, cycles: bool, name: str) -> Study:
     return read_subject(folders[name], table, cycles=cycles)
 

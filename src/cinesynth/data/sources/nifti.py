@@ -16,6 +16,7 @@ import numpy as np
 
 from cinesynth.data.nifti import Spacing, Volume, read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
+from cinesynth.data.reading import reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import (
     Cycle,
@@ -75,6 +76,7 @@ class Subject:
         return read_volume(path, dimensions, self.known_mm)
 
 
+@reading()
 def read_nifti(root: Path, layout: Layout) -> Source:
     """All subjects below ``root`` whose images fit ``layout``, read when asked for.
 
@@ -140,6 +142,7 @@ def _origin(subject: Subject, column: str) -> PhasesFrom:
     return cast(PhasesFrom, said)
 
 
+@reading()
 def _read(root: Path, layout: Layout, table: Table | None, name: str) -> Study:
     return read_subject(Subject(root, name, layout, table.row(name) if table else None))
 

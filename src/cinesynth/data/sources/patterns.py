@@ -29,8 +29,10 @@ def check_pattern(pattern: str) -> str:
         raise ValueError(f"{pattern!r} has no {SUBJECT}")
     if left := re.findall(r"[{}]+\w*", _PARTS.sub("", pattern)):
         raise ValueError(f"{pattern!r}: {left[0]!r} is neither {SUBJECT} nor {FRAME}")
-    if "**" in pattern or pattern.startswith(("/", "\\")) or ".." in pattern.split("/"):
-        raise ValueError(f"{pattern!r} must name files below the folder: no '**', no '..', no leading '/'")
+    if "\0" in pattern or "**" in pattern or pattern.startswith(("/", "\\")) or ".." in pattern.split("/"):
+        raise ValueError(
+            f"{pattern!r} must name files below the folder: no '**', no '..', no leading '/', no zero byte"
+        )
     return pattern
 
 
@@ -84,7 +86,7 @@ def _glob(pattern: str, subject: str | None) -> str:
 
 def _regex(pattern: str) -> re.Pattern[str]:
     """A name may come again; the second time it must be the same."""
-    groups = {SUBJECT: ("(?P<subject>[^/]+)", "(?P=subject)"), FRAME: (r"(?P<frame>\d+)", "(?P=frame)")}
+    groups = {SUBJECT: ("(?P<subject>[^/]+)", "(?P=subject)"), FRAME: ("(?P<frame>[0-9]{1,9})", "(?P=frame)")}
     parts = _PARTS.split(pattern)
     regex = ["[^/]*" if part == "*" else re.escape(part) for part in parts]
     for place, part in enumerate(parts):

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cinesynth.data.dicom import Frame, Scan, find_entries, read_headers, read_scan
 from cinesynth.data.orientation import oriented
 from cinesynth.data.polygon import fill
+from cinesynth.data.reading import read_small, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import phases_of_labels
 from cinesynth.data.sources.dicom import study_of
@@ -35,6 +36,8 @@ CONTOURS = ("SC-*", "SCD_ManualContours/SC-*", "SCD_ManualContours/SCD_ManualCon
 TABLES = ("scd_patientdata.csv", "*/scd_patientdata.csv")
 """Where the parts may lie below the folder that a user names: archives unpack into a folder of their own, or not."""
 CONTOUR = re.compile(r"IM-\d+-(\d+)-(i|o|p\d)contour-manual\.txt")
+MAX_POINTS = 10_000
+"""The longest contour has some hundred."""
 COPY_AGAIN = "unpack the dataset again: images, SCD_ManualContours and scd_patientdata.csv"
 
 
@@ -52,12 +55,13 @@ class Subject:
         return re.sub(r"^SC-|-\d+$", "", self.original)
 
 
+@reading()
 def read_scd(root: Path) -> Source:
     """All subjects below ``root``, the folder that holds ``SCD_IMAGES_*`` and ``SCD_ManualContours``.
 
     `DataError` if a part of the dataset is missing, or, while reading, naming the file that is missing or wrong.
     """
-    folders = {path.name: path for path in _found(root, IMAGES) if re.fullmatch(r"SCD\d+", path.name)}
+    folders = {path.name: path for path in _found(root, IMAGES) if path.is_dir() and re.fullmatch(r"SCD\d+", path.name)}
     if not folders:
         raise DataError(f"no Sunnybrook images in {root}", hint=COPY_AGAIN)
     tables = _found(root, TABLES)
@@ -125,6 +129,7 @@ def _files(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Pat
     return [table.path, *found]
 
 
+@reading()
 def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> Study:
     subject = _subject(folders[name], table, contours)
     inner = {instance for instance, kind in subject.contours if kind == "i"}
@@ -191,11 +196,11 @@ def _labels(subject: Subject, places: Mapping[int, tuple[int, int]], scan: Scan)
 def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Corners ``N 2`` of a polygon, in voxels along X and Y."""
     try:
-        rows = [line.split() for line in path.read_text(encoding="ascii").splitlines() if line.strip()]
+        rows = [line.split() for line in read_small(path).decode("ascii").splitlines() if line.strip()]
         points = np.array(rows, dtype=np.float64)
     except (OSError, ValueError):
         raise DataError(f"{path} is not a contour: lines of x and y", hint=COPY_AGAIN) from None
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3:
+    if points.ndim != 2 or points.shape[1] != 2 or not 3 <= len(points) <= MAX_POINTS:
         raise DataError(f"{path} is not a contour of three points or more", hint=COPY_AGAIN)
     if not (points >= -0.5).all() or not (points <= np.array(shape) - 0.5).all():
         raise DataError(f"{path} leaves its image of {shape[0]} x {shape[1]} pixels", hint=COPY_AGAIN)
