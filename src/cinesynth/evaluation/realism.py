@@ -15,6 +15,7 @@ from cinesynth.evaluation.comparison import Comparison
 from cinesynth.evaluation.distances import (
     NEIGHBOURS,
     Indices,
+    Overlap,
     Points,
     distances,
     frechet,
@@ -163,16 +164,25 @@ def _mmd(name: str, points: Points, sets: Comparison, detail: str) -> Measure:
 def _overlaps(names: Sequence[str], points: Points, sets: Comparison, detail: str) -> list[Measure]:
     away = distances(points)
     k = min(neighbours(sets.count, sets.train), sets.train - 1)
+    seen: dict[bytes, Overlap] = {}  # four measures ask about the same groups
 
-    def share(kind: str) -> Measure:
-        return sets.measure(
-            next(name for name in names if name.startswith(kind)),
-            lambda x, y: getattr(overlap(away, x, y, k), kind),
-            "low",
-            detail=f"{detail}; {NEIGHBOURS if kind in ('precision', 'recall') else k} neighbours",
-        )
+    def within(x: Indices, y: Indices) -> Overlap:
+        key = x.tobytes()
+        if key not in seen:
+            seen[key] = overlap(away, x, y, k)
+        return seen[key]
 
-    return [share(kind) for kind in ("precision", "recall", "density", "coverage")]
+    statistics = {
+        "precision": lambda x, y: within(x, y).precision,
+        "recall": lambda x, y: within(x, y).recall,
+        "density": lambda x, y: within(x, y).density,
+        "coverage": lambda x, y: within(x, y).coverage,
+    }
+    told = {"precision": NEIGHBOURS, "recall": NEIGHBOURS, "density": k, "coverage": k}
+    return [
+        sets.measure(name, statistic, "low", detail=f"{detail}; {told[kind]} neighbours")
+        for name, (kind, statistic) in zip(names, statistics.items(), strict=True)
+    ]
 
 
 def _of_appearance(sets: Sequence[Measured], everyone: Comparison) -> list[Measure]:
