@@ -65,7 +65,8 @@ class KnownHearts:
         """Write ``path``, a safetensors file of about 20 kB a subject."""
         about = {"format": FORMAT, "names": json.dumps(self.names), "limits": json.dumps(self.limits)}
         with atomic_path(path) as temporary:
-            save_file({"image": self.image, "mask": self.mask}, temporary, metadata=about)
+            arrays = {"image": np.ascontiguousarray(self.image), "mask": np.ascontiguousarray(self.mask)}
+            save_file(arrays, temporary, metadata=about)
 
     @classmethod
     def load(cls, path: Path) -> KnownHearts:
