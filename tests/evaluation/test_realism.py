@@ -61,7 +61,7 @@ def test_a_generator_of_one_heart_is_not_varied(synthetic: CaseSet, real: dict[s
     found = named(section((synthetic, one), "synthetic", real))
     assert found["similarity of pairs"].value == pytest.approx(1.0, abs=1e-4)
     assert found["similarity of pairs"].judgement == "fail"
-    assert found["coverage-radiomic"].judgement == "fail"
+    assert found["recall-radiomic"].judgement == "fail"
 
 
 def test_what_cannot_be_measured_says_why(real: dict[str, tuple[CaseSet, Measured]]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
 from cinesynth.data.geometry import Grid
-from cinesynth.evaluation.comparison import Comparison
+from cinesynth.evaluation.comparison import Comparison, Statistic
 from cinesynth.evaluation.distances import (
     NEIGHBOURS,
     Indices,
@@ -159,7 +159,7 @@ def _overlaps(names: Sequence[str], points: Points, sets: Comparison, detail: st
             seen[key] = overlap(away, x, y, k)
         return seen[key]
 
-    statistics = {
+    statistics: dict[str, Statistic] = {
         "precision": lambda x, y: within(x, y).precision,
         "recall": lambda x, y: within(x, y).recall,
         "density": lambda x, y: within(x, y).density,
