@@ -59,6 +59,13 @@ def test_what_is_in_the_cache_is_not_measured_again(synthetic: CaseSet, tmp_path
     assert not measure(changed, [broken], tmp_path, workers=1)["lv.lv_ml"].any()
 
 
+def test_a_cache_holds_what_was_measured_in_whatever_order_it_lay_in_memory(synthetic: CaseSet, tmp_path: Path) -> None:
+    turned = Measurer("turned", "1", lambda case: {"image": np.moveaxis(case.image[case.ed, :4, :3, :2], -1, 0)})
+    first, again = (measure(synthetic, [turned], tmp_path, workers=1) for _ in range(2))
+    assert not first["turned.image"].flags.c_contiguous
+    np.testing.assert_array_equal(again["turned.image"], first["turned.image"])
+
+
 def test_several_workers_measure_the_same(synthetic: CaseSet) -> None:
     one, two = (measure(synthetic, [LV], workers=n) for n in (1, 2))
     assert np.array_equal(one["lv.lv_ml"], two["lv.lv_ml"])

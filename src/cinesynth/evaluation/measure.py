@@ -110,4 +110,5 @@ def _cached(cache: Path | None, cases: CaseSet, measurer: Measurer) -> Values | 
 def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values | None) -> None:
     if cache is not None and values:
         with atomic_path(_file(cache, cases, measurer)) as temporary:
-            save_file(values, temporary)
+            # safetensors writes the memory of an array as it lies, whatever its strides
+            save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, temporary)

@@ -1,0 +1,93 @@
+"""Training subjects in a small file, against which a single heart is checked: is it a near-copy of one of them.
+
+The file holds blurred thumbnails of patients. Treat it as you treat their images.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from cinesynth.atomic import atomic_path
+from cinesynth.errors import DataError
+from cinesynth.evaluation.cases import Case
+from cinesynth.evaluation.extract.likeness import HEIGHTS, PIXELS, likeness_of
+from cinesynth.evaluation.measure import Measured
+from cinesynth.evaluation.nearest import IMAGE, MASK, Space, copy_limit, nearest, nearest_other
+
+FORMAT = "1"
+UNKNOWN = 255
+"""In the mask of a subject whose ED was not wholly annotated."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A training subject that a heart copies, in which space, and how close (see `Nearest`)."""
+
+    subject: str
+    space: str
+    closeness: float
+
+
+@dataclass(frozen=True)
+class KnownHearts:
+    """Likenesses of training subjects, ``N 5 P P`` bytes, and the closeness at which a heart is a near-copy."""
+
+    names: tuple[str, ...]
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    limits: dict[str, float]
+
+    @classmethod
+    def of(cls, train: Measured, held_out: Measured | None = None) -> KnownHearts:
+        """From the `likeness` of the training subjects; held-out people, if given, help to set the limits."""
+        mask = np.nan_to_num(train["likeness.mask"], nan=UNKNOWN).astype(np.uint8)
+        limits = {space.name: _limit(space, train, held_out) for space in (IMAGE, MASK)}
+        return cls(train.names, train["likeness.image"].astype(np.uint8), mask, limits)
+
+    def copied(self, case: Case) -> Copy | None:
+        """The training subject that ``case`` is a near-copy of in image or mask, if there is one."""
+        seen = likeness_of(case)
+        mask = np.where(self.mask == UNKNOWN, np.nan, self.mask).astype(np.float32)
+        for space, known in ((IMAGE, self.image.astype(np.float32)), (MASK, mask)):
+            found = nearest(space.distance(seen[space.name][None], known))
+            if found.closeness[0] < self.limits[space.name]:
+                return Copy(self.names[int(found.place[0])], space.name, float(found.closeness[0]))
+        return None
+
+    def save(self, path: Path) -> None:
+        """Write ``path``, a safetensors file of about 20 kB a subject."""
+        about = {"format": FORMAT, "names": json.dumps(self.names), "limits": json.dumps(self.limits)}
+        with atomic_path(path) as temporary:
+            arrays = {"image": np.ascontiguousarray(self.image), "mask": np.ascontiguousarray(self.mask)}
+            save_file(arrays, temporary, metadata=about)
+
+    @classmethod
+    def load(cls, path: Path) -> KnownHearts:
+        """Read what `save` wrote; `DataError` where it is missing, damaged or something else."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                image, mask = file.get_tensor("image"), file.get_tensor("mask")
+            names, limits = tuple(json.loads(about["names"])), json.loads(about["limits"])
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path} holds no known hearts: {error!r}", hint="make it again") from None
+        shape = (len(names), len(HEIGHTS), PIXELS, PIXELS)
+        if about.get("format") != FORMAT or image.shape != shape or mask.shape != shape:
+            raise DataError(f"{path} is of another format", hint="make it again with this version")
+        return cls(names, image, mask, limits)
+
+
+def _limit(space: Space, train: Measured, held_out: Measured | None) -> float:
+    known = train[space.quantity]
+    people = [nearest_other(space.distance(known, known)).known]
+    if held_out is not None:
+        people.append(nearest(space.distance(held_out[space.quantity], known)).known)
+    together = np.concatenate(people)
+    return copy_limit(together) if len(together) else 0.0

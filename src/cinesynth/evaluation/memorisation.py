@@ -1,0 +1,199 @@
+"""Are generated hearts copies of training subjects: nearest neighbours in image, mask and latent space."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.stats import binomtest, mannwhitneyu
+
+from cinesynth.evaluation.cases import Case
+from cinesynth.evaluation.comparison import WARN_P
+from cinesynth.evaluation.extract.latent import LatentExtractor
+from cinesynth.evaluation.extract.likeness import likeness
+from cinesynth.evaluation.extract.view import middle_slice
+from cinesynth.evaluation.nearest import (
+    IMAGE,
+    LATENT,
+    MASK,
+    NEXT,
+    Nearest,
+    Space,
+    copy_limit,
+    nearest,
+    nearest_other,
+)
+from cinesynth.evaluation.question import Evidence, Question
+from cinesynth.evaluation.section import Listing, Measure, Picture, Section
+
+TITLE = "Memorisation"
+QUESTION = "Is any generated heart a copy of a training subject?"
+SHOWN, LISTED = 4, 12
+FEWEST = 6
+"""Real people with a nearest other one, below which no limit can be set."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest training subjects in one space: of generated hearts, of held-out people, of training subjects."""
+
+    space: Space
+    synthetic: Nearest
+    held_out: Nearest
+    train: Nearest
+
+    @property
+    def people(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """How close real people are to other people in training."""
+        return np.concatenate([self.held_out.known, self.train.known])
+
+    @property
+    def limit(self) -> float:
+        """Closeness of a near-copy."""
+        return copy_limit(self.people)
+
+
+def question(codec: Path | None = None) -> Question:
+    """Memorisation; also in the latent space of the codec of a weights folder. `WeightsError` where it has none."""
+    latent = LatentExtractor.of(codec) if codec else None
+
+    def answer(evidence: Evidence) -> Section:
+        misfit = latent.misfit(evidence.synthetic_cases.grid) if latent else "no weights folder was given"
+        return _section(evidence, misfit)
+
+    return Question(TITLE, [likeness(), *([latent.measurer()] if latent else [])], answer)
+
+
+def _section(evidence: Evidence, no_latent: str) -> Section:
+    spaces = [IMAGE, MASK] if no_latent else [IMAGE, MASK, LATENT]
+    found = [_search(space, evidence) for space in spaces]
+    able = [f for f in found if not _missing(f)]
+    measures = [m for f in found for m in (_measures(f) if f in able else [_unknown(f.space, _missing(f))])]
+    if no_latent:
+        measures.append(_unknown(LATENT, no_latent))
+    return Section(
+        TITLE,
+        QUESTION,
+        measures,
+        listings=[_listing(evidence, able)] if able else [],
+        pictures=[_picture(evidence, able)] if able else [],
+        notes=(
+            f"Closeness: distance to the nearest training subject over the median of the next {NEXT}; at ED.",
+            "Image: 1 - correlation of five blurred slices, best of shifts up to 9 mm. Mask: 1 - mean Dice.",
+        ),
+    )
+
+
+def _search(space: Space, evidence: Evidence) -> Found:
+    train = evidence.train[space.quantity]
+    synthetic, held_out = (
+        nearest(space.distance(s[space.quantity], train)) for s in (evidence.synthetic, evidence.held_out)
+    )
+    return Found(space, synthetic, held_out, nearest_other(space.distance(train, train)))
+
+
+def _missing(found: Found) -> str:
+    if len(found.people) < FEWEST:
+        return f"only {len(found.people)} real people can be compared with others; {FEWEST} are needed"
+    return "" if len(found.synthetic.known) else "no generated heart can be compared"
+
+
+def _unknown(space: Space, why: str) -> Measure:
+    return Measure.unknown(f"near-copies ({space.name})", why)
+
+
+def _measures(found: Found) -> list[Measure]:
+    return [_rate(found), _closeness(found), _distance(found)]
+
+
+def _rate(found: Found) -> Measure:
+    """The share of near-copies: nobody should be one."""
+    known, limit = found.synthetic.known, found.limit
+    copies = int((known < limit).sum())
+    interval = binomtest(copies, len(known)).proportion_ci(method="exact")
+    return Measure(
+        f"near-copies ({found.space.name})",
+        copies / len(known),
+        "of hearts",
+        len(known),
+        float(interval.low),
+        float(interval.high),
+        float((found.held_out.known < limit).mean()) if len(found.held_out.known) else None,
+        limit=f"none of closeness below {limit:.3f}",
+        judgement="fail" if copies else "pass",
+        detail=f"limit from {len(found.people)} people; exact binomial interval",
+    )
+
+
+def _closeness(found: Found) -> Measure:
+    """Whether hearts lean on single training subjects as a whole, copies or not."""
+    p = float(mannwhitneyu(found.synthetic.known, found.people, alternative="less").pvalue)
+    return Measure(
+        f"closeness ({found.space.name})",
+        float(np.median(found.synthetic.known)),
+        "median",
+        len(found.synthetic.known),
+        floor=float(np.median(found.people)),
+        limit=f"not lower than people's (Mann-Whitney p {p:.2g}, at least {WARN_P:g})",
+        judgement="warn" if p < WARN_P else "pass",
+    )
+
+
+def _distance(found: Found) -> Measure:
+    held_out = found.held_out.distance[np.isfinite(found.held_out.distance)]
+    return Measure(
+        f"nearest distance ({found.space.name})",
+        float(np.nanmedian(found.synthetic.distance)),
+        "median",
+        len(found.synthetic.known),
+        floor=float(np.median(held_out)) if len(held_out) else None,
+        detail="softer hearts are nearer to everybody: not judged",
+    )
+
+
+def _ranked(found: Sequence[Found]) -> list[tuple[int, Found]]:
+    """Generated hearts, the likeliest copies first, each with the space in which it is closest for that space."""
+    against = np.stack([np.nan_to_num(f.synthetic.closeness / f.limit, nan=np.inf) for f in found])
+    return [(int(i), found[int(against[:, i].argmin())]) for i in np.argsort(against.min(axis=0), kind="stable")]
+
+
+def _listing(evidence: Evidence, found: Sequence[Found]) -> Listing:
+    rows = []
+    for i, f in _ranked(found)[:LISTED]:
+        s = f.synthetic
+        verdict = "near-copy" if s.closeness[i] < f.limit else ""
+        subject = evidence.train.names[s.place[i]]
+        numbers = f"{s.distance[i]:.3f}", f"{s.closeness[i]:.3f}", f"{f.limit:.3f}"
+        rows.append((evidence.synthetic.names[i], subject, f.space.name, *numbers, verdict))
+    columns = ("generated", "nearest in training", "space", "distance", "closeness", "limit", "")
+    return Listing("The closest pairs", columns, rows)
+
+
+def _picture(evidence: Evidence, found: Sequence[Found]) -> Picture:
+    pairs = []
+    for i, f in _ranked(found)[:SHOWN]:
+        place = int(f.synthetic.place[i])
+        pairs.append((evidence.synthetic_cases[i], evidence.train_cases[place], f.synthetic.closeness[i], f.space.name))
+    return Picture(
+        "The closest pairs: generated (above), nearest in training (below); ED, middle slice", _render(pairs)
+    )
+
+
+def _render(pairs: Sequence[tuple[Case, Case, float, str]]) -> bytes:
+    figure = Figure(figsize=(2.4 * len(pairs), 5.4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(pairs), squeeze=False)
+    for column, (generated, subject, closeness, space) in enumerate(pairs):
+        for row, (case, title) in enumerate(((generated, f"{space} {closeness:.2f}"), (subject, ""))):
+            view = middle_slice(case, pixels=96, pixel_mm=1.5)
+            axes[row, column].imshow(view.T, cmap="gray", vmin=-1, vmax=1)
+            axes[row, column].set_title(f"{case.name}\n{title}" if title else case.name, fontsize=8)
+            axes[row, column].set_axis_off()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

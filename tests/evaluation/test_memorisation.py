@@ -1,0 +1,139 @@
+"""Copies of training subjects are found, whatever was done to hide them; people are not taken for copies."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cinesynth.errors import DataError
+from cinesynth.evaluation import memorisation
+from cinesynth.evaluation.cases import CaseSet
+from cinesynth.evaluation.known_hearts import KnownHearts
+from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
+from cinesynth.evaluation.question import Evidence
+from cinesynth.evaluation.section import Section
+from tests.evaluation.planted import disguised, noisy
+
+QUESTION = memorisation.question()
+
+
+def measured(cases: CaseSet) -> Measured:
+    return measure(cases, QUESTION.measurers, workers=1)
+
+
+@pytest.fixture(scope="module")
+def real(train: CaseSet, held_out: CaseSet) -> tuple[Measured, Measured]:
+    return measured(train), measured(held_out)
+
+
+def section(generated: CaseSet, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]) -> Section:
+    return QUESTION.answer(Evidence(measured(generated), *real, generated, train, held_out))
+
+
+def test_people_are_no_copies(
+    synthetic: CaseSet, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]
+) -> None:
+    for people in (held_out, synthetic):
+        found = section(people, train, held_out, real)
+        assert {m.name: m.judgement for m in found.measures if m.judgement in ("warn", "fail")} == {}
+        assert found.judgement == "pass"
+        rate = found.measures[0]
+        assert (rate.value, rate.low) == (0.0, 0.0)
+        assert rate.high == pytest.approx(1 - 0.025 ** (1 / len(people)))  # Clopper and Pearson at no success
+
+
+@pytest.mark.parametrize("change", [noisy, disguised], ids=["noise", "moved, darker, softer"])
+def test_copies_are_caught(change, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]) -> None:
+    copies = train.changed("copies", change)
+    found = section(copies, train, held_out, real)
+    rates = {m.name: m.value for m in found.measures if m.value is not None}
+    assert (rates["near-copies (image)"], rates["near-copies (mask)"]) == (1.0, 1.0)
+    assert found.judgement == "fail"
+    for generated, nearest_subject, *_, verdict in found.listings[0].rows:
+        assert (nearest_subject, verdict) == (generated, "near-copy")
+    assert Image.open(io.BytesIO(found.pictures[0].png)).width > 400
+
+
+def test_one_copy_among_new_hearts_is_caught(
+    synthetic: CaseSet, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]
+) -> None:
+    copy = train.changed("copy", noisy)
+    mixed = CaseSet(
+        "mixed", (*synthetic.names, "copy"), lambda i: synthetic[i] if i < len(synthetic) else copy[5], train.grid, "m"
+    )
+    found = section(mixed, train, held_out, real)
+    assert found.measures[0].value == pytest.approx(1 / 13)
+    assert found.measures[0].judgement == "fail"
+    assert found.listings[0].rows[0][:2] == ("copy", train.names[5])
+
+
+def test_latents_that_are_missing_say_why(
+    synthetic: CaseSet, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]
+) -> None:
+    found = {m.name: m for m in section(synthetic, train, held_out, real).measures}
+    assert "no weights folder" in found["near-copies (latent)"].missing
+
+
+# --- distances and limits --------------------------------------------------------------------------------------------
+
+
+def test_a_shifted_image_is_the_same_image() -> None:
+    known = np.random.default_rng(0).uniform(0, 255, (4, 2, 20, 20)).astype(np.float32)
+    moved = 0.5 * np.roll(known, (REACH_PX, -REACH_PX), axis=(2, 3)) + 20
+    away = image_distance(moved, known)
+    np.testing.assert_allclose(np.diag(away), 0, atol=1e-6)
+    assert away[~np.eye(4, dtype=bool)].min() > 0.5
+
+
+def test_mask_distance_is_one_less_dice_and_unknown_where_nothing_was_annotated() -> None:
+    masks = np.zeros((3, 1, 4, 4), dtype=np.float32)
+    masks[0, 0, 0], masks[1, 0, 0, :2], masks[2] = 1, 1, np.nan
+    away = mask_distance(masks, masks)
+    assert away[0, 1] == pytest.approx((1 - 2 * 2 / (4 + 2)) / 3)  # MYO and LV, absent in both, agree
+    assert np.isnan(away[2]).all()
+    assert np.isnan(away[:, 2]).all()
+
+
+def test_closeness_is_the_nearest_over_the_next_ones() -> None:
+    found = nearest(np.array([[0.4, 0.1, 0.6, 0.5], [np.nan, np.nan, 0.2, 0.3]]))
+    assert found.place.tolist() == [1, 2]
+    assert found.closeness[0] == pytest.approx(0.1 / 0.5)
+    assert np.isnan(found.closeness[1])  # one other is no yardstick
+
+
+def test_twins_among_people_do_not_make_copies_of_all() -> None:
+    people = np.random.default_rng(1).normal(0.85, 0.03, 60)
+    twins = np.concatenate([people, [1e-9, 1e-9]])
+    assert copy_limit(people) == copy_limit(twins) == HALF
+    wide = np.exp(np.random.default_rng(2).normal(-0.4, 0.3, 4000))
+    assert copy_limit(wide) == pytest.approx(np.exp(-0.4 - 4 * 0.3), rel=0.1)
+
+
+# --- the filter ------------------------------------------------------------------------------------------------------
+
+
+def test_known_hearts_are_recognised_from_a_file(
+    train: CaseSet, held_out: CaseSet, synthetic: CaseSet, real: tuple[Measured, Measured], tmp_path: Path
+) -> None:
+    path = tmp_path / "known.safetensors"
+    KnownHearts.of(*real).save(path)
+    assert path.stat().st_size < 25_000 * len(train)
+    known = KnownHearts.load(path)
+    for i in (0, 7):
+        copy = known.copied(disguised(train[i]))
+        assert copy is not None
+        assert (copy.subject, copy.space) == (train.names[i], "image")
+        assert copy.closeness < 0.5
+    assert [known.copied(case) for case in (*held_out, synthetic[0])] == [None] * 5
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
+def test_a_file_of_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "known.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="holds no known hearts") as error:
+        KnownHearts.load(path)
+    assert error.value.hint
