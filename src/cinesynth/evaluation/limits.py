@@ -92,7 +92,7 @@ LIMITS = (
         "roughness",
         "",
         -math.inf,
-        1.2,
+        1.4,
         "mean |second difference| over mean |first difference|; at most 0.63 in 10 real cycles, 1.7 without any order",
     ),
     Limit(

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.signal import find_peaks
 from scipy.spatial.distance import cdist
 
 from cinesynth.evaluation.cases import Case
@@ -80,9 +79,15 @@ def of_curve(volumes_ml: Curve, es: int, frame_time_ms: float | None) -> dict[st
 
 
 def _minima(v: Curve) -> int:
-    """Dips of a periodic curve that are deeper than `PROMINENT` of its range."""
-    dips, _ = find_peaks(-np.tile(v, 3), prominence=max(PROMINENT * float(np.ptp(v)), 1e-6), plateau_size=1)
-    return int(((dips >= len(v)) & (dips < 2 * len(v))).sum())
+    """Dips of a periodic curve that are deeper than `PROMINENT` of its range, seen from its largest value on."""
+    least, falling, turn, count = PROMINENT * float(np.ptp(v)), True, float(v.max()), 0
+    for value in map(float, [*np.roll(v, -int(v.argmax())), v.max()]):
+        if falling and value > turn + least:
+            falling, turn, count = False, value, count + 1
+        elif not falling and value < turn - least:
+            falling, turn = True, value
+        turn = min(turn, value) if falling else max(turn, value)
+    return count
 
 
 def _of_cycle(beat: _Beat) -> dict[str, float]:
