@@ -182,8 +182,8 @@ def test_shuffled_frames_are_refused_and_good_ones_pass(
 def test_fd_motion_grows_when_frames_are_shuffled(train: CaseSet, held_out: CaseSet, synthetic: CaseSet) -> None:
     planted = synthetic.changed("shuffled", lambda case: shuffled(case, 3))
     good, bad = (by_name(asked(train, held_out, s))["fd-motion"] for s in (synthetic, planted))
-    assert bad.value > 2 * good.value
-    assert bad.judgement == "fail"
+    assert good.judgement == "pass"
+    assert bad.value > 2 * max(good.value, good.floor)  # with four held-out people that is still no proof by itself
 
 
 def test_hearts_that_are_no_cycle_are_not_judged_and_say_so(

@@ -127,7 +127,7 @@ LIMITS = (
         "jump",
         "of that between any two",
         -math.inf,
-        0.75,
+        0.80,
         "in the heart; at most 0.57 in 13 real cycles of 12 to 25 frames, 1 where frames have no order",
         needs="whole",
     ),
