@@ -136,12 +136,12 @@ def _motion_distance(sets: Sequence[Measured]) -> Measure:
     features, structures = _features(sets)
     known = [f[np.isfinite(f).all(axis=1)] for f in features]
     points, counts = np.concatenate(known), Comparison(*map(len, known))
+    if counts.missing:
+        return Measure.unknown("fd-motion", _why_not_compared(counts))
     detail = (
         f"volume curves of {', '.join(structures)} as shares of those at ED, and the path of the LV's centre in cm, "
         f"at {PHASES} times: {points.shape[1]} features"
     )
-    if counts.missing:
-        return Measure.unknown("fd-motion", _why_not_compared(counts), detail=detail)
     return counts.measure(
         "fd-motion", lambda x, y: frechet(points[x], points[y]), "high", detail=f"{detail}; {counts.told()}"
     )

@@ -128,13 +128,14 @@ def _cells(m: Measure) -> Iterator[str]:
 
 
 def _missing(measures: Sequence[Measure]) -> Iterator[str]:
-    """What could not be measured, by reason."""
-    reasons: dict[str, list[str]] = {}
+    """What could not be measured, by reason; a reason may be a defect itself."""
+    reasons: dict[tuple[str, Judgement | None], list[str]] = {}
     for m in measures:
-        reasons.setdefault(m.missing, []).append(m.name)
+        reasons.setdefault((m.missing, m.judgement), []).append(m.name)
     if reasons:
         rows = "".join(
-            f"<li><b>{escape(', '.join(names))}</b>: {escape(reason)}</li>" for reason, names in reasons.items()
+            f"<li><b>{escape(', '.join(names))}</b>: {escape(reason)}{f' {_badge(verdict)}' if verdict else ''}</li>"
+            for (reason, verdict), names in reasons.items()
         )
         yield f'<div class="missing"><h3>Not measured, and why</h3>\n<ul>{rows}</ul></div>'
 
