@@ -75,11 +75,11 @@ def as_cine(study: Study, seed: int) -> Cine:
     )
 
 
-def make(work: Path, cases: int, frames: int) -> tuple[Path, Path]:
+def make(work: Path, count: int, cases: int, frames: int) -> tuple[Path, Path]:
     """The dataset and the cohort; what a former run made is kept."""
-    real, made = work / f"people-{frames}", work / f"cohort-{cases}x{frames}"
+    real, made = work / f"people-{count}x{frames}", work / f"cohort-{cases}x{frames}"
     if not (real / "manifest.csv").exists():
-        ingest(list(people(PEOPLE, frames)), real, fractions=(0.77, 0.0, 0.23))
+        ingest(list(people(count, frames)), real, fractions=(0.77, 0.0, 0.23))
     for number in range(cases):
         if not (made / case_name(number)).exists():
             cine = as_cine(phantom_study(5000 + number, frames=frames).study, number)
@@ -100,10 +100,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=50)
     parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--people", type=int, default=PEOPLE)
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--work", type=Path, required=True, help="folder for phantoms and reports")
     arguments = parser.parse_args()
-    real, made = make(arguments.work, arguments.cases, arguments.frames)
+    real, made = make(arguments.work, arguments.people, arguments.cases, arguments.frames)
     out = arguments.work / "report"
     shutil.rmtree(out, ignore_errors=True)
     prepared = len(list((real / "grids").glob("*.h5"))) if (real / "grids").exists() else 0
