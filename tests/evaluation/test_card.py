@@ -85,7 +85,9 @@ def test_the_card_says_what_one_must_know(report: Path) -> None:
     ):
         assert expected in text
     assert "- Realism, fvd: no I3D weights were given." in text
-    assert "cinesynth train all --preset small" in text
+    made = json.loads((FOLDER / "dynamics.json").read_text())["environment"]
+    assert made["command"] in text
+    assert made["git_revision"] in text
 
 
 def test_a_report_of_other_weights_is_refused(tmp_path: Path) -> None:

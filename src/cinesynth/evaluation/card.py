@@ -95,7 +95,7 @@ def render_card(report: Mapping[str, Any], folder: Path) -> str:
     return Template(CARD).substitute(
         name=folder.resolve().name,
         details=_table(("", ""), _details(folder, index, stages)),
-        training=_table(("dataset", "people"), _training(index, stages)),
+        training=_table(("dataset", "people", "licence"), _training(index)),
         data=_table(("", ""), _data(report["about"])),
         command=report["about"]["command"],
         verdicts=_table(("section", "verdict", "decided by"), _verdicts(report)),
@@ -118,9 +118,11 @@ def _check_same(report: Mapping[str, Any], folder: Path) -> None:
 
 
 def _details(folder: Path, index: Mapping[str, Any], stages: Mapping[str, Any]) -> Iterator[Sequence[object]]:
-    last = stages[STAGES[-1]].get("environment", {})
+    last, seen = stages[STAGES[-1]].get("environment", {}), stages[STAGES[0]].get("trained_on", {})
     yield "preset", index.get("preset")
     yield "licence", index.get("licence")
+    yield "sampling, other than the preset's", ", ".join(index.get("sampling_set", [])) or None
+    yield "training data", f"manifest with SHA-256 {index.get('data_hash')}, {number(seen.get('frames'))} frames"
     yield "made by", f"`{last.get('command', 'unknown')}`"
     yield "revision", last.get("git_revision", "unknown")
     yield "finished", last.get("time", "unknown")
@@ -128,12 +130,9 @@ def _details(folder: Path, index: Mapping[str, Any], stages: Mapping[str, Any]) 
     yield "SHA-256", file_sha256(folder / INDEX)
 
 
-def _training(index: Mapping[str, Any], stages: Mapping[str, Any]) -> Iterator[Sequence[object]]:
-    yield from index.get("datasets", {}).items()
-    frames = stages["vae"].get("trained_on", {}).get("frames")
-    if frames:
-        yield "frames", frames
-    yield "SHA-256 of the manifest", index.get("data_hash")
+def _training(index: Mapping[str, Any]) -> Iterator[Sequence[object]]:
+    for name, people in index.get("datasets", {}).items():
+        yield name, people, index.get("licences", {}).get(name)
 
 
 def _data(about: Mapping[str, Any]) -> Iterator[Sequence[object]]:
