@@ -129,7 +129,8 @@ class _Beat:
     @classmethod
     def of(cls, case: Case) -> _Beat:
         """The same heart, with ED as frame 0."""
-        image, label, coverage = (np.roll(a, -case.ed, axis=0) for a in (case.image, case.label, case.coverage))
+        image, label = (np.roll(volumes, -case.ed, axis=0) for volumes in (case.image, case.label))
+        coverage = np.roll(case.coverage, -case.ed, axis=0)
         return cls(case, image, label, coverage, (case.es - case.ed) % len(image))
 
     @cached_property
@@ -173,7 +174,7 @@ class _Beat:
     @cached_property
     def _near(self) -> BoolArray:
         """The plane (``X Y``) within a margin of what is annotated of the heart in any slice and frame."""
-        heart = self.label.any(axis=(0, 3))
+        heart: BoolArray = np.asarray(self.label.any(axis=(0, 3)), dtype=np.bool_)
         if not heart.any():
             return np.ones(heart.shape, dtype=np.bool_)
         with_rv = bool(self.coverage[..., STRUCTURES.index(Label.RV)].any())
