@@ -1,5 +1,6 @@
 """Phantoms in the place of patients and of generated hearts: other seeds are other people."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.evaluation.cases import CaseSet, cohort, patients
+from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
 from cinesynth.synthesis.cohort import case_name, write_manifest
 from cinesynth.synthesis.export.case import save_case
 from cinesynth.types import Cine, ClinicalPrior, Label, Study
@@ -54,20 +55,7 @@ def held_out(packed: PackedDataset) -> CaseSet:
 
 def as_cine(packed: PackedDataset, index: int, seed: int) -> Cine:
     """A subject on the grid as if it had been generated, asked for just what it is."""
-    case = patients(packed, "x")[index]
-    return Cine(
-        image=case.intensity,
-        label=case.label,
-        affine=np.diag([*GRID.spacing_mm, 1.0]),
-        frame_time_ms=40.0,
-        ed_index=case.ed,
-        es_index=case.es,
-        prior=ClinicalPrior(
-            case.diagnosis, *(float(case.volumes_ml(Label.LV)[t]) for t in (case.ed, case.es)), case.label.shape[-1]
-        ),
-        seed=seed,
-        provenance=PROVENANCE,
-    )
+    return as_generated(patients(packed, "x")[index], seed)
 
 
 def write_cohort(cines: list[Cine], folder: Path) -> Path:
@@ -90,3 +78,43 @@ def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def synthetic(cohort_folder: Path) -> CaseSet:
     return cohort(cohort_folder)
+
+
+def changed_cohort(source: Path, folder: Path, change: Callable[[Case, int], Case]) -> Path:
+    """The cases of a cohort after ``change``, as a cohort of its own."""
+    made = cohort(source)
+    return write_cohort([as_generated(change(made[i], i), seed=i) for i in range(len(made))], folder)
+
+
+def as_generated(case: Case, seed: int) -> Cine:
+    """Any heart as if it had been generated, asked for just what its masks show."""
+    volumes = (float(case.volumes_ml(Label.LV)[t]) for t in (case.ed, case.es))
+    return Cine(
+        image=case.intensity,
+        label=case.label,
+        affine=np.diag([*case.spacing_mm, 1.0]),
+        frame_time_ms=case.frame_time_ms or 40.0,
+        ed_index=case.ed,
+        es_index=case.es,
+        prior=case.requested or ClinicalPrior(case.diagnosis, *volumes, case.label.shape[-1]),
+        seed=seed,
+        provenance=PROVENANCE,
+    )
+
+
+def shuffled(case: Case, seed: int) -> Case:
+    """All frames after ED in another order: what a generator without any idea of time would make."""
+    order = [0, *(1 + np.random.default_rng(seed).permutation(len(case.image) - 1))]
+    return replace(case, image=case.image[order], label=case.label[order])
+
+
+def noisy(case: Case, seed: int, greys: float = 6.0) -> Case:
+    """Gaussian noise on every frame, masks untouched."""
+    noise = np.random.default_rng(seed).normal(0, greys, case.image.shape)
+    return replace(case, image=np.clip(np.rint(case.image + noise), 0, 255).astype(np.uint8))
+
+
+def shifted_masks(case: Case, shift_mm: float = 12.0) -> Case:
+    """Masks moved in the plane, images untouched."""
+    x, y = (round(shift_mm / step) for step in case.spacing_mm[:2])
+    return replace(case, label=np.roll(case.label, (x, y), axis=(1, 2)))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import console, doctor, export, generate, ingest, report, train, weights
+from cinesynth.cli import console, doctor, evaluate, export, generate, ingest, report, train, weights
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {"accelerate": "train", "highdicom": "dicom", "monai": "train", "skimage": "train", "tensorboard": "train"}
@@ -34,6 +34,8 @@ app.add_typer(train.app, name="train")
 app.command("bundle")(weights.bundle)
 app.command("generate")(generate.generate)
 app.command("score")(weights.score)
+app.command("evaluate")(evaluate.evaluate)
+app.command("card")(evaluate.card)
 app.command("look")(ingest.look)
 app.command("doctor")(doctor.doctor)
 app.command("report")(report.report)

@@ -1,0 +1,103 @@
+"""The card of the weights that ship: every number comes from a file."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cinesynth.config import STAGES
+from cinesynth.errors import DataError, InputError
+from cinesynth.evaluation.card import CARD, render_card, write_card
+from cinesynth.evaluation.report import Report, number, read_report
+from cinesynth.evaluation.section import Measure, Section
+from cinesynth.models.weights import INDEX, file_sha256, find_bundle
+
+NUMBER = re.compile(r"\d+(?:[.,:-]\d+)*")
+FOLDER = find_bundle("small")
+
+
+def part(people: int) -> dict[str, object]:
+    return {"people": people, "whole_cycles": 1, "datasets": {"acdc": people}, "vendors": {"Siemens": people}}
+
+
+def write_report(folder: Path, sha256: str) -> Path:
+    """A report on a cohort of the weights with this hash."""
+    real = {"folder": "hearts", "data_hash": "ab12", "train": part(56), "held_out": {"split": "test", **part(17)}}
+    made = {"folder": "cohort", "cases": 50, "accepted": 47, "weights": {"sha256": sha256}}
+    measures = [
+        Measure("distance", 12.34567, "mm", 17, 10.111, 14.222, 9.5, "at most 11", "fail", detail="dimension 99"),
+        Measure("share", 0.98765, "", 50),
+        Measure.unknown("fvd", "no I3D weights were given"),
+    ]
+    about = {"real": real, "synthetic": made, "command": "cinesynth evaluate --real hearts --synthetic cohort --out r"}
+    (folder / "report.json").write_text(json.dumps(Report(about, (Section("Realism", "?", measures),)).to_json()))
+    return folder / "report.json"
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    return write_report(tmp_path, file_sha256(FOLDER / INDEX))
+
+
+def numbers_in(value: object) -> set[str]:
+    """Every number of a JSON, as it stands in text and as the card writes it."""
+    if isinstance(value, dict):
+        return set().union(*map(numbers_in, [*value, *value.values()]), set())
+    if isinstance(value, list):
+        return set().union(*map(numbers_in, value), set())
+    return set(NUMBER.findall(number(value)))
+
+
+def test_each_number_of_the_card_is_in_a_file(report: Path, tmp_path: Path) -> None:
+    write_card(report, "small", tmp_path / "MODEL_CARD.md")
+    files = [report, FOLDER / INDEX, *(FOLDER / f"{stage}.json" for stage in STAGES)]
+    known = set().union(*(numbers_in(json.loads(path.read_text())) for path in files))
+    known |= set(NUMBER.findall(file_sha256(FOLDER / INDEX)))
+    fixed = set(NUMBER.findall(CARD)) | {"95"}  # the year of Mitchell et al., a hyphenless name; the interval
+    found = set(NUMBER.findall((tmp_path / "MODEL_CARD.md").read_text()))
+    assert found - fixed - known == set()
+    assert {"12.3", "10.1", "14.2", "9.5", "0.988", "56", "17", "47"} <= found
+
+
+def test_the_card_types_no_figure_of_its_own() -> None:
+    assert set(NUMBER.findall(CARD)) == {"2019"}
+
+
+def test_another_measurement_gives_another_card(report: Path) -> None:
+    content = read_report(report)
+    before = render_card(content, FOLDER)
+    content["sections"][0]["measures"][0]["value"] = 77.7
+    after = render_card(content, FOLDER)
+    assert "77.7" in after
+    assert "77.7" not in before
+
+
+def test_the_card_says_what_one_must_know(report: Path) -> None:
+    text = render_card(read_report(report), FOLDER)
+    index = json.loads((FOLDER / INDEX).read_text())
+    for expected in (
+        index["licence"],
+        *index["citations"],
+        index["data_hash"],
+        "research only",
+        "Realism, fail: distance",
+    ):
+        assert expected in text
+    assert "- Realism, fvd: no I3D weights were given." in text
+    made = json.loads((FOLDER / "dynamics.json").read_text())["environment"]
+    assert made["command"] in text
+    assert made["git_revision"] in text
+
+
+def test_a_report_of_other_weights_is_refused(tmp_path: Path) -> None:
+    path = write_report(tmp_path, "0" * 64)
+    with pytest.raises(InputError, match="the report is of weights with SHA-256 000000000000") as error:
+        write_card(path, "small", tmp_path / "card.md")
+    assert error.value.hint
+    assert not (tmp_path / "card.md").exists()
+
+
+def test_a_card_needs_a_report(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not the JSON of an evaluation"):
+        write_card(tmp_path / "none.json", "small", tmp_path / "card.md")
