@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cinesynth.evaluation import temporal
+from cinesynth.evaluation import memorisation, realism, temporal
 from cinesynth.evaluation.question import Question
 
 
@@ -13,4 +13,4 @@ def questions(weights: Path | None = None, segmenter: Path | None = None, i3d: P
 
     `WeightsError` where one of them is missing, damaged or of another kind.
     """
-    return [temporal.question()]
+    return [realism.question(weights, i3d), temporal.question(), memorisation.question(weights)]
