@@ -13,7 +13,7 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.codec import score_codec, score_frame
-from cinesynth.evaluation.control import ControlResult
+from cinesynth.evaluation.requests import ControlResult
 from cinesynth.evaluation.score import ScoreReport
 from cinesynth.models.vae import Decoded
 from cinesynth.types import Label, covered_label
