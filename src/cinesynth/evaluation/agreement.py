@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def _from_ed(case: Case, frame: int) -> int:
     return (frame - case.ed) % len(case.image)
 
 
-def both_known(asked: Sequence[float], found: Sequence[float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def both_known(asked: NDArray[Any], found: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The pairs of which both are known."""
     a, b = np.asarray(asked, dtype=np.float64), np.asarray(found, dtype=np.float64)
     both = np.isfinite(a) & np.isfinite(b)

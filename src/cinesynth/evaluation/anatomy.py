@@ -21,7 +21,7 @@ from cinesynth.evaluation.segmenter import Segmenter, measurer
 from cinesynth.evaluation.wall import measure_wall
 from cinesynth.evaluation.yardstick import FAIL_P, FEWEST, WARN_P, Yardstick, known
 from cinesynth.synthesis.acceptance import Verdict, judge_anatomy, judge_motion
-from cinesynth.types import STRUCTURES, Label
+from cinesynth.types import STRUCTURES, BoolArray, Label
 
 TITLE = "Anatomy"
 NAME = "anatomy"
@@ -52,7 +52,8 @@ def question(segmenter: Segmenter | None) -> Question:
 
 def measure_rules(case: Case) -> dict[str, Any]:
     """Which of `ED_RULES` (at ED) and `CYCLE_RULES` hold, 1 or 0; NaN where nobody annotated what they need."""
-    covered = case.coverage[..., [STRUCTURES.index(s) for s in (Label.LV, Label.MYO)]].all(axis=(1, 2))
+    needed = [STRUCTURES.index(s) for s in (Label.LV, Label.MYO)]
+    covered: BoolArray = np.asarray(case.coverage[..., needed].all(axis=(1, 2)))
     order = [(case.ed + t) % len(case.label) for t in range(len(case.label))]
     frames = [t for t in order if covered[t]]
     ed = _held(judge_anatomy(case.label[case.ed], case.voxel_ml).rules, ED_RULES) if covered[case.ed] else None
@@ -134,7 +135,7 @@ def _fewer(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
     """Chance that as few as ours pass if they are like theirs; 0 without any of theirs."""
     if len(theirs) == 0:
         return 0.0
-    table = [[ours.sum(), len(ours) - ours.sum()], [theirs.sum(), len(theirs) - theirs.sum()]]
+    table = np.array([[x.sum(), len(x) - x.sum()] for x in (ours, theirs)])
     return float(stats.fisher_exact(table, alternative="less").pvalue)
 
 
@@ -143,12 +144,13 @@ def _sets(evidence: Evidence) -> tuple[Measured, Measured, Measured]:
 
 
 def _wall(evidence: Evidence, quantity: str, name: str, unit: str, phase: int) -> Measure:
-    values = [m[f"wall.{quantity}"][:, phase] for m in _sets(evidence)]
-    return UNLIKE.unlike(f"{name} at {PHASES[phase]}, distance", *values, unit=unit)
+    synthetic, train, held = (m[f"wall.{quantity}"][:, phase] for m in _sets(evidence))
+    return UNLIKE.unlike(f"{name} at {PHASES[phase]}, distance", synthetic, train, held, unit)
 
 
 def _unlike(evidence: Evidence, quantity: str, name: str) -> Measure:
-    return UNLIKE.unlike(f"{name}, distance", *(m[quantity] for m in _sets(evidence)))
+    synthetic, train, held = (m[quantity] for m in _sets(evidence))
+    return UNLIKE.unlike(f"{name}, distance", synthetic, train, held)
 
 
 def _variation(evidence: Evidence) -> Measure:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +18,11 @@ from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.measure import Measurer
+from cinesynth.evaluation.measure import Measured, Measurer
 from cinesynth.evaluation.overlap import dice, overlaps
 from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.section import Listing, Measure, Section
-from cinesynth.evaluation.yardstick import interval, known
+from cinesynth.evaluation.yardstick import interval, known, mean_known
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
 from cinesynth.models.weights import find_bundle, load_stage, stage_info
@@ -34,6 +33,25 @@ __all__ = ["FrameScore", "dice", "mean_ssim", "question", "score_codec", "score_
 TITLE = "The codec's ceiling"
 NAME = "codec"
 STAGE = "vae"
+ORDER = tuple(reversed(tuple(enumerate(STRUCTURES))))
+QUANTITIES: tuple[tuple[str, str, str, int | None], ...] = (
+    ("PSNR", "dB", "psnr_db", None),
+    ("SSIM", "", "ssim", None),
+    *((f"Dice {s.name}", "", "dice", i) for i, s in ORDER),
+    *((f"HD95 {s.name}", "mm", "hd95_mm", i) for i, s in ORDER),
+    ("LV volume |error|", "%", "lv_error_percent", None),
+)
+"""Name, unit, measured quantity, and place among `STRUCTURES`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A quantity of the people of two splits at ED and ES, each ``N 2``."""
+
+    name: str
+    unit: str
+    held_out: NDArray[np.float64]
+    train: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -175,12 +193,14 @@ def _codec(folder: Path, sha256: str) -> Codec:
 
 
 def _answer(sha256: str, evidence: Evidence) -> Section:
-    people = (evidence.held_out, evidence.train)
-    rows = [(name, unit, *(_values(m[f"{NAME}.{key}"], i) for m in people)) for name, unit, key, i in _quantities()]
+    rows = [
+        Row(name, unit, _values(evidence.held_out, key, structure), _values(evidence.train, key, structure))
+        for name, unit, key, structure in QUANTITIES
+    ]
     return Section(
         TITLE,
         "How good can a generated heart be at best: what is lost when real people pass through the codec alone?",
-        [_measure(name, unit, held) for name, unit, held, _ in rows],
+        [_measure(row) for row in rows],
         [_listing(rows)],
         notes=(
             f"Weights of the codec: {sha256[:12]}. ED and ES of each person, acquired slices; nothing is judged, it is "
@@ -189,35 +209,26 @@ def _answer(sha256: str, evidence: Evidence) -> Section:
     )
 
 
-def _quantities() -> list[tuple[str, str, str, int | None]]:
-    """Name, unit, measured quantity and structure."""
-    found: list[tuple[str, str, str, int | None]] = [("PSNR", "dB", "psnr_db", None), ("SSIM", "", "ssim", None)]
-    ordered = list(reversed(list(enumerate(STRUCTURES))))
-    found += [(f"Dice {s.name}", "", "dice", i) for i, s in ordered]
-    found += [(f"HD95 {s.name}", "mm", "hd95_mm", i) for i, s in ordered]
-    return [*found, ("LV volume |error|", "%", "lv_error_percent", None)]
-
-
-def _values(array: NDArray[np.float32], structure: int | None) -> NDArray[np.float64]:
-    """All known numbers of a quantity, frames of all people; errors without their sign."""
+def _values(people: Measured, key: str, structure: int | None) -> NDArray[np.float64]:
+    """A quantity of each person at ED and ES, ``N 2``; errors without their sign."""
+    array = people[f"{NAME}.{key}"]
     chosen = array if structure is None else array[..., structure]
-    return np.abs(known(chosen.ravel()))
+    return np.abs(chosen) if key == "lv_error_percent" else chosen.astype(np.float64)
 
 
-def _measure(name: str, unit: str, values: NDArray[np.float64]) -> Measure:
-    if not len(values):
-        return Measure.unknown(name, "nobody of the held-out people has it annotated", unit=unit)
-    low, high = interval(values)
-    return Measure(name, float(values.mean()), unit, len(values), low, high, detail="frames at ED and ES")
+def _measure(row: Row) -> Measure:
+    found = known(row.held_out)
+    if not len(found):
+        return Measure.unknown(row.name, "nobody of the held-out people has it annotated", unit=row.unit)
+    low, high = interval(mean_known(row.held_out, axis=1))  # over people, not frames
+    return Measure(row.name, float(found.mean()), row.unit, len(found), low, high, detail="frames at ED and ES")
 
 
-def _listing(rows: Sequence[tuple[Any, ...]]) -> Listing:
-    shown = [
-        (
-            name,
-            unit,
-            *(f"{v.mean():.3g} / {np.median(v):.3g} / {v.std():.2g} ({len(v)})" if len(v) else "-" for v in sets),
-        )
-        for name, unit, *sets in rows
-    ]
+def _listing(rows: Sequence[Row]) -> Listing:
+    shown = [(row.name, row.unit, _figures(row.held_out), _figures(row.train)) for row in rows]
     return Listing("Mean / median / SD (frames)", ("", "unit", "held out", "train"), shown)
+
+
+def _figures(values: NDArray[np.float64]) -> str:
+    v = known(values)
+    return f"{v.mean():.3g} / {np.median(v):.3g} / {v.std():.2g} ({len(v)})" if len(v) else "-"

@@ -121,17 +121,18 @@ def _correlation(source: Source, quantity: str, floor: Source | None = None) -> 
         return Measure.unknown(name, _why_no_r(asked, found), count=len(asked))
     within = r_interval(asked, found) if len(asked) >= FEWEST_FOR_R else None
     high = within[1] if within else 1.0
-    reached = "pass" if result.r >= LEAST_R else "warn" if high >= LEAST_R else "fail"
+    verdict: Judgement = "pass" if result.r >= LEAST_R else "warn" if high >= LEAST_R else "fail"
     best = agreement(quantity, *floor.pairs(quantity)).r if floor and len(floor.pairs(quantity)[0]) else None
     return Measure(
         name,
         result.r,
         "",
         len(asked),
-        *(within or (None, None)),
+        low=within[0] if within else None,
+        high=within[1] if within else None,
         floor=best,
         limit=f"at least {LEAST_R:g} (fail: the whole interval below)",
-        judgement=reached,  # type: ignore[arg-type]
+        judgement=verdict,
         detail=f"Pearson; slope {result.slope:.2f}",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from monai.metrics import compute_hausdorff_distance
 from numpy.typing import NDArray
@@ -21,9 +23,11 @@ def hd95_mm(a: BoolArray, b: BoolArray, spacing_mm: tuple[float, float, float]) 
     """95 % Hausdorff distance of the surfaces of two 3D masks (MONAI); NaN where one is empty and there is none."""
     if not a.any() or not b.any():
         return float("nan")
-    distance = compute_hausdorff_distance(
-        a[None, None], b[None, None], include_background=True, percentile=PERCENTILE, spacing=spacing_mm
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI calls an argument of its own deprecated
+        distance = compute_hausdorff_distance(
+            a[None, None], b[None, None], include_background=True, percentile=PERCENTILE, spacing=spacing_mm
+        )
     return float(distance[0, 0])
 
 

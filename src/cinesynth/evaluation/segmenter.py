@@ -21,11 +21,11 @@ from cinesynth.evaluation.measure import Measurer
 from cinesynth.evaluation.overlap import overlaps
 from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.section import Measure, Section
-from cinesynth.evaluation.yardstick import interval, known
+from cinesynth.evaluation.yardstick import interval, known, mean_known
 from cinesynth.models.weights import load_stage, stage_info
 from cinesynth.training.precision import resolve_precision
 from cinesynth.training.slice_unet import SliceUNet, with_neighbours
-from cinesynth.types import STRUCTURES, FloatArray, Label, LabelArray, covered_label
+from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
 
 NAME = "segmenter"
 TITLE = "The independent segmenter"
@@ -90,7 +90,7 @@ class Segmenter:
         network = _network(self.folder, self.sha256)
         planes = _resize(with_neighbours(frame, network.neighbours), size)
         with torch.autocast("cpu", torch.bfloat16, enabled=_precision() == "bf16"):
-            logits = torch.cat([network(part).float() for part in planes.split(BATCH)])
+            logits = torch.cat([network(part).float() for part in torch.split(planes, BATCH)])
         label = _resize(logits, (frame.shape[0], frame.shape[1])).argmax(dim=1)
         return label.permute(1, 2, 0).numpy().astype(np.uint8)  # Z X Y -> X Y Z
 
@@ -124,7 +124,7 @@ def look_at(segmenter: Segmenter, case: Case) -> dict[str, Any]:
     ``dice_cycle`` (``S``, mean over annotated frames). Only what the label covers counts, so that volumes are of the
     same slices.
     """
-    judged = case.coverage.any(axis=(1, 2))
+    judged: BoolArray = np.asarray(case.coverage.any(axis=(1, 2)))
     judged[[case.ed, case.es]] = True
     frames = np.flatnonzero(judged)
     part = replace(
@@ -143,15 +143,8 @@ def look_at(segmenter: Segmenter, case: Case) -> dict[str, Any]:
         "achieved": achieved(replace(part, label=label)),
         "dice": dice_all[[ed, es]],
         "hd95_mm": hd95[[ed, es]],
-        "dice_cycle": _mean_known(dice_all),
+        "dice_cycle": mean_known(dice_all, axis=0),
     }
-
-
-def _mean_known(values: FloatArray) -> FloatArray:
-    """Mean over the first axis of what is not NaN."""
-    finite = np.isfinite(values)
-    total = np.where(finite, values, 0.0).sum(axis=0)
-    return np.where(finite.any(axis=0), total / np.maximum(finite.sum(axis=0), 1), np.nan).astype(np.float32)
 
 
 def question(segmenter: Segmenter) -> Question:
@@ -184,7 +177,7 @@ def _dice_measure(structure: Label, values: FloatArray) -> Measure:
     name, found, published = f"Dice {structure.name}", known(values), PUBLISHED_DICE[structure]
     if not len(found):
         return Measure.unknown(name, f"no held-out frame has {structure.name} annotated")
-    low, high = interval(found)
+    low, high = interval(mean_known(values, axis=1))  # over people, not frames
     return Measure(
         name,
         float(found.mean()),
@@ -202,7 +195,7 @@ def _distance_measure(structure: Label, values: FloatArray) -> Measure:
     name, found = f"HD95 {structure.name}", known(values)
     if not len(found):
         return Measure.unknown(name, f"no held-out frame has {structure.name} annotated and found", unit="mm")
-    low, high = interval(found)
+    low, high = interval(mean_known(values, axis=1))
     return Measure(
         name, float(found.mean()), "mm", len(found), low, high, detail=f"3D surfaces; median {np.median(found):.2f} mm"
     )

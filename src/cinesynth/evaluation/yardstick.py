@@ -35,6 +35,13 @@ def known(values: Numbers) -> NDArray[np.float64]:
     return np.asarray(values[np.isfinite(values)], dtype=np.float64)
 
 
+def mean_known(values: Numbers, axis: int) -> NDArray[np.float64]:
+    """Mean along an axis of what is known; NaN where nothing is."""
+    finite = np.isfinite(values)
+    total = np.where(finite, values, 0.0).sum(axis=axis, dtype=np.float64)
+    return np.asarray(np.where(finite.any(axis=axis), total / np.maximum(finite.sum(axis=axis), 1), np.nan))
+
+
 def interval(values: Numbers, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of the mean."""
     means = _resampled(known(values), seed).mean(axis=1)
