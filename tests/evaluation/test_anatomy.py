@@ -74,14 +74,15 @@ def test_a_shifter_of_masks_is_caught_without_and_with_a_segmenter(
 def test_torn_and_breathing_walls_are_caught(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> None:
     torn_hearts = measures(answer(question(None), synthetic.changed("torn", torn), train, held_out))
     assert torn_hearts["accepted at ED"].judgement == "fail"
-    assert torn_hearts["accepted at ED"].value == 0.0
+    assert torn_hearts["accepted at ED"].value < 0.2
     changing = measures(answer(question(None), synthetic.changed("breathing", breathing), train, held_out))
     assert changing["myocardial volume over the cycle, SD / mean"].judgement == "fail"
+    assert changing["myocardial volume over the cycle, SD / mean"].value > 20
 
 
 def test_thick_walls_are_unlike_real_ones(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> None:
     found = measures(answer(question(None), synthetic.changed("thick", thickened), train, held_out))
-    for name in ("wall thickness at ED, distance", "myocardial mass at ES, distance"):
+    for name in ("wall thickness at ED, distance", "myocardial mass at ED, distance"):
         assert found[name].judgement == "fail"
         assert found[name].value > 3 * found[name].floor
         assert found[name].count == len(held_out)
@@ -111,8 +112,8 @@ def test_images_that_show_other_volumes_are_caught_by_the_segmenter(
 
     found = measures(answer(control(segmenter), synthetic.changed("swapped", swapped), train, held_out))
     assert found["MAE EDV, masks"].judgement == "pass"
-    assert found["MAE EDV, images"].judgement == "fail" or found["r EDV, images"].judgement == "fail"
+    assert found["r EDV, images"].judgement in ("warn", "fail")  # twelve hearts: chance may reach 0.8
     good = measures(answer(control(segmenter), synthetic, train, held_out))
     assert good["r EDV, images"].judgement == "pass"
-    assert good["MAE EDV, images"].value < found["MAE EDV, images"].value
+    assert 2 * good["MAE EDV, images"].value < found["MAE EDV, images"].value
     assert good["MAE EDV, images"].floor > 0

@@ -21,7 +21,8 @@ from cinesynth.training.slice_unet import SliceUNet, with_neighbours
 from cinesynth.training.stage_segmenter import SegmenterStage
 from cinesynth.training.streams import stream
 
-TINY = [f"training.segmenter.{name}" for name in ("steps=4", "validate_every_steps=2", "checkpoint_every_steps=2")]
+SETTINGS = ("steps=4", "validate_every_steps=2", "checkpoint_every_steps=2", "augment=true")
+TINY = [f"training.segmenter.{setting}" for setting in SETTINGS]
 
 
 class Interrupted(Exception):
