@@ -174,7 +174,7 @@ class DiffusionTraining(OptimConfig):
 class SegmenterTraining(OptimConfig):
     """The segmenter: ten minutes on two cores with bf16 matrix units, at 96 x 96 pixels."""
 
-    steps: Positive = 1600
+    steps: Positive = 800
     batch_size: Positive = 4
     """Frames; all their acquired slices are seen."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 2e-3

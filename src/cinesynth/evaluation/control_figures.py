@@ -15,6 +15,7 @@ from cinesynth.evaluation.pictures import to_png
 from cinesynth.evaluation.section import Picture
 
 Shown = tuple[NDArray[Any], NDArray[Any], Sequence[str]]
+AT_RIGHT = ("axes fraction", "data")
 COLOURS = {
     "UNKNOWN": "tab:gray",
     "NOR": "tab:green",
@@ -34,6 +35,7 @@ def agreement_picture(title: str, shown: Mapping[str, Shown]) -> Picture:
         _scatter(axes[0, column], name, asked, found, groups)
         _bland_altman(axes[1, column], name, asked, found, groups)
     axes[0, 0].legend(fontsize=7, loc="upper left")
+    figure.suptitle(title, fontsize=10)
     return Picture(
         f"{title}: above, requested against achieved with the line of identity; below, their difference over their "
         "mean, with bias and 95 % limits of agreement.",
@@ -68,7 +70,9 @@ def _bland_altman(
     for value, style in ((result.bias, "-"), (result.low, "--"), (result.high, "--")):
         if value is not None:
             axis.axhline(value, color="0.4", lw=1, ls=style, zorder=0)
-            axis.annotate(f"{value:+.1f}", (1.0, value), xycoords=("axes fraction", "data"), fontsize=7, ha="right")
+            axis.annotate(
+                f"{value:+.1f}", (1.0, value), xycoords=("axes fraction", "data"), fontsize=7, ha="right", va="bottom"
+            )
     _points(axis, (asked + found) / 2, found - asked, groups)
     axis.set_xlabel("mean of both", fontsize=8)
     axis.set_ylabel("achieved - requested", fontsize=8)
