@@ -228,6 +228,18 @@ def test_training_without_data_is_refused(run) -> None:
     assert "--data" in err
 
 
+def test_a_segmenter_is_trained_by_the_same_verb(run, phantoms: Path, tmp_path: Path) -> None:
+    """On phantoms, where there is nobody else; and `train all` does not train it."""
+    settings = ["--preset", "smoke", "--set", "training.segmenter.steps=1"]
+    code, _, err = run("train", "segmenter", "--data", str(phantoms), "--run", str(tmp_path / "run"), *settings)
+    assert code == 0, err
+    assert "segmenter: trained on {'phantom': 7}" in err
+    assert (tmp_path / "run" / "segmenter.safetensors").is_file()
+    code, _, err = run("bundle", str(tmp_path / "run"), "--data", str(phantoms), "--out", str(tmp_path / "weights"))
+    assert code == 4
+    assert "dynamics.json is missing" in err or "vae.json is missing" in err
+
+
 SHIPPED = Path(__file__).parents[1] / "src" / "cinesynth" / "weights" / "small"
 
 

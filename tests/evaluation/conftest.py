@@ -7,13 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.config import load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
+from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.synthesis.cohort import case_name, write_manifest
 from cinesynth.synthesis.export.case import save_case
+from cinesynth.training.run import train_stage
 from cinesynth.types import Cine, ClinicalPrior, Label, Study
 
 GRID = Grid((64, 64, 12), (3.0, 3.0, 10.0))
@@ -118,3 +121,11 @@ def shifted_masks(case: Case, shift_mm: float = 12.0) -> Case:
     """Masks moved in the plane, images untouched."""
     x, y = (round(shift_mm / step) for step in case.spacing_mm[:2])
     return replace(case, label=np.roll(case.label, (x, y), axis=(1, 2)))
+
+
+@pytest.fixture(scope="session")
+def segmenter(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
+    """An independent segmenter, trained for seconds on the people in training."""
+    run = tmp_path_factory.mktemp("segmenter")
+    train_stage("segmenter", people, run, load_config("smoke"), lambda *_: None)
+    return Segmenter.load(run)

@@ -1,6 +1,7 @@
 """The codec is judged where somebody said what is right."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,17 +13,24 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.evaluation.codec import score_codec, score_frame
-from cinesynth.evaluation.control import ControlResult
+from cinesynth.errors import InputError
+from cinesynth.evaluation.cases import CaseSet
+from cinesynth.evaluation.codec import question, score_codec, score_frame
+from cinesynth.evaluation.measure import measure
+from cinesynth.evaluation.requests import ControlResult
 from cinesynth.evaluation.score import ScoreReport
 from cinesynth.models.vae import Decoded
+from cinesynth.models.weights import Bundle
 from cinesynth.types import Label, covered_label
+from tests.evaluation.answers import answer
+from tests.evaluation.conftest import GRID
+from tests.synthesis.conftest import make_bundle
 
 LV = 2
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
+def partial(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
     """One analytic heart: everything annotated at ED, at ES only the LV of all slices but the first two."""
     study = phantom_study(0, frames=6).study
     coverage = np.zeros_like(study.coverage)
@@ -40,35 +48,75 @@ def codec_that_says(label: np.ndarray) -> Any:
     return SimpleNamespace(encode=lambda image, _: image / 2, decode=lambda latent, _: Decoded(latent, logits))
 
 
-def test_a_mask_is_right_if_it_is_right_where_it_was_annotated(packed: PackedDataset) -> None:
-    record = packed.records[0]
-    truth = packed.label(0, record.es)
+def test_a_mask_is_right_if_it_is_right_where_it_was_annotated(partial: PackedDataset) -> None:
+    record = partial.records[0]
+    truth = partial.label(0, record.es)
     said = truth.copy()
     said[:10, :10] = Label.RV  # nobody annotated the RV at ES
     said[..., ~record.coverage[record.es, :, LV]] = Label.LV
-    score = score_frame(codec_that_says(said), packed, 0, record.es, "ES")
+    score = score_frame(codec_that_says(said), partial, 0, record.es, "ES")
     assert score.dice == {"LV": 1.0}
     assert score.lv_error_percent == 0.0
 
 
-def test_a_mask_is_wrong_if_it_is_wrong_where_it_was_annotated(packed: PackedDataset) -> None:
-    record = packed.records[0]
-    empty = np.zeros_like(packed.label(0, record.es))
-    assert score_frame(codec_that_says(empty), packed, 0, record.es, "ES").dice == {"LV": 0.0}
-    truth = packed.label(0, record.ed)
-    assert score_frame(codec_that_says(truth), packed, 0, record.ed, "ED").dice == {"RV": 1.0, "MYO": 1.0, "LV": 1.0}
+def test_a_mask_is_wrong_if_it_is_wrong_where_it_was_annotated(partial: PackedDataset) -> None:
+    record = partial.records[0]
+    empty = np.zeros_like(partial.label(0, record.es))
+    assert score_frame(codec_that_says(empty), partial, 0, record.es, "ES").dice == {"LV": 0.0}
+    truth = partial.label(0, record.ed)
+    assert score_frame(codec_that_says(truth), partial, 0, record.ed, "ED").dice == {"RV": 1.0, "MYO": 1.0, "LV": 1.0}
 
 
-def test_frames_without_any_label_are_not_scored(packed: PackedDataset) -> None:
+def test_frames_without_any_label_are_not_scored(partial: PackedDataset) -> None:
     done: list[tuple[int, int]] = []
-    record = packed.records[0]
-    codec = codec_that_says(packed.label(0, record.ed))
-    scores = score_codec(codec, packed, lambda *step: done.append(step))
+    record = partial.records[0]
+    codec = codec_that_says(partial.label(0, record.ed))
+    scores = score_codec(codec, partial, lambda *step: done.append(step))
     assert [score.phase for score in scores] == ["ED", "ES"]
     assert done == [(1, 2), (2, 2)]
-    blind = PackedDataset(packed.path, packed.grid, packed.data_hash, [], [])
+    blind = PackedDataset(partial.path, partial.grid, partial.data_hash, [], [])
     blind.records = [replace(record, coverage=np.zeros_like(record.coverage))]
     assert score_codec(codec, blind, lambda *_: None) == []
     empty = ScoreReport({"split": "test", "closed_loop": False}, [], [], ControlResult([], 0, 0))
     table = next(iter(empty.tables().values()))
     assert [row[1:] for row in table.rows] == [(None, None, None, 0)] * len(table.rows)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle"), "grid.size=[64,64,12]")
+
+
+def test_the_ceiling_is_of_real_people_and_that_of_score(
+    weights: Path, people: Path, synthetic: CaseSet, held_out: CaseSet
+) -> None:
+    result = answer(question(weights), synthetic, held_out, held_out)
+    found = {m.name: m for m in result.measures}
+    data = prepare(people, GRID).split("test")
+    codec = Bundle.load(weights).codec
+    scores = score_codec(codec, data, lambda *_: None)
+    assert found["PSNR"].count == 2 * len(held_out) == len(scores)
+    assert found["PSNR"].value == pytest.approx(np.mean([s.psnr_db for s in scores]), rel=1e-3)
+    assert found["SSIM"].value == pytest.approx(np.mean([s.ssim for s in scores]), rel=1e-2)
+    assert found["Dice LV"].value == pytest.approx(np.mean([s.dice["LV"] for s in scores]), abs=1e-2)
+    assert result.judgement is None
+    measured = measure(synthetic, question(weights).measurers, workers=1)
+    assert np.isnan(measured["codec.psnr_db"]).all()  # they came out of a codec already
+
+
+def test_hearts_on_another_grid_are_refused(weights: Path, held_out: CaseSet) -> None:
+    fine = held_out.changed("fine", lambda case: replace(case, spacing_mm=(1.0, 1.0, 10.0)))
+    with pytest.raises(InputError, match="the hearts are at") as error:
+        measure(fine, question(weights).measurers, workers=1)
+    assert "weights" in error.value.hint
+
+
+def test_distances_stand_beside_dice(partial: PackedDataset) -> None:
+    record = partial.records[0]
+    truth = partial.label(0, record.ed)
+    off = np.roll(truth, 1, axis=0)
+    exact, shifted = (score_frame(codec_that_says(x), partial, 0, record.ed, "ED") for x in (truth, off))
+    assert exact.hd95_mm == {"RV": 0.0, "MYO": 0.0, "LV": 0.0}
+    assert shifted.hd95_mm["LV"] == pytest.approx(2.0)
+    empty = score_frame(codec_that_says(np.zeros_like(truth)), partial, 0, record.ed, "ED")
+    assert empty.hd95_mm == {}

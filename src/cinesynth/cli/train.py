@@ -11,7 +11,9 @@ from cinesynth.cli import console
 from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Train the four stages; the same command resumes an interrupted run.")
+app = typer.Typer(
+    no_args_is_help=True, help="Train the four stages, or the segmenter; the same command resumes an interrupted run."
+)
 
 Data = Annotated[Path | None, typer.Option(help="Dataset folder, made by cinesynth ingest.")]
 Run = Annotated[Path | None, typer.Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
@@ -44,6 +46,7 @@ _verb("motion", "Stage 2: the deterministic residual-motion model.")
 _verb("anatomy", "Stage 3: the diffusion model from clinical priors to the ED anatomy.")
 _verb("dynamics", "Stage 4: the diffusion model from anatomy and priors to motion.")
 _verb("all", "The four stages in order.")
+_verb("segmenter", "The independent segmenter of the evaluation, from annotated frames of patients alone.")
 
 
 def train(stages: list[str], data: Path, run: Path, config: Config) -> None:

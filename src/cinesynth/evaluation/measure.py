@@ -7,6 +7,7 @@ report. Everything that compares sets of hearts (`Section`) starts from these ar
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -64,6 +66,7 @@ def measure(
     progress: Progress | None = None,
 ) -> Measured:
     """Measure every heart of ``cases``; what ``cache`` holds of them is not measured again."""
+    measurers = list({m.name: m for m in measurers}.values())  # several questions may ask for the same numbers
     found = {m.name: _cached(cache, cases, m) for m in measurers}
     missing = [m for m in measurers if found[m.name] is None]
     if missing:
@@ -88,6 +91,8 @@ class _Task:
     measurers: Sequence[Measurer]
 
     def __call__(self, index: int) -> list[Values]:
+        if multiprocessing.parent_process() is not None:
+            torch.set_num_threads(1)  # the other cores are other workers', and the threads of a fork's parent are gone
         case = self.cases[index]
         results = (m.measure(case) for m in self.measurers)
         return [{k: np.asarray(v, dtype=np.float32) for k, v in result.items()} for result in results]

@@ -15,8 +15,9 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import InputError
+from cinesynth.evaluation.agreement import Agreement, agree
 from cinesynth.evaluation.codec import FrameScore, score_codec
-from cinesynth.evaluation.control import Agreement, ControlResult, agree, requests_of, score_control
+from cinesynth.evaluation.requests import ControlResult, requests_of, score_control
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import STRUCTURES
 
@@ -96,6 +97,9 @@ def _codec_table(frames: list[FrameScore]) -> Table:
         rows.append(
             _summary(f"Dice {structure.name}", [f.dice[structure.name] for f in frames if structure.name in f.dice])
         )
+    for structure in reversed(STRUCTURES):
+        distances = [f.hd95_mm[structure.name] for f in frames if structure.name in f.hd95_mm]
+        rows.append(_summary(f"HD95 {structure.name} mm", distances))
     rows.append(_summary("PSNR dB", [f.psnr_db for f in frames]))
     rows.append(_summary("SSIM", [f.ssim for f in frames]))
     rows.append(_summary("LV volume |error| %", [abs(f.lv_error_percent) for f in frames if f.lv_ml > 0]))

@@ -31,8 +31,8 @@ FORMAT = 2
 """2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
 INDEX = "bundle.json"
 DEFAULT_BUNDLE = "small"
-PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
-"""Which stages' weights a stage was trained on."""
+PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion"), "segmenter": ()}
+"""Which stages' weights a stage was trained on; the segmenter must be independent of all."""
 
 SAMPLING = tuple(
     f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in ("sampling_steps", "guidance")

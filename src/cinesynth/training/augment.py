@@ -11,6 +11,11 @@ from torch import Tensor
 
 from cinesynth.training.streams import uniform
 
+MAX_NOISE = 0.1
+"""Standard deviation, of intensities in [-1, 1]."""
+MAX_BLUR = 1.2
+"""Standard deviation in voxels."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -72,6 +77,28 @@ def look(volume: Tensor, view: View, nearest: bool = False) -> Tensor:
     mode = "nearest" if nearest else "bilinear"
     seen = F.grid_sample(flat, points, mode=mode, padding_mode="border", align_corners=False)
     return seen.reshape(channels, depth, *view.size).permute(0, 2, 3, 1)
+
+
+def degrade(image: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+    """Noise, or an in-plane blur, on a third each of the ``1 X Y Z`` images: scanners differ in both."""
+    kind = uniform(generator)
+    amount = uniform(generator) * strength
+    if kind < 1 / 3:
+        return (image + MAX_NOISE * amount * torch.randn(image.shape, generator=generator)).clamp(-1, 1)
+    if kind < 2 / 3:
+        return gaussian_blur(image, MAX_BLUR * amount)
+    return image
+
+
+def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
+    """``1 X Y Z`` smoothed in the plane by a Gaussian of ``sigma`` voxels; the border goes on."""
+    if sigma < 0.1:
+        return image
+    reach = math.ceil(3 * sigma)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
+    weights = weights / weights.sum()
+    planes = F.pad(image.movedim(-1, 0), (reach,) * 4, mode="replicate")  # Z 1 X Y
+    return F.conv2d(F.conv2d(planes, weights[None, None, :, None]), weights[None, None, None]).movedim(0, -1)
 
 
 def recolour(image: Tensor, view: View) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,10 +58,14 @@ class Frames:
             "slice_mask": self.mask(subject),
         }
 
-    def augmented(self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float) -> dict[str, Tensor]:
-        """One random frame through a random view, cropped to ``crop`` voxels."""
+    def augmented(
+        self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float, annotated: bool = False
+    ) -> dict[str, Tensor]:
+        """One random frame (one of the annotated, if so wished) through a random view, cropped to ``crop`` voxels."""
         subject, generator = self.draw("frames", step, case)
-        frame = int(uniform(generator, 0, len(self.record(subject).phases)))
+        record = self.record(subject)
+        choices = np.flatnonzero(record.labelled) if annotated else np.arange(len(record.phases))
+        frame = int(choices[int(uniform(generator, 0, len(choices)))])
         item = self.item(subject, frame)
         size = self.data.grid.size
         x, y, z = crop or size

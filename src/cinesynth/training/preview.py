@@ -36,6 +36,15 @@ def save_samples(path: Path, moments: list[Decoded], slice_mask: Tensor) -> None
     save_grid(path, columns)
 
 
+def save_masks(path: Path, columns: list[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """A column a case: a slice ``X Y``, the slice with its annotation, the slice with a predicted label."""
+    painted = []
+    for plane, *labels in columns:
+        image = _grey(plane)
+        painted.append([image, *(_paint(image, label.cpu().numpy()) for label in labels)])
+    save_grid(path, painted)
+
+
 def _slice(decoded: Decoded, case: int, z: int) -> list[np.ndarray]:
     """A slice without and with its mask."""
     image = _grey(decoded.image[case, 0, :, :, z])

@@ -1,4 +1,4 @@
-"""Train a stage, or all four in order, in a run folder."""
+"""Train a stage, all four in order, or the segmenter of the evaluation, in a run folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from cinesynth.config import STAGES, Config
 from cinesynth.data.geometry import Grid
-from cinesynth.data.packed import PackedDataset, prepare
+from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import FrameCode, Motion
 from cinesynth.models.weights import load_stage, save_stage, stage_info
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence, Wanted, cached_sequences
+from cinesynth.training.precision import resolve_precision
 from cinesynth.training.run_dir import RunDir, git_revision
+from cinesynth.training.slice_unet import SliceUNet
 from cinesynth.training.stage import Stage
 from cinesynth.training.stage_diffusion import (
     DiffusionStage,
@@ -30,6 +32,7 @@ from cinesynth.training.stage_diffusion import (
     residuals_of,
 )
 from cinesynth.training.stage_motion import MotionStage
+from cinesynth.training.stage_segmenter import SegmenterStage
 from cinesynth.training.stage_vae import VAEStage
 from cinesynth.training.trainer import Report, Trainer
 
@@ -98,19 +101,6 @@ def train_all(data: Path, run: Path, config: Config, report: Report) -> None:
     """The four stages in order."""
     for stage in STAGES:
         train_stage(stage, data, run, config, report)
-
-
-def resolve_precision(precision: str) -> str:
-    """accelerate's name of a precision; ``auto`` takes bf16 only where the hardware multiplies it."""
-    if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
-        return "bf16" if fast else "no"
-    return {"fp32": "no", "bf16": "bf16"}[precision]
-
-
-def _cpu_multiplies_bf16() -> bool:
-    features = torch.backends.cpu.get_cpu_capability()
-    return "AMX" in features.upper() or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def _train_vae(session: Session) -> None:
@@ -187,13 +177,31 @@ def _train_dynamics(session: Session) -> None:
     session.finish("dynamics", best.diffusion, _describe(session, "train") | {"examples": len(train)})
 
 
+def _train_segmenter(session: Session) -> None:
+    network = SliceUNet(session.config.segmenter)
+    stage = SegmenterStage(network, session.config, session.data, session.accelerator.device)
+    network.load_state_dict(session.train(stage).state_dict())
+    seen = stage.frames
+    phantoms = seen.phantoms if seen.phantom_share > 0 else []
+    session.finish("segmenter", network, _count("train", [seen.record(i) for i in [*seen.patients, *phantoms]]))
+
+
 def _describe(session: Session, split: str) -> dict[str, Any]:
     """Which subjects a stage saw."""
-    records = session.data.split(split).records
+    return _count(split, session.data.split(split).records)
+
+
+def _count(split: str, records: list[Record]) -> dict[str, Any]:
     by_dataset: dict[str, int] = {}
     for record in records:
         by_dataset[record.dataset] = by_dataset.get(record.dataset, 0) + 1
     return {"split": split, "subjects": by_dataset, "frames": sum(len(r.phases) for r in records)}
 
 
-_TRAIN = {"vae": _train_vae, "motion": _train_motion, "anatomy": _train_anatomy, "dynamics": _train_dynamics}
+_TRAIN = {
+    "vae": _train_vae,
+    "motion": _train_motion,
+    "anatomy": _train_anatomy,
+    "dynamics": _train_dynamics,
+    "segmenter": _train_segmenter,
+}

@@ -1,27 +1,17 @@
-"""Every setting, once: frozen, typed, with the unit in its name; unknown keys are refused by their path.
-
-`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the resolved tree, which is saved with
-each run and beside the weights it made.
-"""
+"""The tree of settings: each with its type, its range and its default."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from cinesynth.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 Spacing = Annotated[float, Field(ge=0.5, le=25.0)]
 STAGES = ("vae", "motion", "anatomy", "dynamics")
+"""What a weights folder consists of. The segmenter of the evaluation is trained likewise, but is no part of it."""
 
 
 class Settings(BaseModel):
@@ -104,6 +94,15 @@ class DiffusionConfig(Settings):
     """Probability, per case and condition, that this one condition is unknown."""
 
 
+class SegmenterConfig(Settings):
+    """The independent segmenter of the evaluation: a plain 2D U-Net that sees a slice and its neighbours."""
+
+    channels: tuple[Positive, Positive, Positive, Positive, Positive] = (24, 48, 96, 128, 192)
+    """Width of each level; the plane is halved between levels."""
+    neighbours: Annotated[int, Field(ge=0, le=3)] = 1
+    """Slices on either side that are shown with the one that is labelled."""
+
+
 class OptimConfig(Settings):
     """How a stage is trained."""
 
@@ -172,6 +171,18 @@ class DiffusionTraining(OptimConfig):
     """Of each of them, copies that move more or less, measured again (dynamics only)."""
 
 
+class SegmenterTraining(OptimConfig):
+    """The segmenter: ten minutes on two cores with bf16 matrix units, at 96 x 96 pixels."""
+
+    steps: Positive = 800
+    batch_size: Positive = 4
+    """Frames; all their acquired slices are seen."""
+    learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 2e-3
+    ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    phantom_share: Fraction = 0.0
+    augment: bool = True
+
+
 class DiffusionModelConfig(Settings):
     """A latent diffusion model: the static one (anatomy) or the motion one (dynamics)."""
 
@@ -189,6 +200,7 @@ class TrainingConfig(Settings):
     motion: DecodingTraining
     anatomy: DiffusionTraining
     dynamics: DiffusionTraining
+    segmenter: SegmenterTraining = SegmenterTraining()
 
 
 class Config(Settings):
@@ -200,6 +212,7 @@ class Config(Settings):
     motion: MotionConfig
     anatomy: DiffusionModelConfig
     dynamics: DiffusionModelConfig
+    segmenter: SegmenterConfig = SegmenterConfig()
     training: TrainingConfig
 
     @model_validator(mode="after")
@@ -219,83 +232,3 @@ class Config(Settings):
         """``x y z`` of the latent grid."""
         x, y, z = self.grid.size
         return x // self.vae.stride, y // self.vae.stride, z
-
-
-def presets() -> list[str]:
-    """Names of the presets that ship with the package."""
-    files = (resources.files("cinesynth") / "presets").iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-
-
-def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
-    """The resolved tree of a preset (a name or a path to a YAML file) with ``a.b=c`` overrides applied."""
-    tree = _read_preset(preset)
-    for override in overrides:
-        apply_override(tree, override)
-    return parse_config(tree)
-
-
-def parse_config(tree: dict[str, Any]) -> Config:
-    """Validate a tree; each `ConfigError` line carries the path of its key."""
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
-        raise ConfigError("\n".join(lines), hint="cinesynth train all --dry-run prints every key") from None
-
-
-def dump_config(config: Config) -> str:
-    """The resolved tree as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _read_preset(preset: str) -> dict[str, Any]:
-    path = Path(preset)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"no preset file {preset}", hint=f"or name one of {', '.join(presets())}")
-        text = path.read_text()
-    elif preset in presets():
-        text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
-    else:
-        raise ConfigError(f"preset {preset!r} is not known", hint=f"one of {', '.join(presets())}, or a .yaml file")
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{preset} is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{preset} holds no settings", hint="copy one of the presets and change it")
-    return tree
-
-
-def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one leaf of a tree by ``a.b=c``."""
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c")
-    *parents, last = path.strip().split(".")
-    node: Any = tree
-    for key in parents:
-        node = node.setdefault(key, {}) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {key} holds a value, not settings")
-    try:
-        node[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
-
-
-def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
-    path = ".".join(str(part) for part in location)
-    if kind != "extra_forbidden":
-        return f"{path or 'config'}: {message.removeprefix('Value error, ')}"
-    near = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1, cutoff=0.5)
-    return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
-    node: Any = Config
-    for part in location[:-1]:
-        field = node.model_fields.get(str(part)) if hasattr(node, "model_fields") else None
-        node = field.annotation if field else None
-    return list(node.model_fields) if hasattr(node, "model_fields") else []

@@ -1,0 +1,27 @@
+"""A question asked of three sets of hearts, in this process; no heart is measured twice alike."""
+
+from cinesynth.evaluation.cases import CaseSet
+from cinesynth.evaluation.measure import Measured, Measurer, Values, measure
+from cinesynth.evaluation.question import Evidence, Question
+from cinesynth.evaluation.section import Section
+
+_known: dict[tuple[object, ...], Values] = {}
+
+
+def answer(question: Question, synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> Section:
+    sets = (synthetic, train, held_out)
+    return question.answer(Evidence(*(_measured(cases, question) for cases in sets), *sets))
+
+
+def _measured(cases: CaseSet, question: Question) -> Measured:
+    values: Values = {}
+    for measurer in question.measurers:
+        values |= _values(cases, measurer)
+    return Measured(cases.title, cases.names, values)
+
+
+def _values(cases: CaseSet, measurer: Measurer) -> Values:
+    address = (cases.key, cases.names, measurer.name, measurer.identity)
+    if address not in _known:
+        _known[address] = measure(cases, [measurer], workers=1).values
+    return _known[address]
