@@ -9,7 +9,9 @@ import typer
 
 from cinesynth.cli import console
 
-Weights = Annotated[Path | None, typer.Option(help="Weights folder, or a name of those that ship (small).")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Weights folder, or a name of those that ship: small (default), phantom.")
+]
 
 
 def bundle(

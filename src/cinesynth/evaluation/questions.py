@@ -9,7 +9,7 @@ from cinesynth.evaluation.question import Question
 
 
 def questions(weights: Path | None = None, eye: Path | None = None, i3d: Path | None = None) -> list[Question]:
-    """Every question; ``weights``, ``eye`` (a segmenter of real images) and ``i3d`` are for those that look by a network.
+    """Every question; ``weights``, ``eye`` (a segmenter of real images) and ``i3d`` are for those that need a network.
 
     `WeightsError` where one of them is missing, damaged or of another kind.
     """
