@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cinesynth.config import GridConfig, load_config, presets
 from cinesynth.data.heart import heart_centre, label_bounds
-from cinesynth.data.resample import Axes, Axis, owed_labels, resample_image, resample_scores
+from cinesynth.data.resample import Axes, Axis, at_nearest, held_labels, owed_labels, resample_image, resample_scores
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import STRUCTURES, Affine, BoolArray, FloatArray, LabelArray, Study
 
@@ -112,7 +112,10 @@ class Placement:
         return resample_image(volumes[..., self.slice_mask], self._inverse())
 
     def label_to_grid(self, labels: LabelArray) -> LabelArray:
-        """Native ``T X Y Z`` labels on the grid; each structure keeps its volume slice by slice."""
+        """Native ``T X Y Z`` labels on the grid; each structure keeps its volume slice by slice.
+
+        On a grid at least as fine in each axis nothing is lost: `label_to_native` gives back every voxel inside it.
+        """
         mixes = self._axes()[2].step != 1.0
         reach_mm = BLEND_MM if mixes else 0.0
         return self._pad(np.stack([self._label_frame(label, reach_mm) for label in labels]))
@@ -129,7 +132,13 @@ class Placement:
         return result
 
     def label_to_native(self, labels: LabelArray) -> LabelArray:
-        """Grid ``T X Y Z`` labels on the native grid, the likeliest structure at each voxel."""
+        """Grid ``T X Y Z`` labels on the native grid, the likeliest structure at each voxel.
+
+        Of a grid at least as fine as the native one, the label nearest to each voxel: the inverse of `label_to_grid`.
+        """
+        if self._is_finer:
+            acquired = labels[..., self.slice_mask]
+            return np.stack([at_nearest(label, self._axes(), self.native_size) for label in acquired])
         scores = (resample_scores(label, self._inverse()) for label in labels[..., self.slice_mask])
         return np.stack([score.argmax(axis=0).astype(np.uint8) for score in scores])
 
@@ -164,7 +173,13 @@ class Placement:
         counts = np.stack([(label == structure).sum(axis=(0, 1)) for structure in STRUCTURES])  # 3 Z
         owed = area * counts @ self._shares().T  # 3 slices
         scores, wide = (resample_scores(label, axes, reach / float(spacing[0])) for reach in (reach_mm, WIDE_MM))
-        return owed_labels(scores + TIE * wide, owed)
+        held = held_labels(label, axes) if self._is_finer else None
+        return owed_labels(scores + TIE * wide, owed, held)
+
+    @property
+    def _is_finer(self) -> bool:
+        """Whether each native voxel has a grid voxel of its own, the nearest to its centre."""
+        return all(axis.step <= 1.0 for axis in self._axes())
 
     def _shares(self) -> FloatArray:
         """Weights ``slices Z`` of native slices in each slab; the last also owes what rounding cuts off the apex."""

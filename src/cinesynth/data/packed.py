@@ -34,7 +34,7 @@ from cinesynth.types import (
     without_gap,
 )
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same study would be packed differently: older caches are then built anew."""
 
 

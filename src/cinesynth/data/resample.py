@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cinesynth.types import STRUCTURES, FloatArray, LabelArray
 
+FREE = 255
+"""No label: a voxel that may take any."""
 SWEEPS = 4
 """Rounds of `owed_labels`; three structures that touch settle in two or three."""
 
@@ -44,6 +46,11 @@ class Axis:
         shared = np.minimum(low + self.step, source + 1.0) - np.maximum(low, source)
         return np.asarray(np.clip(shared, 0.0, None) / self.step, dtype=np.float32)
 
+    def nearest(self, other_size: int) -> NDArray[np.int_]:
+        """The voxel here that is nearest to each of the other grid's; -1 where that lies outside this row."""
+        index = np.rint((np.arange(other_size) - self.start) / self.step).astype(np.int_)
+        return np.where((index >= 0) & (index < self.size), index, -1)
+
     def _centres(self) -> NDArray[np.float64]:
         return np.asarray(self.start + self.step * np.arange(self.size), dtype=np.float64)
 
@@ -73,19 +80,41 @@ def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatA
     return np.concatenate([1.0 - scores.sum(axis=0, keepdims=True), scores])
 
 
-def owed_labels(scores: FloatArray, owed: NDArray[np.float64]) -> LabelArray:
+def held_labels(label: LabelArray, axes: Axes) -> LabelArray:
+    """``x y z`` of ``axes``: the voxel nearest to each one of ``label`` (``X Y Z``) holds its label, others are `FREE`.
+
+    For a grid at least as fine as the label's: there each voxel has one of its own, and `at_nearest` finds them again.
+    """
+    held = np.full(tuple(axis.size for axis in axes), FREE, dtype=np.uint8)
+    index = [axis.nearest(size) for axis, size in zip(axes, label.shape, strict=True)]
+    held[np.ix_(*(i[i >= 0] for i in index))] = label[np.ix_(*(i >= 0 for i in index))]
+    return held
+
+
+def at_nearest(label: LabelArray, axes: Axes, size: tuple[int, int, int]) -> LabelArray:
+    """``x y z`` of ``axes`` at the centres of the other grid's voxels, ``X Y Z`` of ``size``; 0 outside."""
+    index = [axis.nearest(n) for axis, n in zip(axes, size, strict=True)]
+    x, y, z = (i >= 0 for i in index)
+    return np.where(x[:, None, None] & y[:, None] & z, label[np.ix_(*index)], np.uint8(0))
+
+
+def owed_labels(scores: FloatArray, owed: NDArray[np.float64], held: LabelArray | None = None) -> LabelArray:
     """Labels ``x y z`` by the highest score, with as many voxels of each structure in each slice as it is owed.
 
-    ``scores`` is ``4 x y z``, ``owed`` is ``3 z`` (voxels; rounded here). Plain argmax loses volume wherever two
-    slices of different size share a slab. Here each structure and slice gets an additive price and the best priced
-    score wins; prices are found one at a time, each making one count exact (the auction view of assignment).
+    ``scores`` is ``4 x y z``, ``owed`` is ``3 z`` (voxels; rounded here); ``held`` voxels keep their label. Plain
+    argmax loses volume wherever two slices of different size share a slab. Here each structure and slice gets an
+    additive price and the best priced score wins; prices are found one at a time, each making one count exact (the
+    auction view of assignment).
     """
     result = np.asarray(scores.argmax(axis=0), dtype=np.uint8)
+    held = np.full_like(result, FREE) if held is None else held
+    kept = np.stack([(held == structure).sum(axis=(0, 1)) for structure in STRUCTURES])  # 3 z
+    rest = np.maximum(np.rint(owed).astype(int) - kept, 0)
     for z in range(scores.shape[-1]):
-        near = scores[0, :, :, z] < 1.0 - 1e-6
+        near = (scores[0, :, :, z] < 1.0 - 1e-6) & (held[..., z] == FREE)
         if near.any():
-            result[near, z] = _settle(scores[:, near, z].astype(np.float64), np.rint(owed[:, z]).astype(int))
-    return result
+            result[near, z] = _settle(scores[:, near, z].astype(np.float64), rest[:, z])
+    return np.where(held == FREE, result, held)
 
 
 def apply(volumes: FloatArray, weights: Weights) -> FloatArray:
@@ -112,8 +141,8 @@ def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_]) -> LabelArray:
 
 
 def _price(lead: NDArray[np.float64], count: int) -> float:
-    """The price at which exactly ``count`` of the leads are above zero (ties apart)."""
-    ranked = np.sort(lead)[::-1]
+    """The price at which exactly ``count`` of the leads are above zero (ties apart), or all if they are fewer."""
+    ranked, count = np.sort(lead)[::-1], min(count, len(lead))
     above = ranked[count - 1] if count > 0 else ranked[0] + 1.0
     below = ranked[count] if count < len(ranked) else ranked[-1] - 1.0
     return -float(above + below) / 2.0
