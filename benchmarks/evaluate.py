@@ -31,7 +31,8 @@ from cinesynth.synthesis.cohort import case_name, write_manifest
 from cinesynth.synthesis.export.case import save_case
 from cinesynth.types import Cine, ClinicalPrior, Label, Study, volumes_ml
 
-GRID = Grid((192, 192, 12), (1.0, 1.0, 10.0))
+GRID = Grid((192, 192, 16), (1.0, 1.0, 10.0))
+"""Holds every phantom; a case keeps `SLICES` of it."""
 PEOPLE = 73
 """56 train, 17 held out, as the public part of ACDC gives; ED and ES alone, but for every eighth."""
 WHOLE_EVERY = 8

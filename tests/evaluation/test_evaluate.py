@@ -19,6 +19,7 @@ from cinesynth.evaluation.measure import Measurer
 from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.report import Report, Verdict, number, read_report
 from cinesynth.evaluation.section import Listing, Measure, Section
+from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.synthesis.cohort import MANIFEST
 
 
@@ -157,7 +158,7 @@ def other_labels(folder: Path) -> None:
         (lambda f: change(f, labels={"LV": 1}), "expected 1 RV"),
         (other_weights, "2 sets of weights"),
         (truncate, "case_0003.*cannot be read"),
-        (other_labels, "do not fit"),
+        (other_labels, "has label 7, expected 0 to 3"),
     ],
 )
 def test_bad_cohorts_are_refused_and_nothing_is_written(
@@ -181,6 +182,19 @@ def test_real_people_must_be_there(people: Path, cohort_folder: Path, tmp_path: 
     (nobody / MANIFEST).write_text(manifest.replace(",test,", ",train,"))
     with pytest.raises(DataError, match="nobody is in it"):
         evaluate(nobody, cohort_folder, tmp_path / "out")
+
+
+def test_a_network_that_learned_from_other_data_is_cautioned_against(
+    people: Path, cohort_folder: Path, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(segmenter.folder, tmp_path / "other"))
+    info = json.loads((other / "segmenter.json").read_text())
+    (other / "segmenter.json").write_text(json.dumps(info | {"data_hash": "0" * 64}))
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    (caution,) = evaluate(people, cohort_folder, out, segmenter=other, cache=cache).about["cautions"]
+    assert caution.startswith("The segmenter given learned from a dataset with SHA-256 000000000000..., this one has")
+    assert caution in (out / "index.html").read_text()
+    assert not evaluate(people, cohort_folder, out, segmenter=segmenter.folder, cache=cache).about["cautions"]
 
 
 def test_people_whose_hearts_do_not_fit_the_grid_are_named(people: Path, cohort_folder: Path, tmp_path: Path) -> None:

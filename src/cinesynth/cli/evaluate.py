@@ -50,6 +50,8 @@ def evaluate(
             workers=workers,
             progress=lambda title, done, total: step(title, done, total, {}),
         )
+    for caution in report.about["cautions"]:
+        console.err.print(f"caution: {caution}")
     rows = [(v.title, v.judgement or "not judged", v.decided_by) for v in report.verdicts]
     console.table("verdicts", ("section", "verdict", "decided by"), rows)
     console.out.print(f"{out / PAGE}: {report.judgement or 'nothing could be judged'}")

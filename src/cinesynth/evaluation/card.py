@@ -101,7 +101,7 @@ def render_card(report: Mapping[str, Any], folder: Path) -> str:
         verdicts=_table(("section", "verdict", "decided by"), _verdicts(report)),
         measured="\n\n".join(filter(None, map(_measured, sections))),
         missing="\n".join(_missing(sections)) or "Nothing was left out.",
-        failures="".join(f"- {line}\n" for line in _failures(sections)),
+        failures="".join(f"- {line}\n" for line in (*report["about"].get("cautions", ()), *_failures(sections))),
         citations="\n".join(f"- {text}" for text in index.get("citations", [])),
     )
 

@@ -170,8 +170,10 @@ def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
     case = folder / names[index]
     content = _sidecar(case)
     image, label = (_volumes(case / name) for name in (IMAGE, LABEL))
-    if image.shape != label.shape or label.max(initial=0) > max(Label):
+    if image.shape != label.shape:
         raise DataError(f"{case}: image {image.shape} and label {label.shape} do not fit", hint="generate it again")
+    if label.max(initial=0) > max(Label):
+        raise DataError(f"{case} has label {label.max()}, expected 0 to {max(Label):d}", hint="generate it again")
     asked = content["requested"]
     return Case(
         name=names[index],

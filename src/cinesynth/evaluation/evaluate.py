@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,6 +25,7 @@ from cinesynth.evaluation.measure import Measured, Progress, measure
 from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.questions import questions
 from cinesynth.evaluation.report import Report
+from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.models.weights import file_sha256, find_bundle, stage_info
 from cinesynth.synthesis.cohort import read_sidecar
 from cinesynth.types import SLICE_RANGE
@@ -80,7 +81,8 @@ def evaluate(
             progress("questions", done, len(asked))
     given = {"weights": weights, "segmenter": segmenter, "i3d": i3d}
     command = _command({"real": real, "synthetic": synthetic, "out": out, **given}, split)
-    report = Report({**_about(sets, given), "command": command}, tuple(sections))
+    about = {**_about(sets, given), "cautions": list(_cautions(sets, given)), "command": command}
+    report = Report(about, tuple(sections))
     report.write(Path(out))
     return report
 
@@ -187,6 +189,21 @@ def _about(sets: _Sets, given: Mapping[str, Path | None]) -> dict[str, Any]:
         **sets.about,
         "networks": {name: _identity(name, path) for name, path in given.items() if path is not None},
     }
+
+
+def _cautions(sets: _Sets, given: Mapping[str, Path | None]) -> Iterator[str]:
+    """Networks that learned from other data than is compared: their training people may be among the held out."""
+    expected = sets.about["real"]["data_hash"]
+    for name, stage in (("weights", "vae"), ("segmenter", SEGMENTER)):
+        if (path := given[name]) is None:
+            continue
+        found = stage_info(find_bundle(path) if name == "weights" else Path(path), stage).get("data_hash")
+        if found != expected:
+            yield (
+                f"The {name} given learned from a dataset with SHA-256 {str(found)[:12]}..., this one has "
+                f"{expected[:12]}...: held-out people of this one may have been in its training, and train people "
+                "not. What is said of memorisation, and what is judged by that network, holds only if they were not."
+            )
 
 
 def _versions() -> dict[str, str]:

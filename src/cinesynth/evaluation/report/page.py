@@ -26,6 +26,7 @@ def render(report: Report) -> str:
         subtitle=escape(_subtitle(about)),
         overall=_badge(report.judgement),
         verdicts="\n".join(_verdict(place, verdict) for place, verdict in enumerate(report.verdicts)),
+        cautions="\n".join(f'<p class="notice">{escape(text)}</p>' for text in about.get("cautions", ())),
         compared="\n".join(_pairs(_compared(about))),
         command=escape(str(about["command"])),
         sections="\n".join(_section(place, section) for place, section in enumerate(report.sections)),
