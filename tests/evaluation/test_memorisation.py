@@ -10,7 +10,7 @@ from PIL import Image
 from cinesynth.errors import DataError
 from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.known_hearts import KnownHearts
+from cinesynth.evaluation.known_hearts import KnownHearts, known_hearts, screen
 from cinesynth.evaluation.measure import Measured, measure
 from cinesynth.evaluation.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
 from cinesynth.evaluation.question import Evidence
@@ -128,6 +128,22 @@ def test_known_hearts_are_recognised_from_a_file(
         assert (copy.subject, copy.space) == (train.names[i], "image")
         assert copy.closeness < 0.5
     assert [known.copied(case) for case in (*held_out, synthetic[0])] == [None] * 5
+
+
+def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(
+    people: Path, train: CaseSet, held_out: CaseSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "known.safetensors"
+    known = known_hearts(people, train.grid)
+    assert known.names == train.names
+    known.save(path)
+    judge = screen(path, train.grid)
+    assert len(judge.identity.removeprefix("known hearts ")) == 64
+    copy = disguised(train[3])
+    refused = judge.refuses(copy.intensity[copy.ed], copy.label[copy.ed])
+    assert refused.startswith("a near-copy of a known heart (image, closeness 0.")
+    assert train.names[3] not in refused  # a message must not name a patient
+    assert [judge.refuses(case.intensity[case.ed], case.label[case.ed]) for case in held_out] == [""] * 4
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all"])

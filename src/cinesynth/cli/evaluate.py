@@ -59,6 +59,24 @@ def evaluate(
         raise typer.Exit(FAILED)
 
 
+def known_hearts(
+    data: Annotated[Path, typer.Option(help="Dataset that the weights were trained on.")],
+    out: Annotated[Path, typer.Option(help="File to write: about 20 kB a subject.")],
+    weights: Weights = None,
+) -> None:
+    """The training subjects, small and blurred, for `generate --known-hearts`. Treat the file as images of patients."""
+    from cinesynth.config import parse_config
+    from cinesynth.data.geometry import Grid
+    from cinesynth.evaluation.known_hearts import known_hearts as known
+    from cinesynth.models.weights import find_bundle, stage_info
+
+    grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
+    with console.progress() as step:
+        found = known(data, grid, progress=lambda title, done, total: step(title, done, total, {}))
+    found.save(out)
+    console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, keep it as you keep their images")
+
+
 def card(
     report: Annotated[Path, typer.Argument(help="report.json of `cinesynth evaluate`, or its folder.")],
     weights: Weights = None,

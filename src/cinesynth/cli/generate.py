@@ -39,6 +39,9 @@ def generate(
     control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a case that lies at --out.")] = False,
     pictures: Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")] = True,
+    known_hearts: Annotated[
+        Path | None, typer.Option(help="File of `cinesynth known-hearts`: what copies one of them is drawn again.")
+    ] = None,
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
@@ -50,6 +53,10 @@ def generate(
     from cinesynth.synthesis.pipeline import CinePipeline
 
     pipe = CinePipeline.from_pretrained(weights)
+    if known_hearts is not None:
+        from cinesynth.evaluation.known_hearts import screen
+
+        pipe.screen = screen(known_hearts, pipe.grid)
     if count is not None:
         _cohort(pipe, prior, out, count, seed, settings, pictures)
         return

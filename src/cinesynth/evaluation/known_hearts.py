@@ -1,5 +1,7 @@
 """Training subjects in a small file, against which a single heart is checked: is it a near-copy of one of them.
 
+`cinesynth known-hearts` writes the file, `cinesynth generate --known-hearts` draws again what copies one of them.
+
 The file holds blurred thumbnails of patients. Treat it as you treat their images.
 """
 
@@ -15,11 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cinesynth.atomic import atomic_path
+from cinesynth.data.geometry import Grid
+from cinesynth.data.intensity import to_uint8
+from cinesynth.data.packed import prepare
 from cinesynth.errors import DataError
-from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.extract.likeness import HEIGHTS, PIXELS, likeness_of
-from cinesynth.evaluation.measure import Measured
+from cinesynth.evaluation.cases import Case, patients
+from cinesynth.evaluation.extract.likeness import HEIGHTS, PIXELS, likeness, likeness_of
+from cinesynth.evaluation.measure import Measured, Progress, measure
 from cinesynth.evaluation.nearest import IMAGE, MASK, Space, copy_limit, nearest, nearest_other
+from cinesynth.models.weights import file_sha256
+from cinesynth.synthesis.tries import Screen
+from cinesynth.types import Diagnosis, FloatArray, LabelArray, full_coverage
 
 FORMAT = "1"
 UNKNOWN = 255
@@ -82,6 +90,39 @@ class KnownHearts:
         if about.get("format") != FORMAT or image.shape != shape or mask.shape != shape:
             raise DataError(f"{path} is of another format", hint="make it again with this version")
         return cls(names, image, mask, limits)
+
+
+def known_hearts(dataset: Path, grid: Grid, split: str = "train", progress: Progress | None = None) -> KnownHearts:
+    """The subjects of a split (patients and phantoms) as known hearts; `DataError` where nobody is in it."""
+    subjects = patients(prepare(dataset, grid).split(split), f"{split} of {dataset}")
+    return KnownHearts.of(measure(subjects, [likeness()], progress=progress))
+
+
+def screen(path: Path, grid: Grid) -> Screen:
+    """The known hearts of ``path`` as a screen for anatomies on ``grid``; `DataError` where there are none."""
+    known = KnownHearts.load(path)
+
+    def refuses(image: FloatArray, label: LabelArray) -> str:
+        copy = known.copied(_anatomy(image, label, grid))
+        return f"a near-copy of a known heart ({copy.space}, closeness {copy.closeness:.2f})" if copy else ""
+
+    return Screen(f"known hearts {file_sha256(path)}", refuses)
+
+
+def _anatomy(image: FloatArray, label: LabelArray, grid: Grid) -> Case:
+    """A generated ED, ``X Y Z``, as a case of one frame."""
+    return Case(
+        name="generated",
+        diagnosis=Diagnosis.UNKNOWN,
+        image=to_uint8(image)[None],
+        label=label[None],
+        coverage=full_coverage(np.ones(1, dtype=np.bool_), label.shape[-1]),
+        spacing_mm=grid.spacing_mm,
+        ed=0,
+        es=0,
+        whole_cycle=False,
+        frame_time_ms=None,
+    )
 
 
 def _limit(space: Space, train: Measured, held_out: Measured | None) -> float:

@@ -111,9 +111,10 @@ def is_complete(folder: Path, request: Request, pipe: CinePipeline) -> bool:
         check_free(folder)
         return False
     record = found["provenance"]
-    if record["request"] != request.to_json() or record["weights"]["sha256"] != pipe.bundle_sha256:
+    same = record["request"] == request.to_json() and record.get("screen") == pipe.screened.get("screen")
+    if not same or record["weights"]["sha256"] != pipe.bundle_sha256:
         raise OutputError(
-            f"{folder} holds a case of another request or other weights",
+            f"{folder} holds a case of another request or screen, or other weights",
             hint="write to another folder, or repeat the command that made this one",
         )
     return True

@@ -29,7 +29,7 @@ from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed, derive, noise
-from cinesynth.synthesis.tries import Draw, best_of, tries_json
+from cinesynth.synthesis.tries import Draw, Screen, best_of, tries_json
 from cinesynth.types import BoolArray, Cine, ClinicalPrior, FloatArray, LabelArray
 
 FRAMES_PER_CALL = {"cpu": 2}
@@ -59,24 +59,34 @@ class CinePipeline:
     cases takes 0.73 of the time of four calls for one, of which a guided call recovers most by itself.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu", screen: Screen | None = None) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
         self.grid = Grid.from_config(bundle.config.grid)
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.bundle_sha256 = file_sha256(bundle.folder / INDEX)
+        self.screen = screen
         self.frames_per_call = FRAMES_PER_CALL.get(self.device.type, FRAMES_PER_CALL_ELSEWHERE)
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str | None = None, device: torch.device | str | None = None
+        cls,
+        folder: Path | str | None = None,
+        device: torch.device | str | None = None,
+        screen: Screen | None = None,
     ) -> CinePipeline:
         """Load a weights folder, or weights of the package by their name; `WeightsError` says what is wrong with it.
 
-        Without ``device`` the first CUDA device is taken where there is one.
+        Without ``device`` the first CUDA device is taken where there is one. Anatomies that ``screen`` refuses are
+        drawn again, and never kept.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(Bundle.load(find_bundle(folder), device), device)
+        return cls(Bundle.load(find_bundle(folder), device), device, screen)
+
+    @property
+    def screened(self) -> dict[str, object]:
+        """What the provenance says of the screen: nothing, where there is none."""
+        return {"screen": self.screen.identity} if self.screen else {}
 
     @overload
     def __call__(
@@ -185,7 +195,7 @@ class CinePipeline:
             es_index=plan.es_index,
             prior=plan.request.prior,
             seed=plan.request.seed,
-            provenance={**record, "acceptance": {"accepted": accepted, **stages}},
+            provenance={**record, **self.screened, "acceptance": {"accepted": accepted, **stages}},
         )
 
     def _draw_anatomy(self, plan: Plan, attempt: int) -> Draw:
@@ -196,7 +206,8 @@ class CinePipeline:
             steering = steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
             latent = latent + steering.shift
         image, label = self._decode(latent, plan)
-        return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt, steering)
+        refused = self.screen.refuses(image[0], label[0]) if self.screen else ""
+        return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt, steering, refused)
 
     def _draw_motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:
         """All frames; the first is the anatomy as it was decoded and accepted."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cinesynth.errors import InputError
 from cinesynth.synthesis.acceptance import Verdicts
 from cinesynth.synthesis.control import Steering
 from cinesynth.types import FloatArray, LabelArray
@@ -22,14 +23,34 @@ class Draw:
     verdicts: Verdicts
     attempt: int
     steering: Steering | None = None
+    refused: str = ""
+    """Why this draw may not be kept, whatever the rules say of it."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A judge from outside of whether an anatomy may be kept at all: it must not copy a training subject."""
+
+    identity: str
+    """Names everything that the judgement depends on but the heart; part of each case's provenance."""
+    refuses: Callable[[FloatArray, LabelArray], str]
+    """Of the ED image and label ``X Y Z`` on the weights' grid: why they may not be kept, empty if they may."""
 
 
 def best_of(tries: int, draw: Callable[[int], Draw]) -> tuple[Draw, list[Draw]]:
-    """The first accepted draw of at most ``tries``, or the one that passes most rules; and all that were made."""
+    """The first accepted draw of at most ``tries``, or the one that passes most rules; and all that were made.
+
+    `InputError` where every one of them was refused.
+    """
     draws: list[Draw] = []
-    while len(draws) < tries and not (draws and draws[-1].verdicts.accepted):
+    while len(draws) < tries and not (draws and draws[-1].verdicts.accepted and not draws[-1].refused):
         draws.append(draw(len(draws)))
-    return max(draws, key=lambda d: (d.verdicts.passed, -d.attempt)), draws
+    kept = [d for d in draws if not d.refused]
+    if not kept:
+        raise InputError(
+            f"each of {tries} draws was refused: {draws[-1].refused}", hint="allow more --tries, or take another seed"
+        )
+    return max(kept, key=lambda d: (d.verdicts.passed, -d.attempt)), draws
 
 
 def tries_json(kept: Draw, draws: Sequence[Draw]) -> dict[str, object]:
@@ -41,5 +62,6 @@ def tries_json(kept: Draw, draws: Sequence[Draw]) -> dict[str, object]:
         "kept_try": kept.attempt,
         "rules": kept.verdicts.to_json(),
         "failed_rules_by_try": failed,
+        "refused_tries": sum(bool(draw.refused) for draw in draws),
         "control": kept.steering.to_json() if kept.steering else None,
     }
