@@ -144,7 +144,7 @@ def test_without_labels_the_image_is_scored(batch: Batch) -> None:
     logits, label, coverage = batch
     image, mask = torch.zeros(2, 1, 8, 8, 3), torch.ones(2, 3, dtype=torch.bool)
     known = {"image": image, "slice_mask": mask, "label": label, "coverage": torch.zeros_like(coverage)}
-    assert set(reconstruction_scores(Decoded(image, logits.detach()), known)) == {"l1", "psnr"}
+    assert set(reconstruction_scores(Decoded(image, logits.detach()), known)) == {"l1", "psnr", "sharpness_db"}
 
 
 def like_sunnybrook(study: Study) -> Study:
@@ -195,7 +195,7 @@ def test_validation_does_not_punish_what_nobody_annotated(
     partial: PackedDataset, tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = VAEStage(VAE(tiny.vae), tiny, partial, torch.device("cpu"))
-    perfect = {"l1": 0.0, "psnr": 40.0, "dice_lv": 1.0}
+    perfect = {"l1": 0.0, "psnr": 40.0, "sharpness_db": 0.0, "dice_lv": 1.0}
     monkeypatch.setattr("cinesynth.training.stage_vae.reconstruction_scores", lambda *_: perfect)
     monkeypatch.setattr(stage, "_reconstruct", lambda *_: SimpleNamespace())
     assert stage.validate(stage.modules["model"])["score"] == 0.0

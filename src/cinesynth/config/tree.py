@@ -68,6 +68,8 @@ class MotionConfig(Settings):
 class DenoiserConfig(NetConfig):
     """A latent U-Net."""
 
+    patch: Literal[1, 2, 4] = 1
+    """In-plane factor of the latent folded into channels before the first convolution (Peebles and Xie, 2023)."""
     attention_levels: tuple[int, ...] = ()
     """Levels with self-attention (and cross-attention, if that is how conditions enter)."""
     heads: Positive = 4
@@ -128,6 +130,8 @@ class AutoencodingLosses(Settings):
     l1: Weight = 1.0
     gradient: Weight = 1.0
     """Multi-scale image gradients: edges, without downloaded weights."""
+    spectrum: Weight = 0.0
+    """Log power of each scale of detail, wherever it lies: the right amount of texture."""
     perceptual: Weight = 0.0
     """Feature matching against the discriminator; needs ``adversarial``."""
     adversarial: Weight = 0.0
@@ -219,7 +223,7 @@ class Config(Settings):
     def _grid_fits_networks(self) -> Config:
         nets = {"anatomy": self.anatomy.denoiser, "dynamics": self.dynamics.denoiser}
         for name, net in nets.items():
-            factor = self.vae.stride * 2 ** (len(net.channels) - 1)
+            factor = self.vae.stride * net.patch * 2 ** (len(net.channels) - 1)
             for axis, size in zip("xy", self.grid.size[:2], strict=True):
                 if size % factor:
                     raise ValueError(

@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from cinesynth.config import DenoiserConfig
 from cinesynth.models.conditioning import ClinicalEmbedding, Conditions, ScalarEmbedding
-from cinesynth.models.layers import Conv, Down, ResBlock, SliceMix, Up, broadcast_mask, make_norm
+from cinesynth.models.layers import (
+    Conv,
+    Down,
+    ResBlock,
+    SliceMix,
+    Up,
+    broadcast_mask,
+    depth_to_space,
+    make_norm,
+    space_to_depth,
+)
 
 COORDINATES = 3
 
@@ -117,7 +127,8 @@ class DenoiserUNet(nn.Module):
         self.phase = ScalarEmbedding(width) if phase else None
         extra = 1 + (COORDINATES if config.coordinates else 0)
         widths = config.channels
-        self.stem = Conv(channels + anatomy_channels + extra, widths[0], config.kernel)
+        folded = config.patch**2
+        self.stem = Conv((channels + anatomy_channels) * folded + extra, widths[0], config.kernel)
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList(Down(a, b) for a, b in pairwise(widths))
         self.up = nn.ModuleList()
@@ -129,7 +140,7 @@ class DenoiserUNet(nn.Module):
         bottom = bool(config.attention_levels)
         self.middle = nn.ModuleList([Level(widths[-1], widths[-1], config, bottom) for _ in range(2)])
         self.norm = make_norm(config.norm, widths[0])
-        self.head = Conv(widths[0], channels, config.kernel)
+        self.head = Conv(widths[0], channels * folded, config.kernel)
         nn.init.zeros_(self.head.conv.weight)
         nn.init.zeros_(self.head.conv.bias)  # type: ignore[arg-type]
 
@@ -139,10 +150,9 @@ class DenoiserUNet(nn.Module):
         """Evaluate at ``time`` (``B``, 0 clean to 1 noise) with acquired slices ``B Z``."""
         mask = broadcast_mask(slice_mask, noisy)
         embedding, context = self._embed(time, conditions)
-        inputs = [noisy, *self._position(noisy, slice_mask)]
-        if anatomy is not None:
-            inputs.append(anatomy)
-        x = self.stem(torch.cat(inputs, dim=1) * mask, mask)
+        codes = [noisy] if anatomy is None else [noisy, anatomy]
+        noisy, *given = [space_to_depth(code, self.config.patch) for code in codes]
+        x = self.stem(torch.cat([noisy, *self._position(noisy, slice_mask), *given], dim=1) * mask, mask)
         skips: list[Tensor] = []
         for index, levels in enumerate(self.down):
             for level in levels:  # type: ignore[attr-defined]
@@ -157,8 +167,7 @@ class DenoiserUNet(nn.Module):
                 x = level(torch.cat([x, skips.pop()], dim=1), mask, embedding, context, slice_mask)
             if index > 0:
                 x = self.grow[index - 1](x, mask)
-        out: Tensor = self.head(F.silu(self.norm(x)), mask) * mask
-        return out
+        return depth_to_space(self.head(F.silu(self.norm(x)), mask) * mask, self.config.patch)
 
     def _embed(self, time: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
         tokens = [self.clinical(conditions)]

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from cinesynth.config import AutoencodingLosses
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import Decoded
+from cinesynth.training.spectrum import spectrum_distance
 from cinesynth.types import STRUCTURES
 
 GRADIENT_SCALES = (1, 2, 4)
+CRITIC_EVERY = 2
 _DICE = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, reduction="none")
 
 
@@ -76,6 +78,11 @@ def acquired_slices(volume: Tensor, slice_mask: Tensor) -> Tensor:
     return volume.movedim(-1, 1)[slice_mask]
 
 
+def judged_slices(volume: Tensor, slice_mask: Tensor, step: int) -> Tensor:
+    """Every second acquired slice, the others at the next step: half of what a critic costs."""
+    return acquired_slices(volume, slice_mask)[step % CRITIC_EVERY :: CRITIC_EVERY]
+
+
 def ramp(step: int, start: int, length: int) -> float:
     """0 before ``start``, then linearly to 1 over ``length`` steps."""
     return 0.0 if step < start else 1.0 if length == 0 else min(1.0, (step - start) / length)
@@ -124,8 +131,10 @@ def reconstruction(
         "gradient": gradient(decoded.image, image, slice_mask),
         "dice_ce": dice_ce(decoded.logits, batch["label"], batch["coverage"]),
     }
+    if weights.spectrum > 0:
+        parts["spectrum"] = spectrum_distance(*(acquired_slices(x, slice_mask) for x in (decoded.image, image)))
     if critic is not None and step >= weights.adversarial_start_step:
-        fake, real = acquired_slices(decoded.image, slice_mask), acquired_slices(image, slice_mask)
+        fake, real = (judged_slices(x, slice_mask, step) for x in (decoded.image, image))
         parts["adversarial"], parts["perceptual"] = critic.persuade(fake, real)
     total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
     return total, parts

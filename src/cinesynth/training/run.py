@@ -67,7 +67,7 @@ class Session:
         def progress(done: int, total: int) -> None:
             self.report("latents", done, total, {})
 
-        with self.accelerator.main_process_first():
+        with self.accelerator.main_process_first(), self.accelerator.autocast():
             return frames, cached_sequences(path, self.codec(), frames, subjects, wanted, progress)
 
     def train(self, stage: Stage) -> nn.Module:

@@ -9,15 +9,17 @@ from torch import Tensor
 
 from cinesynth.models.vae import Decoded
 from cinesynth.training.losses import acquired_slices
+from cinesynth.training.spectrum import sharpness_db
 from cinesynth.types import STRUCTURES
 
 
 def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[str, float]:
-    """L1 and PSNR (dB, range 2) over acquired slices, and Dice of each structure where it was annotated."""
-    mask = batch["slice_mask"]
-    error = acquired_slices(decoded.image.clamp(-1, 1) - batch["image"], mask)
+    """L1, PSNR (dB, range 2) and sharpness (dB) of acquired slices, Dice of each structure where it was annotated."""
+    found, target = (acquired_slices(x, batch["slice_mask"]) for x in (decoded.image.clamp(-1, 1), batch["image"]))
+    error = found - target
     mse = float(error.square().mean())
     scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}
+    scores["sharpness_db"] = sharpness_db(found, target)
     return scores | dice_scores(decoded.logits.argmax(dim=1), batch["label"][:, 0].long(), batch["coverage"])
 
 

@@ -47,6 +47,7 @@ class DiffusionStage:
         self.seed = config.training.seed
         self.settings: OptimConfig = getattr(config.training, name)
         self.diffusion: DiffusionConfig = getattr(config, name).diffusion
+        self.crops = getattr(config, name).denoiser.norm == "layer"  # group norms average over the padding too
         self.groups = [[e for e in train if not e.phantom], [e for e in train if e.phantom]]
         self.validation = validation
         self.modules = {"model": model}
@@ -74,14 +75,16 @@ class DiffusionStage:
         self, model: nn.Module, examples: Sequence[Example], priors: list[ClinicalPrior], noise: Tensor, times: Tensor
     ) -> Tensor:
         device = next(model.parameters()).device
+        masks = torch.stack([e.slice_mask for e in examples])
+        window = acquired_window(masks) if self.crops else slice(None)
         batch = {
-            "clean": torch.stack([e.clean for e in examples]),
-            "noise": noise,
+            "clean": torch.stack([e.clean for e in examples])[..., window],
+            "noise": noise[..., window],
             "uniforms": times,
-            "slice_mask": torch.stack([e.slice_mask for e in examples]),
+            "slice_mask": masks[:, window],
         }
         if examples[0].anatomy is not None:
-            batch["anatomy"] = torch.stack([e.anatomy for e in examples if e.anatomy is not None])
+            batch["anatomy"] = torch.stack([e.anatomy for e in examples if e.anatomy is not None])[..., window]
         if examples[0].observed is not None:
             batch["observed"] = torch.stack([e.observed for e in examples if e.observed is not None])
         conditions = conditions_of(examples, priors).to(device)
@@ -144,6 +147,12 @@ class TrainableDiffusion(nn.Module):
             return torch.einsum("bjk,bkcxyz->bjcxyz", projector, maps).flatten(1, 2) * weight
 
         return self.diffusion.loss(**batch, conditions=conditions, project=project)
+
+
+def acquired_window(masks: Tensor) -> slice:
+    """The slices that any case of a batch (``B Z``) acquired, and those between."""
+    acquired = masks.any(dim=0).nonzero()[:, 0]
+    return slice(int(acquired[0]), int(acquired[-1]) + 1)
 
 
 def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior]) -> Conditions:

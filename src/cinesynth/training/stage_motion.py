@@ -14,7 +14,7 @@ from cinesynth.models.residual_motion import ResidualMotion
 from cinesynth.models.vae import Decoded
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence
-from cinesynth.training.losses import Critic, acquired_slices, reconstruction
+from cinesynth.training.losses import Critic, judged_slices, reconstruction
 from cinesynth.training.preview import save_reconstructions
 from cinesynth.training.scores import reconstruction_scores
 from cinesynth.training.stage import Loss
@@ -60,7 +60,7 @@ class MotionStage:
         yield Loss("model", total, {name: float(value.detach()) for name, value in parts.items()})
         if self.critic is not None and step >= weights.adversarial_start_step:
             mask = batch["slice_mask"]
-            fake, real = acquired_slices(decoded.image, mask), acquired_slices(batch["image"], mask)
+            fake, real = (judged_slices(x, mask, step) for x in (decoded.image, batch["image"]))
             yield Loss("critic", self.critic.judge(fake, real))
 
     def _noise_level(self, step: int) -> float:
