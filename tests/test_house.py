@@ -65,7 +65,7 @@ def test_the_pipeline_is_exported_lazily() -> None:
 
 
 def test_the_four_presets_load() -> None:
-    assert {"smoke", "small", "base", "paper"} <= set(presets())
+    assert {"smoke", "small", "compact", "base", "paper"} <= set(presets())
     for preset in presets():
         assert load_config(preset).preset == preset
 

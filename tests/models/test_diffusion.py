@@ -137,7 +137,7 @@ def test_denoising_only_acquired_slices_gives_the_same(anatomy):
     assert torch.all(whole[..., :2] == 0)
 
 
-@pytest.mark.parametrize("preset", ["smoke", "small", "base", "paper"])
+@pytest.mark.parametrize("preset", ["smoke", "small", "compact", "base", "paper"])
 def test_the_slice_axis_is_never_pooled(preset):
     """Defect 5: every strided convolution keeps the last axis, and pools both in-plane axes alike."""
     with torch.device("meta"):

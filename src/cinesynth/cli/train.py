@@ -17,7 +17,7 @@ app = typer.Typer(
 
 Data = Annotated[Path | None, typer.Option(help="Dataset folder, made by cinesynth ingest.")]
 Run = Annotated[Path | None, typer.Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
-Preset = Annotated[str, typer.Option(help="smoke, small, base, paper, or a YAML file.")]
+Preset = Annotated[str, typer.Option(help="smoke, small, compact, base, paper, or a YAML file.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500."),
