@@ -173,6 +173,9 @@ class DiffusionTraining(OptimConfig):
     """Rescaled copies of each heart, whose volumes are measured again with the mask decoder."""
     amplitude_copies: Annotated[int, Field(ge=0, le=64)] = 0
     """Of each of them, copies that move more or less, measured again (dynamics only)."""
+    whole_cycle_share: Fraction = 0.0
+    """Share of a batch that is drawn from patients seen over the whole cycle (dynamics only): they are few among those
+    of whom ED and ES alone are stored, and know what happens between."""
 
 
 class SegmenterTraining(OptimConfig):

@@ -37,6 +37,10 @@ from cinesynth.training.stage_vae import VAEStage
 from cinesynth.training.trainer import Report, Trainer
 
 
+FEWEST_REAL_CYCLES = 5
+"""Patients with whole cycles below which phantoms help to tell how a cycle goes."""
+
+
 @dataclass
 class Session:
     """What the four stages share."""
@@ -129,19 +133,24 @@ def _train_motion(session: Session) -> None:
     stage = MotionStage(motion.network, session.codec(), session.config, train, validation)
     motion.network.load_state_dict(session.train(stage).state_dict())
     motion.eval().cpu()
-    _measure_code(motion, train[1])
+    _measure_code(motion, *train)
     session.finish("motion", motion, _describe(session, "train"))
 
 
-def _measure_code(motion: Motion, sequences: list[Sequence]) -> None:
-    """Measure the scale (and the temporal prior) of the residuals on the training subjects."""
+def _measure_code(motion: Motion, frames: Frames, sequences: list[Sequence]) -> None:
+    """Measure the scale (and the temporal prior) of the residuals on the training subjects.
+
+    Where whole cycles of `FEWEST_REAL_CYCLES` patients are there, phantoms say nothing of the course of time.
+    """
     pairs = [(residuals_of(motion, s), s.phases) for s in sequences]
     if isinstance(motion.code, FrameCode):
         motion.code.measure([residuals for residuals, _ in pairs])
         return
-    whole = 2 * motion.config.harmonics
-    cycles = [pair for pair in pairs if len(pair[1]) > whole]
-    motion.code.measure(cycles, [pair for pair in pairs if len(pair[1]) <= whole])
+    whole = [len(s.phases) > 2 * motion.config.harmonics for s in sequences]
+    real = [w and s.subject in frames.patients for w, s in zip(whole, sequences, strict=True)]
+    told = real if sum(real) >= FEWEST_REAL_CYCLES else whole
+    cycles = [pair for pair, tells in zip(pairs, told, strict=True) if tells]
+    motion.code.measure(cycles, [pair for pair, tells in zip(pairs, told, strict=True) if not tells])
 
 
 def _train_anatomy(session: Session) -> None:

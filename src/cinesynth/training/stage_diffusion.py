@@ -36,6 +36,11 @@ class Example:
     phase: float | None = None
     phantom: bool = False
 
+    @property
+    def whole_cycle(self) -> bool:
+        """Whether the subject's frames tell everything about its cycle."""
+        return self.observed is not None and float(self.observed.trace()) > len(self.observed) - 0.5
+
 
 class DiffusionStage:
     """Trains a latent diffusion model on examples."""
@@ -48,7 +53,12 @@ class DiffusionStage:
         self.settings: OptimConfig = getattr(config.training, name)
         self.diffusion: DiffusionConfig = getattr(config, name).diffusion
         self.crops = getattr(config, name).denoiser.norm == "layer"  # group norms average over the padding too
-        self.groups = [[e for e in train if not e.phantom], [e for e in train if e.phantom]]
+        patients = [e for e in train if not e.phantom]
+        self.patients = patients
+        self.shares = [
+            (self.settings.phantom_share, [e for e in train if e.phantom]),
+            (getattr(self.settings, "whole_cycle_share", 0.0), [e for e in patients if e.whole_cycle]),
+        ]
         self.validation = validation
         self.modules = {"model": model}
         self.codec: Codec | None = None
@@ -67,8 +77,12 @@ class DiffusionStage:
     def _draw(self, step: int, case: int) -> Example:
         generator = stream(self.seed, self.name, "example", step, case)
         group, member = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        patients, phantoms = self.groups
-        chosen = phantoms if (group < self.settings.phantom_share and phantoms) or not patients else patients
+        chosen = self.patients or self.shares[0][1]
+        reached = 0.0
+        for share, examples in self.shares:
+            if reached <= group < reached + share and examples:
+                chosen = examples
+            reached += share
         return chosen[int(member * len(chosen))]
 
     def _loss(
