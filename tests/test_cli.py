@@ -48,6 +48,10 @@ def test_version(run) -> None:
         (["--slices", "40"], "40 slices"),
         (["--ef", "50"], "--ef was given without --edv"),
         (["--edv", "100", "--esv", "50", "--ef", "50"], "both given"),
+        (["--rv-edv", "0.2"], "RV EDV 0.2"),
+        (["--rv-edv", "100", "--rv-esv", "120"], "RV ESV 120"),
+        (["--mass", "5"], "mass 5 g"),
+        (["--vendor", " "], "the vendor has no name"),
     ],
 )
 def test_impossible_requests_say_what_to_do(run, tmp_path: Path, flags: list[str], found: str) -> None:
@@ -58,6 +62,23 @@ def test_impossible_requests_say_what_to_do(run, tmp_path: Path, flags: list[str
     assert "hint:" in err
     assert "Traceback" not in err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--rv-edv", "160"], "RV end-diastolic volume (rv_edv_ml)"),
+        (["--rv-esv", "80"], "RV end-systolic volume (rv_esv_ml)"),
+        (["--mass", "120"], "myocardial mass (myo_mass_g)"),
+        (["--vendor", "Siemens", "--count", "2"], "vendor (vendor)"),
+    ],
+)
+def test_weights_refuse_what_they_were_not_trained_with(run, tmp_path: Path, flags: list[str], found: str) -> None:
+    code, _, err = run("generate", "--weights", "phantom", "--out", str(tmp_path / "case"), *flags)
+    assert code == 2
+    assert f"these weights were not trained with {found}" in " ".join(err.split())
+    assert "none of those that ship know it" in " ".join(err.split())
+    assert not (tmp_path / "case").exists()
 
 
 def test_missing_weights_are_named(run, tmp_path: Path) -> None:

@@ -40,8 +40,22 @@ nowhere: the first frame after the R wave and the usual share of the cycle."""
 SlicesFrom = Literal["header", "labels", "declared"]
 """How base-to-apex was decided: by scanner coordinates, by the labels, or because the source declares its order."""
 
+Condition = Literal["diagnosis", "lv_edv_ml", "lv_esv_ml", "slices", "rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor"]
+"""What can be asked of a heart: the fields of `ClinicalPrior`."""
+CORE_CONDITIONS: tuple[Condition, ...] = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "slices")
+"""What every model can be told."""
+FURTHER_CONDITIONS: tuple[Condition, ...] = ("rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor")
+"""What only a model that was trained with it can be told."""
+CONDITIONS = CORE_CONDITIONS + FURTHER_CONDITIONS
+
 EDV_RANGE_ML = (20.0, 600.0)
-"""LV end-diastolic volumes that a human heart can have."""
+"""End-diastolic volumes that a ventricle of a human heart can have."""
+ESV_SHARE_RANGE = (0.05, 0.97)
+"""ESV over EDV: ejection fractions of 95 to 3 %."""
+MASS_RANGE_G = (20.0, 600.0)
+"""Masses of LV myocardium that a human heart can have."""
+MYO_G_PER_ML = 1.05
+"""Density of myocardium (Lorenz et al., 1999)."""
 SLICE_RANGE = (3, 24)
 """Short-axis slices of a study that covers a heart."""
 
@@ -109,29 +123,24 @@ class ClinicalPrior:
     lv_edv_ml: float | None = None
     lv_esv_ml: float | None = None
     slices: int | None = None
+    rv_edv_ml: float | None = None
+    rv_esv_ml: float | None = None
+    myo_mass_g: float | None = None  # at ED
+    vendor: str | None = None  # of the scanner, as in the manifest of a dataset
 
     def __post_init__(self) -> None:
-        low, high = EDV_RANGE_ML
-        if self.lv_edv_ml is not None and not low <= self.lv_edv_ml <= high:
-            raise InputError(f"EDV {self.lv_edv_ml:g} mL is outside {low:g}-{high:g} mL", hint="give millilitres")
-        if self.lv_esv_ml is not None:
-            self._check_esv(self.lv_esv_ml)
+        _check_volumes("", self.lv_edv_ml, self.lv_esv_ml)
+        _check_volumes("RV ", self.rv_edv_ml, self.rv_esv_ml)
         if self.slices is not None and not SLICE_RANGE[0] <= self.slices <= SLICE_RANGE[1]:
             raise InputError(
                 f"{self.slices} slices are outside {SLICE_RANGE[0]}-{SLICE_RANGE[1]}",
                 hint="a short-axis stack that covers the heart has 6-12 slices of 10 mm",
             )
-
-    def _check_esv(self, esv_ml: float) -> None:
-        if self.lv_edv_ml is None:
-            if not 2.0 <= esv_ml <= EDV_RANGE_ML[1]:
-                raise InputError(f"ESV {esv_ml:g} mL is outside 2-{EDV_RANGE_ML[1]:g} mL", hint="give millilitres")
-        elif not 0.05 * self.lv_edv_ml <= esv_ml <= 0.97 * self.lv_edv_ml:
-            ef_percent = 100 * (1 - esv_ml / self.lv_edv_ml)
-            raise InputError(
-                f"ESV {esv_ml:g} mL does not fit EDV {self.lv_edv_ml:g} mL (EF {ef_percent:.0f} %)",
-                hint="ESV lies below EDV; the EF must be between 3 and 95 %",
-            )
+        low, high = MASS_RANGE_G
+        if self.myo_mass_g is not None and not low <= self.myo_mass_g <= high:
+            raise InputError(f"mass {self.myo_mass_g:g} g is outside {low:g}-{high:g} g", hint="give grams")
+        if self.vendor is not None and not self.vendor.strip():
+            raise InputError("the vendor has no name", hint="leave it out where it is unknown")
 
     @classmethod
     def from_ef(
@@ -148,6 +157,27 @@ class ClinicalPrior:
         if self.lv_edv_ml is None or self.lv_esv_ml is None:
             return None
         return 100.0 * (1.0 - self.lv_esv_ml / self.lv_edv_ml)
+
+
+def _check_volumes(ventricle: str, edv_ml: float | None, esv_ml: float | None) -> None:
+    """`InputError` where no human ventricle has these volumes."""
+    low, high = EDV_RANGE_ML
+    if edv_ml is not None and not low <= edv_ml <= high:
+        raise InputError(f"{ventricle}EDV {edv_ml:g} mL is outside {low:g}-{high:g} mL", hint="give millilitres")
+    if esv_ml is None:
+        return
+    least, most = ESV_SHARE_RANGE
+    if edv_ml is None:
+        if not least * low <= esv_ml <= high:
+            raise InputError(
+                f"{ventricle}ESV {esv_ml:g} mL is outside {least * low:g}-{high:g} mL", hint="give millilitres"
+            )
+    elif not least * edv_ml <= esv_ml <= most * edv_ml:
+        raise InputError(
+            f"{ventricle}ESV {esv_ml:g} mL does not fit {ventricle}EDV {edv_ml:g} mL "
+            f"(EF {100 * (1 - esv_ml / edv_ml):.0f} %)",
+            hint="ESV lies below EDV; the EF must be between 3 and 95 %",
+        )
 
 
 UNCONDITIONAL = ClinicalPrior()

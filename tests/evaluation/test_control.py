@@ -5,11 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.agreement import Pair, agree, agreement, r_interval
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.evaluation.codec import dice, mean_ssim
 from cinesynth.evaluation.control import question
+from cinesynth.evaluation.requests import prior_of, requests_of
 from cinesynth.evaluation.section import Measure, Section
+from cinesynth.models.conditioning import ConditionSet
+from cinesynth.types import CONDITIONS, STRUCTURES, Label
 from tests.evaluation.answers import answer
 
 
@@ -109,3 +113,51 @@ def test_diagnoses_are_counted_and_few_are_not_correlated(
     assert sum(row[3] for row in edv) == 12
     for row in edv:
         assert (row[4] is None) == (row[3] < 5)
+
+
+def asked_for_the_rest(case: Case, factor: float) -> Case:
+    """RV volumes and mass asked for, ``factor`` of what the heart has."""
+    assert case.requested is not None
+    rv, myo = case.volumes_ml(Label.RV), case.volumes_ml(Label.MYO)
+    volumes = {"rv_edv_ml": factor * float(rv[case.ed]), "rv_esv_ml": factor * float(rv[case.es])}
+    return replace(case, requested=replace(case.requested, **volumes, myo_mass_g=factor * 1.05 * float(myo[case.ed])))
+
+
+def test_the_rv_and_the_mass_are_judged_where_they_were_asked_for(
+    synthetic: CaseSet, train: CaseSet, held_out: CaseSet
+) -> None:
+    further = [f"MAE {name}, masks" for name in ("RV EDV", "RV ESV", "mass")]
+    silent = section(synthetic, train, held_out)
+    assert not values(silent, "MAE").keys() & set(further)
+    met = section(synthetic.changed("met", lambda c: asked_for_the_rest(c, 1.0)), train, held_out)
+    assert met.judgement == "pass"
+    assert all(values(met, "MAE")[name].value == pytest.approx(0.0, abs=1e-3) for name in further)
+    assert values(met, "r RV EDV, masks")["r RV EDV, masks"].value == pytest.approx(1.0)
+    missed = section(synthetic.changed("missed", lambda c: asked_for_the_rest(c, 1.6)), train, held_out)
+    assert [values(missed, "MAE")[name].judgement for name in further] == ["fail"] * 3
+
+
+def test_people_are_asked_for_as_they_were_measured(packed: PackedDataset) -> None:
+    told = ConditionSet(CONDITIONS, (packed.records[0].vendor,))
+    record, prior, voxel_ml = packed.records[0], prior_of(packed, 0, told), packed.grid.voxel_ml
+    assert prior is not None
+    counted = (packed.label(0, record.ed) == int(Label.RV)).sum() * voxel_ml
+    assert prior.rv_edv_ml == pytest.approx(counted, rel=1e-5)
+    assert prior.myo_mass_g == pytest.approx(1.05 * (packed.label(0, record.ed) == 2).sum() * voxel_ml, rel=1e-5)
+    assert prior.vendor == record.vendor
+    core = prior_of(packed, 0)
+    assert core is not None
+    assert core == replace(prior, rv_edv_ml=None, rv_esv_ml=None, myo_mass_g=None, vendor=None)
+    assert requests_of(packed, 2, 0)[0].prior == core  # weights of the core are asked for the core
+
+
+def test_what_nobody_annotated_is_not_asked_for(packed: PackedDataset) -> None:
+    record = packed.records[0]
+    coverage = record.coverage.copy()
+    coverage[..., STRUCTURES.index(Label.RV)] = False
+    data = packed.where([True] + [False] * (len(packed) - 1))
+    data.records[0] = replace(record, coverage=coverage)
+    prior = prior_of(data, 0, ConditionSet(CONDITIONS))
+    assert prior is not None
+    assert prior.rv_edv_ml is prior.rv_esv_ml is prior.vendor is None
+    assert prior.myo_mass_g is not None

@@ -26,6 +26,10 @@ def generate(
     esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
     ef: Annotated[float | None, typer.Option(help="Ejection fraction, percent; instead of --esv.")] = None,
     slices: Annotated[int | None, typer.Option(help="Short-axis slices.")] = None,
+    rv_edv: Annotated[float | None, typer.Option(help="RV end-diastolic volume, mL.")] = None,
+    rv_esv: Annotated[float | None, typer.Option(help="RV end-systolic volume, mL.")] = None,
+    mass: Annotated[float | None, typer.Option(help="Myocardial mass at ED, g (1.05 g/mL).")] = None,
+    vendor: Annotated[str | None, typer.Option(help="Vendor of the scanner, as in the training data.")] = None,
     frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
     es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same case.")] = 0,
@@ -45,14 +49,19 @@ def generate(
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
-    What is not given is unknown to the model; with nothing given, cases are drawn from the patients it was trained on.
+    What is not given is unknown to the model; with nothing given (or a diagnosis or vendor alone), cases are drawn from
+    the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them.
     """
-    prior = _prior(diagnosis, edv, esv, ef, slices)
+    prior = replace(
+        _prior(diagnosis, edv, esv, ef, slices), rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor
+    )
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"tries": tries, "control": control}
+    from cinesynth.synthesis.knowledge import check_known
     from cinesynth.synthesis.pipeline import CinePipeline
 
     pipe = CinePipeline.from_pretrained(weights)
+    check_known(prior, pipe.told)
     if known_hearts is not None:
         from cinesynth.evaluation.known_hearts import screen
 
@@ -78,7 +87,8 @@ def _prior(
 
 
 def _nothing_asked(prior: ClinicalPrior) -> bool:
-    return replace(prior, diagnosis=Diagnosis.UNKNOWN) == ClinicalPrior()
+    """Whether no number is asked for: the empirical prior may then draw them."""
+    return replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) == ClinicalPrior()
 
 
 def _case(
@@ -94,7 +104,8 @@ def _case(
     from cinesynth.synthesis.request import Request
 
     if _nothing_asked(prior):
-        prior = pipe.prior.draw(seed, prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None)
+        drawn = pipe.prior.draw(seed, prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None)
+        prior = replace(drawn, vendor=prior.vendor)
     check_free(out, overwrite=overwrite)
     request = Request(prior, seed, **settings)
     with console.err.status("generating"):
@@ -141,13 +152,16 @@ def _requests(
 
     if _nothing_asked(prior):
         diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
-        return draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, **settings)
+        drawn = draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, **settings)
+        return [replace(request, prior=replace(request.prior, vendor=prior.vendor)) for request in drawn]
     return [Request(prior, case_seed(seed, case), **settings) for case in range(count)]
 
 
 def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
     asked, found = sidecar["requested"], sidecar["achieved"]
     names = {"lv_edv_ml": "EDV mL", "lv_esv_ml": "ESV mL", "ef_percent": "EF %", "slices": "slices"}
+    further = {"rv_edv_ml": "RV EDV mL", "rv_esv_ml": "RV ESV mL", "myo_mass_g": "mass g", "vendor": "vendor"}
+    names |= {name: text for name, text in further.items() if name in asked}
     rows = [(text, asked.get(name), found.get(name)) for name, text in names.items()]
     console.table(str(out), ("", "requested", "achieved"), rows)
     if not sidecar["accepted"]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from cinesynth.types import CONDITIONS, CORE_CONDITIONS, Condition
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -219,8 +221,25 @@ class Config(Settings):
     motion: MotionConfig
     anatomy: DiffusionModelConfig
     dynamics: DiffusionModelConfig
+    conditions: tuple[Condition, ...] = CORE_CONDITIONS
+    """What both diffusion models are told of a heart: the core, and any of rv_edv_ml, rv_esv_ml, myo_mass_g, vendor."""
+    vendors: tuple[str, ...] = ()
+    """Vendors that they tell apart. Training lists those of its subjects where there are none."""
     segmenter: SegmenterConfig = SegmenterConfig()
     training: TrainingConfig
+
+    @field_validator("conditions")
+    @classmethod
+    def _with_the_core_and_in_order(cls, names: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        if missing := [name for name in CORE_CONDITIONS if name not in names]:
+            raise ValueError(f"{missing[0]} is missing: every model is told {', '.join(CORE_CONDITIONS)}")
+        return tuple(name for name in CONDITIONS if name in names)
+
+    @model_validator(mode="after")
+    def _vendors_are_a_condition(self) -> Config:
+        if self.vendors and "vendor" not in self.conditions:
+            raise ValueError("vendors are listed, but vendor is not among the conditions")
+        return self
 
     @model_validator(mode="after")
     def _grid_fits_networks(self) -> Config:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.yardstick import RESAMPLES
-from cinesynth.types import STRUCTURES, Label, without_gap
+from cinesynth.types import MYO_G_PER_ML, STRUCTURES, Label, without_gap
 
-QUANTITIES = ("EDV", "ESV", "EF", "slices", "ES index")
-UNITS = ("mL", "mL", "%", "", "frames")
+FURTHER = ("RV EDV", "RV ESV", "mass")
+"""What only some weights can be asked for."""
+QUANTITIES = ("EDV", "ESV", "EF", "slices", "ES index", *FURTHER)
+UNITS = ("mL", "mL", "%", "", "frames", "mL", "mL", "g")
 LIMITS_OF_AGREEMENT = 1.96
 """Standard deviations of the differences (Bland and Altman, 1986)."""
 
@@ -88,7 +90,8 @@ def requested(case: Case) -> NDArray[np.float32]:
     if prior is None:
         return np.full(len(QUANTITIES), np.nan, dtype=np.float32)
     known = (prior.lv_edv_ml, prior.lv_esv_ml, prior.ef_percent, prior.slices, _from_ed(case, case.es))
-    return np.array([np.nan if value is None else value for value in known], dtype=np.float32)
+    further = (prior.rv_edv_ml, prior.rv_esv_ml, prior.myo_mass_g)
+    return np.array([np.nan if value is None else value for value in (*known, *further)], dtype=np.float32)
 
 
 def achieved(case: Case) -> NDArray[np.float32]:
@@ -96,19 +99,20 @@ def achieved(case: Case) -> NDArray[np.float32]:
 
     Slices are those on which the image shows anything; the ES index is that of the smallest LV, from ED on.
     """
-    lv_ml = lv_volumes_ml(case)
+    lv_ml = known_volumes_ml(case, Label.LV)
     edv, esv = lv_ml[case.ed], lv_ml[case.es]
     ef = 100.0 * (1.0 - esv / edv) if edv > 0 else np.nan
     slices = float((np.ptp(case.image, axis=(0, 1, 2)) > 0).sum())
     moving = case.whole_cycle and np.isfinite(lv_ml).all()
     es = _from_ed(case, int(lv_ml.argmin())) if moving else np.nan
-    return np.array([edv, esv, ef, slices, es], dtype=np.float32)
+    rv_ml, mass_g = known_volumes_ml(case, Label.RV), MYO_G_PER_ML * known_volumes_ml(case, Label.MYO)[case.ed]
+    return np.array([edv, esv, ef, slices, es, rv_ml[case.ed], rv_ml[case.es], mass_g], dtype=np.float32)
 
 
-def lv_volumes_ml(case: Case) -> NDArray[np.float64]:
-    """LV volume of each frame, ``T``; NaN where the annotated slices do not follow each other."""
-    covered = case.coverage[:, :, STRUCTURES.index(Label.LV)]
-    volumes = case.volumes_ml(Label.LV).astype(np.float64)
+def known_volumes_ml(case: Case, structure: Label) -> NDArray[np.float64]:
+    """Volume of a structure in each frame, ``T``; NaN where its annotated slices do not follow each other."""
+    covered = case.coverage[:, :, STRUCTURES.index(structure)]
+    volumes = case.volumes_ml(structure).astype(np.float64)
     return np.where([without_gap(frame) for frame in covered], volumes, np.nan)
 
 

@@ -22,6 +22,7 @@ from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.synthesis.cohort import MANIFEST
 from cinesynth.synthesis.export.nifti import from_stored
+from cinesynth.synthesis.request import prior_from_json
 from cinesynth.types import (
     SLICE_RANGE,
     BoolArray,
@@ -186,7 +187,7 @@ def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
         es=content["es_index"],
         whole_cycle=len(label) > 2,
         frame_time_ms=content["frame_time_ms"],
-        requested=ClinicalPrior(Diagnosis(asked["diagnosis"]), asked["lv_edv_ml"], asked["lv_esv_ml"], asked["slices"]),
+        requested=prior_from_json(asked),
     )
 
 

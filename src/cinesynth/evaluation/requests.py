@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cinesynth.data.packed import PackedDataset, Record
+from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.evaluation.agreement import Pair
+from cinesynth.models.conditioning import CORE, ConditionSet
 from cinesynth.synthesis.export.sidecar import accepted
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed
-from cinesynth.types import ClinicalPrior, Label
+from cinesynth.training.measured import Volumes, measured_prior
+from cinesynth.types import (
+    FURTHER_CONDITIONS,
+    MYO_G_PER_ML,
+    STRUCTURES,
+    Cine,
+    ClinicalPrior,
+    Label,
+    volumes_ml,
+    without_gap,
+)
 
 ED_AND_ES = 2
 """Frames of a generated cine that holds ED and ES alone: the volumes need no others."""
@@ -27,9 +38,14 @@ class ControlResult:
     cases: int
 
 
-def requests_of(data: PackedDataset, count: int, seed: int, **settings: int | float | None) -> list[Request]:
-    """``count`` requests for what held-out patients had, patient by patient, each with its own seed."""
-    priors = [prior for record in data.records if (prior := prior_of(record)) is not None]
+def requests_of(
+    data: PackedDataset, count: int, seed: int, told: ConditionSet = CORE, **settings: int | float | None
+) -> list[Request]:
+    """``count`` requests for what held-out patients had, patient by patient, each with its own seed.
+
+    Only what weights are ``told`` is asked of them.
+    """
+    priors = [prior for i in range(len(data)) if (prior := prior_of(data, i, told)) is not None]
     if not priors:
         raise DataError("no subject of the split has both volumes", hint="choose another split")
     return [
@@ -38,11 +54,29 @@ def requests_of(data: PackedDataset, count: int, seed: int, **settings: int | fl
     ]
 
 
-def prior_of(record: Record) -> ClinicalPrior | None:
-    """Diagnosis, volumes and slices of a subject as a request."""
+def prior_of(data: PackedDataset, index: int, told: ConditionSet = CORE) -> ClinicalPrior | None:
+    """Diagnosis, volumes and slices of a subject as a request, and those further conditions that are ``told``."""
+    record = data.records[index]
     if record.lv_edv_ml is None or record.lv_esv_ml is None:
         return None
-    return ClinicalPrior(record.diagnosis, record.lv_edv_ml, record.lv_esv_ml, record.slices)
+    prior = ClinicalPrior(record.diagnosis, record.lv_edv_ml, record.lv_esv_ml, record.slices)
+    further = [name for name in FURTHER_CONDITIONS if name in told.names]
+    if not further:
+        return prior
+    found = measured_prior(record, *(_volumes(data, index, frame) for frame in (record.ed, record.es)))
+    values = {name: getattr(found, name) for name in further}
+    if told.vendor_index(found.vendor) == 0:
+        values.pop("vendor", None)
+    return replace(prior, **values)
+
+
+def _volumes(data: PackedDataset, index: int, frame: int) -> Volumes:
+    """Volumes of what was annotated of a frame without a gap."""
+    label, coverage = data.label(index, frame)[None], data.records[index].coverage[frame]
+    covered = [without_gap(coverage[:, i]) for i in range(len(STRUCTURES))]
+    voxel_ml = data.grid.voxel_ml
+    found = (float(volumes_ml(label, s, voxel_ml)[0]) if c else None for s, c in zip(STRUCTURES, covered, strict=True))
+    return Volumes(*found)
 
 
 def score_control(pipe: CinePipeline, requests: list[Request], progress: Callable[[int, int], None]) -> ControlResult:
@@ -58,6 +92,18 @@ def score_control(pipe: CinePipeline, requests: list[Request], progress: Callabl
         pairs += [Pair("EDV mL", prior.lv_edv_ml, edv), Pair("ESV mL", prior.lv_esv_ml, esv)]
         if edv > 0:
             pairs.append(Pair("EF %", prior.ef_percent, 100.0 * (1.0 - esv / edv)))
+        pairs += _further_pairs(cine)
         met_rules += bool(accepted(cine))
         progress(done, len(requests))
     return ControlResult(pairs, met_rules, len(requests))
+
+
+def _further_pairs(cine: Cine) -> list[Pair]:
+    """RV volumes and myocardial mass, where they were asked for."""
+    rv, myo = cine.volumes_ml(Label.RV), cine.volumes_ml(Label.MYO)
+    asked_and_found = (
+        ("RV EDV mL", cine.prior.rv_edv_ml, rv[cine.ed_index]),
+        ("RV ESV mL", cine.prior.rv_esv_ml, rv[cine.es_index]),
+        ("mass g", cine.prior.myo_mass_g, MYO_G_PER_ML * myo[cine.ed_index]),
+    )
+    return [Pair(name, asked, float(found)) for name, asked, found in asked_and_found if asked is not None]

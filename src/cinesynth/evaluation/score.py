@@ -76,7 +76,7 @@ def score_bundle(
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
     frames = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
-    requests = requests_of(held, count, seed, control=control) if count else []
+    requests = requests_of(held, count, seed, pipe.told, control=control) if count else []
     result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}))
     about = {
         "split": split,

@@ -116,7 +116,7 @@ def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 def measurer(segmenter: Segmenter) -> Measurer:
     """What the segmenter sees in each heart; named alike wherever it is asked for, so that it looks once."""
-    return Measurer(NAME, f"1 {segmenter.identity}", partial(look_at, segmenter))
+    return Measurer(NAME, f"2 {segmenter.identity}", partial(look_at, segmenter))
 
 
 def look_at(segmenter: Segmenter, case: Case) -> dict[str, Any]:

@@ -7,10 +7,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cinesynth.evaluation.cases import Case
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, without_gap
+from cinesynth.types import MYO_G_PER_ML, STRUCTURES, BoolArray, Label, LabelArray, without_gap
 
-DENSITY_G_PER_ML = 1.05
-"""Of myocardium (Lorenz et al., 1999)."""
 RAYS = 72
 STEP_VOXELS = 0.25
 MIDDLE = (1 / 3, 2 / 3)
@@ -63,7 +61,7 @@ def measure_wall(case: Case) -> dict[str, float | list[float]]:
     ed_ml, es_ml = (float(v) for v in myo_ml[both])
     return {
         "thickness_mm": [_frame_thickness_mm(case, t) for t in both],
-        "mass_g": [DENSITY_G_PER_ML * ed_ml, DENSITY_G_PER_ML * es_ml],
+        "mass_g": [MYO_G_PER_ML * ed_ml, MYO_G_PER_ML * es_ml],
         "es_over_ed": es_ml / ed_ml if ed_ml > 0 else float("nan"),
         "variation_percent": 100.0 * float(myo_ml.std() / myo_ml.mean()) if whole else float("nan"),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cinesynth.config import Config
 from cinesynth.models.codec import Codec
+from cinesynth.models.conditioning import ConditionSet
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import Motion
@@ -33,7 +34,7 @@ def build_motion(config: Config) -> Motion:
 
 def build_anatomy(config: Config) -> LatentDiffusion:
     """Stage 3: priors to the ED latent."""
-    network = DenoiserUNet(config.anatomy.denoiser, config.vae.latent_channels)
+    network = DenoiserUNet(config.anatomy.denoiser, config.vae.latent_channels, told=ConditionSet.of(config))
     return LatentDiffusion(network, config.anatomy.diffusion)
 
 
@@ -42,7 +43,8 @@ def build_dynamics(config: Config) -> LatentDiffusion:
     latent = config.vae.latent_channels
     harmonics = config.motion.harmonics
     channels = 2 * harmonics * latent if harmonics else latent
-    network = DenoiserUNet(config.dynamics.denoiser, channels, anatomy_channels=latent, phase=harmonics == 0)
+    told = ConditionSet.of(config)
+    network = DenoiserUNet(config.dynamics.denoiser, channels, latent, phase=harmonics == 0, told=told)
     return LatentDiffusion(network, config.dynamics.diffusion)
 
 

@@ -3,27 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from cinesynth.types import UNCONDITIONAL, ClinicalPrior, Diagnosis
+from cinesynth.config import Config
+from cinesynth.types import CORE_CONDITIONS, UNCONDITIONAL, ClinicalPrior, Diagnosis
 
 DIAGNOSES = tuple(Diagnosis)
-SCALES = {"lv_edv_ml": 600.0, "lv_esv_ml": 600.0, "ef_percent": 100.0, "slices": 20.0}
-"""What each condition is divided by (paper, section 2.3). The EF is derived from the two volumes."""
+SCALES = {
+    "lv_edv_ml": 600.0,
+    "lv_esv_ml": 600.0,
+    "ef_percent": 100.0,
+    "slices": 20.0,
+    "rv_edv_ml": 600.0,
+    "rv_esv_ml": 600.0,
+    "myo_mass_g": 600.0,
+}
+"""What each number is divided by (the first four: paper, section 2.3). The EF is derived from the LV's volumes."""
+DERIVED = ("ef_percent",)
 FREQUENCIES = 8
 
 
 @dataclass(frozen=True)
+class ConditionSet:
+    """Which conditions a model is told, and the vendors that it tells apart."""
+
+    names: Sequence[str] = CORE_CONDITIONS
+    vendors: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, config: Config) -> ConditionSet:
+        """What the diffusion models of a config are told."""
+        return cls(config.conditions, config.vendors)
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The conditions that are numbers, the derived ones among them, in the order of the network's layers."""
+        return tuple(name for name in SCALES if name in self.names or name in DERIVED)
+
+    def vendor_index(self, vendor: str | None) -> int:
+        """Which of the vendors (in any case) this is, from 1; 0 is unknown."""
+        known = [name.casefold() for name in self.vendors]
+        name = (vendor or "").strip().casefold()
+        return known.index(name) + 1 if name in known else 0
+
+
+CORE = ConditionSet()
+
+
+@dataclass(frozen=True)
 class Conditions:
-    """Conditions of ``B`` cases."""
+    """Conditions of ``B`` cases; ``N`` numbers of a `ConditionSet`."""
 
     diagnosis: Tensor  # B, index into DIAGNOSES
-    values: Tensor  # B 4, scaled; 0 where unknown
-    known: Tensor  # B 4, booleans
+    values: Tensor  # B N, scaled; 0 where unknown
+    known: Tensor  # B N, booleans
+    vendor: Tensor  # B, 0 unknown, else 1 + index into the vendors
     phase: Tensor | None = None  # B, for the per-frame motion model
 
     def __len__(self) -> int:
@@ -35,17 +73,12 @@ class Conditions:
 
     def repeat(self, times: int) -> Conditions:
         """Each case ``times`` times in a row."""
-        return replace(
-            self,
-            diagnosis=self.diagnosis.repeat_interleave(times, 0),
-            values=self.values.repeat_interleave(times, 0),
-            known=self.known.repeat_interleave(times, 0),
-        )
+        return self._clinical(lambda field: field.repeat_interleave(times, 0))
 
     def unconditional(self) -> Conditions:
         """As many cases with nothing known; the phase, which is not a clinical condition, stays."""
-        null = encode_priors([UNCONDITIONAL]).to(self.values.device)
-        return replace(null.repeat(len(self)), phase=self.phase)
+        nothing = self._clinical(torch.zeros_like)
+        return replace(nothing, diagnosis=torch.full_like(self.diagnosis, DIAGNOSES.index(UNCONDITIONAL.diagnosis)))
 
     def and_unconditional(self) -> Conditions:
         """These cases, then as many with nothing known: a guided step in one batch."""
@@ -55,45 +88,46 @@ class Conditions:
             torch.cat([self.diagnosis, null.diagnosis]),
             torch.cat([self.values, null.values]),
             torch.cat([self.known, null.known]),
+            torch.cat([self.vendor, null.vendor]),
             phase,
         )
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same on another device."""
-        return Conditions(
-            self.diagnosis.to(device),
-            self.values.to(device),
-            self.known.to(device),
-            None if self.phase is None else self.phase.to(device),
-        )
+        moved = self._clinical(lambda field: field.to(device))
+        return replace(moved, phase=None if self.phase is None else self.phase.to(device))
+
+    def _clinical(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+        """All but the phase after ``change``."""
+        fields = {name: change(getattr(self, name)) for name in ("diagnosis", "values", "known", "vendor")}
+        return replace(self, **fields)
 
 
-def encode_priors(priors: Sequence[ClinicalPrior]) -> Conditions:
-    """Tensors of clinical priors; the one place where a prior becomes numbers."""
-    fields = [[getattr(prior, name) for name in SCALES] for prior in priors]
-    scales = list(SCALES.values())
+def encode_priors(priors: Sequence[ClinicalPrior], told: ConditionSet = CORE) -> Conditions:
+    """Tensors of clinical priors for a model that is ``told`` so much; the one place where a prior becomes numbers."""
+    fields = [[getattr(prior, name) for name in told.numbers] for prior in priors]
+    scales = [SCALES[name] for name in told.numbers]
     values = [[0.0 if v is None else v / s for v, s in zip(row, scales, strict=True)] for row in fields]
     return Conditions(
         torch.tensor([DIAGNOSES.index(prior.diagnosis) for prior in priors]),
         torch.tensor(values, dtype=torch.float32).reshape(len(priors), len(scales)),
         torch.tensor([[v is not None for v in row] for row in fields]).reshape(len(priors), len(scales)),
+        torch.tensor([told.vendor_index(prior.vendor) for prior in priors]),
     )
 
 
-def drop(prior: ClinicalPrior, uniforms: Sequence[float], case: float, field: float) -> ClinicalPrior:
-    """Forget a prior as training does: all of it with probability ``case``, each field with ``field``.
+def drop(
+    prior: ClinicalPrior, uniforms: Sequence[float], case: float, field: float, names: Sequence[str] = CORE_CONDITIONS
+) -> ClinicalPrior:
+    """Forget a prior as training does: all of it with probability ``case``, each of ``names`` with ``field``.
 
-    ``uniforms`` are five numbers in [0, 1): one for the case, then diagnosis, EDV, ESV, slices.
+    ``uniforms`` are numbers in [0, 1): one for the case, then one for each of ``names``.
     """
     if uniforms[0] < case:
         return UNCONDITIONAL
-    forget = [u < field for u in uniforms[1:]]
-    return ClinicalPrior(
-        Diagnosis.UNKNOWN if forget[0] else prior.diagnosis,
-        None if forget[1] else prior.lv_edv_ml,
-        None if forget[2] else prior.lv_esv_ml,
-        None if forget[3] else prior.slices,
-    )
+    forgotten = [name for name, u in zip(names, uniforms[1:], strict=True) if u < field]
+    unknown = {name: getattr(UNCONDITIONAL, name) for name in forgotten}
+    return replace(prior, **unknown)
 
 
 def fourier(x: Tensor, frequencies: int) -> Tensor:
@@ -105,20 +139,23 @@ def fourier(x: Tensor, frequencies: int) -> Tensor:
 class ClinicalEmbedding(nn.Module):
     """Conditions to one vector a case, ``B W``."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, told: ConditionSet = CORE) -> None:
         super().__init__()
         self.diagnosis = nn.Embedding(len(DIAGNOSES), width)
-        self.values = nn.ModuleList(nn.Linear(2 * FREQUENCIES + 1, width) for _ in SCALES)
-        self.unknown = nn.Parameter(torch.randn(len(SCALES), width) * 0.02)
+        self.values = nn.ModuleList(nn.Linear(2 * FREQUENCIES + 1, width) for _ in told.numbers)
+        self.unknown = nn.Parameter(torch.randn(len(told.numbers), width) * 0.02)
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
+        self.vendor = nn.Embedding(1 + len(told.vendors), width) if "vendor" in told.names else None
 
     def forward(self, conditions: Conditions) -> Tensor:
         total = self.diagnosis(conditions.diagnosis)
         values = conditions.values
-        features = torch.cat([values[..., None], fourier(values, FREQUENCIES)], dim=-1)  # B 4 (2F + 1)
+        features = torch.cat([values[..., None], fourier(values, FREQUENCIES)], dim=-1)  # B N (2F + 1)
         for index, layer in enumerate(self.values):
             known = conditions.known[:, index, None]
             total = total + torch.where(known, layer(features[:, index]), self.unknown[index])
+        if self.vendor is not None:
+            total = total + self.vendor(conditions.vendor)
         out: Tensor = self.out(total)
         return out
 

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cinesynth.config import Config
 from cinesynth.models.build import build
-from cinesynth.models.conditioning import encode_priors
+from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.types import UNCONDITIONAL
 
 
@@ -32,7 +32,7 @@ def count_costs(config: Config) -> list[Cost]:
         image, mask = torch.empty(1, 1, x, y, z), torch.ones(1, z, dtype=torch.bool)
         latent = torch.empty(1, config.vae.latent_channels, *config.latent_size)
         time = torch.empty(1)
-        conditions = encode_priors([UNCONDITIONAL]).to("meta").at_phase(time)
+        conditions = encode_priors([UNCONDITIONAL], ConditionSet.of(config)).to("meta").at_phase(time)
         motion = torch.empty(1, networks.motion.code.channels, *config.latent_size)
         vae, dynamics = networks.codec.vae, networks.dynamics.network
         anatomy = networks.anatomy.network

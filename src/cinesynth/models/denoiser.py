@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cinesynth.config import DenoiserConfig
-from cinesynth.models.conditioning import ClinicalEmbedding, Conditions, ScalarEmbedding
+from cinesynth.models.conditioning import CORE, ClinicalEmbedding, Conditions, ConditionSet, ScalarEmbedding
 from cinesynth.models.layers import (
     Conv,
     Down,
@@ -118,12 +118,19 @@ class DenoiserUNet(nn.Module):
     Conditions enter through the norms (``adaptive_norm``) or as a clinical and a phase token (``cross_attention``).
     """
 
-    def __init__(self, config: DenoiserConfig, channels: int, anatomy_channels: int = 0, phase: bool = False) -> None:
+    def __init__(
+        self,
+        config: DenoiserConfig,
+        channels: int,
+        anatomy_channels: int = 0,
+        phase: bool = False,
+        told: ConditionSet = CORE,
+    ) -> None:
         super().__init__()
         self.config = config
         width = config.condition_width
         self.time = ScalarEmbedding(width)
-        self.clinical = ClinicalEmbedding(width)
+        self.clinical = ClinicalEmbedding(width, told)
         self.phase = ScalarEmbedding(width) if phase else None
         extra = 1 + (COORDINATES if config.coordinates else 0)
         widths = config.channels

@@ -142,6 +142,17 @@ def shipped_bundles() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
 
 
+def shipped_with(condition: str) -> list[str]:
+    """Names of the weights of the package that were trained with a condition."""
+    shipped = shipped_bundles().items()
+    return [name for name, folder in shipped if condition in parse_config(_config_of(folder)).conditions]
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = stage_info(folder, "dynamics")["config"]
+    return config
+
+
 def find_bundle(weights: Path | str | None = None) -> Path:
     """A weights folder by its path, or one of the package by its name; by default `DEFAULT_BUNDLE`.
 

@@ -21,10 +21,10 @@ from cinesynth.synthesis.export.case import check_free, save_case
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed, derive
-from cinesynth.types import Diagnosis
+from cinesynth.types import FURTHER_CONDITIONS, Diagnosis
 
 MANIFEST = "manifest.csv"
-REQUESTED = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "ef_percent", "slices")
+REQUESTED = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "ef_percent", "slices", *FURTHER_CONDITIONS)
 ACHIEVED = (
     "lv_edv_ml",
     "lv_esv_ml",
@@ -34,6 +34,7 @@ ACHIEVED = (
     "rv_esv_ml",
     "myo_ed_ml",
     "myo_es_ml",
+    "myo_mass_g",
 )
 FIELDS = ("seed", "accepted", "frames", "es_index", "frame_time_ms")
 COLUMNS = (
@@ -157,8 +158,8 @@ def manifest_row(case: str, content: dict[str, Any]) -> Row:
         **{name: content[name] for name in FIELDS},
         "anatomy_tries": acceptance["anatomy"]["tries"],
         "motion_tries": acceptance["motion"]["tries"],
-        **{f"requested_{name}": content["requested"][name] for name in REQUESTED},
-        **{f"achieved_{name}": content["achieved"][name] for name in ACHIEVED},
+        **{f"requested_{name}": content["requested"].get(name) for name in REQUESTED},
+        **{f"achieved_{name}": content["achieved"].get(name) for name in ACHIEVED},
     }
 
 

@@ -19,12 +19,13 @@ from torch import Tensor
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
-from cinesynth.models.conditioning import Conditions, encode_priors
+from cinesynth.models.conditioning import Conditions, ConditionSet, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import INDEX, Bundle, file_sha256, find_bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.control import steer, steer_motion
+from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
 from cinesynth.synthesis.request import Request
@@ -64,6 +65,7 @@ class CinePipeline:
         self.device = torch.device(device)
         self.grid = Grid.from_config(bundle.config.grid)
         self.prior = EmpiricalPrior.from_json(bundle.prior)
+        self.told = ConditionSet.of(bundle.config)
         self.bundle_sha256 = file_sha256(bundle.folder / INDEX)
         self.screen = screen
         self.frames_per_call = FRAMES_PER_CALL.get(self.device.type, FRAMES_PER_CALL_ELSEWHERE)
@@ -131,7 +133,8 @@ class CinePipeline:
         """Generate one case, or a list of them.
 
         Args:
-            prior: what is asked; unknown slices are drawn from the empirical prior.
+            prior: what is asked; unknown slices are drawn from the empirical prior. RV volumes, myocardial mass and
+                vendor may be asked of weights that were trained with them.
             frames: frames of the cycle, ED first.
             es_index: frame of ES; by default at the diagnosis' usual share of the cycle.
             seed: of the case; for a list either one seed a case, or one from which each gets its own
@@ -159,7 +162,8 @@ class CinePipeline:
             yield self._case(plan)
 
     def plan(self, request: Request) -> Plan:
-        """Make the open choices of a request; `InputError` if its slices do not fit the grid of these weights."""
+        """Make the open choices of a request; `InputError` if these weights' grid or training cannot meet it."""
+        check_known(request.prior, self.told)
         prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
         assert prior.slices is not None
         acquired = slice_mask(prior.slices, self.grid.size[2])
@@ -174,7 +178,7 @@ class CinePipeline:
             frame_time_ms=self.prior.frame_time_ms(prior.diagnosis, request.frames),
             phases=torch.from_numpy(frame_phases(request.frames, es_index)),
             slice_mask=torch.from_numpy(computed)[None].to(self.device),
-            conditions=encode_priors([prior]).to(self.device),
+            conditions=encode_priors([prior], self.told).to(self.device),
         )
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cinesynth.errors import InputError
-from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.types import CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis
 
 FRAME_RANGE = (2, 200)
 MAX_TRIES = 100
@@ -59,16 +59,19 @@ class Request:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
         """The request that a case's sidecar records, to make the case again."""
-        rest = {name: values[name] for name in SETTINGS}
-        asked = (values["lv_edv_ml"], values["lv_esv_ml"], values["slices"])
-        return cls(ClinicalPrior(Diagnosis(values["diagnosis"]), *asked), **rest)
+        return cls(prior_from_json(values), **{name: values[name] for name in SETTINGS})
 
 
 def prior_to_json(prior: ClinicalPrior) -> dict[str, object]:
-    """A clinical prior as plain values, None where unknown."""
-    return {
-        "diagnosis": prior.diagnosis.value,
-        "lv_edv_ml": prior.lv_edv_ml,
-        "lv_esv_ml": prior.lv_esv_ml,
-        "slices": prior.slices,
-    }
+    """A clinical prior as plain values: the core, None where unknown, and what is known of the further conditions."""
+    core: dict[str, object] = {name: getattr(prior, name) for name in CORE_CONDITIONS}
+    further: dict[str, object] = {name: getattr(prior, name) for name in FURTHER_CONDITIONS}
+    further = {name: value for name, value in further.items() if value is not None}
+    return {**core, "diagnosis": prior.diagnosis.value, **further}
+
+
+def prior_from_json(values: Mapping[str, Any]) -> ClinicalPrior:
+    """The inverse of `prior_to_json`."""
+    core = {name: values[name] for name in CORE_CONDITIONS}
+    further = {name: values.get(name) for name in FURTHER_CONDITIONS}
+    return ClinicalPrior(**{**core, **further, "diagnosis": Diagnosis(values["diagnosis"])})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.weights import read_tensors
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames
+from cinesynth.training.measured import Volumes, decoded_volumes, measured_prior, possible_volumes
 from cinesynth.training.streams import stream
-from cinesynth.types import ClinicalPrior, Diagnosis, Label
+from cinesynth.types import MYO_G_PER_ML, UNCONDITIONAL, ClinicalPrior
 
 MAX_FRAMES = 12
 """Frames kept of a whole cycle: six harmonics are drawn by twelve."""
@@ -60,8 +62,18 @@ class Wanted:
 
 
 @torch.no_grad()
-def encode_sequence(codec: Codec, frames: Frames, subject: int, view: View | None, chosen: list[int]) -> Sequence:
-    """Encode the chosen frames of a subject (ED first, ES among them or not), through a view if there is one."""
+def encode_sequence(
+    codec: Codec,
+    frames: Frames,
+    subject: int,
+    view: View | None,
+    chosen: list[int],
+    own: ClinicalPrior = UNCONDITIONAL,
+) -> Sequence:
+    """Encode the chosen frames of a subject (ED first, ES among them or not), through a view if there is one.
+
+    Without ES the LV keeps the annotated EF, and the RV that of ``own``, what the subject itself was measured to have.
+    """
     record = frames.record(subject)
     device = codec.latent_mean.device
     mask = frames.mask(subject)
@@ -72,20 +84,24 @@ def encode_sequence(codec: Codec, frames: Frames, subject: int, view: View | Non
     ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=device)
     codes = torch.cat([codec.encode(image[None], ones) for image in acquired])
     phases = torch.tensor([float(record.phases[frame]) for frame in chosen], dtype=torch.float64)
-    es = chosen.index(record.es) if record.es in chosen else None
-    edv, esv = (_volume_ml(codec, codes[i], ones) if i is not None else None for i in (0, es))
-    if es is None:
-        esv = _scaled_esv(record.lv_edv_ml, record.lv_esv_ml, edv)
+    ed = decoded_volumes(codec, codes[0], ones)
+    if record.es in chosen:
+        es = decoded_volumes(codec, codes[chosen.index(record.es)], ones)
+    else:
+        lv_ml = _scaled_esv(record.lv_edv_ml, record.lv_esv_ml, ed.lv)
+        es = Volumes(_scaled_esv(own.rv_edv_ml, own.rv_esv_ml, ed.rv), None, lv_ml)
     full = torch.zeros(*codes.shape[:-1], len(mask))
     full[..., mask] = codes.cpu()
-    return Sequence(subject, full, chosen, phases, mask, _prior(record.diagnosis, edv, esv, record.slices))
+    return Sequence(subject, full, chosen, phases, mask, measured_prior(record, ed, es))
 
 
-def amplified(sequence: Sequence, amplitude: float, esv_ml: float | None) -> Sequence:
-    """The same heart moving ``amplitude`` times as far, with the ESV that it then has."""
-    ed = sequence.latents[:1]
-    prior = _prior(sequence.prior.diagnosis, sequence.prior.lv_edv_ml, esv_ml, int(sequence.slice_mask.sum()))
-    return replace(sequence, latents=ed + amplitude * (sequence.latents - ed), prior=prior)
+def amplified(sequence: Sequence, amplitude: float, es: Volumes) -> Sequence:
+    """The same heart moving ``amplitude`` times as far, with the volumes at ES that it then has."""
+    ed, prior = sequence.latents[:1], sequence.prior
+    _, lv_esv_ml = possible_volumes(prior.lv_edv_ml, es.lv)
+    _, rv_esv_ml = possible_volumes(prior.rv_edv_ml, es.rv)
+    moved = ed + amplitude * (sequence.latents - ed)
+    return replace(sequence, latents=moved, prior=replace(prior, lv_esv_ml=lv_esv_ml, rv_esv_ml=rv_esv_ml))
 
 
 def draw_amplitudes(seed: int, subject: str, copy: int, count: int) -> list[float]:
@@ -102,22 +118,6 @@ def _scaled_esv(edv_ml: float | None, esv_ml: float | None, copy_edv_ml: float |
     return copy_edv_ml * esv_ml / edv_ml
 
 
-def _volume_ml(codec: Codec, latent: Tensor, ones: Tensor) -> float:
-    """LV volume of the hard masks of one latent ``C x y z``."""
-    label = codec.decode(latent[None], ones).logits.argmax(dim=1)
-    voxel_ml = float(torch.tensor(codec.grid.spacing_mm, dtype=torch.float64).prod()) / 1000.0
-    return float((label == Label.LV).sum()) * voxel_ml
-
-
-def _prior(diagnosis: Diagnosis, edv_ml: float | None, esv_ml: float | None, slices: int) -> ClinicalPrior:
-    """A prior from measurements: one that no heart has is unknown, not a number."""
-    if edv_ml is not None and not 20.0 <= edv_ml <= 600.0:
-        edv_ml = None
-    if edv_ml is None or esv_ml is None or not 0.05 * edv_ml <= esv_ml <= 0.97 * edv_ml:
-        esv_ml = None
-    return ClinicalPrior(diagnosis, edv_ml, esv_ml, slices)
-
-
 Progress = Callable[[int, int], None]
 
 
@@ -128,18 +128,25 @@ def cached_sequences(
     plan = list(_plan(frames, subjects, wanted))
     if not path.is_file():
         tensors: dict[str, Tensor] = {}
+        own = functools.cache(functools.partial(_own, codec, frames, wanted))
         for index, item in enumerate(plan):
-            sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen)
-            volumes = [sequence.prior.lv_edv_ml, sequence.prior.lv_esv_ml]
-            volumes += [_amplified_esv_ml(codec, frames, sequence, amplitude) for amplitude in item.amplitudes]
-            known = torch.tensor([float("nan") if v is None else v for v in volumes])
-            tensors |= {f"{index}.latents": sequence.latents, f"{index}.volumes_ml": known}
+            sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen, own(item.subject))
+            amplified_es = [_amplified_es(codec, frames, sequence, amplitude) for amplitude in item.amplitudes]
+            tensors |= _pack(index, sequence, amplified_es)
             if progress is not None:
                 progress(index + 1, len(plan))
         with atomic_path(path) as temporary:
             save_file(tensors, temporary)
     tensors = read_tensors(path)
     return [s for index, item in enumerate(plan) for s in _unpack(tensors, index, frames, item)]
+
+
+def _own(codec: Codec, frames: Frames, wanted: Wanted, subject: int) -> ClinicalPrior:
+    """What a subject is measured to have at ED and ES, where the wanted sequences do not hold ES themselves."""
+    if wanted.whole_cycle:
+        return UNCONDITIONAL
+    record = frames.record(subject)
+    return encode_sequence(codec, frames, subject, None, [record.ed, record.es]).prior
 
 
 @dataclass(frozen=True)
@@ -163,20 +170,37 @@ def _plan(frames: Frames, subjects: list[int], wanted: Wanted) -> Iterator[_Item
 
 
 @torch.no_grad()
-def _amplified_esv_ml(codec: Codec, frames: Frames, sequence: Sequence, amplitude: float) -> float:
-    es = amplified(sequence, amplitude, None).latents[sequence.frames.index(frames.record(sequence.subject).es)]
+def _amplified_es(codec: Codec, frames: Frames, sequence: Sequence, amplitude: float) -> Volumes:
+    es = amplified(sequence, amplitude, Volumes()).latents[sequence.frames.index(frames.record(sequence.subject).es)]
     acquired = es[..., sequence.slice_mask].to(codec.latent_mean.device)
     ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=acquired.device)
-    return _volume_ml(codec, acquired, ones)
+    return decoded_volumes(codec, acquired, ones)
+
+
+def _pack(index: int, sequence: Sequence, amplified_es: list[Volumes]) -> dict[str, Tensor]:
+    """Tensors of one encoding. ``volumes_ml`` of the LV and ``further_ml`` (RV, then MYO at ED): NaN is unknown."""
+    prior = sequence.prior
+    myo_ml = None if prior.myo_mass_g is None else prior.myo_mass_g / MYO_G_PER_ML
+    return {
+        f"{index}.latents": sequence.latents,
+        f"{index}.volumes_ml": _numbers(prior.lv_edv_ml, prior.lv_esv_ml, *(es.lv for es in amplified_es)),
+        f"{index}.further_ml": _numbers(prior.rv_edv_ml, prior.rv_esv_ml, *(es.rv for es in amplified_es), myo_ml),
+    }
+
+
+def _numbers(*values: float | None) -> Tensor:
+    return torch.tensor([float("nan") if v is None else v for v in values])
 
 
 def _unpack(tensors: dict[str, Tensor], index: int, frames: Frames, item: _Item) -> Iterator[Sequence]:
     record = frames.record(item.subject)
-    edv, esv, *others = (None if v != v else v for v in tensors[f"{index}.volumes_ml"].tolist())
+    lv = [None if v != v else v for v in tensors[f"{index}.volumes_ml"].tolist()]
+    further = tensors.get(f"{index}.further_ml", torch.full((len(lv) + 1,), torch.nan))  # older files hold none
+    *rv, myo_ml = [None if v != v else v for v in further.tolist()]
     phases = torch.tensor([float(record.phases[frame]) for frame in item.chosen], dtype=torch.float64)
-    prior = _prior(record.diagnosis, edv, esv, record.slices)
     mask = frames.mask(item.subject)
+    prior = measured_prior(record, Volumes(rv[0], myo_ml, lv[0]), Volumes(rv[1], None, lv[1]))
     sequence = Sequence(item.subject, tensors[f"{index}.latents"], item.chosen, phases, mask, prior)
     yield sequence
-    for amplitude, esv_ml in zip(item.amplitudes, others, strict=True):
-        yield amplified(sequence, amplitude, esv_ml)
+    for amplitude, lv_esv_ml, rv_esv_ml in zip(item.amplitudes, lv[2:], rv[2:], strict=True):
+        yield amplified(sequence, amplitude, Volumes(rv_esv_ml, None, lv_esv_ml))

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from cinesynth.config import STAGES, Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
+from cinesynth.data.phantom import PHANTOM
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import FrameCode, Motion
 from cinesynth.models.weights import load_stage, save_stage, stage_info
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence, Wanted, cached_sequences
+from cinesynth.training.measured import vendor_of_record
 from cinesynth.training.precision import resolve_precision
 from cinesynth.training.run_dir import RunDir, git_revision
 from cinesynth.training.slice_unet import SliceUNet
@@ -95,10 +97,23 @@ def train_stage(stage: str, data: Path, run: Path, config: Config, report: Repor
     git_revision()  # before the checkout can change under a long run
     with accelerator.main_process_first():
         packed = prepare(data, Grid.from_config(config.grid))
+        config = with_vendors(config, packed.split("train").records)
         folder = RunDir(run, config, packed.data_hash)
     if not (folder.path / f"{stage}.json").is_file():
         _TRAIN[stage](Session(config, packed, folder, accelerator, report))
     return stage_info(folder.path, stage)
+
+
+def with_vendors(config: Config, records: list[Record]) -> Config:
+    """``config`` with the vendors of these training subjects, where vendor is a condition and none are listed.
+
+    Phantom scanners count only where there are no patients: not every stage sees phantoms.
+    """
+    if "vendor" not in config.conditions or config.vendors:
+        return config
+    patients = [r for r in records if r.dataset != PHANTOM] or records
+    spellings = {name.casefold(): name for r in patients if (name := vendor_of_record(r)) is not None}
+    return config.model_copy(update={"vendors": tuple(sorted(spellings.values()))})
 
 
 def train_all(data: Path, run: Path, config: Config, report: Report) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cinesynth.config import Config, DiffusionConfig, OptimConfig
 from cinesynth.models.codec import Codec
-from cinesynth.models.conditioning import Conditions, drop, encode_priors
+from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import HarmonicCode, Motion
 from cinesynth.training.latents import Sequence as LatentSequence
@@ -50,6 +50,7 @@ class DiffusionStage:
     ) -> None:
         self.name = name
         self.seed = config.training.seed
+        self.told = ConditionSet.of(config)
         self.settings: OptimConfig = getattr(config.training, name)
         self.diffusion: DiffusionConfig = getattr(config, name).diffusion
         self.crops = getattr(config, name).denoiser.norm == "layer"  # group norms average over the padding too
@@ -70,9 +71,14 @@ class DiffusionStage:
         drawn = [stream(self.seed, self.name, "noise", step, case) for case in cases]
         uniforms = torch.stack([torch.rand(6, generator=g, dtype=torch.float64) for g in drawn])
         noise = torch.stack([torch.randn(e.clean.shape, generator=g) for e, g in zip(examples, drawn, strict=True)])
-        case, field = self.diffusion.condition_dropout, self.diffusion.field_dropout
-        priors = [drop(e.prior, u[1:].tolist(), case, field) for e, u in zip(examples, uniforms, strict=True)]
+        priors = [self._drop(e.prior, u[1:], g) for e, u, g in zip(examples, uniforms, drawn, strict=True)]
         yield Loss("model", self._loss(self.modules["model"], examples, priors, noise, uniforms[:, 0].float()))
+
+    def _drop(self, prior: ClinicalPrior, uniforms: Tensor, generator: torch.Generator) -> ClinicalPrior:
+        """Forget; further conditions draw after the noise, so that what the core draws does not depend on them."""
+        further = torch.rand(len(self.told.names) - len(CORE.names), generator=generator, dtype=torch.float64)
+        case, field = self.diffusion.condition_dropout, self.diffusion.field_dropout
+        return drop(prior, [*uniforms.tolist(), *further.tolist()], case, field, self.told.names)
 
     def _draw(self, step: int, case: int) -> Example:
         generator = stream(self.seed, self.name, "example", step, case)
@@ -101,7 +107,7 @@ class DiffusionStage:
             batch["anatomy"] = torch.stack([e.anatomy for e in examples if e.anatomy is not None])[..., window]
         if examples[0].observed is not None:
             batch["observed"] = torch.stack([e.observed for e in examples if e.observed is not None])
-        conditions = conditions_of(examples, priors).to(device)
+        conditions = conditions_of(examples, priors, self.told).to(device)
         loss: Tensor = model(conditions=conditions, **{k: v.to(device) for k, v in batch.items()})
         return loss
 
@@ -124,7 +130,7 @@ class DiffusionStage:
         shape = (len(kept), *kept[0].clean.shape)
         noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(device)
         mask = torch.stack([e.slice_mask for e in kept]).to(device)
-        conditions = conditions_of(kept, [e.prior for e in kept]).to(device)
+        conditions = conditions_of(kept, [e.prior for e in kept], self.told).to(device)
         anatomy = [e.anatomy for e in kept if e.anatomy is not None]
         given = torch.stack(anatomy).to(device) if anatomy else None
         sample = model.diffusion.sample(noise, conditions, mask, given)
@@ -169,9 +175,9 @@ def acquired_window(masks: Tensor) -> slice:
     return slice(int(acquired[0]), int(acquired[-1]) + 1)
 
 
-def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior]) -> Conditions:
+def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior], told: ConditionSet) -> Conditions:
     """Conditions of a batch, with phases where the examples have them."""
-    conditions = encode_priors(priors)
+    conditions = encode_priors(priors, told)
     phases = [e.phase for e in examples if e.phase is not None]
     return conditions.at_phase(torch.tensor(phases, dtype=torch.float32)) if phases else conditions
 

@@ -34,6 +34,7 @@ ROWS = (
     ("MYO at ED", "myo_ed_ml", "mL"),
 )
 """Name in the table, key in the sidecar, unit."""
+ROWS_IF_ASKED = (("RV ESV", "rv_esv_ml", "mL"), ("mass", "myo_mass_g", "g"), ("vendor", "vendor", ""))
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ def _draw_table(axes: Axes, rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def _table(asked: dict[str, object], found: dict[str, float | int | None]) -> list[tuple[str, str, str]]:
-    return [(name, _cell(asked.get(key), unit), _cell(found.get(key), unit)) for name, key, unit in ROWS]
+    rows = [*ROWS, *(row for row in ROWS_IF_ASKED if row[1] in asked)]
+    return [(name, _cell(asked.get(key), unit), _cell(found.get(key), unit)) for name, key, unit in rows]
 
 
 def _cell(value: object, unit: str) -> str:

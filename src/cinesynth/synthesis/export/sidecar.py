@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cinesynth.synthesis.request import prior_to_json
-from cinesynth.types import STRUCTURES, Cine, ClinicalPrior, Label
+from cinesynth.types import MYO_G_PER_ML, STRUCTURES, Cine, ClinicalPrior, Label
 
 NOTICE = "synthetic image, not of a person; research use only, not for clinical use"
 DECIMALS = 3
@@ -41,14 +41,18 @@ def sidecar(cine: Cine, file_hashes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def requested(prior: ClinicalPrior) -> dict[str, object]:
-    """What was asked; None where nothing was."""
+    """What was asked; None where nothing of the core was, and no entry where nothing of the further conditions was."""
     return {**prior_to_json(prior), "ef_percent": _round(prior.ef_percent)}
 
 
 def achieved(cine: Cine) -> dict[str, float | int | None]:
-    """Volumes measured on the labels at the ED and the ES frame; the EF is None without an LV."""
+    """Volumes measured on the labels at the ED and the ES frame; the EF is None without an LV.
+
+    The myocardial mass stands beside the volumes where it was asked for.
+    """
     ed, es = cine.ed_index, cine.es_index
     volumes = {structure: cine.volumes_ml(structure) for structure in STRUCTURES}
+    mass_g = MYO_G_PER_ML * float(volumes[Label.MYO][ed])
     lv_edv, lv_esv = float(volumes[Label.LV][ed]), float(volumes[Label.LV][es])
     return {
         "lv_edv_ml": _round(lv_edv),
@@ -59,6 +63,7 @@ def achieved(cine: Cine) -> dict[str, float | int | None]:
         "rv_esv_ml": _round(float(volumes[Label.RV][es])),
         "myo_ed_ml": _round(float(volumes[Label.MYO][ed])),
         "myo_es_ml": _round(float(volumes[Label.MYO][es])),
+        **({} if cine.prior.myo_mass_g is None else {"myo_mass_g": _round(mass_g)}),
     }
 
 
