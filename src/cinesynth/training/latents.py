@@ -153,12 +153,12 @@ class _Item:
 
 
 def _plan(frames: Frames, subjects: list[int], wanted: Wanted) -> Iterator[_Item]:
-    size = frames.data.grid.size[:2]
+    size, spacing_mm = frames.data.grid.size[:2], frames.data.grid.spacing_mm[:2]
     for subject in subjects:
         chosen = kept_frames(frames, subject) if wanted.whole_cycle else [frames.record(subject).ed]
         name = frames.record(subject).subject
         for copy in range(wanted.affine_copies + 1):
-            view = draw_copy(stream(frames.seed, "copy", name, copy), size) if copy else None
+            view = draw_copy(stream(frames.seed, "copy", name, copy), size, spacing_mm) if copy else None
             yield _Item(subject, view, chosen, draw_amplitudes(frames.seed, name, copy, wanted.amplitude_copies))
 
 
