@@ -133,7 +133,7 @@ def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
 ) -> None:
     frames = Frames(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
-    codec, path = build_codec(tiny).eval(), tmp_path / "latents.safetensors"
+    codec, path = build_codec(tiny).eval(), tmp_path / "latents"
     wanted = Wanted(whole_cycle=True, affine_copies=1, amplitude_copies=2)
     sequences = cached_sequences(path, codec, frames, [0], wanted)
     assert len(sequences) == 2 * 3  # subject and affine copy, each as it moved and with two other amplitudes

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cinesynth.atomic import atomic_path
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import read_tensors
+from cinesynth.models.weights import read_tensors, write_tensors
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames
+from cinesynth.training.pieces import Clock, OutOfTime
 from cinesynth.training.streams import stream
 from cinesynth.types import ClinicalPrior, Diagnosis, Label
 
@@ -122,24 +122,41 @@ Progress = Callable[[int, int], None]
 
 
 def cached_sequences(
-    path: Path, codec: Codec, frames: Frames, subjects: list[int], wanted: Wanted, progress: Progress | None = None
+    folder: Path,
+    codec: Codec,
+    frames: Frames,
+    subjects: list[int],
+    wanted: Wanted,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> list[Sequence]:
-    """The wanted sequences of ``subjects``, from ``path`` if they were written before."""
-    plan = list(_plan(frames, subjects, wanted))
-    if not path.is_file():
-        tensors: dict[str, Tensor] = {}
-        for index, item in enumerate(plan):
-            sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen)
-            volumes = [sequence.prior.lv_edv_ml, sequence.prior.lv_esv_ml]
-            volumes += [_amplified_esv_ml(codec, frames, sequence, amplitude) for amplitude in item.amplitudes]
-            known = torch.tensor([float("nan") if v is None else v for v in volumes])
-            tensors |= {f"{index}.latents": sequence.latents, f"{index}.volumes_ml": known}
-            if progress is not None:
-                progress(index + 1, len(plan))
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary)
-    tensors = read_tensors(path)
-    return [s for index, item in enumerate(plan) for s in _unpack(tensors, index, frames, item)]
+    """The wanted sequences of ``subjects``: one file an encoding in ``folder``, those that are there are kept.
+
+    `OutOfTime` where ``clock`` is over before all are there.
+    """
+    plan, begun, clock = list(_plan(frames, subjects, wanted)), time.monotonic(), clock or Clock()
+    missing = [index for index in range(len(plan)) if not _file(folder, index).is_file()]
+    for count, index in enumerate(missing):
+        if count and clock.over:  # each call makes one at least
+            each = (time.monotonic() - begun) / count
+            raise OutOfTime("latents", len(plan) - len(missing) + count, len(plan), each)
+        write_tensors(_file(folder, index), _encoded(codec, frames, plan[index]))
+        if progress is not None:
+            progress(len(plan) - len(missing) + count + 1, len(plan))
+    return [s for index, item in enumerate(plan) for s in _unpack(read_tensors(_file(folder, index)), frames, item)]
+
+
+def _file(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.safetensors"
+
+
+def _encoded(codec: Codec, frames: Frames, item: _Item) -> dict[str, Tensor]:
+    """Latents ``T C x y z`` and volumes in mL (EDV, ESV, ESV of each amplitude; NaN: unknown) of one encoding."""
+    sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen)
+    volumes = [sequence.prior.lv_edv_ml, sequence.prior.lv_esv_ml]
+    volumes += [_amplified_esv_ml(codec, frames, sequence, amplitude) for amplitude in item.amplitudes]
+    known = torch.tensor([float("nan") if v is None else v for v in volumes])
+    return {"latents": sequence.latents, "volumes_ml": known}
 
 
 @dataclass(frozen=True)
@@ -170,13 +187,13 @@ def _amplified_esv_ml(codec: Codec, frames: Frames, sequence: Sequence, amplitud
     return _volume_ml(codec, acquired, ones)
 
 
-def _unpack(tensors: dict[str, Tensor], index: int, frames: Frames, item: _Item) -> Iterator[Sequence]:
+def _unpack(tensors: dict[str, Tensor], frames: Frames, item: _Item) -> Iterator[Sequence]:
     record = frames.record(item.subject)
-    edv, esv, *others = (None if v != v else v for v in tensors[f"{index}.volumes_ml"].tolist())
+    edv, esv, *others = (None if v != v else v for v in tensors["volumes_ml"].tolist())
     phases = torch.tensor([float(record.phases[frame]) for frame in item.chosen], dtype=torch.float64)
     prior = _prior(record.diagnosis, edv, esv, record.slices)
     mask = frames.mask(item.subject)
-    sequence = Sequence(item.subject, tensors[f"{index}.latents"], item.chosen, phases, mask, prior)
+    sequence = Sequence(item.subject, tensors["latents"], item.chosen, phases, mask, prior)
     yield sequence
     for amplitude, esv_ml in zip(item.amplitudes, others, strict=True):
         yield amplified(sequence, amplitude, esv_ml)
