@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from cinesynth.cli.train import train
 from cinesynth.cli.weights import bundle
 from cinesynth.config import STAGES, Config, dump_config, load_config
-from cinesynth.errors import ConfigError, WeightsError
+from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.models.weights import Bundle, stage_info, write_bundle
+from cinesynth.training.pieces import OutOfTime
 from cinesynth.training.run import train_all, train_stage
 from tests.training.tiny import TINY
 
@@ -58,6 +60,45 @@ def test_a_run_interrupted_in_each_stage_ends_with_the_same_weights(
     assert digests(tmp_path) == digests(undisturbed)
     steps = [line.split(",")[0] for line in (tmp_path / "vae" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [f'{{"step": {step}' for step in range(1, 5)]
+
+
+class Pieces:
+    """A clock that is over at every second look."""
+
+    limited = True
+    looks = 0
+
+    @property
+    def over(self) -> bool:
+        self.looks += 1
+        return self.looks % 2 == 0
+
+
+def test_a_run_cut_into_pieces_ends_with_the_same_weights(
+    phantoms: Path, tiny: Config, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Stopped between checkpoints too, and in the middle of the latents."""
+    stopped: set[str] = set()
+    for _ in range(200):
+        try:
+            train_all(phantoms, tmp_path, tiny, quiet, Pieces())  # type: ignore[arg-type]
+            break
+        except OutOfTime as stop:
+            stopped.add(stop.stage if 0 < stop.done < stop.total else "nowhere")
+    assert stopped == {*STAGES, "latents"}
+    assert digests(tmp_path) == digests(undisturbed)
+    assert max(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 16 << 20
+
+
+def test_the_verb_says_what_is_left(
+    phantoms: Path, tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(list(STAGES), phantoms, tmp_path, tiny, minutes=1e-6)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "vae stopped at 1 of 4: 3 left" in told
+    assert "the same command goes on (then motion, anatomy, dynamics)" in told
+    with pytest.raises(InputError, match="no time"):
+        train(list(STAGES), phantoms, tmp_path, tiny, minutes=0)
 
 
 def test_a_finished_run_is_left_alone(phantoms: Path, tiny: Config, undisturbed: Path) -> None:
@@ -145,6 +186,8 @@ def test_killed_at_a_random_moment_of_each_stage(
     command += ["--run", str(run), "--preset", str(tmp_path / "tiny.yaml")]
     for stage in STAGES:
         kill_in(stage, command, run, moments.randint(1, 3), moments.uniform(0.0, 0.3))
+        piece = subprocess.run([*command, "--minutes", "0.001"], check=True, capture_output=True, text=True)
+        assert "the same command goes on" in piece.stderr
     subprocess.run(command, check=True, capture_output=True)
     assert digests(run) == digests(undisturbed)
 

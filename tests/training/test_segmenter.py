@@ -15,11 +15,9 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import DataError
 from cinesynth.models.weights import stage_info
-from cinesynth.training.augment import degrade, gaussian_blur
 from cinesynth.training.run import train_stage
 from cinesynth.training.slice_unet import SliceUNet, with_neighbours
 from cinesynth.training.stage_segmenter import SegmenterStage
-from cinesynth.training.streams import stream
 
 SETTINGS = ("steps=4", "validate_every_steps=2", "checkpoint_every_steps=2", "augment=true")
 TINY = [f"training.segmenter.{setting}" for setting in SETTINGS]
@@ -92,18 +90,6 @@ def test_a_slice_is_shown_between_its_neighbours() -> None:
 def test_any_plane_fits_the_network(tiny: Config) -> None:
     network = SliceUNet(tiny.segmenter).eval()
     assert network(torch.zeros(2, 3, 50, 33)).shape == (2, 4, 50, 33)
-
-
-def test_blur_keeps_the_mean_and_lowers_the_contrast_noise_does_neither() -> None:
-    image = torch.rand(1, 24, 24, 3, generator=stream(0, "image")) - 0.5
-    blurred = gaussian_blur(image, 1.0)
-    assert blurred.shape == image.shape
-    assert float(blurred.std()) < 0.5 * float(image.std())
-    assert float(blurred.mean()) == pytest.approx(float(image.mean()), abs=0.02)
-    assert torch.equal(gaussian_blur(image, 0.0), image)
-    kinds = {tuple(degrade(image, stream(0, "x", i), 1.0).flatten()[:3].tolist()) for i in range(12)}
-    assert len(kinds) > 4
-    assert torch.equal(degrade(image, stream(0, "x", 1), 0.0), image)
 
 
 def digest(run: Path) -> str:

@@ -78,7 +78,7 @@ def test_an_affine_copy_scales_the_volume_by_its_area_factor(packed: PackedDatas
     label = frames.item(0, frames.record(0).ed)["label"]
     before = float((label == 3).sum())
     for index in range(4):
-        view = draw_copy(stream(0, "copy", index), packed.grid.size[:2])
+        view = draw_copy(stream(0, "copy", index), packed.grid.size[:2], packed.grid.spacing_mm[:2])
         after = float((look(label.float(), view, nearest=True) == 3).sum())
         assert after / before == pytest.approx(view.area_factor, rel=0.05)
 
@@ -98,7 +98,8 @@ def test_a_crop_keeps_the_acquired_slices(packed: PackedDataset) -> None:
     for case in range(12):
         item = frames.augmented(0, case, (32, 32, 6), 1.0)
         assert item["image"].shape == (1, 32, 32, 6)
-        assert int(item["slice_mask"].sum()) == 6  # every phantom has six slices or more
+        plain = frames.augmented(0, case, (32, 32, 6), 0.0)
+        assert int(plain["slice_mask"].sum()) == 6  # every phantom has six slices or more
         assert set(item["label"].unique().tolist()) <= {0.0, 1.0, 2.0, 3.0}
 
 
@@ -132,7 +133,7 @@ def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
 ) -> None:
     frames = Frames(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
-    codec, path = build_codec(tiny).eval(), tmp_path / "latents.safetensors"
+    codec, path = build_codec(tiny).eval(), tmp_path / "latents"
     wanted = Wanted(whole_cycle=True, affine_copies=1, amplitude_copies=2)
     sequences = cached_sequences(path, codec, frames, [0], wanted)
     assert len(sequences) == 2 * 3  # subject and affine copy, each as it moved and with two other amplitudes

@@ -239,7 +239,8 @@ def prepare(
     edv, esv = report.median_percent
     x, y, z = grid.size
     spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
-    console.out.print(f"{len(packed)} subjects on {x} x {y} x {z} voxels of {spacing} mm")
+    size = f"{packed.path.stat().st_size / 2**20:.1f} MiB"
+    console.out.print(f"{len(packed)} subjects on {x} x {y} x {z} voxels of {spacing} mm, {size}")
     rows = [("EDV", edv, *_extremes(report.errors_percent()[0])), ("ESV", esv, *_extremes(report.errors_percent()[1]))]
     columns = ("LV volume", "median |error| %", "mean error %", "largest |error| %", "subjects")
     console.table("grid against the native labels", columns, rows)

@@ -24,10 +24,20 @@ Set = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and what they cost, and stop.")]
 
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="Stop after so many minutes, at a checkpoint; the same command goes on, with the same result."),
+]
+
 
 def _verb(stage: str, text: str) -> None:
     def run(
-        data: Data = None, run: Run = None, preset: Preset = "small", set_: Set = None, dry_run: DryRun = False
+        data: Data = None,
+        run: Run = None,
+        preset: Preset = "small",
+        set_: Set = None,
+        minutes: Minutes = None,
+        dry_run: DryRun = False,
     ) -> None:
         config = load_config(preset, set_ or [])
         if dry_run:
@@ -35,7 +45,7 @@ def _verb(stage: str, text: str) -> None:
             return
         if data is None or run is None:
             raise InputError("--data and --run are needed to train", hint="only --dry-run goes without them")
-        train(list(STAGES) if stage == "all" else [stage], data, run, config)
+        train(list(STAGES) if stage == "all" else [stage], data, run, config, minutes)
 
     run.__doc__ = text
     app.command(stage)(run)
@@ -49,13 +59,20 @@ _verb("all", "The four stages in order.")
 _verb("segmenter", "The independent segmenter of the evaluation, from annotated frames of patients alone.")
 
 
-def train(stages: list[str], data: Path, run: Path, config: Config) -> None:
-    """Train stages with a progress display and print what each reached."""
+def train(stages: list[str], data: Path, run: Path, config: Config, minutes: float | None = None) -> None:
+    """Train stages with a progress display and print what each reached, or after ``minutes`` what is left."""
+    from cinesynth.training.pieces import Clock, OutOfTime
     from cinesynth.training.run import train_stage
 
-    for stage in stages:
-        with console.progress() as step:
-            info = train_stage(stage, data, run, config, step)
+    clock = Clock(minutes)
+    for number, stage in enumerate(stages):
+        try:
+            with console.progress() as step:
+                info = train_stage(stage, data, run, config, step, clock)
+        except OutOfTime as stop:
+            later = ", ".join(stages[number + 1 :])
+            console.err.print(f"{stop}{f' (then {later})' if later else ''}")
+            return
         seen = info["trained_on"]
         console.err.print(
             f"{stage}: trained on {seen['subjects']} ({seen['frames']} frames), weights {info['id'][:12]}"

@@ -1,107 +1,186 @@
-"""Random in-plane views of a volume. Parameters are drawn in one place and applied in another."""
+"""Random views of a frame, as nnU-Net augments: `augment` draws and applies, in millimetres, at one strength.
+
+Image and label are seen through one geometry; what else changes (`appearance`) is of the image alone.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cinesynth.training.appearance import degrade, draw_appearance
+from cinesynth.training.fields import nodes_along, spread
 from cinesynth.training.streams import uniform
 
-MAX_NOISE = 0.1
-"""Standard deviation, of intensities in [-1, 1]."""
-MAX_BLUR = 1.2
-"""Standard deviation in voxels."""
+Item = dict[str, Tensor]
+
+NEAR_HEART_PROBABILITY = 0.6
+NEAR_HEART_MM = 15.36
+"""How far from the grid's centre, where the heart is, most crops are centred at most."""
+MAX_ROTATION = 0.3
+"""Radians."""
+MAX_LOG_SCALE = 0.18
+MAX_LOG_ASPECT = 0.05
+BEND_PROBABILITY = 0.3
+BEND_NODES_MM = 32.0
+BEND_SHARE = 1 / 8
+"""Largest shift of a node, of the distance between nodes: 4 mm. Never folds (a test has every node alternate)."""
+COPY_SHIFT_MM = 6.0
+COPY_ROTATION = 0.15
+COPY_LOG_SCALE = 0.22
+COPY_LOG_ASPECT = 0.06
+CUT_PROBABILITY = 0.15
+CUT_MM = 20.0
+"""At most this is cut off the stack at base and at apex; half of the acquired slices stay at least."""
 
 
 @dataclass(frozen=True)
 class View:
-    """An in-plane affine view of ``size`` voxels (``X Y``) at ``centre`` (voxels from the grid's centre)."""
+    """An in-plane view of ``size`` voxels (``X Y``) of ``spacing_mm``, at ``centre_mm`` from the grid's centre."""
 
     size: tuple[int, int]
-    centre: tuple[float, float] = (0.0, 0.0)
+    centre_mm: tuple[float, float] = (0.0, 0.0)
     rotation: float = 0.0  # radians
     scale: tuple[float, float] = (1.0, 1.0)  # above 1: the heart appears larger
-    gamma: float = 1.0
-    gain: float = 1.0
+    spacing_mm: tuple[float, float] = (1.0, 1.0)
+    bend_mm: Tensor | None = field(default=None, compare=False)  # 2 nodes nodes, where else the view looks
 
     @property
     def area_factor(self) -> float:
-        """Factor by which the view changes areas, and with thick slices volumes."""
+        """Factor by which the view changes areas (bends apart), and with thick slices volumes."""
         return self.scale[0] * self.scale[1]
 
 
-def draw_view(generator: torch.Generator, grid: tuple[int, int], size: tuple[int, int], strength: float) -> View:
-    """A view of random position, rotation, scale and contrast; ``strength`` 0 leaves only the position."""
-    reach = [(g - s) / 2 for g, s in zip(grid, size, strict=True)]
-    near_heart = uniform(generator) < 0.6
-    span = [min(r, 0.08 * g) if near_heart else r for r, g in zip(reach, grid, strict=True)]
+def augment(
+    item: Item,
+    size: tuple[int, int],
+    spacing_mm: tuple[float, float, float],
+    generator: torch.Generator,
+    strength: float,
+) -> Item:
+    """A frame as another scanner might show another heart, in ``size`` voxels of the plane.
+
+    ``item`` holds image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S`` and slice mask ``Z``; what comes
+    back does too, the label as float. ``strength`` scales every amount; 0 leaves only the position of the crop.
+    """
+    _, width, height, _ = item["image"].shape
+    plane = spacing_mm[:2]
+    view = draw_view(generator, (width, height), size, plane, strength)
+    extent = (size[0] * plane[0], size[1] * plane[1])
+    appearance = draw_appearance(generator, extent, strength)
+    cut = draw_cut(generator, int(item["slice_mask"].sum()), spacing_mm[2], strength)
+    points = sampling_points(view, (width, height))
+    seen = {
+        "image": degrade(sample(item["image"], points), appearance, plane, generator),
+        "label": sample(item["label"].float(), points, nearest=True),
+        "coverage": item["coverage"],
+        "slice_mask": item["slice_mask"],
+    }
+    seen = cut_stack(seen, *cut)
+    return {**seen, "image": torch.where(seen["slice_mask"], seen["image"], -1.0)}
+
+
+def draw_view(
+    generator: torch.Generator,
+    grid: tuple[int, int],
+    size: tuple[int, int],
+    spacing_mm: tuple[float, float],
+    strength: float,
+) -> View:
+    """A view of random position, rotation, scale and bend; ``strength`` 0 leaves only the position."""
+    reach = [(g - s) / 2 * step for g, s, step in zip(grid, size, spacing_mm, strict=True)]
+    near_heart = uniform(generator) < NEAR_HEART_PROBABILITY
+    span = [min(r, NEAR_HEART_MM) if near_heart else r for r in reach]
     x, y = (uniform(generator, -s, s) for s in span)
-    common = math.exp(uniform(generator, -0.18, 0.18) * strength)
-    aspect = math.exp(uniform(generator, -0.05, 0.05) * strength)
-    return View(
-        size,
-        (x, y),
-        uniform(generator, -0.3, 0.3) * strength,
-        (common * aspect, common / aspect),
-        math.exp(uniform(generator, -0.2, 0.2) * strength),
-        math.exp(uniform(generator, -0.1, 0.1) * strength),
-    )
+    common = math.exp(uniform(generator, -MAX_LOG_SCALE, MAX_LOG_SCALE) * strength)
+    aspect = math.exp(uniform(generator, -MAX_LOG_ASPECT, MAX_LOG_ASPECT) * strength)
+    rotation = uniform(generator, -MAX_ROTATION, MAX_ROTATION) * strength
+    bent = uniform(generator) < BEND_PROBABILITY and strength > 0
+    bend = draw_bend(generator, size, spacing_mm, strength) if bent else None
+    return View(size, (x, y), rotation, (common * aspect, common / aspect), spacing_mm, bend)
 
 
-def draw_copy(generator: torch.Generator, size: tuple[int, int], strength: float = 1.0) -> View:
+def draw_bend(
+    generator: torch.Generator, size: tuple[int, int], spacing_mm: tuple[float, float], strength: float
+) -> Tensor:
+    """Shifts in mm of the nodes of a smooth elastic deformation, the same in every slice: ``2 nodes nodes``."""
+    extents = [n * step for n, step in zip(size, spacing_mm, strict=True)]
+    x, y = (nodes_along(extent, BEND_NODES_MM) for extent in extents)
+    apart = min(BEND_NODES_MM, extents[0] / (x - 1), extents[1] / (y - 1))
+    return (2 * torch.rand(2, x, y, generator=generator) - 1) * BEND_SHARE * apart * min(1.0, strength)
+
+
+def draw_copy(
+    generator: torch.Generator, size: tuple[int, int], spacing_mm: tuple[float, float], strength: float = 1.0
+) -> View:
     """An affine copy of a whole heart: scaled by up to a quarter in each direction, slightly turned and moved."""
-    common = math.exp(uniform(generator, -0.22, 0.22) * strength)
-    aspect = math.exp(uniform(generator, -0.06, 0.06) * strength)
-    return View(
-        size,
-        (uniform(generator, -3, 3) * strength, uniform(generator, -3, 3) * strength),
-        uniform(generator, -0.15, 0.15) * strength,
-        (common * aspect, common / aspect),
-    )
+    common = math.exp(uniform(generator, -COPY_LOG_SCALE, COPY_LOG_SCALE) * strength)
+    aspect = math.exp(uniform(generator, -COPY_LOG_ASPECT, COPY_LOG_ASPECT) * strength)
+    x, y = (uniform(generator, -COPY_SHIFT_MM, COPY_SHIFT_MM) * strength for _ in range(2))
+    rotation = uniform(generator, -COPY_ROTATION, COPY_ROTATION) * strength
+    return View(size, (x, y), rotation, (common * aspect, common / aspect), spacing_mm)
+
+
+def draw_cut(generator: torch.Generator, acquired: int, slice_mm: float, strength: float) -> tuple[int, int]:
+    """Slices to take off the two ends of a stack of ``acquired``.
+
+    Off the ends, because a stack that starts later or stops earlier is what scanners make too. Every second slice
+    would be a stack of other spacing, which the grid could not tell from a heart of half the length.
+    """
+    chosen = uniform(generator) < CUT_PROBABILITY
+    first, last = (int(uniform(generator, 0, 1 + CUT_MM / slice_mm) * min(1.0, strength)) for _ in range(2))
+    if not chosen:
+        return 0, 0
+    first = min(first, acquired // 2)
+    return first, min(last, acquired // 2 - first)
+
+
+def cut_stack(item: Item, first: int, last: int) -> Item:
+    """``item`` without its first and last acquired slices.
+
+    They become slices that were not acquired: without label, which is said of all structures that the frame has.
+    """
+    if first == last == 0:
+        return item
+    acquired = item["slice_mask"].nonzero()[:, 0].tolist()
+    gone = acquired[:first] + acquired[len(acquired) - last :]
+    label, coverage, mask = (item[name].clone() for name in ("label", "coverage", "slice_mask"))
+    label[..., gone], mask[gone] = 0, False
+    left = [z for z in range(len(mask)) if z not in gone]
+    coverage[gone] = coverage[left].any(dim=0)
+    return {**item, "label": label, "coverage": coverage, "slice_mask": mask}
 
 
 def look(volume: Tensor, view: View, nearest: bool = False) -> Tensor:
-    """See ``C X Y Z`` through a view: ``C x y Z``. Outside the grid the border goes on."""
-    channels, width, height, depth = volume.shape
+    """See ``C X Y Z`` through a view: ``C x y z``. Outside the grid the border goes on."""
+    _, width, height, _ = volume.shape
+    return sample(volume, sampling_points(view, (width, height)), nearest)
+
+
+def sampling_points(view: View, grid: tuple[int, int]) -> Tensor:
+    """Where the voxels of a view lie on a grid of ``X Y``: ``1 x y 2`` for `torch.nn.functional.grid_sample`."""
     cos, sin = math.cos(view.rotation), math.sin(view.rotation)
-    x = torch.arange(view.size[0], dtype=torch.float32) - (view.size[0] - 1) / 2
-    y = torch.arange(view.size[1], dtype=torch.float32) - (view.size[1] - 1) / 2
-    u = (cos * x[:, None] - sin * y[None]) / view.scale[0] + view.centre[0]  # voxels from the grid's centre
-    v = (sin * x[:, None] + cos * y[None]) / view.scale[1] + view.centre[1]
-    points = torch.stack([2 * v / height, 2 * u / width], dim=-1)[None]  # 1 x y 2, last axis first
+    x, y = (
+        (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * step
+        for n, step in zip(view.size, view.spacing_mm, strict=True)
+    )
+    u = (cos * x[:, None] - sin * y[None]) / view.scale[0] + view.centre_mm[0]  # mm from the grid's centre
+    v = (sin * x[:, None] + cos * y[None]) / view.scale[1] + view.centre_mm[1]
+    if view.bend_mm is not None:
+        bend = spread(view.bend_mm, view.size)
+        u, v = u + bend[0], v + bend[1]
+    across, along = (2 * p / (step * n) for p, step, n in zip((u, v), view.spacing_mm, grid, strict=True))
+    return torch.stack([along, across], dim=-1)[None]  # last axis first
+
+
+def sample(volume: Tensor, points: Tensor, nearest: bool = False) -> Tensor:
+    """``C X Y Z`` at ``1 x y 2`` points of every slice: ``C x y z``."""
+    channels, width, height, depth = volume.shape
     flat = volume.permute(0, 3, 1, 2).reshape(1, channels * depth, width, height)
     mode = "nearest" if nearest else "bilinear"
     seen = F.grid_sample(flat, points, mode=mode, padding_mode="border", align_corners=False)
-    return seen.reshape(channels, depth, *view.size).permute(0, 2, 3, 1)
-
-
-def degrade(image: Tensor, generator: torch.Generator, strength: float) -> Tensor:
-    """Noise, or an in-plane blur, on a third each of the ``1 X Y Z`` images: scanners differ in both."""
-    kind = uniform(generator)
-    amount = uniform(generator) * strength
-    if kind < 1 / 3:
-        return (image + MAX_NOISE * amount * torch.randn(image.shape, generator=generator)).clamp(-1, 1)
-    if kind < 2 / 3:
-        return gaussian_blur(image, MAX_BLUR * amount)
-    return image
-
-
-def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
-    """``1 X Y Z`` smoothed in the plane by a Gaussian of ``sigma`` voxels; the border goes on."""
-    if sigma < 0.1:
-        return image
-    reach = math.ceil(3 * sigma)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    weights = weights / weights.sum()
-    planes = F.pad(image.movedim(-1, 0), (reach,) * 4, mode="replicate")  # Z 1 X Y
-    return F.conv2d(F.conv2d(planes, weights[None, None, :, None]), weights[None, None, None]).movedim(0, -1)
-
-
-def recolour(image: Tensor, view: View) -> Tensor:
-    """Gamma and gain on intensities in [-1, 1]."""
-    unit = ((image + 1) / 2).clamp(0, 1) ** view.gamma
-    return (unit * view.gain).clamp(0, 1) * 2 - 1
+    return seen.reshape(channels, depth, *points.shape[1:3]).permute(0, 2, 3, 1)

@@ -1,71 +1,52 @@
-"""Checkpoints without pickle: tensors in safetensors, the rest in JSON, a folder renamed into place when complete."""
+"""Checkpoints without pickle: everything a run needs to go on, in shards of a size that travels (`shards`)."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cinesynth.atomic import make_folder, writing
-from cinesynth.models.weights import read_json, read_tensors
-
-KEEP = 2
+from cinesynth.errors import WeightsError
+from cinesynth.training.shards import read_shards, write_shards
 
 
 def save_checkpoint(
     folder: Path, step: int, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], state: dict[str, Any]
 ) -> None:
-    """Write ``folder/step-00000123`` and remove all but the newest checkpoints."""
-    target = folder / f"step-{step:08d}"
-    if target.exists():
-        return
-    temporary = make_folder(folder) / f".tmp-{os.getpid()}-{target.name}"
-    make_folder(temporary)
-    try:
-        with writing(target):
-            for name, module in modules.items():
-                save_file(
-                    {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()},
-                    temporary / f"{name}.safetensors",
-                )
-            for name, optimizer in optimizers.items():
-                save_file(_flatten(optimizer), temporary / f"{name}.optimizer.safetensors")
-            (temporary / "state.json").write_text(json.dumps({"step": step, **state}))
-            os.rename(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for old in _complete(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    """Write the checkpoint of ``step`` and then remove the one before."""
+    tensors = {f"{name}/{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
+    for name, optimizer in optimizers.items():
+        tensors |= {f"{name}.optimizer/{k}": v for k, v in _flatten(optimizer).items()}
+    write_shards(folder, f"step-{step:08d}", tensors, {"step": step, **state})
 
 
 def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> dict[str, Any]:
-    """Restore the newest complete checkpoint of ``folder``; returns its state, empty if there is none."""
-    for leftover in folder.glob(".tmp-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    found = _complete(folder)
-    if not found:
+    """Restore the checkpoint of ``folder``; returns its state, empty if there is none."""
+    found = read_shards(folder)
+    if found is None:
+        if any(folder.glob("step-*/state.json")):
+            raise WeightsError(
+                f"{folder} holds checkpoints of an older version", hint="finish the run with it, or give another --run"
+            )
         return {}
-    newest = found[-1]
+    tensors, state = found
     for name, module in modules.items():
-        module.load_state_dict(read_tensors(newest / f"{name}.safetensors"))
+        module.load_state_dict(_of(tensors, name))
     for name, optimizer in optimizers.items():
-        _restore(optimizer, read_tensors(newest / f"{name}.optimizer.safetensors"))
-    return read_json(newest / "state.json", f"checkpoint {newest}")
+        _restore(optimizer, _of(tensors, f"{name}.optimizer"))
+    return state
 
 
-def _complete(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
+def _of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    start = f"{name}/"
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
 
 
 def _flatten(optimizer: Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value.cpu().contiguous() for index, slot in state.items() for key, value in slot.items()}
+    return {f"{index}.{key}": value for index, slot in state.items() for key, value in slot.items()}
 
 
 def _restore(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -14,7 +14,7 @@ from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
-from cinesynth.training.augment import draw_view, look, recolour
+from cinesynth.training.augment import augment
 from cinesynth.training.streams import stream, uniform
 
 
@@ -48,14 +48,17 @@ class Frames:
         image = torch.from_numpy(self.data.image(subject, frame).copy())
         return image, torch.from_numpy(self.data.label(subject, frame).copy())
 
-    def item(self, subject: int, frame: int) -> dict[str, Tensor]:
-        """One frame as it is: image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S``, slice mask ``Z``."""
+    def item(self, subject: int, frame: int, window: slice = slice(None)) -> dict[str, Tensor]:
+        """One frame as it is: image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S``, slice mask ``Z``.
+
+        ``window`` is of the slices.
+        """
         image, label = self.volumes(subject, frame)
         return {
-            "image": torch.from_numpy(from_uint8(image.numpy()))[None],
-            "label": label[None],
-            "coverage": torch.from_numpy(self.record(subject).coverage[frame]),
-            "slice_mask": self.mask(subject),
+            "image": torch.from_numpy(from_uint8(image[..., window].numpy()))[None],
+            "label": label[None, ..., window],
+            "coverage": torch.from_numpy(self.record(subject).coverage[frame, window]),
+            "slice_mask": self.mask(subject)[window],
         }
 
     def augmented(
@@ -66,19 +69,11 @@ class Frames:
         record = self.record(subject)
         choices = np.flatnonzero(record.labelled) if annotated else np.arange(len(record.phases))
         frame = int(choices[int(uniform(generator, 0, len(choices)))])
-        item = self.item(subject, frame)
-        size = self.data.grid.size
-        x, y, z = crop or size
-        view = draw_view(generator, size[:2], (min(x, size[0]), min(y, size[1])), strength)
-        window = _window(item["slice_mask"], min(z, size[2]), generator)
-        seen = {
-            "image": recolour(look(item["image"][..., window], view), view),
-            "label": look(item["label"][..., window].float(), view, nearest=True),
-            "coverage": item["coverage"][window],
-            "slice_mask": item["slice_mask"][window],
-        }
-        seen["image"] = torch.where(seen["slice_mask"], seen["image"], -1.0)
-        return seen
+        x, y, z = crop or self.data.grid.size
+        width, height, depth = self.data.grid.size
+        window = _window(self.mask(subject), min(z, depth), generator)
+        item = self.item(subject, frame, window)
+        return augment(item, (min(x, width), min(y, height)), self.data.grid.spacing_mm, generator, strength)
 
 
 def _window(mask: Tensor, depth: int, generator: torch.Generator) -> slice:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from cinesynth.atomic import atomic_path
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import read_tensors
+from cinesynth.models.weights import read_tensors, write_tensors
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames
 from cinesynth.training.measured import Volumes, decoded_volumes, measured_prior, possible_volumes
+from cinesynth.training.pieces import Clock, OutOfTime
 from cinesynth.training.streams import stream
 from cinesynth.types import MYO_G_PER_ML, UNCONDITIONAL, ClinicalPrior
 
@@ -122,23 +122,39 @@ Progress = Callable[[int, int], None]
 
 
 def cached_sequences(
-    path: Path, codec: Codec, frames: Frames, subjects: list[int], wanted: Wanted, progress: Progress | None = None
+    folder: Path,
+    codec: Codec,
+    frames: Frames,
+    subjects: list[int],
+    wanted: Wanted,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> list[Sequence]:
-    """The wanted sequences of ``subjects``, from ``path`` if they were written before."""
-    plan = list(_plan(frames, subjects, wanted))
-    if not path.is_file():
-        tensors: dict[str, Tensor] = {}
-        own = functools.cache(functools.partial(_own, codec, frames, wanted))
-        for index, item in enumerate(plan):
-            sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen, own(item.subject))
-            amplified_es = [_amplified_es(codec, frames, sequence, amplitude) for amplitude in item.amplitudes]
-            tensors |= _pack(index, sequence, amplified_es)
-            if progress is not None:
-                progress(index + 1, len(plan))
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary)
-    tensors = read_tensors(path)
-    return [s for index, item in enumerate(plan) for s in _unpack(tensors, index, frames, item)]
+    """The wanted sequences of ``subjects``: one file an encoding in ``folder``, those that are there are kept.
+
+    `OutOfTime` where ``clock`` is over before all are there.
+    """
+    plan, begun, clock = list(_plan(frames, subjects, wanted)), time.monotonic(), clock or Clock()
+    missing = [index for index in range(len(plan)) if not _file(folder, index).is_file()]
+    own = functools.cache(functools.partial(_own, codec, frames, wanted))
+    for count, index in enumerate(missing):
+        if count and clock.over:  # each call makes one at least
+            each = (time.monotonic() - begun) / count
+            raise OutOfTime("latents", len(plan) - len(missing) + count, len(plan), each)
+        write_tensors(_file(folder, index), _encoded(codec, frames, plan[index], own(plan[index].subject)))
+        if progress is not None:
+            progress(len(plan) - len(missing) + count + 1, len(plan))
+    return [s for index, item in enumerate(plan) for s in _unpack(read_tensors(_file(folder, index)), frames, item)]
+
+
+def _file(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.safetensors"
+
+
+def _encoded(codec: Codec, frames: Frames, item: _Item, own: ClinicalPrior) -> dict[str, Tensor]:
+    """Tensors of one encoding: latents ``T C x y z``, and volumes as in `_pack`."""
+    sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen, own)
+    return _pack(sequence, [_amplified_es(codec, frames, sequence, amplitude) for amplitude in item.amplitudes])
 
 
 def _own(codec: Codec, frames: Frames, wanted: Wanted, subject: int) -> ClinicalPrior:
@@ -160,12 +176,12 @@ class _Item:
 
 
 def _plan(frames: Frames, subjects: list[int], wanted: Wanted) -> Iterator[_Item]:
-    size = frames.data.grid.size[:2]
+    size, spacing_mm = frames.data.grid.size[:2], frames.data.grid.spacing_mm[:2]
     for subject in subjects:
         chosen = kept_frames(frames, subject) if wanted.whole_cycle else [frames.record(subject).ed]
         name = frames.record(subject).subject
         for copy in range(wanted.affine_copies + 1):
-            view = draw_copy(stream(frames.seed, "copy", name, copy), size) if copy else None
+            view = draw_copy(stream(frames.seed, "copy", name, copy), size, spacing_mm) if copy else None
             yield _Item(subject, view, chosen, draw_amplitudes(frames.seed, name, copy, wanted.amplitude_copies))
 
 
@@ -177,14 +193,14 @@ def _amplified_es(codec: Codec, frames: Frames, sequence: Sequence, amplitude: f
     return decoded_volumes(codec, acquired, ones)
 
 
-def _pack(index: int, sequence: Sequence, amplified_es: list[Volumes]) -> dict[str, Tensor]:
+def _pack(sequence: Sequence, amplified_es: list[Volumes]) -> dict[str, Tensor]:
     """Tensors of one encoding. ``volumes_ml`` of the LV and ``further_ml`` (RV, then MYO at ED): NaN is unknown."""
     prior = sequence.prior
     myo_ml = None if prior.myo_mass_g is None else prior.myo_mass_g / MYO_G_PER_ML
     return {
-        f"{index}.latents": sequence.latents,
-        f"{index}.volumes_ml": _numbers(prior.lv_edv_ml, prior.lv_esv_ml, *(es.lv for es in amplified_es)),
-        f"{index}.further_ml": _numbers(prior.rv_edv_ml, prior.rv_esv_ml, *(es.rv for es in amplified_es), myo_ml),
+        "latents": sequence.latents,
+        "volumes_ml": _numbers(prior.lv_edv_ml, prior.lv_esv_ml, *(es.lv for es in amplified_es)),
+        "further_ml": _numbers(prior.rv_edv_ml, prior.rv_esv_ml, *(es.rv for es in amplified_es), myo_ml),
     }
 
 
@@ -192,15 +208,14 @@ def _numbers(*values: float | None) -> Tensor:
     return torch.tensor([float("nan") if v is None else v for v in values])
 
 
-def _unpack(tensors: dict[str, Tensor], index: int, frames: Frames, item: _Item) -> Iterator[Sequence]:
+def _unpack(tensors: dict[str, Tensor], frames: Frames, item: _Item) -> Iterator[Sequence]:
     record = frames.record(item.subject)
-    lv = [None if v != v else v for v in tensors[f"{index}.volumes_ml"].tolist()]
-    further = tensors.get(f"{index}.further_ml", torch.full((len(lv) + 1,), torch.nan))  # older files hold none
-    *rv, myo_ml = [None if v != v else v for v in further.tolist()]
+    lv = [None if v != v else v for v in tensors["volumes_ml"].tolist()]
+    *rv, myo_ml = [None if v != v else v for v in tensors["further_ml"].tolist()]
     phases = torch.tensor([float(record.phases[frame]) for frame in item.chosen], dtype=torch.float64)
     mask = frames.mask(item.subject)
     prior = measured_prior(record, Volumes(rv[0], myo_ml, lv[0]), Volumes(rv[1], None, lv[1]))
-    sequence = Sequence(item.subject, tensors[f"{index}.latents"], item.chosen, phases, mask, prior)
+    sequence = Sequence(item.subject, tensors["latents"], item.chosen, phases, mask, prior)
     yield sequence
     for amplitude, lv_esv_ml, rv_esv_ml in zip(item.amplitudes, lv[2:], rv[2:], strict=True):
         yield amplified(sequence, amplitude, Volumes(rv_esv_ml, None, lv_esv_ml))

@@ -15,6 +15,7 @@ from cinesynth.config import STAGES, Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import PHANTOM
+from cinesynth.errors import InputError
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import FrameCode, Motion
@@ -22,6 +23,7 @@ from cinesynth.models.weights import load_stage, save_stage, stage_info
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence, Wanted, cached_sequences
 from cinesynth.training.measured import vendor_of_record
+from cinesynth.training.pieces import Clock
 from cinesynth.training.precision import resolve_precision
 from cinesynth.training.run_dir import RunDir, git_revision
 from cinesynth.training.slice_unet import SliceUNet
@@ -38,7 +40,6 @@ from cinesynth.training.stage_segmenter import SegmenterStage
 from cinesynth.training.stage_vae import VAEStage
 from cinesynth.training.trainer import Report, Trainer
 
-
 FEWEST_REAL_CYCLES = 5
 """Patients with whole cycles below which phantoms help to tell how a cycle goes."""
 
@@ -52,6 +53,7 @@ class Session:
     run: RunDir
     accelerator: Accelerator
     report: Report
+    clock: Clock
 
     def frames(self, split: str) -> Frames:
         """Frames of a split in plain order of subjects."""
@@ -68,17 +70,17 @@ class Session:
         frames = self.frames(split)
         subjects = sorted([*frames.patients, *(frames.phantoms if phantoms or not frames.patients else [])])
         vae = stage_info(self.run.path, "vae")["id"][:12]
-        path = self.run.path / "latents" / f"{split}-{vae}-{wanted}-{len(subjects)}.safetensors"
+        path = self.run.path / "latents" / f"{split}-{vae}-{wanted}-{len(subjects)}"
 
         def progress(done: int, total: int) -> None:
             self.report("latents", done, total, {})
 
         with self.accelerator.main_process_first(), self.accelerator.autocast():
-            return frames, cached_sequences(path, self.codec(), frames, subjects, wanted, progress)
+            return frames, cached_sequences(path, self.codec(), frames, subjects, wanted, progress, self.clock)
 
     def train(self, stage: Stage) -> nn.Module:
         """Run the trainer on a stage in its folder of the run."""
-        return Trainer(stage, self.run.path / stage.name, self.accelerator, self.report).run()
+        return Trainer(stage, self.run.path / stage.name, self.accelerator, self.report, self.clock).run()
 
     def finish(self, stage: str, module: nn.Module, trained_on: dict[str, Any]) -> None:
         """Write a finished stage with what it was trained on."""
@@ -90,9 +92,19 @@ class Session:
         self.accelerator.wait_for_everyone()
 
 
-def train_stage(stage: str, data: Path, run: Path, config: Config, report: Report) -> dict[str, Any]:
-    """Train one stage, or go on with it; a finished one is left alone. Returns its JSON."""
+def train_stage(
+    stage: str, data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None
+) -> dict[str, Any]:
+    """Train one stage, or go on with it; a finished one is left alone. Returns its JSON.
+
+    `pieces.OutOfTime` where ``clock`` is over before the stage is finished.
+    """
+    clock = clock or Clock()
     accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
+    if clock.limited and accelerator.num_processes > 1:
+        raise InputError(
+            f"--minutes is for one process, not for {accelerator.num_processes}", hint="leave one of the two out"
+        )
     torch.manual_seed(config.training.seed)
     git_revision()  # before the checkout can change under a long run
     with accelerator.main_process_first():
@@ -100,7 +112,7 @@ def train_stage(stage: str, data: Path, run: Path, config: Config, report: Repor
         config = with_vendors(config, packed.split("train").records)
         folder = RunDir(run, config, packed.data_hash)
     if not (folder.path / f"{stage}.json").is_file():
-        _TRAIN[stage](Session(config, packed, folder, accelerator, report))
+        _TRAIN[stage](Session(config, packed, folder, accelerator, report, clock))
     return stage_info(folder.path, stage)
 
 
@@ -116,10 +128,10 @@ def with_vendors(config: Config, records: list[Record]) -> Config:
     return config.model_copy(update={"vendors": tuple(sorted(spellings.values()))})
 
 
-def train_all(data: Path, run: Path, config: Config, report: Report) -> None:
+def train_all(data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None) -> None:
     """The four stages in order."""
     for stage in STAGES:
-        train_stage(stage, data, run, config, report)
+        train_stage(stage, data, run, config, report, clock)
 
 
 def _train_vae(session: Session) -> None:

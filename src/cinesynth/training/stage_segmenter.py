@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from cinesynth.config import Config
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
-from cinesynth.training.augment import degrade
 from cinesynth.training.frames import Frames
 from cinesynth.training.losses import dice_ce
 from cinesynth.training.preview import save_masks
 from cinesynth.training.scores import dice_scores
 from cinesynth.training.slice_unet import SliceUNet, with_neighbours
 from cinesynth.training.stage import Loss
-from cinesynth.training.streams import stream
 
 VALIDATION_FRAMES = 24
 
@@ -59,9 +57,7 @@ class SegmenterStage:
     def _view(self, step: int, case: int) -> dict[str, Tensor]:
         """A random annotated frame through a random view, as another scanner might show it."""
         strength = 1.0 if self.settings.augment else 0.0
-        item = self.frames.augmented(step, case, None, strength, annotated=True)
-        image = degrade(item["image"], stream(self.seed, "degrade", step, case), strength)
-        return self._slices({**item, "image": image})
+        return self._slices(self.frames.augmented(step, case, None, strength, annotated=True))
 
     def _slices(self, item: dict[str, Tensor]) -> dict[str, Tensor]:
         """The acquired slices of a frame: ``Z 1+2K X Y``, labels ``Z X Y``, coverage ``Z S``."""

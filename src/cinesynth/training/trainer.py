@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 
-from cinesynth.atomic import atomic_path, make_folder
+from cinesynth.atomic import make_folder
 from cinesynth.config import OptimConfig
-from cinesynth.errors import ConfigError
-from cinesynth.models.weights import read_tensors
+from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.training.checkpoint import load_checkpoint, save_checkpoint
 from cinesynth.training.metrics import Metrics
+from cinesynth.training.pieces import Clock, OutOfTime
+from cinesynth.training.shards import read_shards, write_shards
 from cinesynth.training.stage import Stage
 
 Report = Callable[[str, int, int, dict[str, float]], None]
@@ -38,7 +39,10 @@ def learning_rate_factor(step: int, settings: OptimConfig) -> float:
 class Trainer:
     """Trains one stage in ``folder``; called again with the same folder it goes on where it stopped."""
 
-    def __init__(self, stage: Stage, folder: Path, accelerator: Accelerator, report: Report) -> None:
+    def __init__(
+        self, stage: Stage, folder: Path, accelerator: Accelerator, report: Report, clock: Clock | None = None
+    ) -> None:
+        self.clock = clock or Clock()
         self.stage, self.folder, self.accelerator, self.report = stage, make_folder(folder), accelerator, report
         settings = stage.settings
         self.cases = _share(settings.batch_size, accelerator)
@@ -55,9 +59,12 @@ class Trainer:
             stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
 
     def run(self) -> nn.Module:
-        """Train to the end; returns the averaged model that scored best on validation subjects."""
+        """Train to the end; returns the averaged model that scored best on validation subjects.
+
+        `OutOfTime`, after a checkpoint, where the clock is over before the end.
+        """
         stage, settings = self.stage, self.stage.settings
-        start = self._resume()
+        start, begun = self._resume(), time.monotonic()
         with Metrics(self.folder, start, self.accelerator.is_main_process) as metrics:
             for step in range(start, settings.steps):
                 logs = self._step(step)
@@ -65,12 +72,13 @@ class Trainer:
                 if done % settings.validate_every_steps == 0 or done == settings.steps:
                     logs |= self._validate(done)
                 metrics.write(done, logs)
-                if done % settings.checkpoint_every_steps == 0 or done == settings.steps:
+                over = self.clock.over and done < settings.steps
+                if done % settings.checkpoint_every_steps == 0 or done == settings.steps or over:
                     self._save(done)
                 self.report(stage.name, done, settings.steps, logs)
-        best = self.plain["model"]
-        best.load_state_dict(read_tensors(self._best_path))
-        return best
+                if over:
+                    raise OutOfTime(stage.name, done, settings.steps, (time.monotonic() - begun) / (done - start))
+        return self._best()
 
     def _step(self, step: int) -> dict[str, float]:
         settings = self.stage.settings
@@ -104,17 +112,22 @@ class Trainer:
         if scores["score"] < self.best:
             self.best = scores["score"]
             if self.accelerator.is_main_process:
-                tensors = {k: v.detach().cpu().contiguous() for k, v in averaged.state_dict().items()}
-                with atomic_path(self._best_path) as temporary:
-                    save_file(tensors, temporary)
+                write_shards(self.folder / "best", f"step-{done:08d}", averaged.state_dict(), {"step": done})
         if self.accelerator.is_main_process:
             self.stage.preview(averaged, self.folder / "previews" / f"step-{done:08d}.png")
         self.accelerator.wait_for_everyone()
         return {f"validation/{name}": value for name, value in scores.items()}
 
-    @property
-    def _best_path(self) -> Path:
-        return self.folder / "best.safetensors"
+    def _best(self) -> nn.Module:
+        found = read_shards(self.folder / "best")
+        if found is None:
+            raise WeightsError(
+                f"{self.folder / 'best'} is missing: the best weights of {self.stage.name}",
+                hint=f"copy it again, or delete {self.folder} to train the stage anew",
+            )
+        model = self.plain["model"]
+        model.load_state_dict(found[0])
+        return model
 
     def _everything(self) -> dict[str, nn.Module]:
         return {**self.plain, "average": self.average}
