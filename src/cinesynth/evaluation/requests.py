@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from cinesynth.data.packed import PackedDataset, Record
 from cinesynth.errors import DataError
@@ -12,7 +13,7 @@ from cinesynth.synthesis.export.sidecar import accepted
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed
-from cinesynth.types import ClinicalPrior, Label
+from cinesynth.types import Cine, ClinicalPrior, Label
 
 ED_AND_ES = 2
 """Frames of a generated cine that holds ED and ES alone: the volumes need no others."""
@@ -25,15 +26,19 @@ class ControlResult:
     pairs: list[Pair]
     accepted: int
     cases: int
+    seconds: Sequence[float] = ()
+    """How long each case took to generate."""
 
 
-def requests_of(data: PackedDataset, count: int, seed: int, **settings: int | float | None) -> list[Request]:
+def requests_of(
+    data: PackedDataset, count: int, seed: int, *, frames: int = ED_AND_ES, control: bool = True
+) -> list[Request]:
     """``count`` requests for what held-out patients had, patient by patient, each with its own seed."""
     priors = [prior for record in data.records if (prior := prior_of(record)) is not None]
     if not priors:
         raise DataError("no subject of the split has both volumes", hint="choose another split")
     return [
-        Request(priors[case % len(priors)], case_seed(seed, case), frames=ED_AND_ES, es_index=1, **settings)  # type: ignore[arg-type]
+        Request(priors[case % len(priors)], case_seed(seed, case), frames=frames, control=control)
         for case in range(count)
     ]
 
@@ -45,11 +50,24 @@ def prior_of(record: Record) -> ClinicalPrior | None:
     return ClinicalPrior(record.diagnosis, record.lv_edv_ml, record.lv_esv_ml, record.slices)
 
 
-def score_control(pipe: CinePipeline, requests: list[Request], progress: Callable[[int, int], None]) -> ControlResult:
-    """Generate the requests and measure LV volumes on the masks; a heart without an LV has 0 mL and no EF."""
+def score_control(
+    pipe: CinePipeline,
+    requests: list[Request],
+    progress: Callable[[int, int], None],
+    seen: Callable[[Cine], None] | None = None,
+) -> ControlResult:
+    """Generate the requests and measure LV volumes on the masks; a heart without an LV has 0 mL and no EF.
+
+    ``seen`` is shown every heart: none is kept.
+    """
     pairs: list[Pair] = []
+    seconds: list[float] = []
     met_rules = 0
-    for done, (request, cine) in enumerate(zip(requests, pipe.generate(requests), strict=True), start=1):
+    cines = pipe.generate(requests)
+    for done, request in enumerate(requests, start=1):
+        begin = perf_counter()
+        cine = next(cines)
+        seconds.append(perf_counter() - begin)
         prior = request.prior
         edv, esv = (float(v) for v in cine.volumes_ml(Label.LV)[[cine.ed_index, cine.es_index]])
         assert prior.lv_edv_ml is not None
@@ -59,5 +77,7 @@ def score_control(pipe: CinePipeline, requests: list[Request], progress: Callabl
         if edv > 0:
             pairs.append(Pair("EF %", prior.ef_percent, 100.0 * (1.0 - esv / edv)))
         met_rules += bool(accepted(cine))
+        if seen is not None:
+            seen(cine)
         progress(done, len(requests))
-    return ControlResult(pairs, met_rules, len(requests))
+    return ControlResult(pairs, met_rules, len(requests), seconds)
