@@ -18,7 +18,7 @@ from cinesynth.models.weights import file_sha256
 from tests.synthesis.conftest import make_bundle
 
 VENDORS = ("Siemens", "Philips", "GE")
-FRAMES = 4
+FRAMES = 6
 
 
 def quiet(*_: object) -> None:
@@ -36,7 +36,7 @@ def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hospitals") / "dataset"
     studies = [
         replace(
-            phantom_study(500 + i, frames=FRAMES).study,
+            phantom_study(100 + i, frames=FRAMES).study,
             subject=f"person{i:02d}",
             dataset="one" if i % 2 else "two",
             vendor=VENDORS[i % 3],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.synthesis.conftest import make_bundle
 
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError
@@ -14,7 +15,6 @@ from cinesynth.models.choice import VARIABLE, choice_file, choose, forget, read_
 from cinesynth.models.recorded import SCORES_FILE, record_scores, recorded_scores
 from cinesynth.models.verify import verify_bundle
 from cinesynth.models.weights import INDEX, Bundle, bundle_sha256, file_sha256, find_bundle, shipped_bundles
-from tests.synthesis.conftest import make_bundle
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``cinesynth weights``: which there are, whether they are whole, which is the default, and may new ones replace old."""
+"""``cinesynth weights``: which there are, are they whole, which is the default, and may new ones replace old ones."""
 
 from __future__ import annotations
 
