@@ -28,7 +28,15 @@ from cinesynth.synthesis.pipeline import CinePipeline
 HELD_OUT = ("validation", "test")
 FRAMES = 30
 """Of a generated heart, unless others are asked for: a whole cycle."""
-GROUP_FIGURES = ("PSNR", "SSIM", "Dice LV", "Dice MYO", "Dice RV", "LV volume |error|")
+GROUP_FIGURES = {
+    "PSNR": "PSNR",
+    "SSIM": "SSIM",
+    "Dice LV": "LV",
+    "Dice MYO": "MYO",
+    "Dice RV": "RV",
+    "LV volume |error|": "LV err %",
+}
+"""What is printed of each dataset and vendor, and its heading; the bare structures are Dice."""
 Step = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -60,7 +68,7 @@ class ScoreReport:
         groups = {"dataset": codec.datasets, "vendor": codec.vendors}
         for name, found in groups.items():
             if len(found) > 1:
-                yield f"codec on {split} patients, mean of each {name}", _group_table(name, found)
+                yield f"codec on {split} patients, means by {name} (structures: Dice)", _group_table(name, found)
         loop = "closed" if self.about["closed_loop"] else "open"
         title = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
         if self.control.seconds:
@@ -164,7 +172,7 @@ def _group_table(kind: str, groups: dict[str, Group]) -> Table:
     for name, group in groups.items():
         means = {figure.name: figure.mean for figure in group.figures}
         rows.append((name, group.people, *(means[figure] for figure in GROUP_FIGURES)))
-    return Table((kind, "people", *GROUP_FIGURES), rows)
+    return Table((kind, "people", *GROUP_FIGURES.values()), rows)
 
 
 def _control_table(agreements: list[Agreement]) -> Table:
