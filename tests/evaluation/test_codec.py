@@ -79,7 +79,7 @@ def test_frames_without_any_label_are_not_scored(partial: PackedDataset) -> None
     assert score_codec(codec, blind, lambda *_: None) == []
     empty = ScoreReport({"split": "test", "closed_loop": False}, [], [], ControlResult([], 0, 0))
     table = next(iter(empty.tables().values()))
-    assert [row[1:] for row in table.rows] == [(None, None, None, 0)] * len(table.rows)
+    assert [tuple(row[1:]) for row in table.rows] == [(None, None, None, 0)] * len(table.rows)
 
 
 @pytest.fixture(scope="module")

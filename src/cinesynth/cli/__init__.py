@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import console, doctor, evaluate, export, generate, ingest, report, train, weights
+from cinesynth.cli import console, doctor, evaluate, export, generate, ingest, report, shelf, train, weights
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {"accelerate": "train", "highdicom": "dicom", "monai": "train", "skimage": "train", "tensorboard": "train"}
@@ -32,6 +32,7 @@ app.add_typer(ingest.app, name="ingest")
 app.command("prepare")(ingest.prepare)
 app.add_typer(train.app, name="train")
 app.command("bundle")(weights.bundle)
+app.add_typer(shelf.app, name="weights")
 app.command("generate")(generate.generate)
 app.command("score")(weights.score)
 app.command("evaluate")(evaluate.evaluate)

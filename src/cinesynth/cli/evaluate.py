@@ -86,4 +86,4 @@ def card(
     from cinesynth.evaluation.card import write_card
 
     write_card(report, weights, out)
-    console.out.print(f"{out}: the card of {weights or 'the weights that ship'}")
+    console.out.print(f"{out}: the card of {weights or 'the default weights'}")

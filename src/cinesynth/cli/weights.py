@@ -10,7 +10,8 @@ import typer
 from cinesynth.cli import console
 
 Weights = Annotated[
-    Path | None, typer.Option(help="Weights folder, or a name of those that ship: small (default), phantom.")
+    Path | None,
+    typer.Option(help="Weights folder or a name of `weights list`; by default what `weights use` chose, else small."),
 ]
 
 
@@ -73,16 +74,31 @@ def score(
     data: Annotated[Path, typer.Option(help="Dataset folder.")],
     weights: Weights = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
-    count: Annotated[int, typer.Option(min=0, help="Cases to generate for requested against achieved.")] = 50,
+    count: Annotated[int, typer.Option(min=0, help="Cases to generate; 0 for the codec alone.")] = 50,
+    frames: Annotated[
+        int, typer.Option(min=2, help="Frames a case; 2 is ED and ES alone: faster, and nothing is said of motion.")
+    ] = 30,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
-    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes for real hearts; all cores by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON to write, for `weights gate` and `weights record`.")] = None,
 ) -> None:
-    """What the codec reconstructs of held-out patients, and how generated hearts meet what was asked."""
+    """What the codec reconstructs of held-out patients; and of hearts generated for what they had: how they meet what
+    was asked, how they move, whether they are near-copies of training subjects, and how long each takes."""
     from cinesynth.evaluation.score import score_bundle
 
     with console.progress() as step:
-        report = score_bundle(data, weights, split=split, count=count, seed=seed, control=control, progress=step)
+        report = score_bundle(
+            data,
+            weights,
+            split=split,
+            count=count,
+            seed=seed,
+            control=control,
+            frames=frames,
+            workers=workers,
+            progress=step,
+        )
     for name, section in report.tables().items():
         console.table(name, section.columns, section.rows)
     if out is not None:

@@ -15,7 +15,7 @@ from cinesynth.atomic import write_text
 from cinesynth.config import STAGES
 from cinesynth.errors import InputError
 from cinesynth.evaluation.report import number, read_report
-from cinesynth.models.weights import INDEX, file_sha256, find_bundle, read_json, stage_info
+from cinesynth.models.weights import INDEX, bundle_sha256, find_bundle, read_json, stage_info
 
 CARD = """# Model card: $name
 
@@ -108,7 +108,7 @@ def render_card(report: Mapping[str, Any], folder: Path) -> str:
 
 def _check_same(report: Mapping[str, Any], folder: Path) -> None:
     found = report["about"]["synthetic"].get("weights", {}).get("sha256")
-    expected = file_sha256(folder / INDEX) if (folder / INDEX).is_file() else None
+    expected = bundle_sha256(folder) if (folder / INDEX).is_file() else None
     if expected and found != expected:
         of = f"weights with SHA-256 {str(found)[:12]}..." if found else "no cohort of generated hearts"
         raise InputError(
@@ -127,7 +127,7 @@ def _details(folder: Path, index: Mapping[str, Any], stages: Mapping[str, Any]) 
     yield "revision", last.get("git_revision", "unknown")
     yield "finished", last.get("time", "unknown")
     yield "machine", last.get("processor", "unknown")
-    yield "SHA-256", file_sha256(folder / INDEX)
+    yield "SHA-256", bundle_sha256(folder)
 
 
 def _training(index: Mapping[str, Any]) -> Iterator[Sequence[object]]:

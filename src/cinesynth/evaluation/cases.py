@@ -19,6 +19,7 @@ from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.intensity import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
+from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
 from cinesynth.synthesis.cohort import MANIFEST
 from cinesynth.synthesis.export.nifti import from_stored
@@ -26,6 +27,7 @@ from cinesynth.synthesis.request import prior_from_json
 from cinesynth.types import (
     SLICE_RANGE,
     BoolArray,
+    Cine,
     ClinicalPrior,
     Diagnosis,
     FloatArray,
@@ -120,6 +122,30 @@ def _patient(data: PackedDataset, index: int) -> Case:
         es=int(np.flatnonzero(order == record.es)[0]),
         whole_cycle=len(order) == record.frames_in_cycle > 2,
         frame_time_ms=record.frame_time_ms,
+    )
+
+
+def without_phantoms(data: PackedDataset) -> PackedDataset:
+    """The patients of (a split of) a dataset; phantoms where there is nobody else."""
+    real = [record.dataset != PHANTOM for record in data.records]
+    return data.where(real) if any(real) else data
+
+
+def generated(name: str, cine: Cine) -> Case:
+    """A generated heart that was not written to a folder."""
+    x, y, z = (float(step) for step in abs(cine.affine[:3, :3].diagonal()))
+    return Case(
+        name=name,
+        diagnosis=cine.prior.diagnosis,
+        image=to_uint8(cine.image),
+        label=cine.label,
+        coverage=full_coverage(np.ones(len(cine.label), dtype=np.bool_), cine.label.shape[-1]),
+        spacing_mm=(x, y, z),
+        ed=cine.ed_index,
+        es=cine.es_index,
+        whole_cycle=len(cine.label) > 2,
+        frame_time_ms=cine.frame_time_ms,
+        requested=cine.prior,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -67,6 +67,8 @@ class FrameScore:
     hd95_mm: dict[str, float]
     lv_ml: float
     lv_reconstructed_ml: float
+    dataset: str = ""
+    vendor: str = ""
 
     @property
     def lv_error_percent(self) -> float:
@@ -96,7 +98,8 @@ def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, pha
     image, truth = from_uint8(data.image(subject, frame)), data.label(subject, frame)[..., acquired]
     made, predicted = reconstruct(codec, image, acquired)
     coverage, spacing_mm = record.coverage[frame, acquired], data.grid.spacing_mm
-    return _compare(record.subject, phase, (image[..., acquired], truth), (made, predicted), coverage, spacing_mm)
+    score = _compare(record.subject, phase, (image[..., acquired], truth), (made, predicted), coverage, spacing_mm)
+    return replace(score, dataset=record.dataset, vendor=record.vendor)
 
 
 @torch.inference_mode()

@@ -18,9 +18,8 @@ from cinesynth.config import load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.manifest import MANIFEST
 from cinesynth.data.packed import PackedDataset, prepare
-from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError, InputError
-from cinesynth.evaluation.cases import CaseSet, cohort, patients
+from cinesynth.evaluation.cases import CaseSet, cohort, patients, without_phantoms
 from cinesynth.evaluation.measure import Measured, Progress, measure
 from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.questions import questions
@@ -90,7 +89,7 @@ def evaluate(
 def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Sets:
     if _is_dataset(synthetic):
         grid = _grid_of(weights)
-        played = _people(prepare(synthetic, grid).split(split))
+        played = without_phantoms(prepare(synthetic, grid).split(split))
         made = patients(played, f"{split} people as generated")
         about = {"kind": f"people of the {split} split in place of generated hearts", **_of_people(played)}
     else:
@@ -102,7 +101,7 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Set
             hint="make more: cinesynth generate --count 50 --out COHORT",
         )
     data = prepare(real, grid)
-    train, held_out = (_people(data.split(name)) for name in ("train", split))
+    train, held_out = (without_phantoms(data.split(name)) for name in ("train", split))
     return _Sets(
         patients(train, f"train of {real}"),
         patients(held_out, f"{split} of {real}"),
@@ -138,12 +137,6 @@ def _grid_of(weights: Path | None) -> Grid:
         config = stage_info(weights, "vae")["config"]["grid"]
     (x, y, _), (a, b, c) = config["size"], config["spacing_mm"]
     return Grid((x, y, SLICE_RANGE[1]), (a, b, c))
-
-
-def _people(data: PackedDataset) -> PackedDataset:
-    """A split without phantoms, where there are patients."""
-    real = [record.dataset != PHANTOM for record in data.records]
-    return data.where(real) if any(real) else data
 
 
 def _of_people(data: PackedDataset) -> dict[str, Any]:

@@ -77,10 +77,28 @@ def measure(
                 if progress:
                     progress(cases.title, done, len(cases))
         for i, m in enumerate(missing):
-            found[m.name] = {k: np.stack([row[i][k] for row in rows]) for k in rows[0][i]}
+            found[m.name] = _stacked(rows, i)
             _keep(cache, cases, m, found[m.name])
-    values = {f"{name}.{k}": v for name, arrays in found.items() for k, v in (arrays or {}).items()}
-    return Measured(cases.title, cases.names, values)
+    return Measured(cases.title, cases.names, _named(found))
+
+
+def measure_case(case: Case, measurers: Sequence[Measurer]) -> list[Values]:
+    """The numbers of one heart, in the order of ``measurers``."""
+    results = (m.measure(case) for m in measurers)
+    return [{k: np.asarray(v, dtype=np.float32) for k, v in result.items()} for result in results]
+
+
+def gathered(title: str, names: Sequence[str], measurers: Sequence[Measurer], rows: list[list[Values]]) -> Measured:
+    """Hearts that were measured one by one by `measure_case`; at least one."""
+    return Measured(title, tuple(names), _named({m.name: _stacked(rows, i) for i, m in enumerate(measurers)}))
+
+
+def _stacked(rows: list[list[Values]], place: int) -> Values:
+    return {k: np.stack([row[place][k] for row in rows]) for k in rows[0][place]}
+
+
+def _named(found: Mapping[str, Values | None]) -> Values:
+    return {f"{name}.{k}": v for name, arrays in found.items() for k, v in (arrays or {}).items()}
 
 
 @dataclass(frozen=True)
@@ -93,9 +111,7 @@ class _Task:
     def __call__(self, index: int) -> list[Values]:
         if multiprocessing.parent_process() is not None:
             torch.set_num_threads(1)  # the other cores are other workers', and the threads of a fork's parent are gone
-        case = self.cases[index]
-        results = (m.measure(case) for m in self.measurers)
-        return [{k: np.asarray(v, dtype=np.float32) for k, v in result.items()} for result in results]
+        return measure_case(self.cases[index], self.measurers)
 
 
 def _file(cache: Path, cases: CaseSet, measurer: Measurer) -> Path:

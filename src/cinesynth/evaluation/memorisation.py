@@ -17,6 +17,7 @@ from cinesynth.evaluation.comparison import WARN_P
 from cinesynth.evaluation.extract.latent import LatentExtractor
 from cinesynth.evaluation.extract.likeness import likeness
 from cinesynth.evaluation.extract.view import middle_slice
+from cinesynth.evaluation.measure import Measured
 from cinesynth.evaluation.nearest import (
     IMAGE,
     LATENT,
@@ -57,6 +58,11 @@ class Found:
         """Closeness of a near-copy."""
         return copy_limit(self.people)
 
+    @property
+    def copies(self) -> int:
+        """Generated hearts that are near-copies."""
+        return int((self.synthetic.known < self.limit).sum())
+
 
 def question(codec: Path | None = None) -> Question:
     """Memorisation; also in the latent space of the codec of a weights folder. `WeightsError` where it has none."""
@@ -71,9 +77,9 @@ def question(codec: Path | None = None) -> Question:
 
 def _section(evidence: Evidence, no_latent: str) -> Section:
     spaces = [IMAGE, MASK] if no_latent else [IMAGE, MASK, LATENT]
-    found = [_search(space, evidence) for space in spaces]
-    able = [f for f in found if not _missing(f)]
-    measures = [m for f in found for m in (_measures(f) if f in able else [_unknown(f.space, _missing(f))])]
+    found = [search(space, evidence.synthetic, evidence.train, evidence.held_out) for space in spaces]
+    able = [f for f in found if not missing(f)]
+    measures = [m for f in found for m in (_measures(f) if f in able else [_unknown(f.space, missing(f))])]
     if no_latent:
         measures.append(_unknown(LATENT, no_latent))
     return Section(
@@ -89,15 +95,15 @@ def _section(evidence: Evidence, no_latent: str) -> Section:
     )
 
 
-def _search(space: Space, evidence: Evidence) -> Found:
-    train = evidence.train[space.quantity]
-    synthetic, held_out = (
-        nearest(space.distance(s[space.quantity], train)) for s in (evidence.synthetic, evidence.held_out)
-    )
-    return Found(space, synthetic, held_out, nearest_other(space.distance(train, train)))
+def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> Found:
+    """The nearest training subject of every heart, by what was measured of them."""
+    known = train[space.quantity]
+    made, others = (nearest(space.distance(s[space.quantity], known)) for s in (synthetic, held_out))
+    return Found(space, made, others, nearest_other(space.distance(known, known)))
 
 
-def _missing(found: Found) -> str:
+def missing(found: Found) -> str:
+    """Why near-copies cannot be told, if so."""
     if len(found.people) < FEWEST:
         return f"only {len(found.people)} real people can be compared with others; {FEWEST} are needed"
     return "" if len(found.synthetic.known) else "no generated heart can be compared"
@@ -113,8 +119,7 @@ def _measures(found: Found) -> list[Measure]:
 
 def _rate(found: Found) -> Measure:
     """The share of near-copies: nobody should be one."""
-    known, limit = found.synthetic.known, found.limit
-    copies = int((known < limit).sum())
+    known, limit, copies = found.synthetic.known, found.limit, found.copies
     interval = binomtest(copies, len(known)).proportion_ci(method="exact")
     return Measure(
         f"near-copies ({found.space.name})",

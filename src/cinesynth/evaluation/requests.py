@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
@@ -36,10 +37,18 @@ class ControlResult:
     pairs: list[Pair]
     accepted: int
     cases: int
+    seconds: Sequence[float] = ()
+    """How long each case took to generate."""
 
 
 def requests_of(
-    data: PackedDataset, count: int, seed: int, told: ConditionSet = CORE, **settings: int | float | None
+    data: PackedDataset,
+    count: int,
+    seed: int,
+    told: ConditionSet = CORE,
+    *,
+    frames: int = ED_AND_ES,
+    control: bool = True,
 ) -> list[Request]:
     """``count`` requests for what held-out patients had, patient by patient, each with its own seed.
 
@@ -49,7 +58,7 @@ def requests_of(
     if not priors:
         raise DataError("no subject of the split has both volumes", hint="choose another split")
     return [
-        Request(priors[case % len(priors)], case_seed(seed, case), frames=ED_AND_ES, es_index=1, **settings)  # type: ignore[arg-type]
+        Request(priors[case % len(priors)], case_seed(seed, case), frames=frames, control=control)
         for case in range(count)
     ]
 
@@ -79,11 +88,24 @@ def _volumes(data: PackedDataset, index: int, frame: int) -> Volumes:
     return Volumes(*found)
 
 
-def score_control(pipe: CinePipeline, requests: list[Request], progress: Callable[[int, int], None]) -> ControlResult:
-    """Generate the requests and measure LV volumes on the masks; a heart without an LV has 0 mL and no EF."""
+def score_control(
+    pipe: CinePipeline,
+    requests: list[Request],
+    progress: Callable[[int, int], None],
+    seen: Callable[[Cine], None] | None = None,
+) -> ControlResult:
+    """Generate the requests and measure LV volumes on the masks; a heart without an LV has 0 mL and no EF.
+
+    ``seen`` is shown every heart: none is kept.
+    """
     pairs: list[Pair] = []
+    seconds: list[float] = []
     met_rules = 0
-    for done, (request, cine) in enumerate(zip(requests, pipe.generate(requests), strict=True), start=1):
+    cines = pipe.generate(requests)
+    for done, request in enumerate(requests, start=1):
+        begin = perf_counter()
+        cine = next(cines)
+        seconds.append(perf_counter() - begin)
         prior = request.prior
         edv, esv = (float(v) for v in cine.volumes_ml(Label.LV)[[cine.ed_index, cine.es_index]])
         assert prior.lv_edv_ml is not None
@@ -94,8 +116,10 @@ def score_control(pipe: CinePipeline, requests: list[Request], progress: Callabl
             pairs.append(Pair("EF %", prior.ef_percent, 100.0 * (1.0 - esv / edv)))
         pairs += _further_pairs(cine)
         met_rules += bool(accepted(cine))
+        if seen is not None:
+            seen(cine)
         progress(done, len(requests))
-    return ControlResult(pairs, met_rules, len(requests))
+    return ControlResult(pairs, met_rules, len(requests), seconds)
 
 
 def _further_pairs(cine: Cine) -> list[Pair]:

@@ -1,30 +1,43 @@
-"""One command's figures for a weights folder: the codec's ceiling, and control."""
+"""One command's figures for a weights folder: the codec's ceiling, control, motion, near-copies and time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
+import torch
 
+from cinesynth import __version__
 from cinesynth.atomic import write_text
 from cinesynth.data.geometry import Grid
-from cinesynth.data.packed import prepare
-from cinesynth.data.phantom import PHANTOM
+from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import Agreement, agree
+from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.codec import FrameScore, score_codec
+from cinesynth.evaluation.codec_scores import CodecScores, Group
+from cinesynth.evaluation.gate import FORMAT
 from cinesynth.evaluation.requests import ControlResult, requests_of, score_control
+from cinesynth.evaluation.score_hearts import Hearts, HeartScores, score_hearts
 from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.types import STRUCTURES
 
 HELD_OUT = ("validation", "test")
+FRAMES = 30
+"""Of a generated heart, unless others are asked for: a whole cycle."""
+GROUP_FIGURES = {
+    "PSNR": "PSNR",
+    "SSIM": "SSIM",
+    "Dice LV": "LV",
+    "Dice MYO": "MYO",
+    "Dice RV": "RV",
+    "LV volume |error|": "LV err %",
+}
+"""What is printed of each dataset and vendor, and its heading; the bare structures are Dice."""
 Step = Callable[[str, int, int, dict[str, float]], None]
-Summary = tuple[str, float | None, float | None, float | None, int]
-"""Name, mean, median, SD and count; unknown figures where nothing was annotated."""
 
 
 @dataclass(frozen=True)
@@ -43,74 +56,123 @@ class ScoreReport:
     frames: list[FrameScore]
     agreements: list[Agreement]
     control: ControlResult
+    hearts: HeartScores = field(default_factory=HeartScores)
 
     def tables(self) -> dict[str, Table]:
         """The figures for people."""
-        subjects = len({f.subject for f in self.frames})
-        title = f"codec on {subjects} {self.about['split']} patients, ED and ES"
+        return dict(self._tables())
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        codec, split = CodecScores.of(self.frames), self.about["split"]
+        yield f"codec on {codec.all.people} {split} patients, ED and ES", _codec_table(codec.all)
+        groups = {"dataset": codec.datasets, "vendor": codec.vendors}
+        for name, found in groups.items():
+            if len(found) > 1:
+                yield f"codec on {split} patients, means by {name} (structures: Dice)", _group_table(name, found)
         loop = "closed" if self.about["closed_loop"] else "open"
-        control = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
-        return {title: _codec_table(self.frames), control: _control_table(self.agreements)}
+        title = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
+        if self.control.seconds:
+            title += f", {median(self.control.seconds):.2g} s a case"
+        yield title, _control_table(self.agreements)
+        if self.hearts.temporal:
+            rows = [(m.name, m.value, m.floor, m.count, m.judgement, m.missing) for m in self.hearts.temporal]
+            yield "motion, median", Table(("", "generated", "people", "hearts", "verdict", "why not"), rows)
+        if self.hearts.copies:
+            rows_ = [(c.space, c.rate, c.copies, c.hearts, c.training_people, c.why) for c in self.hearts.copies]
+            columns = ("near-copies by", "rate", "copies", "hearts", "people in training", "why not")
+            yield "memorisation", Table(columns, rows_)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, in the form that `gate` compares."""
+        control, cases = self.control, self.control.cases
+        rate = control.accepted / cases if cases else None
+        return {
+            "format": FORMAT,
+            "about": self.about,
+            "codec": CodecScores.of(self.frames).to_json(),
+            "control": {a.quantity: asdict(a) for a in self.agreements},
+            "accepted": {"cases": cases, "accepted": control.accepted, "rate": rate},
+            **self.hearts.to_json(),
+            "seconds_per_case": median(control.seconds) if control.seconds else None,
+            "rows": {
+                "frames": [asdict(f) for f in self.frames],
+                "pairs": [asdict(p) for p in control.pairs],
+                "seconds": list(control.seconds),
+            },
+        }
 
     def write(self, path: Path) -> None:
         """Everything as JSON."""
-        content = {
-            "about": self.about,
-            "codec": [asdict(f) for f in self.frames],
-            "agreements": [asdict(a) for a in self.agreements],
-            "control": asdict(self.control),
-        }
-        write_text(path, json.dumps(content, indent=1))
+        write_text(path, json.dumps(self.to_json(), indent=1))
 
 
 def score_bundle(
-    data: Path, weights: Path | None, *, split: str, count: int, seed: int, progress: Step, control: bool = True
+    data: Path,
+    weights: Path | str | None,
+    *,
+    split: str,
+    count: int,
+    seed: int,
+    progress: Step,
+    control: bool = True,
+    frames: int = FRAMES,
+    workers: int | None = None,
 ) -> ScoreReport:
-    """Score weights on the patients of a held-out split: phantoms are left out where there are patients."""
+    """Score weights on the patients of a held-out split: phantoms are left out where there are patients.
+
+    Reconstructs their ED and ES frames, and generates ``count`` hearts of ``frames`` frames for what they had.
+    """
     if split not in HELD_OUT:
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     pipe = CinePipeline.from_pretrained(weights, device="cpu")
-    held = prepare(data, Grid.from_config(pipe.bundle.config.grid)).split(split)
-    real = [record.dataset != PHANTOM for record in held.records]
-    held = held.where(real) if any(real) else held
+    everybody = prepare(data, Grid.from_config(pipe.bundle.config.grid))
+    held, train = (without_phantoms(everybody.split(name)) for name in (split, "train"))
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
-    frames = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
-    requests = requests_of(held, count, seed, pipe.told, control=control) if count else []
-    result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}))
-    about = {
-        "split": split,
+    reconstructed = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
+    requests = requests_of(held, count, seed, pipe.told, frames=frames, control=control) if count else []
+    hearts = Hearts()
+    result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)
+    scores = score_hearts(hearts, train, held, workers, lambda name, done, total: progress(name, done, total, {}))
+    settings = {"seed": seed, "frames_per_case": frames, "closed_loop": control}
+    about = {"split": split, **_about(pipe, held), "cases": count, **settings}
+    return ScoreReport(about, reconstructed, agree(result.pairs), result, scores)
+
+
+def without_people(scores: dict[str, Any]) -> dict[str, Any]:
+    """A file of scores without what is told of single patients: what may travel with weights."""
+    about = {key: value for key, value in scores["about"].items() if key != "subjects"}
+    return {**{key: value for key, value in scores.items() if key != "rows"}, "about": about}
+
+
+def _about(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
+    """What was scored, on whom and where: enough to do it again."""
+    info, grid = pipe.bundle.info, pipe.grid
+    return {
         "subjects": [record.subject for record in held.records],
+        "people": len(held.records),
         "data_hash": held.data_hash,
         "weights": pipe.bundle_sha256,
-        "trained_on": pipe.bundle.info.get("datasets"),
-        "same_data_as_training": held.data_hash == pipe.bundle.info.get("data_hash"),
-        "seed": seed,
-        "closed_loop": control,
+        "trained_on": info.get("datasets"),
+        "same_data_as_training": held.data_hash == info.get("data_hash"),
+        "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
+        "versions": {"cinesynth": __version__, "torch": str(torch.__version__)},
+        "machine": {"device": pipe.device.type, "threads": torch.get_num_threads()},
     }
-    return ScoreReport(about, frames, agree(result.pairs), result)
 
 
-def _codec_table(frames: list[FrameScore]) -> Table:
-    rows: list[Summary] = []
-    for structure in reversed(STRUCTURES):
-        rows.append(
-            _summary(f"Dice {structure.name}", [f.dice[structure.name] for f in frames if structure.name in f.dice])
-        )
-    for structure in reversed(STRUCTURES):
-        distances = [f.hd95_mm[structure.name] for f in frames if structure.name in f.hd95_mm]
-        rows.append(_summary(f"HD95 {structure.name} mm", distances))
-    rows.append(_summary("PSNR dB", [f.psnr_db for f in frames]))
-    rows.append(_summary("SSIM", [f.ssim for f in frames]))
-    rows.append(_summary("LV volume |error| %", [abs(f.lv_error_percent) for f in frames if f.lv_ml > 0]))
+def _codec_table(group: Group) -> Table:
+    rows = [(f"{f.name} {f.unit}".strip(), f.mean, f.median, f.sd, f.count) for f in group.figures]
     return Table(("", "mean", "median", "SD", "frames"), rows)
 
 
-def _summary(name: str, values: list[float]) -> Summary:
-    if not values:
-        return name, None, None, None, 0
-    array = np.array(values)
-    return name, float(array.mean()), float(np.median(array)), float(array.std()), len(array)
+def _group_table(kind: str, groups: dict[str, Group]) -> Table:
+    """One row a group: its people stand by themselves."""
+    rows = []
+    for name, group in groups.items():
+        means = {figure.name: figure.mean for figure in group.figures}
+        rows.append((name, group.people, *(means[figure] for figure in GROUP_FIGURES)))
+    return Table((kind, "people", *GROUP_FIGURES.values()), rows)
 
 
 def _control_table(agreements: list[Agreement]) -> Table:

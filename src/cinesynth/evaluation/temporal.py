@@ -51,7 +51,7 @@ def question() -> Question:
 
 def _answer(evidence: Evidence) -> Section:
     sets = (evidence.train, evidence.held_out, evidence.synthetic)
-    measures = [_kept(limit, sets) for limit in LIMITS]
+    measures = [kept(limit, sets) for limit in LIMITS]
     measures += [_ratio(*ratio, sets) for ratio in RATIOS]
     measures.append(_motion_distance(sets))
     outside = _outside(evidence.synthetic)
@@ -68,8 +68,9 @@ def _judged(limit: Limit, measured: Measured) -> NDArray[np.intp]:
     return np.flatnonzero(_values(measured, limit.needs) > 0)
 
 
-def _kept(limit: Limit, sets: Sequence[Measured]) -> Measure:
-    """The median of the generated hearts, judged by how many are outside the limit."""
+def kept(limit: Limit, sets: Sequence[Measured]) -> Measure:
+    """The median of the generated hearts, judged by how many are outside the limit; ``sets`` are train, held-out and
+    generated hearts with their `motion`."""
     train, held_out, synthetic = sets
     hearts = _judged(limit, synthetic)
     values = _values(synthetic, limit.quantity)[hearts]

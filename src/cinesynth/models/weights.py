@@ -23,6 +23,7 @@ from cinesynth.atomic import atomic_path, write_text
 from cinesynth.config import STAGES, Config, apply_override, parse_config
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.models.build import build
+from cinesynth.models.choice import Default, default_set, read_choice
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import Motion
@@ -31,6 +32,8 @@ FORMAT = 2
 """2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
 INDEX = "bundle.json"
 DEFAULT_BUNDLE = "small"
+SCORES = "scores"
+"""Key of the index that holds the hash of the scores recorded beside it, which are no part of the weights."""
 PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion"), "segmenter": ()}
 """Which stages' weights a stage was trained on; the segmenter must be independent of all."""
 
@@ -117,13 +120,7 @@ class Bundle:
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
         """Load and verify a weights folder; `WeightsError` says what is missing, altered or mixed."""
         folder = Path(folder)
-        index = read_json(folder / INDEX, f"the weights folder {folder}")
-        if index.get("format") != FORMAT:
-            found = index.get("format")
-            raise WeightsError(
-                f"{folder} has format {found}, expected {FORMAT}",
-                hint="update cinesynth, or train and bundle the weights again if they are the older ones",
-            )
+        index = read_index(folder)
         infos = {stage: stage_info(folder, stage) for stage in STAGES}
         check_lineage(infos)
         _check_index(folder, index)
@@ -153,21 +150,85 @@ def _config_of(folder: Path) -> dict[str, Any]:
     return config
 
 
-def find_bundle(weights: Path | str | None = None) -> Path:
-    """A weights folder by its path, or one of the package by its name; by default `DEFAULT_BUNDLE`.
+def known_bundles() -> dict[str, Path]:
+    """Those that ship, and the folders that the user chose once, by the name of the folder or, if taken, its path."""
+    found = shipped_bundles()
+    for folder in map(Path, read_choice().known):
+        found[str(folder) if folder.name in found else folder.name] = folder
+    return found
 
-    `WeightsError` where there is neither.
+
+def find_bundle(weights: Path | str | None = None) -> Path:
+    """A weights folder by its path or by a name of `known_bundles`.
+
+    By default that of the environment variable `choice.VARIABLE`, else the user's choice, else `DEFAULT_BUNDLE`.
+    `WeightsError` where there is none; a default that somebody set is never replaced by another.
     """
-    if weights is not None and Path(weights).exists():
-        return Path(weights)
-    shipped, name = shipped_bundles(), str(weights or DEFAULT_BUNDLE)
-    if name not in shipped:
-        known = ", ".join(shipped) or "none in this installation"
+    if weights is not None:
+        return _named(str(weights))
+    default = default_set()
+    if default is None:
+        return _of(shipped_bundles(), DEFAULT_BUNDLE)
+    try:
+        return _default_folder(default)
+    except WeightsError as error:
+        raise WeightsError(
+            f"the default weights, {default.weights} by {default.said_by}, cannot be used: {error.message}",
+            hint=default.hint,
+        ) from None
+
+
+def _default_folder(default: Default) -> Path:
+    """The folder of a default, with an index that can be read; what it lists is verified by loading it."""
+    folder = Path(default.weights)
+    if not folder.is_absolute():  # a name: a folder that happens to lie here under it is not meant
+        folder = _of(known_bundles(), default.weights)
+    if not folder.is_dir():
+        raise WeightsError(f"there is no folder {folder}")
+    read_index(folder)
+    return folder
+
+
+def _named(name: str) -> Path:
+    if Path(name).exists():
+        return Path(name)
+    shipped = shipped_bundles()
+    return shipped[name] if name in shipped else _of(known_bundles(), name)
+
+
+def _of(bundles: dict[str, Path], name: str) -> Path:
+    if name not in bundles:
+        known = ", ".join(bundles) or "none in this installation"
         raise WeightsError(
             f"there are no weights {name}",
-            hint=f"give a folder made by `cinesynth bundle`, or a name of those that ship: {known}",
+            hint=f"give a folder made by `cinesynth bundle`, or one of these names: {known}",
         )
-    return shipped[name]
+    return bundles[name]
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a weights folder; `WeightsError` where it is missing, damaged or of another format."""
+    index = read_json(folder / INDEX, f"the weights folder {folder}")
+    if index.get("format") != FORMAT:
+        raise WeightsError(
+            f"{folder} has format {index.get('format')}, expected {FORMAT}",
+            hint="update cinesynth, or train and bundle the weights again if they are the older ones",
+        )
+    return index
+
+
+def bundle_sha256(folder: Path) -> str:
+    """Which weights a folder holds: the hash of its index as bundled, before `SCORES` were recorded in it."""
+    path = folder / INDEX
+    index = read_json(path, f"the weights folder {folder}")
+    if SCORES not in index:
+        return file_sha256(path)
+    return hashlib.sha256(index_text({k: v for k, v in index.items() if k != SCORES}).encode()).hexdigest()
+
+
+def index_text(index: dict[str, Any]) -> str:
+    """The index as it is written."""
+    return json.dumps(index, indent=1)
 
 
 def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
@@ -217,7 +278,7 @@ def write_bundle(
         "sampling_set": list(sampling),
         "files": {name: file_sha256(out / name) for name in names},
     }
-    write_text(out / INDEX, json.dumps(index, indent=1))
+    write_text(out / INDEX, index_text(index))
     return index
 
 

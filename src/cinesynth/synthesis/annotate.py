@@ -18,7 +18,7 @@ from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import INDEX, Bundle, file_sha256, find_bundle
+from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
 
 MIN_EDV_ML = 15.0
@@ -72,7 +72,7 @@ class PhaseFinder:
     def load(cls, weights: Path | str | None = None) -> PhaseFinder:
         """With the codec of a weights folder, or of weights that ship by their name; `WeightsError` if one is wrong."""
         bundle = Bundle.load(find_bundle(weights))
-        return cls(bundle.codec, file_sha256(bundle.folder / INDEX))
+        return cls(bundle.codec, bundle_sha256(bundle.folder))
 
     @property
     def recipe(self) -> str:

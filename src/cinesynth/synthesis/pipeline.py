@@ -22,7 +22,7 @@ from cinesynth.errors import InputError
 from cinesynth.models.conditioning import Conditions, ConditionSet, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
-from cinesynth.models.weights import INDEX, Bundle, file_sha256, find_bundle
+from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.control import steer, steer_motion
 from cinesynth.synthesis.knowledge import check_known
@@ -66,7 +66,7 @@ class CinePipeline:
         self.grid = Grid.from_config(bundle.config.grid)
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.told = ConditionSet.of(bundle.config)
-        self.bundle_sha256 = file_sha256(bundle.folder / INDEX)
+        self.bundle_sha256 = bundle_sha256(bundle.folder)
         self.screen = screen
         self.frames_per_call = FRAMES_PER_CALL.get(self.device.type, FRAMES_PER_CALL_ELSEWHERE)
 

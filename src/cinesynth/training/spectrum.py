@@ -20,7 +20,8 @@ def band_powers(slices: Tensor) -> Tensor:
     window = torch.outer(torch.hann_window(x, periodic=False), torch.hann_window(y, periodic=False)).to(images)
     centred = images - images.mean(dim=(1, 2), keepdim=True)
     power = torch.fft.rfft2(centred * window, norm="ortho").abs().square().flatten(1)  # N F
-    return power @ _rings(x, y).to(power) + FLOOR
+    bands: Tensor = power @ _rings(x, y).to(power) + FLOOR
+    return bands
 
 
 @lru_cache(maxsize=16)
