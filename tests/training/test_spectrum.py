@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cinesynth.training.augment import gaussian_blur
+from cinesynth.training.appearance import gaussian_blur
 from cinesynth.training.losses import judged_slices
 from cinesynth.training.spectrum import RINGS, band_powers, sharpness_db, spectrum_distance
 
@@ -27,7 +27,7 @@ def test_twice_the_amplitude_is_six_decibels(noise: torch.Tensor) -> None:
 
 
 def test_blur_takes_fine_detail_and_another_texture_does_not(noise: torch.Tensor) -> None:
-    soft = torch.stack([gaussian_blur(image[..., None], 1.0)[..., 0] for image in noise])
+    soft = torch.stack([gaussian_blur(image[..., None], 1.0, (1.0, 1.0))[..., 0] for image in noise])
     assert sharpness_db(soft, noise) < -15.0
     other = noise.flip(0)
     assert abs(sharpness_db(other, noise)) < 0.3

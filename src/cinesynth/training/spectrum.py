@@ -9,8 +9,8 @@ from torch import Tensor
 
 RINGS = 16
 """Rings of equal width between frequency 0 and Nyquist."""
-FLOOR = 1e-4
-"""Power added to each coefficient: that of noise of one grey value in a byte, which nobody sees and no loss chases."""
+FLOOR = 1e-6
+"""Power added to each coefficient: about that of rounding to bytes, which nobody sees and no loss chases."""
 
 
 def band_powers(slices: Tensor) -> Tensor:
