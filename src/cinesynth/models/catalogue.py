@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cinesynth.config import parse_config
 from cinesynth.errors import WeightsError
 from cinesynth.models.recorded import recorded_scores
-from cinesynth.models.weights import INDEX, find_bundle, known_bundles, read_index, stage_info
+from cinesynth.models.weights import INDEX, find_bundle, known_bundles, read_index, shipped_bundles, stage_info
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,11 @@ def _entry(name: str, folder: Path, default: bool) -> Entry:
         )
     except (WeightsError, OSError, KeyError, TypeError) as error:
         return Entry(name, folder, default, error.message if isinstance(error, WeightsError) else repr(error))
+
+
+def shipped_with(condition: str) -> list[str]:
+    """Names of the weights of the package that were trained with a condition."""
+    configs = {
+        name: parse_config(stage_info(folder, "dynamics")["config"]) for name, folder in shipped_bundles().items()
+    }
+    return [name for name, config in configs.items() if condition in config.conditions]

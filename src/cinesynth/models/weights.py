@@ -139,17 +139,6 @@ def shipped_bundles() -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
 
 
-def shipped_with(condition: str) -> list[str]:
-    """Names of the weights of the package that were trained with a condition."""
-    shipped = shipped_bundles().items()
-    return [name for name, folder in shipped if condition in parse_config(_config_of(folder)).conditions]
-
-
-def _config_of(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = stage_info(folder, "dynamics")["config"]
-    return config
-
-
 def known_bundles() -> dict[str, Path]:
     """Those that ship, and the folders that the user chose once, by the name of the folder or, if taken, its path."""
     found = shipped_bundles()

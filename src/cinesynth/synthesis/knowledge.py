@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cinesynth.errors import InputError
+from cinesynth.models.catalogue import shipped_with
 from cinesynth.models.conditioning import ConditionSet
-from cinesynth.models.weights import shipped_with
 from cinesynth.types import FURTHER_CONDITIONS, ClinicalPrior
 
 WORDS = {
