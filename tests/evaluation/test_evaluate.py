@@ -20,6 +20,7 @@ from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.report import Report, Verdict, number, read_report
 from cinesynth.evaluation.section import Listing, Measure, Section
 from cinesynth.evaluation.segmenter import Segmenter
+from cinesynth.models.weights import file_sha256
 from cinesynth.synthesis.cohort import MANIFEST
 
 
@@ -194,6 +195,7 @@ def test_a_network_that_learned_from_other_data_is_cautioned_against(
     (caution,) = evaluate(people, cohort_folder, out, segmenter=other, cache=cache).about["cautions"]
     assert caution.startswith("The segmenter given learned from a dataset with SHA-256 000000000000..., this one has")
     assert caution in (out / "index.html").read_text()
+    assert read_report(out)["about"]["networks"] == {"segmenter": file_sha256(other / "segmenter.json")}
     assert not evaluate(people, cohort_folder, out, segmenter=segmenter.folder, cache=cache).about["cautions"]
 
 

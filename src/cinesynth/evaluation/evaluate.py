@@ -25,7 +25,7 @@ from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.questions import questions
 from cinesynth.evaluation.report import Report
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
-from cinesynth.models.weights import file_sha256, find_bundle, stage_info
+from cinesynth.models.weights import bundle_sha256, file_sha256, find_bundle, stage_info
 from cinesynth.synthesis.cohort import read_sidecar
 from cinesynth.types import SLICE_RANGE
 
@@ -210,10 +210,10 @@ def _versions() -> dict[str, str]:
 
 
 def _identity(name: str, path: Path) -> str:
-    """SHA-256 of what a network was read from: its file, or the index of its folder."""
-    folder = find_bundle(path) if name == "weights" else Path(path)
-    index = folder if folder.is_file() else next(iter(sorted(folder.glob("*.json"))), None)
-    return file_sha256(index) if index else str(path)
+    """SHA-256 of what a network was read from: its file, or what says which weights its folder holds."""
+    if name == "weights":
+        return bundle_sha256(find_bundle(path))
+    return file_sha256(path if path.is_file() else path / f"{SEGMENTER}.json")
 
 
 def _command(paths: Mapping[str, Path | None], split: str) -> str:
