@@ -30,6 +30,11 @@ Minutes = Annotated[
 ]
 
 
+Initial = Annotated[
+    Path | None, typer.Option(help="Weights folder or run of the same shape, whose networks training starts from.")
+]
+
+
 def _verb(stage: str, text: str) -> None:
     def run(
         data: Data = None,
@@ -37,6 +42,7 @@ def _verb(stage: str, text: str) -> None:
         preset: Preset = "small",
         set_: Set = None,
         minutes: Minutes = None,
+        initial: Initial = None,
         dry_run: DryRun = False,
     ) -> None:
         config = load_config(preset, set_ or [])
@@ -45,7 +51,7 @@ def _verb(stage: str, text: str) -> None:
             return
         if data is None or run is None:
             raise InputError("--data and --run are needed to train", hint="only --dry-run goes without them")
-        train(list(STAGES) if stage == "all" else [stage], data, run, config, minutes)
+        train(list(STAGES) if stage == "all" else [stage], data, run, config, minutes, initial)
 
     run.__doc__ = text
     app.command(stage)(run)
@@ -59,7 +65,14 @@ _verb("all", "The four stages in order.")
 _verb("segmenter", "The independent segmenter of the evaluation, from annotated frames of patients alone.")
 
 
-def train(stages: list[str], data: Path, run: Path, config: Config, minutes: float | None = None) -> None:
+def train(
+    stages: list[str],
+    data: Path,
+    run: Path,
+    config: Config,
+    minutes: float | None = None,
+    initial: Path | None = None,
+) -> None:
     """Train stages with a progress display and print what each reached, or after ``minutes`` what is left."""
     from cinesynth.training.pieces import Clock, OutOfTime
     from cinesynth.training.run import train_stage
@@ -68,7 +81,7 @@ def train(stages: list[str], data: Path, run: Path, config: Config, minutes: flo
     for number, stage in enumerate(stages):
         try:
             with console.progress() as step:
-                info = train_stage(stage, data, run, config, step, clock)
+                info = train_stage(stage, data, run, config, step, clock, initial)
         except OutOfTime as stop:
             later = ", ".join(stages[number + 1 :])
             console.err.print(f"{stop}{f' (then {later})' if later else ''}")

@@ -15,7 +15,7 @@ from cinesynth.config import STAGES, Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.errors import InputError
+from cinesynth.errors import InputError, WeightsError
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import FrameCode, Motion
@@ -54,6 +54,25 @@ class Session:
     accelerator: Accelerator
     report: Report
     clock: Clock
+    initial: Path | None = None
+    """Weights or run whose networks training starts from."""
+
+    def start(self, stage: str, module: nn.Module) -> dict[str, Any]:
+        """Fill ``module`` with the weights that training starts from, if there are any; what to record of it.
+
+        `ConfigError` where the stage was begun from others.
+        """
+        started: dict[str, Any] = {}
+        if self.initial is not None:
+            try:
+                started = {"started_from": load_stage(self.initial, stage, module)["id"]}
+            except WeightsError as error:
+                raise WeightsError(
+                    f"{stage} cannot start from {self.initial}: {error.message}",
+                    hint="start from weights of the same preset and conditions, or from nothing",
+                ) from None
+        self.run.check_start(stage, started)
+        return started
 
     def frames(self, split: str) -> Frames:
         """Frames of a split in plain order of subjects."""
@@ -93,10 +112,17 @@ class Session:
 
 
 def train_stage(
-    stage: str, data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None
+    stage: str,
+    data: Path,
+    run: Path,
+    config: Config,
+    report: Report,
+    clock: Clock | None = None,
+    initial: Path | None = None,
 ) -> dict[str, Any]:
     """Train one stage, or go on with it; a finished one is left alone. Returns its JSON.
 
+    ``initial`` is a weights folder or a run of the same shape whose networks training starts from.
     `pieces.OutOfTime` where ``clock`` is over before the stage is finished.
     """
     clock = clock or Clock()
@@ -112,7 +138,7 @@ def train_stage(
         config = with_vendors(config, packed.split("train").records)
         folder = RunDir(run, config, packed.data_hash)
     if not (folder.path / f"{stage}.json").is_file():
-        _TRAIN[stage](Session(config, packed, folder, accelerator, report, clock))
+        _TRAIN[stage](Session(config, packed, folder, accelerator, report, clock, initial))
     return stage_info(folder.path, stage)
 
 
@@ -136,12 +162,13 @@ def train_all(data: Path, run: Path, config: Config, report: Report, clock: Cloc
 
 def _train_vae(session: Session) -> None:
     codec = build_codec(session.config)
+    started = session.start("vae", codec)
     stage = VAEStage(codec.vae, session.config, session.data, session.accelerator.device)
     codec.vae.load_state_dict(session.train(stage).state_dict())
     codec.eval().to(session.accelerator.device)
     frames = session.frames("train")
     codec.measure_scale(_scale_batches(frames, session.accelerator.device))
-    session.finish("vae", codec, _describe(session, "train"))
+    session.finish("vae", codec, _describe(session, "train") | started)
 
 
 def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -155,13 +182,14 @@ def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tenso
 
 def _train_motion(session: Session) -> None:
     motion = build_motion(session.config)
+    started = session.start("motion", motion)
     train = session.sequences("train", Wanted(whole_cycle=True))
     validation = session.sequences("validation", Wanted(whole_cycle=True))
     stage = MotionStage(motion.network, session.codec(), session.config, train, validation)
     motion.network.load_state_dict(session.train(stage).state_dict())
     motion.eval().cpu()
     _measure_code(motion, *train)
-    session.finish("motion", motion, _describe(session, "train"))
+    session.finish("motion", motion, _describe(session, "train") | started)
 
 
 def _measure_code(motion: Motion, frames: Frames, sequences: list[Sequence]) -> None:
@@ -187,13 +215,14 @@ def _train_anatomy(session: Session) -> None:
     frames, sequences = session.sequences("train", wanted, with_phantoms)
     held, held_sequences = session.sequences("validation", Wanted(whole_cycle=False), with_phantoms)
     model = TrainableDiffusion(build_anatomy(session.config))
+    started = session.start("anatomy", model.diffusion)
     train = anatomy_examples(sequences, set(frames.phantoms))
     validation = anatomy_examples(held_sequences, set(held.phantoms))
     stage = DiffusionStage("anatomy", model, session.config, train, validation)
     stage.codec = session.codec()
     best = session.train(stage)
     assert isinstance(best, TrainableDiffusion)
-    session.finish("anatomy", best.diffusion, _describe(session, "train") | {"examples": len(train)})
+    session.finish("anatomy", best.diffusion, _describe(session, "train") | {"examples": len(train)} | started)
 
 
 def _train_dynamics(session: Session) -> None:
@@ -206,20 +235,24 @@ def _train_dynamics(session: Session) -> None:
     train = dynamics_examples(motion.eval(), sequences, set(frames.phantoms))
     validation = dynamics_examples(motion, held_sequences, set(held.phantoms))
     model = TrainableDiffusion(build_dynamics(session.config))
+    started = session.start("dynamics", model.diffusion)
     stage = DiffusionStage("dynamics", model, session.config, train, validation)
     stage.codec, stage.motion = session.codec(), motion
     best = session.train(stage)
     assert isinstance(best, TrainableDiffusion)
-    session.finish("dynamics", best.diffusion, _describe(session, "train") | {"examples": len(train)})
+    session.finish("dynamics", best.diffusion, _describe(session, "train") | {"examples": len(train)} | started)
 
 
 def _train_segmenter(session: Session) -> None:
     network = SliceUNet(session.config.segmenter)
+    started = session.start("segmenter", network)
     stage = SegmenterStage(network, session.config, session.data, session.accelerator.device)
     network.load_state_dict(session.train(stage).state_dict())
     seen = stage.frames
     phantoms = seen.phantoms if seen.phantom_share > 0 else []
-    session.finish("segmenter", network, _count("train", [seen.record(i) for i in [*seen.patients, *phantoms]]))
+    session.finish(
+        "segmenter", network, _count("train", [seen.record(i) for i in [*seen.patients, *phantoms]]) | started
+    )
 
 
 def _describe(session: Session, split: str) -> dict[str, Any]:

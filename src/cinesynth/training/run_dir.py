@@ -53,6 +53,18 @@ class RunDir:
         if saved.is_file() and read_json(saved, f"run {self.path}").get("data_hash") != data_hash:
             raise DataError(f"{self.path} was started on other data", hint="give the same --data, or another --run")
 
+    def check_start(self, stage: str, started: dict[str, Any]) -> None:
+        """Remember which weights a stage starts from; `ConfigError` where it was begun from others."""
+        saved = make_folder(self.path / stage) / "start.json"
+        if not saved.is_file():
+            write_text(saved, json.dumps(started))
+        elif (before := read_json(saved, f"stage {stage} of {self.path}")) != started:
+            names = [str(x.get("started_from", "nothing"))[:12] for x in (before, started)]
+            raise ConfigError(
+                f"{stage} of {self.path} was begun from {names[0]}, now it should start from {names[1]}",
+                hint="give the same --initial, or another --run",
+            )
+
     def record_environment(self, stage: str) -> dict[str, Any]:
         """Append what this invocation runs in to ``environment.jsonl``; returns it."""
         environment = describe_environment() | {"stage": stage}
