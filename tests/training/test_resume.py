@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from cinesynth.cli.train import train
 from cinesynth.cli.weights import bundle
@@ -214,3 +215,31 @@ def test_two_processes_train(phantoms: Path, undisturbed: Path, tiny: Config, tm
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=600)
     for stage in STAGES:
         assert stage_info(tmp_path / "run", stage)["trained_on"]["subjects"] == {"phantom": 7}
+
+
+def test_training_starts_from_weights_that_are_there(
+    phantoms: Path, tiny: Config, undisturbed: Path, tmp_path: Path
+) -> None:
+    quick = ["training.vae.learning_rate=1e-9", "training.vae.ema_decay=0", "training.vae.warmup_steps=0"]
+    still = load_config("smoke", [*TINY, *quick])
+    info = train_stage("vae", phantoms, tmp_path / "run", still, quiet, initial=undisturbed)
+    assert info["trained_on"]["started_from"] == stage_info(undisturbed, "vae")["id"]
+    before, after = (load_file(folder / "vae.safetensors") for folder in (undisturbed, tmp_path / "run"))
+    name = "vae.encoder.stem.conv.weight"
+    assert float((before[name] - after[name]).abs().max()) < 1e-6  # it learned next to nothing
+    assert float(before[name].abs().max()) > 1e-2
+
+
+def test_a_stage_does_not_change_where_it_started(
+    phantoms: Path, tiny: Config, undisturbed: Path, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> None:
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_stage("vae", phantoms, tmp_path, tiny, stop)
+    with pytest.raises(ConfigError, match="begun from nothing, now it should start from"):
+        train_stage("vae", phantoms, tmp_path, tiny, quiet, initial=undisturbed)
+    wider = load_config("smoke", [*TINY, "vae.latent_channels=5"])
+    with pytest.raises(WeightsError, match="vae cannot start from"):
+        train_stage("vae", phantoms, tmp_path / "other", wider, quiet, initial=undisturbed)

@@ -8,7 +8,7 @@ other hearts says how a cycle goes between. No diffusion model is asked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,10 @@ from torch import Tensor
 from cinesynth.data.packed import PackedDataset
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import HarmonicCode, Motion
-from cinesynth.training.frames import Frames, collate
-from cinesynth.training.stage_diffusion import residuals_of
+from cinesynth.training.frames import Frames
 from cinesynth.training.latents import Sequence as Latents
-from cinesynth.types import UNCONDITIONAL, Label
+from cinesynth.training.stage_diffusion import residuals_of
+from cinesynth.types import UNCONDITIONAL, FloatArray, Label
 
 RANGE_DB = 10.0 * math.log10(4.0)
 """Of intensities in [-1, 1]."""
@@ -29,8 +29,8 @@ RANGE_DB = 10.0 * math.log10(4.0)
 
 @dataclass(frozen=True)
 class CycleScore:
-    """One subject: PSNR of its frames (dB; ED, which is exact by construction, left out) and RMSE of its LV curve beside
-    the codec's own curve (% of its EDV)."""
+    """One subject: PSNR of its frames (dB; ED, which is exact by construction, left out), and RMSE of its LV curve
+    beside the codec's own curve (% of its EDV)."""
 
     subject: str
     dataset: str
@@ -76,36 +76,10 @@ def _score(codec: Codec, motion: Motion, code: HarmonicCode, frames: Frames, sub
         "code": _through(code, residuals, phases, phases),
         "ends": _through(code, residuals[ends], phases[ends], phases),
     }
-    psnr: dict[str, float] = {}
-    lv_ml: dict[str, np.ndarray] = {}
-    for name, course in courses.items():
-        seen = list(_seen(codec, latents[:1] + course, ones))
-        mse = float(
-            np.mean(
-                [
-                    float((i.clamp(-1, 1) - t[None]).square().mean())
-                    for (i, _), t in zip(seen[1:], images[1:], strict=True)
-                ]
-            )
-        )
-        psnr[name] = RANGE_DB - 10.0 * math.log10(max(mse, 1e-12))
-        lv_ml[name] = np.array([volume for _, volume in seen])
-    edv = float(lv_ml["codec"][0])
-
-    def rmse(name: str) -> float | None:
-        away = lv_ml[name] - lv_ml["codec"]
-        return 100.0 * float(np.sqrt(np.mean(away**2))) / edv if edv > 0 else None
-
-    return CycleScore(
-        record.subject,
-        record.dataset,
-        len(order),
-        psnr["codec"],
-        psnr["code"],
-        psnr["ends"],
-        rmse("code"),
-        rmse("ends"),
-    )
+    found = {name: _seen(codec, latents[:1] + course, images, ones) for name, course in courses.items()}
+    psnr = [decibels for decibels, _ in found.values()]
+    rmse = [_rmse_percent(found[name][1], found["codec"][1]) for name in ("code", "ends")]
+    return CycleScore(record.subject, record.dataset, len(order), *psnr, *rmse)
 
 
 def _through(code: HarmonicCode, residuals: Tensor, seen_at: Tensor, phases: Tensor) -> Tensor:
@@ -113,13 +87,21 @@ def _through(code: HarmonicCode, residuals: Tensor, seen_at: Tensor, phases: Ten
     return code.decode(code.encode(residuals, seen_at)[None], phases)[0]
 
 
-def _seen(codec: Codec, latents: Tensor, ones: Tensor) -> Iterator[tuple[Tensor, float]]:
-    """Image and LV volume (mL) of each latent."""
+def _seen(codec: Codec, latents: Tensor, images: Tensor, ones: Tensor) -> tuple[float, FloatArray]:
+    """PSNR of all frames but ED, and the LV volume (mL) of each, of ``T C x y z`` latents of ``T 1 X Y Z`` images."""
     voxel_ml = float(np.prod(codec.grid.spacing_mm)) / 1000.0
-    for latent in latents:
+    errors, volumes = [], []
+    for latent, image in zip(latents, images, strict=True):
         decoded = codec.decode(latent[None], ones)
-        lv = int((decoded.logits.argmax(dim=1) == Label.LV).sum())
-        yield decoded.image, lv * voxel_ml
+        errors.append(float((decoded.image[0].clamp(-1, 1) - image).square().mean()))
+        volumes.append(int((decoded.logits.argmax(dim=1) == Label.LV).sum()) * voxel_ml)
+    mse = sum(errors[1:]) / (len(errors) - 1)
+    return RANGE_DB - 10.0 * math.log10(max(mse, 1e-12)), np.array(volumes, dtype=np.float32)
+
+
+def _rmse_percent(curve: FloatArray, reference: FloatArray) -> float | None:
+    edv = float(reference[0])
+    return 100.0 * float(np.sqrt(np.mean((curve - reference) ** 2))) / edv if edv > 0 else None
 
 
 def summary(scores: Sequence[CycleScore]) -> dict[str, float | int | None]:

@@ -20,6 +20,7 @@ from cinesynth.evaluation.agreement import Agreement, agree
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.codec import FrameScore, score_codec
 from cinesynth.evaluation.codec_scores import CodecScores, Group
+from cinesynth.evaluation.cycles import CycleScore, score_cycles, summary
 from cinesynth.evaluation.gate import FORMAT
 from cinesynth.evaluation.requests import ControlResult, requests_of, score_control
 from cinesynth.evaluation.score_hearts import Hearts, HeartScores, score_hearts
@@ -37,6 +38,14 @@ GROUP_FIGURES = {
     "LV volume |error|": "LV err %",
 }
 """What is printed of each dataset and vendor, and its heading; the bare structures are Dice."""
+CYCLES = "the code of a cycle, beside the codec's own frames"
+CYCLE_FIGURES = {
+    "psnr_codec": "PSNR codec",
+    "psnr_code": "with code",
+    "psnr_ends": "from ED, ES",
+    "rmse_code": "LV RMSE % of EDV",
+    "rmse_ends": "of ED, ES",
+}
 Step = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -57,6 +66,7 @@ class ScoreReport:
     agreements: list[Agreement]
     control: ControlResult
     hearts: HeartScores = field(default_factory=HeartScores)
+    cycles: Sequence[CycleScore] = ()
 
     def tables(self) -> dict[str, Table]:
         """The figures for people."""
@@ -69,6 +79,9 @@ class ScoreReport:
         for name, found in groups.items():
             if len(found) > 1:
                 yield f"codec on {split} patients, means by {name} (structures: Dice)", _group_table(name, found)
+        if self.cycles:
+            kept = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_FIGURES)) for c in self.cycles]
+            yield CYCLES, Table(("whole cycle of", "frames", *CYCLE_FIGURES.values()), kept)
         loop = "closed" if self.about["closed_loop"] else "open"
         title = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
         if self.control.seconds:
@@ -93,9 +106,11 @@ class ScoreReport:
             "control": {a.quantity: asdict(a) for a in self.agreements},
             "accepted": {"cases": cases, "accepted": control.accepted, "rate": rate},
             **self.hearts.to_json(),
+            "cycles": summary(self.cycles),
             "seconds_per_case": median(control.seconds) if control.seconds else None,
             "rows": {
                 "frames": [asdict(f) for f in self.frames],
+                "cycles": [asdict(c) for c in self.cycles],
                 "pairs": [asdict(p) for p in control.pairs],
                 "seconds": list(control.seconds),
             },
@@ -130,13 +145,15 @@ def score_bundle(
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
     reconstructed = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
+    codec, motion = pipe.bundle.codec, pipe.bundle.motion
+    cycles = score_cycles(codec, motion, held, lambda done, total: progress("cycles", done, total, {}))
     requests = requests_of(held, count, seed, pipe.told, frames=frames, control=control) if count else []
     hearts = Hearts()
     result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)
     scores = score_hearts(hearts, train, held, workers, lambda name, done, total: progress(name, done, total, {}))
     settings = {"seed": seed, "frames_per_case": frames, "closed_loop": control}
     about = {"split": split, **_about(pipe, held), "cases": count, **settings}
-    return ScoreReport(about, reconstructed, agree(result.pairs), result, scores)
+    return ScoreReport(about, reconstructed, agree(result.pairs), result, scores, cycles)
 
 
 def without_people(scores: dict[str, Any]) -> dict[str, Any]:
