@@ -126,7 +126,7 @@ def test_a_model_of_the_core_is_what_it_was(embedding):
         assert torch.equal(embedding(encode_priors([prior])), as_before(now, prior))
 
 
-@pytest.mark.parametrize("name", shipped_bundles())
+@pytest.mark.parametrize("name", ["small", "phantom"])  # trained before there were further conditions
 @pytest.mark.parametrize("stage", ["anatomy", "dynamics"])
 def test_weights_that_ship_say_what_they_said(name, stage):
     prefix = "network.clinical."
