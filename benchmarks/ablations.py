@@ -1,0 +1,159 @@
+"""The paper's recipe at our size, and what each step from it to ours changes: a ladder, trained with several seeds.
+
+    python benchmarks/ablations.py --data hearts --work ablations --seeds 0 1 2
+
+The ladder is `ablations.yaml`. Each rung trains the stages that its step changes (the others are those of the rung
+below), and its weights are scored on the validation people by `cinesynth score`. What is trained and scored is kept in
+``--work``, so that the same command goes on where it was stopped. Prints a table: means and standard deviations over
+the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cinesynth.config import STAGES, apply_override
+
+LADDER = Path(__file__).with_suffix(".yaml")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One recipe, and which stages it does not share with the rung below."""
+
+    name: str
+    means: str
+    retrains: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def ladder(tree: dict[str, Any]) -> list[Rung]:
+    """From the paper's recipe to ours: rung ``n`` keeps the paper's way of all that is mended above it."""
+    steps = tree["ladder"]
+    names = ["paper", *(step["mends"] for step in steps)]
+    meanings = ["the paper's recipe", *(step["means"] for step in steps)]
+    retrains = [list(STAGES), *(step["retrains"] for step in steps)]
+    rungs = []
+    for index, name in enumerate(names):
+        config = copy.deepcopy(tree["preset"])
+        for step in steps[index:]:
+            for key, value in step["paper"].items():
+                apply_override(config, f"{key}={json.dumps(value)}")
+        rungs.append(Rung(name, meanings[index], tuple(retrains[index]), config))
+    return rungs
+
+
+def run_rung(rung: Rung, below: Path | None, folder: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train and score one rung of one seed in ``folder``; what lies there already is kept."""
+    scores, seconds = folder / "scores.json", folder / "seconds.json"
+    if scores.is_file():
+        return json.loads(scores.read_text()) | {"seconds": json.loads(seconds.read_text())}
+    shutil.rmtree(folder, ignore_errors=True)
+    run = folder / "run"
+    run.mkdir(parents=True)
+    preset = folder / "preset.yaml"
+    preset.write_text(yaml.safe_dump(rung.config))
+    spent: dict[str, float] = {}
+    if below is not None:
+        share(below / "run", run, [stage for stage in STAGES if stage not in rung.retrains])
+        spent = json.loads((below / "seconds.json").read_text())
+    data = ["--data", str(arguments.data)]
+    for stage in rung.retrains:
+        begun = time.monotonic()
+        cinesynth("train", stage, *data, "--run", str(run), "--preset", str(preset), "--set", f"training.seed={seed}")
+        spent[stage] = time.monotonic() - begun
+    cinesynth("bundle", str(run), *data, "--out", str(folder / "weights"))
+    asked = ["--split", "validation", "--count", str(arguments.count), "--frames", "2", "--no-control"]
+    cinesynth("score", *data, "--weights", str(folder / "weights"), *asked, "--out", str(folder / "made.json"))
+    seconds.write_text(json.dumps(spent))
+    (folder / "made.json").rename(scores)  # the last thing: a rung that has it is done
+    return json.loads(scores.read_text()) | {"seconds": spent}
+
+
+def share(source: Path, run: Path, stages: Sequence[str]) -> None:
+    """Copy finished stages and the latents of their codec."""
+    for stage in stages:
+        for file in source.glob(f"{stage}.*"):
+            shutil.copy(file, run / file.name)
+    if "vae" in stages:
+        shutil.copytree(source / "latents", run / "latents", copy_function=link)
+
+
+def link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
+
+
+def cinesynth(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "cinesynth", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"cinesynth {' '.join(arguments)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def figure(scores: dict[str, Any], name: str) -> float:
+    value: float = scores["codec"]["all"]["figures"][name]["mean"]
+    return value
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "PSNR dB": lambda s: figure(s, "PSNR"),
+    "Dice LV": lambda s: figure(s, "Dice LV"),
+    "Dice MYO": lambda s: figure(s, "Dice MYO"),
+    "Dice RV": lambda s: figure(s, "Dice RV"),
+    "cycle RMSE %": lambda s: s["cycles"]["rmse_ends"],
+    "EDV r": lambda s: s["control"]["EDV mL"]["r"],
+    "EDV MAE mL": lambda s: s["control"]["EDV mL"]["mae"],
+    "EF r": lambda s: s["control"]["EF %"]["r"],
+    "EF MAE": lambda s: s["control"]["EF %"]["mae"],
+    "accepted": lambda s: s["accepted"]["rate"],
+    "copies": lambda s: s["memorisation"]["image"]["rate"],
+    "s a case": lambda s: s["seconds_per_case"],
+    "training min": lambda s: sum(s["seconds"].values()) / 60,
+}
+
+
+def cell(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    spread = f" ± {statistics.stdev(known):.2g}" if len(known) > 1 else ""
+    return f"{statistics.fmean(known):.3g}{spread}" + (f" ({len(known)})" if len(known) < len(values) else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--count", type=int, default=60, help="hearts that each rung generates")
+    parser.add_argument("--ladder", type=Path, default=LADDER)
+    arguments = parser.parse_args()
+    rungs = ladder(yaml.safe_load(arguments.ladder.read_text()))
+    found: dict[str, list[dict[str, Any]]] = {rung.name: [] for rung in rungs}
+    for seed in arguments.seeds:
+        below = None
+        for index, rung in enumerate(rungs):
+            folder = arguments.work / f"seed{seed}" / f"{index}-{rung.name.replace(' ', '-')}"
+            found[rung.name].append(run_rung(rung, below, folder, seed, arguments))
+            print(f"seed {seed}, {rung.name}: done", file=sys.stderr)
+            below = folder
+    print(f"| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
+    for rung in rungs:
+        cells = [cell([read(scores) for scores in found[rung.name]]) for read in COLUMNS.values()]
+        print(f"| {rung.name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
