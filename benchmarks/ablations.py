@@ -58,13 +58,15 @@ def ladder(tree: dict[str, Any]) -> list[Rung]:
 
 def run_rung(rung: Rung, below: Path | None, folder: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train and score one rung of one seed in ``folder``; what lies there already is kept."""
-    scores, seconds = folder / "scores.json", folder / "seconds.json"
+    scores, seconds, preset = folder / "scores.json", folder / "seconds.json", folder / "preset.yaml"
     if scores.is_file():
-        return json.loads(scores.read_text()) | {"seconds": json.loads(seconds.read_text())}
+        kept = json.loads(scores.read_text())
+        if yaml.safe_load(preset.read_text()) != rung.config or kept["about"]["cases"] != arguments.count:
+            sys.exit(f"{folder} was made with another ladder or --count: give the same, or another --work")
+        return kept | {"seconds": json.loads(seconds.read_text())}
     shutil.rmtree(folder, ignore_errors=True)
     run = folder / "run"
     run.mkdir(parents=True)
-    preset = folder / "preset.yaml"
     preset.write_text(yaml.safe_dump(rung.config))
     spent: dict[str, float] = {}
     if below is not None:
@@ -153,6 +155,9 @@ def main() -> None:
     for rung in rungs:
         cells = [cell([read(scores) for scores in found[rung.name]]) for read in COLUMNS.values()]
         print(f"| {rung.name} | {' | '.join(cells)} |")
+    for rung in rungs:
+        print(f"\n- {rung.name}: {rung.means}", end="")
+    print()
 
 
 if __name__ == "__main__":
