@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=60, help="hearts that each rung generates")
+    parser.add_argument("--count", type=int, default=34, help="hearts that each rung generates")
     parser.add_argument("--ladder", type=Path, default=LADDER)
     arguments = parser.parse_args()
     rungs = ladder(yaml.safe_load(arguments.ladder.read_text()))
