@@ -65,7 +65,7 @@ def generate(
     if known_hearts is not None:
         from cinesynth.evaluation.known_hearts import screen
 
-        pipe.screen = screen(known_hearts, pipe.grid)
+        pipe.screens += (screen(known_hearts, pipe.grid),)
     if count is not None:
         _cohort(pipe, prior, out, count, seed, settings, pictures)
         return

@@ -26,6 +26,9 @@ def bundle(
             "--set", metavar="KEY=VALUE", help="Sampling steps or guidance, e.g. dynamics.diffusion.guidance=2."
         ),
     ] = None,
+    fingerprints: Annotated[
+        bool, typer.Option(help="Take fingerprints of the training subjects along: their near-copies are drawn again.")
+    ] = True,
 ) -> None:
     """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
     from cinesynth import __version__
@@ -35,6 +38,7 @@ def bundle(
     from cinesynth.data.terms import UNKNOWN, combined, terms_of
     from cinesynth.errors import DataError
     from cinesynth.models.weights import stage_info, write_bundle
+    from cinesynth.synthesis.fingerprints import fingerprints_of
     from cinesynth.synthesis.prior import EmpiricalPrior
 
     info = stage_info(run, "dynamics")
@@ -58,6 +62,7 @@ def bundle(
         },
         half,
         set_ or (),
+        fingerprints_of(train) if fingerprints else None,
     )
     size = sum((out / name).stat().st_size for name in index["files"])
     console.table("terms of the data", ("dataset", "licence"), list(index["licences"].items()))

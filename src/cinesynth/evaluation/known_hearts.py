@@ -19,12 +19,14 @@ from safetensors.numpy import save_file
 from cinesynth.atomic import atomic_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.intensity import to_uint8
+from cinesynth.data.likeness.nearest import copy_limit, nearest, nearest_other
+from cinesynth.data.likeness.thumbnails import HEIGHTS, PIXELS
 from cinesynth.data.packed import prepare
 from cinesynth.errors import DataError
 from cinesynth.evaluation.cases import Case, patients
-from cinesynth.evaluation.extract.likeness import HEIGHTS, PIXELS, likeness, likeness_of
+from cinesynth.evaluation.extract.likeness import likeness, likeness_of
 from cinesynth.evaluation.measure import Measured, Progress, measure
-from cinesynth.evaluation.nearest import IMAGE, MASK, Space, copy_limit, nearest, nearest_other
+from cinesynth.evaluation.nearest import IMAGE, MASK, Space
 from cinesynth.models.weights import file_sha256
 from cinesynth.synthesis.tries import Screen
 from cinesynth.types import Diagnosis, FloatArray, LabelArray, full_coverage

@@ -31,6 +31,8 @@ from cinesynth.models.residual_motion import Motion
 FORMAT = 2
 """2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
 INDEX = "bundle.json"
+FINGERPRINTS = "fingerprints.safetensors"
+"""Of the training subjects, where a bundle has them (see `cinesynth.data.likeness.fingerprints`)."""
 DEFAULT_BUNDLE = "small"
 SCORES = "scores"
 """Key of the index that holds the hash of the scores recorded beside it, which are no part of the weights."""
@@ -115,6 +117,7 @@ class Bundle:
     dynamics: LatentDiffusion
     prior: dict[str, Any]
     info: dict[str, Any]
+    fingerprints: dict[str, Tensor] | None = None
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
@@ -130,7 +133,9 @@ class Bundle:
             load_stage(folder, stage, module)
             module.eval().requires_grad_(False).to(device)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
-        return cls(folder, config, networks.codec, networks.motion, networks.anatomy, networks.dynamics, prior, index)
+        fingerprints = read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in index["files"] else None
+        stages = (networks.codec, networks.motion, networks.anatomy, networks.dynamics)
+        return cls(folder, config, *stages, prior, index, fingerprints)
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -244,7 +249,13 @@ def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
 
 
 def write_bundle(
-    run: Path, out: Path, prior: dict[str, Any], info: dict[str, Any], half: bool = True, sampling: Sequence[str] = ()
+    run: Path,
+    out: Path,
+    prior: dict[str, Any],
+    info: dict[str, Any],
+    half: bool = True,
+    sampling: Sequence[str] = (),
+    fingerprints: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false.
 
@@ -261,6 +272,9 @@ def write_bundle(
         write_text(out / f"{stage}.json", json.dumps({**record, "config": config, "sha256": sha}, indent=1))
     write_text(out / "prior.json", json.dumps(prior, indent=1))
     names = [f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")] + ["prior.json"]
+    if fingerprints is not None:
+        write_tensors(out / FINGERPRINTS, fingerprints)
+        names.append(FINGERPRINTS)
     index = {
         "format": FORMAT,
         **info,

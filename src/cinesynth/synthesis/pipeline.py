@@ -25,6 +25,7 @@ from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.control import steer, steer_motion
+from cinesynth.synthesis.fingerprints import fingerprint_screen
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
@@ -67,7 +68,7 @@ class CinePipeline:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.told = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
-        self.screen = screen
+        self.screens = tuple(judge for judge in (fingerprint_screen(bundle), screen) if judge is not None)
         self.frames_per_call = FRAMES_PER_CALL.get(self.device.type, FRAMES_PER_CALL_ELSEWHERE)
 
     @classmethod
@@ -79,16 +80,16 @@ class CinePipeline:
     ) -> CinePipeline:
         """Load a weights folder, or weights of the package by their name; `WeightsError` says what is wrong with it.
 
-        Without ``device`` the first CUDA device is taken where there is one. Anatomies that ``screen`` refuses are
-        drawn again, and never kept.
+        Without ``device`` the first CUDA device is taken where there is one. Anatomies that ``screen`` or the weights'
+        own fingerprints of their training subjects refuse are drawn again, and never kept.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(Bundle.load(find_bundle(folder), device), device, screen)
 
     @property
     def screened(self) -> dict[str, object]:
-        """What the provenance says of the screen: nothing, where there is none."""
-        return {"screen": self.screen.identity} if self.screen else {}
+        """What the provenance says of the screens: nothing, where there is none."""
+        return {"screen": "; ".join(judge.identity for judge in self.screens)} if self.screens else {}
 
     @overload
     def __call__(
@@ -210,7 +211,7 @@ class CinePipeline:
             steering = steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
             latent = latent + steering.shift
         image, label = self._decode(latent, plan)
-        refused = self.screen.refuses(image[0], label[0]) if self.screen else ""
+        refused = next((why for judge in self.screens if (why := judge.refuses(image[0], label[0]))), "")
         return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt, steering, refused)
 
     def _draw_motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:

@@ -12,6 +12,9 @@ from cinesynth.synthesis.acceptance import Verdicts
 from cinesynth.synthesis.control import Steering
 from cinesynth.types import FloatArray, LabelArray
 
+REFUSALS = 8
+"""Draws that a screen may refuse before there is no case."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -40,15 +43,17 @@ class Screen:
 def best_of(tries: int, draw: Callable[[int], Draw]) -> tuple[Draw, list[Draw]]:
     """The first accepted draw of at most ``tries``, or the one that passes most rules; and all that were made.
 
-    `InputError` where every one of them was refused.
+    Refused draws are no tries: each is replaced, `REFUSALS` at most. `InputError` where nothing else was drawn.
     """
     draws: list[Draw] = []
-    while len(draws) < tries and not (draws and draws[-1].verdicts.accepted and not draws[-1].refused):
+    kept: list[Draw] = []
+    while len(kept) < tries and len(draws) - len(kept) < REFUSALS and not (kept and kept[-1].verdicts.accepted):
         draws.append(draw(len(draws)))
-    kept = [d for d in draws if not d.refused]
+        kept += [] if draws[-1].refused else [draws[-1]]
     if not kept:
         raise InputError(
-            f"each of {tries} draws was refused: {draws[-1].refused}", hint="allow more --tries, or take another seed"
+            f"each of {len(draws)} draws was refused: {draws[-1].refused}",
+            hint="take another seed, or ask for a heart that is less like a training subject's",
         )
     return max(kept, key=lambda d: (d.verdicts.passed, -d.attempt)), draws
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cinesynth.data.likeness.view import slices_at
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.extract.view import middle_slice, slices_at
+from cinesynth.evaluation.extract.view import middle_slice
 from cinesynth.evaluation.measure import Measurer
 
 GREYS = 64

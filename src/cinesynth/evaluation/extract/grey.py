@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, stats
 from skimage.feature import graycomatrix, graycoprops
 
-from cinesynth.evaluation.extract.view import centre_of, slices_at
+from cinesynth.data.likeness.view import centre_of, slices_at
 from cinesynth.types import FloatArray, Label, LabelArray
 
 RING_MM = 10.0

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cinesynth.config import parse_config
 from cinesynth.data.geometry import Grid, crop_pad, slice_mask
+from cinesynth.data.likeness.view import centre_of, slices_at
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.extract.network import mean_and_sd, one_thread
-from cinesynth.evaluation.extract.view import centre_of, slices_at
 from cinesynth.evaluation.measure import Measurer
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cinesynth.data.likeness.view import slices_at
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.extract.network import evenly, mean_and_sd, one_thread
-from cinesynth.evaluation.extract.view import slices_at
 from cinesynth.evaluation.measure import Measurer
 
 SEED = 0

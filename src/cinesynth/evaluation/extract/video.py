@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from cinesynth.data.likeness.view import slices_at
 from cinesynth.errors import WeightsError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.extract.i3d import CLASSES, I3D
 from cinesynth.evaluation.extract.network import evenly, one_thread
-from cinesynth.evaluation.extract.view import slices_at
 from cinesynth.evaluation.measure import Measurer
 from cinesynth.models.weights import file_sha256, read_tensors
 
