@@ -53,7 +53,7 @@ def test_a_fingerprint_is_a_few_bytes_that_stay_the_same(known: Fingerprints) ->
     assert known.numbers.shape == (40, NUMBERS)
     assert known.numbers.dtype == np.int8
     signs = _signs()
-    assert signs.shape == (7220, 64)
+    assert signs.shape == (7220, 256)
     assert signs[0, :16].tolist() == [-1, 1, -1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, 1, -1]
 
 

@@ -1,7 +1,7 @@
 """Fingerprints of training subjects: few numbers each, by which a generated heart is known as a near-copy of one.
 
 They travel with weights, so that near-copies are drawn again where the patients are not at hand. A fingerprint is a
-random projection of a person's `image_thumbnail`: correlations survive it within about 1/8 (Johnson and Lindenstrauss,
+random projection of a person's `image_thumbnail`: correlations survive it within about 1/16 (Johnson and Lindenstrauss,
 1984), and no more of the image than docs/decisions/0015 tells. It is no anonymous number.
 """
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from cinesynth.data.likeness.nearest import REACH_PX, Stack, copy_limit, image_distance, nearest, nearest_other, unit
 from cinesynth.data.likeness.thumbnails import HEIGHTS, PIXELS
 
-NUMBERS = 64
+NUMBERS = 256
 """Of one subject, a byte each."""
 FEWEST = 20
 """Subjects below which nobody can say what a usual distance between people is."""
-MARGIN = 1.2
-"""Closeness that counts as a near-copy, over that of whole thumbnails: fingerprints tell closeness within a fifth."""
+MARGIN = 1.3
+"""Closeness that counts as a near-copy, over that of whole thumbnails: the closeness of fingerprints is off by an eighth (SD)."""
 SEED = 0
 SIDE = PIXELS - 2 * REACH_PX
 """Of the part of a thumbnail that is compared at every shift."""
@@ -30,7 +30,7 @@ SIDE = PIXELS - 2 * REACH_PX
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Fingerprints ``N 64`` of training subjects, and the closeness (`nearest.Nearest`) of a near-copy."""
+    """Fingerprints ``N 256`` of training subjects, and the closeness (`nearest.Nearest`) of a near-copy."""
 
     numbers: NDArray[np.int8]
     limit: float
@@ -66,7 +66,7 @@ def _inner(images: Stack, x: int, y: int) -> Stack:
 
 
 def _projected(stacks: Stack) -> NDArray[np.float64]:
-    """Vectors ``N 64`` of length 1."""
+    """Vectors ``N 256`` of length 1."""
     found = unit(stacks) @ _signs()
     return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9))
 
