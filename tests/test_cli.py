@@ -92,7 +92,7 @@ def test_missing_weights_are_named(run, tmp_path: Path) -> None:
 
 def test_weights_that_ship_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert find_bundle() == find_bundle("small") == shipped_bundles()["small"]
+    assert find_bundle() == find_bundle("compact") == shipped_bundles()["compact"]
     (tmp_path / "small").mkdir()
     assert find_bundle("small") == Path("small")  # a folder of that name is meant
 
@@ -261,7 +261,7 @@ def test_a_segmenter_is_trained_by_the_same_verb(run, phantoms: Path, tmp_path: 
     assert "dynamics.json is missing" in err or "vae.json is missing" in err
 
 
-SHIPPED = Path(__file__).parents[1] / "src" / "cinesynth" / "weights" / "small"
+SHIPPED = Path(__file__).parents[1] / "src" / "cinesynth" / "weights" / "compact"
 
 
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason="no weights are shipped in this checkout")
@@ -275,14 +275,14 @@ class TestShippedWeights:
         assert code == 0, err
         content = json.loads((out / "case.json").read_text())
         image, label = nib.load(out / "image.nii.gz"), nib.load(out / "label.nii.gz")
-        assert image.shape == label.shape == (96, 96, 10, 8)
+        assert image.shape == label.shape == (192, 192, 10, 8)
         assert content["synthetic"] is True
         voxel_ml = float(np.prod(label.header.get_zooms()[:3])) / 1000
         lv_ml = (np.asarray(label.dataobj) == 3).sum(axis=(0, 1, 2)) * voxel_ml
         assert content["achieved"]["lv_edv_ml"] == pytest.approx(lv_ml[0], abs=0.01)
         assert content["achieved"]["lv_edv_ml"] > 150  # a dilated heart, whatever the draw
         assert content["achieved"]["ef_percent"] < 50
-        assert "CC-BY-NC-SA-4.0" in json.dumps(content["provenance"])
+        assert "research and non-commercial use" in json.dumps(content["provenance"])
 
     def test_annotate_finds_the_phases_of_a_bare_cine(self, run, tmp_path: Path) -> None:
         """Its cycle begins three frames before ED, and nothing says so."""

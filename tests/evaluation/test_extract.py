@@ -147,14 +147,14 @@ def test_forked_workers_use_networks_after_their_parent_did(train: CaseSet) -> N
 
 
 def test_a_codec_for_another_grid_says_so(train: CaseSet) -> None:
-    latent = LatentExtractor.of(find_bundle())
+    latent = LatentExtractor.of(find_bundle("small"))
     assert "64 x 64 voxels of 3 x 3 x 10 mm, the codec" in latent.misfit(train.grid)
     found = latent.measurer().measure(train[0])
     assert all(np.isnan(values).all() for values in found.values())
 
 
 def test_the_codec_sees_a_moved_heart_in_its_place(train: CaseSet) -> None:
-    latent = LatentExtractor.of(find_bundle())
+    latent = LatentExtractor.of(find_bundle("small"))
     assert latent.misfit(latent.grid) == ""
     small = train[0]
     wide = ((0, 0), (16, 16), (16, 16), (0, 0))

@@ -122,7 +122,7 @@ def test_the_environment_wins_over_the_choice_over_the_package(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = shipped_bundles()
-    assert find_bundle() == shipped["small"]
+    assert find_bundle() == shipped["compact"]
     choose(str(weights))
     assert find_bundle() == weights
     assert find_bundle("mine") == weights  # what was chosen once has a name
@@ -132,7 +132,7 @@ def test_the_environment_wins_over_the_choice_over_the_package(
     monkeypatch.setenv(VARIABLE, "")
     assert find_bundle() == weights
     forget()
-    assert find_bundle() == shipped["small"]
+    assert find_bundle() == shipped["compact"]
     assert find_bundle("mine") == weights
     choose("phantom")
     monkeypatch.chdir(tmp_path)
@@ -161,7 +161,7 @@ def test_a_damaged_choice_is_an_error_until_it_is_reset(monkeypatch: pytest.Monk
         find_bundle()
     assert "--reset" in error.value.hint
     assert run(monkeypatch, "use", "--reset") == 0
-    assert find_bundle() == shipped_bundles()["small"]
+    assert find_bundle() == shipped_bundles()["compact"]
 
 
 def test_damaged_weights_are_not_chosen(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

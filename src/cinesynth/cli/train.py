@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cinesynth.cli import console
-from cinesynth.config import STAGES, Config, dump_config, load_config
+from cinesynth.config import Config, dump_config, load_config
 from cinesynth.errors import InputError
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def _verb(stage: str, text: str) -> None:
             return
         if data is None or run is None:
             raise InputError("--data and --run are needed to train", hint="only --dry-run goes without them")
-        train(list(STAGES) if stage == "all" else [stage], data, run, config, minutes, initial)
+        train(_stages(config) if stage == "all" else [stage], data, run, config, minutes, initial)
 
     run.__doc__ = text
     app.command(stage)(run)
@@ -61,8 +61,15 @@ _verb("vae", "Stage 1: the semi-supervised VAE with an image and a mask decoder.
 _verb("motion", "Stage 2: the deterministic residual-motion model.")
 _verb("anatomy", "Stage 3: the diffusion model from clinical priors to the ED anatomy.")
 _verb("dynamics", "Stage 4: the diffusion model from anatomy and priors to motion.")
-_verb("all", "The four stages in order.")
+_verb("decoder", "The decoder once more, on noisy latents; where a run has one, it goes into the bundle.")
+_verb("all", "The four stages in order, and the decoder once more where the preset says so.")
 _verb("segmenter", "The independent segmenter of the evaluation, from annotated frames of patients alone.")
+
+
+def _stages(config: Config) -> list[str]:
+    from cinesynth.training.run import stages_of
+
+    return list(stages_of(config))
 
 
 def train(

@@ -11,7 +11,7 @@ from cinesynth.cli import console
 
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weights folder or a name of `weights list`; by default what `weights use` chose, else small."),
+    typer.Option(help="Weights folder or a name of `weights list`; by default what `weights use` chose, else compact."),
 ]
 
 

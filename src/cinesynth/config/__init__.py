@@ -19,6 +19,7 @@ from cinesynth.config.tree import (
     STAGES,
     AutoencodingLosses,
     Config,
+    DecoderTraining,
     DenoiserConfig,
     DiffusionConfig,
     GridConfig,
@@ -28,6 +29,7 @@ from cinesynth.config.tree import (
     SegmenterTraining,
     Settings,
     VAEConfig,
+    VAETraining,
 )
 from cinesynth.errors import ConfigError
 
@@ -35,6 +37,7 @@ __all__ = [
     "STAGES",
     "AutoencodingLosses",
     "Config",
+    "DecoderTraining",
     "DenoiserConfig",
     "DiffusionConfig",
     "GridConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "SegmenterTraining",
     "Settings",
     "VAEConfig",
+    "VAETraining",
     "apply_override",
     "dump_config",
     "load_config",

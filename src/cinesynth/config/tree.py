@@ -168,6 +168,16 @@ class VAETraining(DecodingTraining):
     augment: bool = True
 
 
+class DecoderTraining(VAETraining):
+    """The decoder alone, once more: on latents with noise, so that what diffusion models get wrong of them is not seen.
+
+    (Zheng et al., *Diffusion Transformers with Representation Autoencoders*, 2025, train their decoder so.)
+    """
+
+    latent_noise: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
+    """Largest standard deviation of the noise, in those of the latents; each case draws its own between 0 and this."""
+
+
 class DiffusionTraining(OptimConfig):
     """Stages 3 and 4."""
 
@@ -206,6 +216,8 @@ class TrainingConfig(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """``auto``: bf16 on accelerators and CPUs with bf16 matrix units, else fp32."""
     vae: VAETraining
+    decoder: DecoderTraining | None = None
+    """None: the VAE's decoder is the one that is used."""
     motion: DecodingTraining
     anatomy: DiffusionTraining
     dynamics: DiffusionTraining

@@ -132,7 +132,10 @@ class VAE(nn.Module):
         logits = out[:, 1:] * acquired + (1.0 - acquired) * background[None, :, None, None, None]
         return Decoded(image, logits)
 
-    def forward(self, image: Tensor, slice_mask: Tensor, noise: Tensor) -> tuple[Posterior, Decoded]:
-        """Encode, sample with ``noise`` (``B C x y z``) and decode."""
+    def forward(
+        self, image: Tensor, slice_mask: Tensor, noise: Tensor, spread: Tensor | None = None
+    ) -> tuple[Posterior, Decoded]:
+        """Encode, sample with ``noise`` (``B C x y z``) and decode; ``spread`` replaces the posterior's deviation."""
         posterior = self.encode(image, slice_mask)
-        return posterior, self.decode(posterior.sample(noise), slice_mask)
+        latent = posterior.sample(noise) if spread is None else posterior.mean + spread * noise
+        return posterior, self.decode(latent, slice_mask)

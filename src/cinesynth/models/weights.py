@@ -33,11 +33,21 @@ FORMAT = 2
 INDEX = "bundle.json"
 FINGERPRINTS = "fingerprints.safetensors"
 """Of the training subjects, where a bundle has them (see `cinesynth.data.likeness.fingerprints`)."""
-DEFAULT_BUNDLE = "small"
+DEFAULT_BUNDLE = "compact"
 SCORES = "scores"
 """Key of the index that holds the hash of the scores recorded beside it, which are no part of the weights."""
-PARENTS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion"), "segmenter": ()}
+PARENTS = {
+    "vae": (),
+    "decoder": ("vae",),
+    "motion": ("vae",),
+    "anatomy": ("vae",),
+    "dynamics": ("vae", "motion"),
+    "segmenter": (),
+}
 """Which stages' weights a stage was trained on; the segmenter must be independent of all."""
+
+ENCODES_AS = "encodes_as"
+"""Key of a bundle's VAE whose decoder was trained further: the id of the VAE whose encoder, and latents, it has."""
 
 SAMPLING = tuple(
     f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in ("sampling_steps", "guidance")
@@ -229,7 +239,7 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
     """Refuse stages that were not trained on each other."""
     for stage, info in infos.items():
         for parent in PARENTS[stage]:
-            expected, found = info["parents"].get(parent), infos[parent]["id"]
+            expected, found = info["parents"].get(parent), infos[parent].get(ENCODES_AS, infos[parent]["id"])
             if expected != found:
                 raise WeightsError(
                     f"{stage} was trained on {parent} {str(expected)[:12]}..., but beside it lies {found[:12]}...",
@@ -259,13 +269,17 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false.
 
-    ``sampling`` are overrides of `SAMPLING`; the index lists them.
+    Where the run has a decoder, it is that of the bundle's VAE. ``sampling`` are overrides of `SAMPLING`; the index
+    lists them.
     """
     infos = {stage: stage_info(run, stage) for stage in STAGES}
+    sources = {stage: stage for stage in STAGES}
+    if (run / "decoder.json").is_file():
+        infos["vae"], sources["vae"] = _with_decoder(run, infos["vae"]), "decoder"
     check_lineage(infos)
     out.mkdir(parents=True, exist_ok=True)
     for stage, record in infos.items():
-        tensors = read_tensors(run / f"{stage}.safetensors")
+        tensors = read_tensors(run / f"{sources[stage]}.safetensors")
         cast = {k: v.half() if half and v.is_floating_point() and v.dim() > 1 else v for k, v in tensors.items()}
         sha = write_tensors(out / f"{stage}.safetensors", cast)
         config = with_sampling(parse_config(record["config"]), sampling).model_dump(mode="json")
@@ -283,6 +297,13 @@ def write_bundle(
     }
     write_text(out / INDEX, index_text(index))
     return index
+
+
+def _with_decoder(run: Path, vae: dict[str, Any]) -> dict[str, Any]:
+    """The record of a VAE with the decoder that ``run`` trained for it."""
+    decoder = stage_info(run, "decoder")
+    check_lineage({"vae": vae, "decoder": decoder})
+    return {**decoder, "stage": "vae", "parents": {}, ENCODES_AS: vae["id"]}
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

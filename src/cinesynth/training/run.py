@@ -15,7 +15,7 @@ from cinesynth.config import STAGES, Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.errors import InputError, WeightsError
+from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import FrameCode, Motion
@@ -28,6 +28,7 @@ from cinesynth.training.precision import resolve_precision
 from cinesynth.training.run_dir import RunDir, git_revision
 from cinesynth.training.slice_unet import SliceUNet
 from cinesynth.training.stage import Stage
+from cinesynth.training.stage_decoder import DecoderStage
 from cinesynth.training.stage_diffusion import (
     DiffusionStage,
     TrainableDiffusion,
@@ -142,6 +143,11 @@ def train_stage(
     return stage_info(folder.path, stage)
 
 
+def stages_of(config: Config) -> tuple[str, ...]:
+    """What ``train all`` trains."""
+    return (*STAGES, "decoder") if config.training.decoder is not None else STAGES
+
+
 def with_vendors(config: Config, records: list[Record]) -> Config:
     """``config`` with the vendors of these training subjects, where vendor is a condition and none are listed.
 
@@ -155,8 +161,8 @@ def with_vendors(config: Config, records: list[Record]) -> Config:
 
 
 def train_all(data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None) -> None:
-    """The four stages in order."""
-    for stage in STAGES:
+    """The four stages in order, and the decoder once more where the config says so."""
+    for stage in stages_of(config):
         train_stage(stage, data, run, config, report, clock)
 
 
@@ -169,6 +175,22 @@ def _train_vae(session: Session) -> None:
     frames = session.frames("train")
     codec.measure_scale(_scale_batches(frames, session.accelerator.device))
     session.finish("vae", codec, _describe(session, "train") | started)
+
+
+def _train_decoder(session: Session) -> None:
+    """Always from the VAE of the same run."""
+    settings = session.config.training.decoder
+    if settings is None:
+        raise ConfigError(
+            f"preset {session.config.preset} has no settings of a decoder",
+            hint="set some, e.g. --set training.decoder.steps=1000, or do without: the VAE has a decoder",
+        )
+    codec = build_codec(session.config)
+    load_stage(session.run.path, "vae", codec)
+    session.run.check_start("decoder", {})
+    stage = DecoderStage(codec, session.config, settings, session.data, session.accelerator.device)
+    codec.vae.load_state_dict(session.train(stage).state_dict())
+    session.finish("decoder", codec.eval(), _describe(session, "train"))
 
 
 def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
@@ -269,6 +291,7 @@ def _count(split: str, records: list[Record]) -> dict[str, Any]:
 
 _TRAIN = {
     "vae": _train_vae,
+    "decoder": _train_decoder,
     "motion": _train_motion,
     "anatomy": _train_anatomy,
     "dynamics": _train_dynamics,

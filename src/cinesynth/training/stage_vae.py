@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cinesynth.config import Config
+from cinesynth.config import Config, VAETraining
 from cinesynth.data.packed import PackedDataset
-from cinesynth.models.vae import VAE, Decoded
+from cinesynth.models.vae import VAE, Decoded, Posterior
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.losses import Critic, judged_slices, ramp, reconstruction
 from cinesynth.training.preview import save_reconstructions
@@ -31,9 +31,16 @@ class VAEStage:
 
     name = "vae"
 
-    def __init__(self, vae: VAE, config: Config, data: PackedDataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        vae: VAE,
+        config: Config,
+        data: PackedDataset,
+        device: torch.device,
+        settings: VAETraining | None = None,
+    ) -> None:
         self.config, self.device = config, device
-        self.settings = config.training.vae
+        self.settings = settings or config.training.vae
         seed = config.training.seed
         self.frames = Frames(data.split("train"), seed, self.settings.phantom_share)
         self.held_out = Frames(data.split("validation"), seed, self.settings.phantom_share)
@@ -48,14 +55,20 @@ class VAEStage:
         strength = 1.0 if self.settings.augment else 0.0
         items = [self.frames.augmented(step, case, self.settings.crop, strength) for case in cases]
         batch = collate(items, self.device)
-        posterior, decoded = self.modules["model"](batch["image"], batch["slice_mask"], self._noise(step, cases, batch))
+        posterior, decoded = self._autoencode(batch, step, cases)
         total, parts = reconstruction(decoded, batch, weights, self.critic, step)
-        kl = posterior.kl(batch["slice_mask"])
-        total = total + weights.kl * ramp(step, weights.kl_start_step, weights.kl_anneal_steps) * kl
-        logs = {name: float(value.detach()) for name, value in parts.items()} | {"kl": float(kl.detach())}
-        yield Loss("model", total, logs)
+        if weights.kl > 0:
+            parts["kl"] = posterior.kl(batch["slice_mask"])
+            total = total + weights.kl * ramp(step, weights.kl_start_step, weights.kl_anneal_steps) * parts["kl"]
+        yield Loss("model", total, {name: float(value.detach()) for name, value in parts.items()})
         if self.critic is not None and step >= weights.adversarial_start_step:
             yield Loss("critic", self._judge(decoded, batch, step))
+
+    def _autoencode(self, batch: dict[str, Tensor], step: int, cases: range) -> tuple[Posterior, Decoded]:
+        found: tuple[Posterior, Decoded] = self.modules["model"](
+            batch["image"], batch["slice_mask"], self._noise(step, cases, batch)
+        )
+        return found
 
     def _judge(self, decoded: Decoded, batch: dict[str, Tensor], step: int) -> Tensor:
         assert self.critic is not None

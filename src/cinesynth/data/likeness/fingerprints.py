@@ -22,7 +22,7 @@ NUMBERS = 256
 FEWEST = 20
 """Subjects below which nobody can say what a usual distance between people is."""
 MARGIN = 1.3
-"""Closeness that counts as a near-copy, over that of whole thumbnails: the closeness of fingerprints is off by an eighth (SD)."""
+"""Closeness of a near-copy, over that by whole thumbnails: by fingerprints it is off by an eighth (SD)."""
 SEED = 0
 SIDE = PIXELS - 2 * REACH_PX
 """Of the part of a thumbnail that is compared at every shift."""
