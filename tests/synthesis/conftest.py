@@ -11,7 +11,8 @@ import torch
 from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.packed import Record
 from cinesynth.models.build import build
-from cinesynth.models.weights import save_stage, write_bundle
+from cinesynth.models.bundling import write_bundle
+from cinesynth.models.weights import save_stage
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis

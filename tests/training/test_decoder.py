@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from cinesynth.config import STAGES, Config, load_config
 from cinesynth.errors import ConfigError, WeightsError
-from cinesynth.models.weights import ENCODES_AS, Bundle, stage_info, write_bundle
+from cinesynth.models.bundling import write_bundle
+from cinesynth.models.weights import ENCODES_AS, Bundle, stage_info
 from cinesynth.training.run import stages_of, train_all, train_stage
 from tests.training.tiny import TINY
 

@@ -16,7 +16,8 @@ from cinesynth.cli.train import train
 from cinesynth.cli.weights import bundle
 from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.errors import ConfigError, InputError, WeightsError
-from cinesynth.models.weights import Bundle, stage_info, write_bundle
+from cinesynth.models.bundling import write_bundle
+from cinesynth.models.weights import Bundle, stage_info
 from cinesynth.training.pieces import OutOfTime
 from cinesynth.training.run import train_all, train_stage
 from tests.training.tiny import TINY

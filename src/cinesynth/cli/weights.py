@@ -37,7 +37,8 @@ def bundle(
     from cinesynth.data.packed import prepare
     from cinesynth.data.terms import UNKNOWN, combined, terms_of
     from cinesynth.errors import DataError
-    from cinesynth.models.weights import stage_info, write_bundle
+    from cinesynth.models.bundling import write_bundle
+    from cinesynth.models.weights import stage_info
     from cinesynth.synthesis.fingerprints import fingerprints_of
     from cinesynth.synthesis.prior import EmpiricalPrior
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cinesynth.atomic import atomic_path, write_text
-from cinesynth.config import STAGES, Config, apply_override, parse_config
-from cinesynth.errors import ConfigError, WeightsError
+from cinesynth.config import STAGES, Config, parse_config
+from cinesynth.errors import WeightsError
 from cinesynth.models.build import build
 from cinesynth.models.choice import Default, default_set, read_choice
 from cinesynth.models.codec import Codec
@@ -48,11 +47,6 @@ PARENTS = {
 
 ENCODES_AS = "encodes_as"
 """Key of a bundle's VAE whose decoder was trained further: the id of the VAE whose encoder, and latents, it has."""
-
-SAMPLING = tuple(
-    f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in ("sampling_steps", "guidance")
-)
-"""Settings that training does not use: they may be chosen after it, on validation patients."""
 
 
 def file_sha256(path: Path) -> str:
@@ -245,65 +239,6 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
                     f"{stage} was trained on {parent} {str(expected)[:12]}..., but beside it lies {found[:12]}...",
                     hint=f"train {stage} again, or put back the {parent} it was trained on",
                 )
-
-
-def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
-    """``config`` with other settings of sampling, ``a.b=c``; `ConfigError` on any other key."""
-    tree = config.model_dump(mode="json")
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if key not in SAMPLING:
-            raise ConfigError(f"--set {override}: {key} is of the training", hint=f"one of {', '.join(SAMPLING)}")
-        apply_override(tree, override)
-    return parse_config(tree)
-
-
-def write_bundle(
-    run: Path,
-    out: Path,
-    prior: dict[str, Any],
-    info: dict[str, Any],
-    half: bool = True,
-    sampling: Sequence[str] = (),
-    fingerprints: dict[str, Tensor] | None = None,
-) -> dict[str, Any]:
-    """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false.
-
-    Where the run has a decoder, it is that of the bundle's VAE. ``sampling`` are overrides of `SAMPLING`; the index
-    lists them.
-    """
-    infos = {stage: stage_info(run, stage) for stage in STAGES}
-    sources = {stage: stage for stage in STAGES}
-    if (run / "decoder.json").is_file():
-        infos["vae"], sources["vae"] = _with_decoder(run, infos["vae"]), "decoder"
-    check_lineage(infos)
-    out.mkdir(parents=True, exist_ok=True)
-    for stage, record in infos.items():
-        tensors = read_tensors(run / f"{sources[stage]}.safetensors")
-        cast = {k: v.half() if half and v.is_floating_point() and v.dim() > 1 else v for k, v in tensors.items()}
-        sha = write_tensors(out / f"{stage}.safetensors", cast)
-        config = with_sampling(parse_config(record["config"]), sampling).model_dump(mode="json")
-        write_text(out / f"{stage}.json", json.dumps({**record, "config": config, "sha256": sha}, indent=1))
-    write_text(out / "prior.json", json.dumps(prior, indent=1))
-    names = [f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")] + ["prior.json"]
-    if fingerprints is not None:
-        write_tensors(out / FINGERPRINTS, fingerprints)
-        names.append(FINGERPRINTS)
-    index = {
-        "format": FORMAT,
-        **info,
-        "sampling_set": list(sampling),
-        "files": {name: file_sha256(out / name) for name in names},
-    }
-    write_text(out / INDEX, index_text(index))
-    return index
-
-
-def _with_decoder(run: Path, vae: dict[str, Any]) -> dict[str, Any]:
-    """The record of a VAE with the decoder that ``run`` trained for it."""
-    decoder = stage_info(run, "decoder")
-    check_lineage({"vae": vae, "decoder": decoder})
-    return {**decoder, "stage": "vae", "parents": {}, ENCODES_AS: vae["id"]}
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
