@@ -249,6 +249,14 @@ def test_training_without_data_is_refused(run) -> None:
     assert "--data" in err
 
 
+def test_a_decoder_starts_from_its_own_run_alone(run, tmp_path: Path) -> None:
+    where = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--initial", str(tmp_path)]
+    code, _, err = run("train", "decoder", "--preset", "compact", *where)
+    assert code == 2
+    assert "--initial is not for the decoder" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_segmenter_is_trained_by_the_same_verb(run, phantoms: Path, tmp_path: Path) -> None:
     """On phantoms, where there is nobody else; and `train all` does not train it."""
     settings = ["--preset", "smoke", "--set", "training.segmenter.steps=1"]

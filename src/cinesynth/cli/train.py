@@ -51,6 +51,8 @@ def _verb(stage: str, text: str) -> None:
             return
         if data is None or run is None:
             raise InputError("--data and --run are needed to train", hint="only --dry-run goes without them")
+        if stage == "decoder" and initial is not None:
+            raise InputError("--initial is not for the decoder", hint="it starts from the VAE of its own --run")
         train(_stages(config) if stage == "all" else [stage], data, run, config, minutes, initial)
 
     run.__doc__ = text
