@@ -46,7 +46,7 @@ def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.Fixt
     pipe: CinePipeline = request.getfixturevalue(which)
     plan = pipe.plan(Request(PRIORS[0], seed=7, frames=6, tries=1))
     with torch.inference_mode():
-        anatomy = pipe._draw_anatomy(plan, 0)
+        anatomy = pipe.sampler.anatomy(plan, 0)
     cine = pipe(PRIORS[0], frames=6, seed=7, tries=1)
     assert np.array_equal(cine.image[0], anatomy.image[0])
     assert np.array_equal(cine.label[0], anatomy.label[0])

@@ -32,7 +32,9 @@ def generate(
     vendor: Annotated[str | None, typer.Option(help="Vendor of the scanner, as in the training data.")] = None,
     frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
     es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same case.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="The same seed gives the same case; 0, or that of --keep-anatomy.")
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv.")
     ] = None,
@@ -46,30 +48,42 @@ def generate(
     known_hearts: Annotated[
         Path | None, typer.Option(help="File of `cinesynth known-hearts`: what copies one of them is drawn again.")
     ] = None,
+    keep_anatomy: Annotated[
+        Path | None, typer.Option(help="Folder of a case: its heart at ED, with another EF, diagnosis, vendor or seed.")
+    ] = None,
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
     What is not given is unknown to the model; with nothing given (or a diagnosis or vendor alone), cases are drawn from
     the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them.
     """
-    prior = replace(
-        _prior(diagnosis, edv, esv, ef, slices), rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor
-    )
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"tries": tries, "control": control}
-    from cinesynth.synthesis.knowledge import check_known
+    if keep_anatomy is None:
+        prior = _prior(diagnosis, edv, esv, ef, slices)  # refused, if it is, before weights are read
+        prior = replace(prior, rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor)
+        pipe = _pipe(weights, known_hearts)
+        requests = _requests(pipe, prior, count, seed or 0, settings)
+    else:
+        _refuse({"--edv": edv, "--slices": slices, "--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass})
+        pipe = _pipe(weights, known_hearts)
+        changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
+        requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)
+    if count is not None:
+        _cohort(pipe, requests, out, pictures)
+        return
+    _case(pipe, requests[0], out, overwrite, pictures)
+
+
+def _pipe(weights: Path | None, known_hearts: Path | None) -> CinePipeline:
     from cinesynth.synthesis.pipeline import CinePipeline
 
     pipe = CinePipeline.from_pretrained(weights)
-    check_known(prior, pipe.told)
     if known_hearts is not None:
         from cinesynth.evaluation.known_hearts import screen
 
         pipe.screens += (screen(known_hearts, pipe.grid),)
-    if count is not None:
-        _cohort(pipe, prior, out, count, seed, settings, pictures)
-        return
-    _case(pipe, prior, out, seed, settings, overwrite, pictures)
+    return pipe
 
 
 def _prior(
@@ -91,42 +105,66 @@ def _nothing_asked(prior: ClinicalPrior) -> bool:
     return replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) == ClinicalPrior()
 
 
-def _case(
-    pipe: CinePipeline,
-    prior: ClinicalPrior,
-    out: Path,
-    seed: int,
-    settings: dict[str, Any],
-    overwrite: bool,
-    pictures: bool,
-) -> None:
-    from cinesynth.synthesis.export.case import check_free, save_case
+def _requests(
+    pipe: CinePipeline, prior: ClinicalPrior, count: int | None, seed: int, settings: dict[str, Any]
+) -> list[Request]:
+    """Of one case, or of a cohort whose cases differ by their seeds; where nothing is asked, each draws its prior."""
+    from cinesynth.synthesis.cohort import draw_requests
+    from cinesynth.synthesis.knowledge import check_known
     from cinesynth.synthesis.request import Request
+    from cinesynth.synthesis.seeds import case_seed
 
-    if _nothing_asked(prior):
-        drawn = pipe.prior.draw(seed, prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None)
-        prior = replace(drawn, vendor=prior.vendor)
+    check_known(prior, pipe.told)
+    if not _nothing_asked(prior):
+        seeds = [seed] if count is None else [case_seed(seed, case) for case in range(count)]
+        return [Request(prior, seed, **settings) for seed in seeds]
+    diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
+    if count is None:
+        return [Request(replace(pipe.prior.draw(seed, diagnosis), vendor=prior.vendor), seed, **settings)]
+    drawn = draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, **settings)
+    return [replace(request, prior=replace(request.prior, vendor=prior.vendor)) for request in drawn]
+
+
+def _counterfactuals(
+    pipe: CinePipeline,
+    case: Path,
+    changes: dict[str, Any],
+    count: int | None,
+    seed: int | None,
+    settings: dict[str, Any],
+) -> list[Request]:
+    """The anatomy of ``case`` once, or with ``count`` motions."""
+    from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
+    from cinesynth.synthesis.seeds import case_seed
+
+    named = changes.pop("diagnosis")
+    changes["diagnosis"] = None if named is None else Diagnosis.parse(named)
+    kept = kept_anatomy(case, pipe)
+    seeds = [seed] if count is None else [case_seed(seed or 0, number) for number in range(count)]
+    return [counterfactual(kept, seed=seed, **changes, **settings) for seed in seeds]
+
+
+def _refuse(given: dict[str, float | None]) -> None:
+    """`InputError` for what a kept anatomy has already."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name} was given with --keep-anatomy", hint="the anatomy that is kept has its own")
+
+
+def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pictures: bool) -> None:
+    from cinesynth.synthesis.export.case import check_free, save_case
+
     check_free(out, overwrite=overwrite)
-    request = Request(prior, seed, **settings)
     with console.err.status("generating"):
         (cine,) = pipe.generate([request])
         sidecar = save_case(cine, out, overwrite=overwrite, pictures=pictures)
     _print_case(out, sidecar)
 
 
-def _cohort(
-    pipe: CinePipeline,
-    prior: ClinicalPrior,
-    out: Path,
-    count: int,
-    seed: int,
-    settings: dict[str, Any],
-    pictures: bool,
-) -> None:
+def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
     from cinesynth.synthesis.cohort import Share, generate_cohort
 
     share = Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-    requests = _requests(pipe, prior, count, seed, settings)
     with console.progress() as step:
         rows = generate_cohort(
             pipe,
@@ -140,21 +178,6 @@ def _cohort(
     console.out.print(
         f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}"
     )
-
-
-def _requests(
-    pipe: CinePipeline, prior: ClinicalPrior, count: int, seed: int, settings: dict[str, Any]
-) -> list[Request]:
-    """A prior's cases differ by their seeds; without one, each draws its own from the empirical prior."""
-    from cinesynth.synthesis.cohort import draw_requests
-    from cinesynth.synthesis.request import Request
-    from cinesynth.synthesis.seeds import case_seed
-
-    if _nothing_asked(prior):
-        diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
-        drawn = draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, **settings)
-        return [replace(request, prior=replace(request.prior, vendor=prior.vendor)) for request in drawn]
-    return [Request(prior, case_seed(seed, case), **settings) for case in range(count)]
 
 
 def _print_case(out: Path, sidecar: dict[str, Any]) -> None:

@@ -1,55 +1,29 @@
-"""Priors in, beating hearts out.
-
-A case is computed alone: networks see one case a call, and a case's own frames in chunks of one size. The rows of a
-batch share matrix products, so that neighbours and even the place in the batch change the last bits of a case
-(measured: see `CinePipeline`). This way a case is the same, bit for bit, alone and in any company.
-"""
+"""Priors in, beating hearts out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
-from cinesynth.models.conditioning import Conditions, ConditionSet, encode_priors
-from cinesynth.models.diffusion import LatentDiffusion
-from cinesynth.models.residual_motion import FrameCode
+from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
-from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.control import steer, steer_motion
 from cinesynth.synthesis.fingerprints import fingerprint_screen
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.seeds import case_seed, derive, noise
+from cinesynth.synthesis.sampler import Plan, Sampler
+from cinesynth.synthesis.seeds import case_seed, derive
 from cinesynth.synthesis.tries import Draw, Screen, best_of, tries_json
-from cinesynth.types import BoolArray, Cine, ClinicalPrior, FloatArray, LabelArray
-
-FRAMES_PER_CALL = {"cpu": 2}
-"""Frames of one case in a network call. Fixed for a kind of device, so that it never changes a case's bits."""
-FRAMES_PER_CALL_ELSEWHERE = 16
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request with every open choice made."""
-
-    request: Request
-    prior: ClinicalPrior  # with its number of slices
-    es_index: int
-    frame_time_ms: float
-    phases: Tensor  # T
-    slice_mask: Tensor  # 1 Z, of the slices that are computed
-    conditions: Conditions  # 1
+from cinesynth.types import Cine, ClinicalPrior
 
 
 class CinePipeline:
@@ -69,7 +43,7 @@ class CinePipeline:
         self.told = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
         self.screens = tuple(judge for judge in (fingerprint_screen(bundle), screen) if judge is not None)
-        self.frames_per_call = FRAMES_PER_CALL.get(self.device.type, FRAMES_PER_CALL_ELSEWHERE)
+        self.sampler = Sampler(bundle, self.device)
 
     @classmethod
     def from_pretrained(
@@ -165,7 +139,9 @@ class CinePipeline:
     def plan(self, request: Request) -> Plan:
         """Make the open choices of a request; `InputError` if these weights' grid or training cannot meet it."""
         check_known(request.prior, self.told)
+        kept = None if request.anatomy is None else self.plan(request.anatomy)
         prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
+        prior = prior if kept is None else replace(prior, slices=kept.prior.slices)
         assert prior.slices is not None
         acquired = slice_mask(prior.slices, self.grid.size[2])
         computed = acquired[acquired] if self._may_crop() else acquired
@@ -180,13 +156,14 @@ class CinePipeline:
             phases=torch.from_numpy(frame_phases(request.frames, es_index)),
             slice_mask=torch.from_numpy(computed)[None].to(self.device),
             conditions=encode_priors([prior], self.told).to(self.device),
+            anatomy=kept,
         )
 
     @torch.inference_mode()
     def _case(self, plan: Plan) -> Cine:
-        tries = plan.request.tries
-        anatomy, anatomies = best_of(tries, lambda attempt: self._draw_anatomy(plan, attempt))
-        motion, motions = best_of(tries, lambda attempt: self._draw_motion(plan, anatomy, attempt))
+        by, tries = plan.anatomy or plan, plan.request.tries
+        anatomy, anatomies = best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt))
+        motion, motions = best_of(tries, lambda attempt: self.sampler.motion(plan, anatomy, attempt))
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
         stages = {"anatomy": tries_json(anatomy, anatomies), "motion": tries_json(motion, motions)}
         weights = {**self.bundle.info, "sha256": self.bundle_sha256}
@@ -204,73 +181,9 @@ class CinePipeline:
         )
 
     def _draw_anatomy(self, plan: Plan, attempt: int) -> Draw:
-        start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
-        latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions)
-        steering, target_ml = None, plan.prior.lv_edv_ml
-        if plan.request.control and target_ml is not None:
-            steering = steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
-            latent = latent + steering.shift
-        image, label = self._decode(latent, plan)
-        refused = next((why for judge in self.screens if (why := judge.refuses(image[0], label[0]))), "")
-        return Draw(latent, image, label, judge_anatomy(label[0], self.grid.voxel_ml), attempt, steering, refused)
-
-    def _draw_motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:
-        """All frames; the first is the anatomy as it was decoded and accepted."""
-        start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
-        residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
-        steering, target_ml = None, plan.prior.lv_esv_ml
-        if plan.request.control and target_ml is not None:
-            at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
-            steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, target_ml)
-        images, labels = [anatomy.image], [anatomy.label]
-        later = plan.phases[1:]
-        for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
-            residuals = residuals_at(chunk)
-            if steering is not None:
-                residuals = steering.move(residuals, chunk)
-            image, label = self._decode(anatomy.latent + residuals, plan)
-            images.append(image)
-            labels.append(label)
-        image, label = np.concatenate(images)[: len(plan.phases)], np.concatenate(labels)[: len(plan.phases)]
-        verdicts = judge_motion(label, self.grid.voxel_ml, plan.es_index)
-        return Draw(start, image, label, verdicts, attempt, steering)
-
-    def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
-        """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
-        size, code, dynamics = self.frames_per_call, self.bundle.motion.code, self.bundle.dynamics
-        if isinstance(code, FrameCode):  # the phase is a condition; all frames share the start noise
-            conditions = plan.conditions.repeat(size)
-            starts, anatomies = (x.expand(size, -1, -1, -1, -1) for x in (start, anatomy))
-
-            def at(phases: Tensor) -> Tensor:
-                frames = self._sample(dynamics, plan, starts, conditions.at_phase(phases.to(start)), anatomies)
-                return code.decode(frames, phases)
-
-            return at
-        cycle = self._sample(dynamics, plan, start, plan.conditions, anatomy)  # one trajectory holds the whole cycle
-        return lambda phases: code.decode(cycle, phases)[0]
-
-    def _sample(
-        self, model: LatentDiffusion, plan: Plan, start: Tensor, conditions: Conditions, anatomy: Tensor | None = None
-    ) -> Tensor:
-        mask, request = plan.slice_mask.expand(len(start), -1), plan.request
-        return model.sample(start, conditions, mask, anatomy, steps=request.steps, guidance=request.guidance)
-
-    def _noise(self, plan: Plan, purpose: str, attempt: int, channels: int) -> Tensor:
-        """Start noise ``1 C x y z``, zero on slices that are computed but not acquired."""
-        x, y, _ = self.bundle.config.latent_size
-        acquired = plan.slice_mask[0].cpu()
-        start = torch.zeros(1, channels, x, y, len(acquired))
-        start[..., acquired] = noise(plan.request.seed, purpose, attempt, (1, channels, x, y, int(acquired.sum())))
-        return start.to(self.device)
-
-    def _decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray]:
-        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``."""
-        decoded = self.bundle.codec.decode(latent, plan.slice_mask.expand(len(latent), -1))
-        acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
-        image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()
-        label = decoded.logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-        return image[..., acquired], label[..., acquired]
+        draw = self.sampler.anatomy(plan, attempt)
+        refusals = (judge.refuses(draw.image[0], draw.label[0]) for judge in self.screens)
+        return replace(draw, refused=next(filter(None, refusals), ""))
 
     def _may_crop(self) -> bool:
         """Whether slices that were not acquired can be left out; group norms average over them too."""

@@ -29,6 +29,8 @@ class Request:
     """Draws allowed for an acceptable anatomy, and again for an acceptable motion."""
     control: bool = True
     """Move the sampled latents until the masks have the requested volumes."""
+    anatomy: Request | None = None
+    """Keep the anatomy of this request's case, bit for bit, and draw the motion alone: a counterfactual."""
 
     def __post_init__(self) -> None:
         low, high = FRAME_RANGE
@@ -42,6 +44,11 @@ class Request:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed {self.seed} is outside 0 to 2^63 - 1", hint="give a whole number, 0 or more")
         self._check_sampling()
+        if self.anatomy is not None and self.prior.slices != self.anatomy.prior.slices:
+            raise InputError(
+                f"{self.prior.slices} slices for an anatomy that was asked with {self.anatomy.prior.slices}",
+                hint="an anatomy that is kept has its slices: give the same",
+            )
 
     def _check_sampling(self) -> None:
         if not 1 <= self.tries <= MAX_TRIES:
@@ -54,12 +61,15 @@ class Request:
     def to_json(self) -> dict[str, object]:
         """Plain values; `from_json` reads them back."""
         rest = {name: getattr(self, name) for name in SETTINGS}
-        return {**prior_to_json(self.prior), **rest}
+        kept = {} if self.anatomy is None else {"anatomy": self.anatomy.to_json()}
+        return {**prior_to_json(self.prior), **rest, **kept}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Request:
         """The request that a case's sidecar records, to make the case again."""
-        return cls(prior_from_json(values), **{name: values[name] for name in SETTINGS})
+        kept = values.get("anatomy")
+        rest = {name: values[name] for name in SETTINGS}
+        return cls(prior_from_json(values), **rest, anatomy=None if kept is None else cls.from_json(kept))
 
 
 def prior_to_json(prior: ClinicalPrior) -> dict[str, object]:

@@ -1,0 +1,70 @@
+"""The same heart at ED with another motion: another EF, diagnosis or vendor, or another draw.
+
+Nothing is stored for it: the anatomy is computed again from the request in a case's sidecar, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cinesynth.data.export.case import SIDECAR
+from cinesynth.errors import InputError
+from cinesynth.synthesis.cohort import read_sidecar
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
+from cinesynth.types import ClinicalPrior, Diagnosis
+
+
+def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
+    """The request that makes the anatomy in a case folder, and the prior of that case with the EDV that it has.
+
+    The EDV is that asked for where the case was steered to it, else what its mask has. `InputError` where the folder
+    holds no case, or one that ``pipe`` would not make again.
+    """
+    found = read_sidecar(folder)
+    if found is None:
+        raise InputError(f"{folder} holds no generated case: {SIDECAR} is missing", hint="give a folder of `generate`")
+    record = found["provenance"]
+    if "request" not in record or record["weights"]["sha256"] != pipe.bundle_sha256:
+        raise InputError(
+            f"the case in {folder} was made with other weights", hint="give those, by --weights: it is computed again"
+        )
+    if record.get("screen") != pipe.screened.get("screen"):
+        raise InputError(f"the case in {folder} was made with another screen", hint="give the same --known-hearts")
+    request = Request.from_json(record["request"])
+    steered = request.control and request.prior.lv_edv_ml is not None
+    edv_ml = request.prior.lv_edv_ml if steered else found["achieved"]["lv_edv_ml"]
+    return request.anatomy or request, replace(request.prior, lv_edv_ml=edv_ml)
+
+
+def counterfactual(
+    kept: tuple[Request, ClinicalPrior],
+    *,
+    diagnosis: Diagnosis | None = None,
+    esv_ml: float | None = None,
+    ef_percent: float | None = None,
+    vendor: str | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> Request:
+    """The anatomy of `kept_anatomy` under what is given, and else as its case was asked for.
+
+    With the anatomy's own seed, the default, the motion starts from the same noise. ``settings`` are the other fields
+    of `Request`.
+    """
+    request, prior = kept
+    prior = replace(
+        prior,
+        diagnosis=diagnosis or prior.diagnosis,
+        lv_esv_ml=prior.lv_esv_ml if esv_ml is None else esv_ml,
+        vendor=vendor or prior.vendor,
+    )
+    if ef_percent is not None:
+        if esv_ml is not None:
+            raise InputError("an ESV and an EF were both given", hint="EF follows from EDV and ESV: give one of them")
+        assert prior.lv_edv_ml is not None
+        asked = ClinicalPrior.from_ef(prior.diagnosis, prior.lv_edv_ml, ef_percent, prior.slices)
+        prior = replace(prior, lv_esv_ml=asked.lv_esv_ml)
+    return Request(prior, request.seed if seed is None else seed, **settings, anatomy=request)

@@ -1,0 +1,125 @@
+"""Draws: an anatomy, and a motion of it, from the networks of a bundle and start noise that only the seed decides.
+
+Networks see one case a call, and a case's own frames in chunks of one size. The rows of a batch share matrix products,
+so that neighbours and even the place in the batch change the last bits of a case (measured: see `CinePipeline`). This
+way a case is the same, bit for bit, alone and in any company.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cinesynth.models.conditioning import Conditions
+from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.residual_motion import FrameCode
+from cinesynth.models.weights import Bundle
+from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
+from cinesynth.synthesis.control import steer, steer_motion
+from cinesynth.synthesis.request import Request
+from cinesynth.synthesis.seeds import noise
+from cinesynth.synthesis.tries import Draw
+from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, LabelArray
+
+FRAMES_PER_CALL = {"cpu": 2}
+"""Frames of one case in a network call. Fixed for a kind of device, so that it never changes a case's bits."""
+FRAMES_PER_CALL_ELSEWHERE = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request with every open choice made."""
+
+    request: Request
+    prior: ClinicalPrior  # with its number of slices
+    es_index: int
+    frame_time_ms: float
+    phases: Tensor  # T
+    slice_mask: Tensor  # 1 Z, of the slices that are computed
+    conditions: Conditions  # 1
+    anatomy: Plan | None = None
+    """What the anatomy is drawn by, where that is another request's."""
+
+
+class Sampler:
+    """The networks of a bundle at work: every draw depends on its plan and try alone."""
+
+    def __init__(self, bundle: Bundle, device: torch.device) -> None:
+        self.bundle = bundle
+        self.device = device
+        self.voxel_ml = math.prod(bundle.config.grid.spacing_mm) / 1000.0
+        self.frames_per_call = FRAMES_PER_CALL.get(device.type, FRAMES_PER_CALL_ELSEWHERE)
+
+    def anatomy(self, plan: Plan, attempt: int) -> Draw:
+        """An ED anatomy, steered to the EDV where one is asked and control is on."""
+        start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
+        latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions)
+        steering, target_ml = None, plan.prior.lv_edv_ml
+        if plan.request.control and target_ml is not None:
+            steering = steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
+            latent = latent + steering.shift
+        image, label = self.decode(latent, plan)
+        return Draw(latent, image, label, judge_anatomy(label[0], self.voxel_ml), attempt, steering)
+
+    def motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:
+        """All frames; the first is the anatomy as it was decoded and accepted."""
+        start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
+        residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
+        steering, target_ml = None, plan.prior.lv_esv_ml
+        if plan.request.control and target_ml is not None:
+            at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
+            steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, target_ml)
+        images, labels = [anatomy.image], [anatomy.label]
+        later = plan.phases[1:]
+        for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
+            residuals = residuals_at(chunk)
+            if steering is not None:
+                residuals = steering.move(residuals, chunk)
+            image, label = self.decode(anatomy.latent + residuals, plan)
+            images.append(image)
+            labels.append(label)
+        image, label = np.concatenate(images)[: len(plan.phases)], np.concatenate(labels)[: len(plan.phases)]
+        verdicts = judge_motion(label, self.voxel_ml, plan.es_index)
+        return Draw(start, image, label, verdicts, attempt, steering)
+
+    def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
+        """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
+        size, code, dynamics = self.frames_per_call, self.bundle.motion.code, self.bundle.dynamics
+        if isinstance(code, FrameCode):  # the phase is a condition; all frames share the start noise
+            conditions = plan.conditions.repeat(size)
+            starts, anatomies = (x.expand(size, -1, -1, -1, -1) for x in (start, anatomy))
+
+            def at(phases: Tensor) -> Tensor:
+                frames = self._sample(dynamics, plan, starts, conditions.at_phase(phases.to(start)), anatomies)
+                return code.decode(frames, phases)
+
+            return at
+        cycle = self._sample(dynamics, plan, start, plan.conditions, anatomy)  # one trajectory holds the whole cycle
+        return lambda phases: code.decode(cycle, phases)[0]
+
+    def _sample(
+        self, model: LatentDiffusion, plan: Plan, start: Tensor, conditions: Conditions, anatomy: Tensor | None = None
+    ) -> Tensor:
+        mask, request = plan.slice_mask.expand(len(start), -1), plan.request
+        return model.sample(start, conditions, mask, anatomy, steps=request.steps, guidance=request.guidance)
+
+    def _noise(self, plan: Plan, purpose: str, attempt: int, channels: int) -> Tensor:
+        """Start noise ``1 C x y z``, zero on slices that are computed but not acquired."""
+        x, y, _ = self.bundle.config.latent_size
+        acquired = plan.slice_mask[0].cpu()
+        start = torch.zeros(1, channels, x, y, len(acquired))
+        start[..., acquired] = noise(plan.request.seed, purpose, attempt, (1, channels, x, y, int(acquired.sum())))
+        return start.to(self.device)
+
+    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray]:
+        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``."""
+        decoded = self.bundle.codec.decode(latent, plan.slice_mask.expand(len(latent), -1))
+        acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
+        image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()
+        label = decoded.logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        return image[..., acquired], label[..., acquired]

@@ -1,0 +1,102 @@
+"""The same heart at ED, another motion."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cinesynth.cli import main
+from cinesynth.errors import InputError
+from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
+from cinesynth.synthesis.export.case import save_case
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
+from cinesynth.types import Cine, ClinicalPrior, Diagnosis
+
+
+@pytest.fixture(scope="module")
+def case(cine: Cine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kept") / "case"
+    save_case(cine, folder, pictures=False)
+    return folder
+
+
+def make(pipe: CinePipeline, request: Request) -> Cine:
+    (cine,) = pipe.generate([request])
+    return cine
+
+
+def test_another_ef_keeps_the_first_frame_bit_for_bit(pipe: CinePipeline, cine: Cine, case: Path) -> None:
+    other = make(pipe, counterfactual(kept_anatomy(case, pipe), ef_percent=60.0, frames=5, tries=1))
+    assert np.array_equal(other.image[0], cine.image[0])
+    assert np.array_equal(other.label[0], cine.label[0])
+    assert not np.array_equal(other.image[2], cine.image[2])
+    assert other.prior.lv_edv_ml == 280.0
+    assert other.prior.ef_percent == pytest.approx(60.0)
+    assert other.prior.diagnosis is Diagnosis.DCM
+
+
+def test_nothing_changed_is_the_same_case_and_another_seed_another_motion(
+    pipe: CinePipeline, cine: Cine, case: Path
+) -> None:
+    kept = kept_anatomy(case, pipe)
+    again = make(pipe, counterfactual(kept, frames=6))
+    assert np.array_equal(again.image, cine.image)
+    moved = make(pipe, counterfactual(kept, frames=6, seed=8))
+    assert np.array_equal(moved.image[0], cine.image[0])
+    assert not np.array_equal(moved.image[3], cine.image[3])
+
+
+def test_a_counterfactual_is_kept_and_made_again_like_any_case(
+    pipe: CinePipeline, cine: Cine, case: Path, tmp_path: Path
+) -> None:
+    request = counterfactual(kept_anatomy(case, pipe), diagnosis=Diagnosis.NOR, ef_percent=65.0, frames=4)
+    assert Request.from_json(request.to_json()) == request
+    save_case(make(pipe, request), tmp_path / "other", pictures=False)
+    again = kept_anatomy(tmp_path / "other", pipe)
+    assert again[0] == request.anatomy  # the anatomy of a counterfactual is that of the first case
+    assert again[1].diagnosis is Diagnosis.NOR
+
+
+def test_slices_that_were_drawn_and_an_edv_that_nobody_asked_for_are_the_anatomy_s_own(
+    pipe: CinePipeline, tmp_path: Path
+) -> None:
+    first = make(pipe, Request(ClinicalPrior(Diagnosis.HCM), seed=3, frames=4, tries=1))
+    save_case(first, tmp_path / "case", pictures=False)
+    request = counterfactual(kept_anatomy(tmp_path / "case", pipe), seed=5, frames=4, tries=1)
+    other = make(pipe, request)
+    assert np.array_equal(other.label[0], first.label[0])
+    assert request.prior.lv_edv_ml == pytest.approx(float(first.volumes_ml(3)[0]), abs=1e-3)
+    with pytest.raises(InputError, match="9 slices for an anatomy that was asked with None"):
+        Request(ClinicalPrior(slices=9), anatomy=request.anatomy)
+
+
+def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
+    weights: Path, case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = ["--frames", "4", "--tries", "1", "--no-pictures", "--weights", str(weights)]
+
+    def status(out: str, *asked: object) -> int:
+        words = ["generate", "--keep-anatomy", *map(str, asked), *quick, "--out", str(tmp_path / out)]
+        monkeypatch.setattr("sys.argv", ["cinesynth", *words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    assert status("one", case, "--ef", 45) == 0
+    assert status("more", case, "--count", 2) == 0
+    assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "manifest.csv"}
+    for wrong, told in (
+        ([case, "--edv", 200], "--edv was given with --keep-anatomy"),
+        ([case, "--ef", 30, "--esv", 80], "an ESV and an EF were both given"),
+        ([case, "--ef", 99], "outside 3-95"),
+        ([tmp_path / "more"], "holds no generated case"),
+    ):
+        assert status("none", *wrong) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_case_of_other_weights_is_refused(per_frame_pipe: CinePipeline, case: Path) -> None:
+    with pytest.raises(InputError, match="made with other weights"):
+        kept_anatomy(case, per_frame_pipe)
