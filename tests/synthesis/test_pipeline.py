@@ -9,7 +9,7 @@ import torch
 
 from cinesynth.data.geometry import slice_mask
 from cinesynth.errors import InputError, WeightsError
-from cinesynth.synthesis import pipeline
+from cinesynth.synthesis import sampler
 from cinesynth.synthesis.acceptance import Verdict, Verdicts
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
@@ -143,8 +143,8 @@ def test_tries_are_bounded_and_reported(
         calls.append(len(calls))
         return Verdicts((Verdict("test", float(calls[-1] == good_try), 1.0),))
 
-    monkeypatch.setattr(pipeline, "judge_anatomy", judge)
-    monkeypatch.setattr(pipeline, "judge_motion", lambda *_: Verdicts(()))
+    monkeypatch.setattr(sampler, "judge_anatomy", judge)
+    monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts(()))
     cine = pipe(PRIORS[0], frames=2, seed=7, tries=3)
     acceptance = cine.provenance["acceptance"]
     assert isinstance(acceptance, dict)
