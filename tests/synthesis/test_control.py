@@ -7,8 +7,11 @@ import torch
 from cinesynth.synthesis.control import (
     MAX_AMPLITUDE,
     TOLERANCE,
+    Target,
+    ed_targets,
+    es_targets,
     meeting_amplitude,
-    soft_lv_ml,
+    soft_volumes_ml,
     steer,
     steer_motion,
     swing,
@@ -23,24 +26,52 @@ def latent(pipe: CinePipeline) -> torch.Tensor:
     return torch.randn(1, pipe.bundle.config.vae.latent_channels, *pipe.bundle.config.latent_size)
 
 
+def lv_ml(pipe: CinePipeline, latent: torch.Tensor) -> float:
+    return float(soft_volumes_ml(pipe.bundle.codec, latent, everywhere(latent))[Label.LV])
+
+
+def everywhere(latent: torch.Tensor) -> torch.Tensor:
+    return torch.ones(1, latent.shape[-1], dtype=torch.bool)
+
+
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_the_volume_is_met_by_a_small_shift(pipe: CinePipeline, latent: torch.Tensor, factor: float) -> None:
-    mask = torch.ones(1, latent.shape[-1], dtype=torch.bool)
-    before = float(soft_lv_ml(pipe.bundle.codec, latent, mask))
-    steering = steer(pipe.bundle.codec, latent, mask, factor * before)
-    after = float(soft_lv_ml(pipe.bundle.codec, latent + steering.shift, mask))
-    assert steering.before_ml == pytest.approx(before, rel=1e-5)
-    assert steering.after_ml == pytest.approx(after, rel=1e-5)
+    before = lv_ml(pipe, latent)
+    steering = steer(pipe.bundle.codec, latent, everywhere(latent), [Target.at(Label.LV, factor * before)])
+    after = lv_ml(pipe, latent + steering.shift)
+    assert steering.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
+    assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
     assert abs(after - factor * before) < 0.5 * abs(before - factor * before)  # of an untrained decoder
-    assert steering.to_json()["shift_rms"] < 1.0
+    assert steering.to_json()["shift_rms"] < 1.0  # type: ignore[operator]
+
+
+def test_several_volumes_are_met_together(pipe: CinePipeline, latent: torch.Tensor) -> None:
+    before = soft_volumes_ml(pipe.bundle.codec, latent, everywhere(latent))
+    wanted = {Label.LV: 0.95, Label.RV: 1.05, Label.MYO: 1.0}
+    targets = [Target.at(s, share * float(before[s])) for s, share in wanted.items()]
+    found = steer(pipe.bundle.codec, latent, everywhere(latent), targets).after_ml
+    for structure, share in wanted.items():
+        assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.02)
 
 
 def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:
-    mask = torch.ones(1, latent.shape[-1], dtype=torch.bool)
-    there = float(soft_lv_ml(pipe.bundle.codec, latent, mask))
-    steering = steer(pipe.bundle.codec, latent, mask, there * (1 + 0.5 * TOLERANCE))
-    assert steering.steps == 0
-    assert not steering.shift.any()
+    there = lv_ml(pipe, latent)
+    for target in (Target.at(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
+        steering = steer(pipe.bundle.codec, latent, everywhere(latent), [target])
+        assert steering.steps == 0
+        assert not steering.shift.any()
+
+
+def test_what_a_prior_asks_is_what_is_steered_to() -> None:
+    prior = ClinicalPrior(Diagnosis.DCM, 280.0, 210.0, 10, rv_edv_ml=180.0, rv_esv_ml=110.0, myo_mass_g=147.0)
+    asked = {target.structure: target.low_ml for target in ed_targets(prior)}
+    assert asked == {Label.LV: 280.0, Label.RV: 180.0, Label.MYO: pytest.approx(140.0)}
+    lv, rv, myo = es_targets(prior, 140.0)
+    assert (lv.low_ml, rv.low_ml) == (210.0, 110.0)
+    assert myo.error(torch.tensor(120.0)) == pytest.approx(120 / 133 - 1)  # muscle may not go
+    assert [float(myo.error(torch.tensor(ml))) for ml in (140.0, 174.0)] == [0.0, 0.0]
+    assert myo.error(torch.tensor(210.0)) == pytest.approx(0.2)
+    assert (ed_targets(ClinicalPrior()), es_targets(ClinicalPrior(), 140.0)) == ((), ())
 
 
 def test_the_shift_swings_with_the_cycle() -> None:
@@ -48,7 +79,7 @@ def test_the_shift_swings_with_the_cycle() -> None:
     torch.testing.assert_close(weights, torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("target_ml", [40.0, 70.0, 99.0])
+@pytest.mark.parametrize("target_ml", [52.0, 70.0, 99.0])
 def test_the_amplitude_that_contracts_to_the_target_is_found(target_ml: float) -> None:
     def contracting(amplitude: float) -> float:  # EDV 120 mL, ESV 60 mL at its own motion
         return 120.0 * 0.5**amplitude
@@ -62,12 +93,12 @@ def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
 
 
 def test_a_motion_meets_the_volume_by_its_size_first(pipe: CinePipeline, latent: torch.Tensor) -> None:
-    codec, mask = pipe.bundle.codec, torch.ones(1, latent.shape[-1], dtype=torch.bool)
-    shrunk = steer(codec, latent, mask, 0.8 * float(soft_lv_ml(codec, latent, mask))).shift
-    target_ml = float(soft_lv_ml(codec, latent + 0.5 * shrunk, mask))
-    steering = steer_motion(codec, latent, shrunk, mask, target_ml)
+    codec, mask = pipe.bundle.codec, everywhere(latent)
+    shrunk = steer(codec, latent, mask, [Target.at(Label.LV, 0.8 * lv_ml(pipe, latent))]).shift
+    target = Target.at(Label.LV, lv_ml(pipe, latent + 0.5 * shrunk))
+    steering = steer_motion(codec, latent, shrunk, mask, [target])
     assert steering.amplitude == pytest.approx(0.5, abs=0.1)
-    assert steering.to_json()["shift_rms"] < 0.1 * float(shrunk.square().mean().sqrt())
+    assert float(steering.shift.square().mean().sqrt()) < 0.1 * float(shrunk.square().mean().sqrt())
     still = steering.move(torch.zeros_like(latent).expand(2, -1, -1, -1, -1), torch.tensor([0.0, 1.0]))
     assert not still[0].any()
 

@@ -20,11 +20,11 @@ from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.control import steer, steer_motion
+from cinesynth.synthesis.control import ed_targets, es_targets, steer, steer_motion
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import noise
 from cinesynth.synthesis.tries import Draw
-from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, LabelArray
+from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 
 FRAMES_PER_CALL = {"cpu": 2}
 """Frames of one case in a network call. Fixed for a kind of device, so that it never changes a case's bits."""
@@ -59,9 +59,9 @@ class Sampler:
         """An ED anatomy, steered to the EDV where one is asked and control is on."""
         start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
         latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions)
-        steering, target_ml = None, plan.prior.lv_edv_ml
-        if plan.request.control and target_ml is not None:
-            steering = steer(self.bundle.codec, latent, plan.slice_mask, target_ml)
+        steering, targets = None, ed_targets(plan.prior) if plan.request.control else ()
+        if targets:
+            steering = steer(self.bundle.codec, latent, plan.slice_mask, targets)
             latent = latent + steering.shift
         image, label = self.decode(latent, plan)
         return Draw(latent, image, label, judge_anatomy(label[0], self.voxel_ml), attempt, steering)
@@ -70,10 +70,11 @@ class Sampler:
         """All frames; the first is the anatomy as it was decoded and accepted."""
         start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
         residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
-        steering, target_ml = None, plan.prior.lv_esv_ml
-        if plan.request.control and target_ml is not None:
+        myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
+        steering, targets = None, es_targets(plan.prior, myo_ed_ml) if plan.request.control else ()
+        if targets:
             at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
-            steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, target_ml)
+            steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, targets)
         images, labels = [anatomy.image], [anatomy.label]
         later = plan.phases[1:]
         for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
