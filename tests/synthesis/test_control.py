@@ -37,7 +37,7 @@ def everywhere(latent: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_the_volume_is_met_by_a_small_shift(pipe: CinePipeline, latent: torch.Tensor, factor: float) -> None:
     before = lv_ml(pipe, latent)
-    steering = steer(pipe.bundle.codec, latent, everywhere(latent), [Target.at(Label.LV, factor * before)])
+    steering = steer(pipe.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
     after = lv_ml(pipe, latent + steering.shift)
     assert steering.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
     assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
@@ -48,15 +48,15 @@ def test_the_volume_is_met_by_a_small_shift(pipe: CinePipeline, latent: torch.Te
 def test_several_volumes_are_met_together(pipe: CinePipeline, latent: torch.Tensor) -> None:
     before = soft_volumes_ml(pipe.bundle.codec, latent, everywhere(latent))
     wanted = {Label.LV: 0.95, Label.RV: 1.05, Label.MYO: 1.0}
-    targets = [Target.at(s, share * float(before[s])) for s, share in wanted.items()]
+    targets = [Target.of(s, share * float(before[s])) for s, share in wanted.items()]
     found = steer(pipe.bundle.codec, latent, everywhere(latent), targets).after_ml
     for structure, share in wanted.items():
-        assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.02)
+        assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.06)
 
 
 def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:
     there = lv_ml(pipe, latent)
-    for target in (Target.at(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
+    for target in (Target.of(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
         steering = steer(pipe.bundle.codec, latent, everywhere(latent), [target])
         assert steering.steps == 0
         assert not steering.shift.any()
@@ -64,10 +64,10 @@ def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.
 
 def test_what_a_prior_asks_is_what_is_steered_to() -> None:
     prior = ClinicalPrior(Diagnosis.DCM, 280.0, 210.0, 10, rv_edv_ml=180.0, rv_esv_ml=110.0, myo_mass_g=147.0)
-    asked = {target.structure: target.low_ml for target in ed_targets(prior)}
-    assert asked == {Label.LV: 280.0, Label.RV: 180.0, Label.MYO: pytest.approx(140.0)}
+    asked = {target.structure: (target.low_ml, target.high_ml) for target in ed_targets(prior)}
+    assert asked == {Label.LV: (280.0, 280.0), Label.RV: (171.0, 189.0), Label.MYO: pytest.approx((133.0, 147.0))}
     lv, rv, myo = es_targets(prior, 140.0)
-    assert (lv.low_ml, rv.low_ml) == (210.0, 110.0)
+    assert (lv.low_ml, rv.low_ml) == (210.0, pytest.approx(104.5))
     assert myo.error(torch.tensor(120.0)) == pytest.approx(120 / 133 - 1)  # muscle may not go
     assert [float(myo.error(torch.tensor(ml))) for ml in (140.0, 174.0)] == [0.0, 0.0]
     assert myo.error(torch.tensor(210.0)) == pytest.approx(0.2)
@@ -94,8 +94,8 @@ def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
 
 def test_a_motion_meets_the_volume_by_its_size_first(pipe: CinePipeline, latent: torch.Tensor) -> None:
     codec, mask = pipe.bundle.codec, everywhere(latent)
-    shrunk = steer(codec, latent, mask, [Target.at(Label.LV, 0.8 * lv_ml(pipe, latent))]).shift
-    target = Target.at(Label.LV, lv_ml(pipe, latent + 0.5 * shrunk))
+    shrunk = steer(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(pipe, latent))]).shift
+    target = Target.of(Label.LV, lv_ml(pipe, latent + 0.5 * shrunk))
     steering = steer_motion(codec, latent, shrunk, mask, [target])
     assert steering.amplitude == pytest.approx(0.5, abs=0.1)
     assert float(steering.shift.square().mean().sqrt()) < 0.1 * float(shrunk.square().mean().sqrt())

@@ -25,8 +25,17 @@ from cinesynth.types import STRUCTURES, BoolArray, Label
 
 TITLE = "Anatomy"
 NAME = "anatomy"
-ED_RULES = ("lv_volume_ml", "myo_volume_ml", "lv_contiguous_slices", "lv_largest_part", "myo_encloses_lv")
-CYCLE_RULES = ("lv_es_volume_ml", "lv_esv_over_edv", "lv_largest_over_edv", "myo_es_over_ed")
+SHAPE_RULES = ("lv_largest_part", "myo_largest_part", "myo_encloses_lv", "myo_encloses_base")
+ED_RULES = ("lv_volume_ml", "myo_volume_ml", "lv_contiguous_slices", *SHAPE_RULES)
+CYCLE_RULES = (
+    "lv_es_volume_ml",
+    "lv_esv_over_edv",
+    "lv_largest_over_edv",
+    "lv_minima",
+    "es_frames_off",
+    "myo_es_over_ed",
+    *(f"cycle_{rule}" for rule in SHAPE_RULES),
+)
 PHASES = ("ED", "ES")
 LEAST_ACCEPTED = (0.95, 0.8)
 """Share of hearts that are hearts, to pass and to be warned of."""
@@ -41,7 +50,7 @@ WORSE = Yardstick(2 + 2 * len(STRUCTURES))
 def question(segmenter: Segmenter | None) -> Question:
     """Rules, walls, mass and image-mask agreement, the latter also by the segmenter where there is one."""
     measurers = [
-        Measurer(NAME, "1", measure_rules),
+        Measurer(NAME, "2", measure_rules),
         Measurer("wall", "1", measure_wall),
         Measurer("edges", "1", measure_edges),
     ]

@@ -33,6 +33,8 @@ MAX_AMPLITUDE = 1.25
 AMPLITUDE_STEP = 0.25
 """Stride of the search for an amplitude that contracts enough."""
 HALVINGS = 6
+SLACK = 0.05
+"""Relative error of RV volumes and mass that is let be: the LV, which is met exactly, comes first."""
 MYO_ES_SHARE = (0.95, 1.25)
 """Myocardium at ES over that at ED, by volume: .96-1.18 in half of 122 labelled patients (ACDC, M&Ms, Najman)."""
 
@@ -46,9 +48,10 @@ class Target:
     high_ml: float
 
     @classmethod
-    def at(cls, structure: Label, ml: float) -> Target:
-        """One volume."""
-        return cls(structure, ml, ml)
+    def of(cls, structure: Label, ml: float) -> Target:
+        """A volume that was asked for: of the LV exactly, of the others within `SLACK`."""
+        slack = 0.0 if structure is Label.LV else SLACK
+        return cls(structure, (1.0 - slack) * ml, (1.0 + slack) * ml)
 
     def error(self, ml: Tensor) -> Tensor:
         """Relative error of a volume, 0 within the range."""
@@ -84,13 +87,13 @@ def ed_targets(prior: ClinicalPrior) -> tuple[Target, ...]:
     """What a prior asks of the anatomy: LV and RV EDV, and the mass of the myocardium."""
     myo_ml = None if prior.myo_mass_g is None else prior.myo_mass_g / MYO_G_PER_ML
     asked = {Label.LV: prior.lv_edv_ml, Label.RV: prior.rv_edv_ml, Label.MYO: myo_ml}
-    return tuple(Target.at(structure, ml) for structure, ml in asked.items() if ml is not None)
+    return tuple(Target.of(structure, ml) for structure, ml in asked.items() if ml is not None)
 
 
 def es_targets(prior: ClinicalPrior, myo_ed_ml: float) -> tuple[Target, ...]:
     """What a prior asks of ES, and with it a myocardium that stays; nothing where nothing is asked."""
     asked = {Label.LV: prior.lv_esv_ml, Label.RV: prior.rv_esv_ml}
-    targets = tuple(Target.at(structure, ml) for structure, ml in asked.items() if ml is not None)
+    targets = tuple(Target.of(structure, ml) for structure, ml in asked.items() if ml is not None)
     low, high = (share * max(myo_ed_ml, 1.0) for share in MYO_ES_SHARE)
     return (*targets, Target(Label.MYO, low, high)) if targets else ()
 

@@ -21,6 +21,7 @@ from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.control import ed_targets, es_targets, steer, steer_motion
+from cinesynth.synthesis.islands import without_islands
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import noise
 from cinesynth.synthesis.tries import Draw
@@ -63,8 +64,9 @@ class Sampler:
         if targets:
             steering = steer(self.bundle.codec, latent, plan.slice_mask, targets)
             latent = latent + steering.shift
-        image, label = self.decode(latent, plan)
-        return Draw(latent, image, label, judge_anatomy(label[0], self.voxel_ml), attempt, steering)
+        image, label, islands = self.decode(latent, plan)
+        verdicts = judge_anatomy(label[0], self.voxel_ml)
+        return Draw(latent, image, label, verdicts, attempt, steering, islands)
 
     def motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:
         """All frames; the first is the anatomy as it was decoded and accepted."""
@@ -75,18 +77,17 @@ class Sampler:
         if targets:
             at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
             steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, targets)
-        images, labels = [anatomy.image], [anatomy.label]
+        decoded = [(anatomy.image, anatomy.label, 0)]
         later = plan.phases[1:]
         for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
             residuals = residuals_at(chunk)
             if steering is not None:
                 residuals = steering.move(residuals, chunk)
-            image, label = self.decode(anatomy.latent + residuals, plan)
-            images.append(image)
-            labels.append(label)
-        image, label = np.concatenate(images)[: len(plan.phases)], np.concatenate(labels)[: len(plan.phases)]
+            decoded.append(self.decode(anatomy.latent + residuals, plan))
+        images, labels, islands = zip(*decoded, strict=True)
+        image, label = (np.concatenate(frames)[: len(plan.phases)] for frames in (images, labels))
         verdicts = judge_motion(label, self.voxel_ml, plan.es_index)
-        return Draw(start, image, label, verdicts, attempt, steering)
+        return Draw(start, image, label, verdicts, attempt, steering, sum(islands))
 
     def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
         """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
@@ -117,10 +118,11 @@ class Sampler:
         start[..., acquired] = noise(plan.request.seed, purpose, attempt, (1, channels, x, y, int(acquired.sum())))
         return start.to(self.device)
 
-    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray]:
-        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``."""
+    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, int]:
+        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the islands that were taken out."""
         decoded = self.bundle.codec.decode(latent, plan.slice_mask.expand(len(latent), -1))
         acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
         image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()
-        label = decoded.logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-        return image[..., acquired], label[..., acquired]
+        logits = decoded.logits.float().cpu().numpy()[..., acquired]
+        labels, islands = zip(*map(without_islands, logits), strict=True)
+        return image[..., acquired], np.stack(labels), sum(islands)
