@@ -11,6 +11,7 @@ from cinesynth.models.build import build_anatomy, build_dynamics
 from cinesynth.models.conditioning import encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import HarmonicCode
+from cinesynth.models.solvers import make_solver
 from cinesynth.training.stage_diffusion import TrainableDiffusion
 from cinesynth.types import ClinicalPrior, Diagnosis
 
@@ -93,8 +94,44 @@ def test_shifted_times_lie_nearer_to_noise_in_training_and_sampling():
     uniforms = torch.linspace(0.01, 0.99, 99)
     before, after = plain.draw_times(uniforms), shifted.draw_times(uniforms)
     torch.testing.assert_close(after, 4.0 * before / (1.0 + 3.0 * before))
-    sigmas = shifted._scheduler(4).sigmas
+    sigmas = make_solver(shifted.config, 4).sigmas
     torch.testing.assert_close(sigmas, torch.tensor([1.0, 12 / 13, 0.8, 4 / 7, 0.0]))
+
+
+FLOW, OTHER = ("euler", "heun", "dpm-solver++", "unipc"), ("ddim", "dpm-solver++", "unipc")
+CASES = [("flow", s) for s in FLOW] + [(objective, s) for objective in ("noise", "v") for s in OTHER]
+
+
+@pytest.mark.parametrize(("objective", "solver"), CASES)
+def test_every_solver_ends_on_the_code_that_the_network_knows(objective: str, solver: str) -> None:
+    """A network that knows the one clean code there is: the exact trajectory ends on it, and so must every solver."""
+    config = DiffusionConfig(objective=objective, solver=solver, guidance=1.0)
+    diffusion = LatentDiffusion(nn.Identity(), config)
+    clean = torch.randn(1, 2, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, 2, 4, 4, 3, generator=torch.Generator().manual_seed(1))
+    asked: list[float] = []
+
+    def predict(noisy, time, *_):
+        asked.append(float(time[0]))
+        signal, spread = (float(c[0]) for c in diffusion._coefficients(time))
+        guess = (noisy - signal * clean) / spread  # the noise that is left
+        return diffusion.mix(clean, guess, time)[1]
+
+    diffusion.predict = predict
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    found = diffusion.sample(noise, encode_priors([PRIOR]), mask, steps=8)
+    torch.testing.assert_close(found, clean, atol=2e-2, rtol=0)
+    assert len(asked) == (15 if solver == "heun" else 8)
+    assert asked == sorted(asked, reverse=True)
+    assert 0.0 < asked[-1] < asked[0] <= 1.0
+
+
+def test_a_solver_of_another_objective_is_refused() -> None:
+    for objective, solver in (("flow", "ddim"), ("v", "euler"), ("noise", "heun")):
+        with pytest.raises(ValueError, match=f"solver {solver} is not for the objective {objective}"):
+            DiffusionConfig(objective=objective, solver=solver)
+    with pytest.raises(ValueError, match="begins after its end"):
+        DiffusionConfig(guidance_interval=(0.8, 0.2))
 
 
 @pytest.fixture
@@ -125,6 +162,30 @@ def test_guidance_one_costs_one_pass(anatomy):
     assert len(calls) == 3
     anatomy.sample(noise, encode_priors([PRIOR]), mask, steps=3, guidance=2.0)
     assert len(calls) == 6  # a guided step is one pass of twice the batch
+
+
+def test_guidance_is_used_within_its_interval_alone(anatomy):
+    batches = []
+    anatomy.network.register_forward_hook(lambda _, given, __: batches.append(len(given[0])))
+    noise, mask = torch.randn(1, 4, 8, 8, 12), torch.ones(1, 12, dtype=torch.bool)
+    anatomy.config = anatomy.config.model_copy(update={"guidance_interval": (0.15, 0.85), "time_shift": 1.0})
+    anatomy.sample(noise, encode_priors([PRIOR]), mask, steps=5, guidance=2.0)
+    assert batches == [1, 2, 2, 2, 2]  # at times 1, .8, .6, .4 and .2
+
+
+def test_rescaled_guidance_has_the_spread_of_the_conditional_output(anatomy):
+    noise, mask = torch.randn(1, 4, 8, 8, 12), torch.arange(12)[None] < 9
+    asked, time = encode_priors([PRIOR]), torch.ones(1)
+    conditional = anatomy.predict(noise, time, asked, mask)
+    spread = lambda output: float((output * mask).square().mean().sqrt())  # noqa: E731
+    for share in (0.0, 0.5, 1.0):
+        anatomy.config = anatomy.config.model_copy(update={"guidance_rescale": share})
+        guided = anatomy._guided(noise, time, asked, mask, None, 3.0)
+        if share == 0.0:
+            before = spread(guided)
+        expected = (1 - share) * before + share * spread(conditional)
+        assert spread(guided) == pytest.approx(expected, rel=1e-4)
+    assert before != pytest.approx(spread(conditional), rel=1e-3)
 
 
 def test_denoising_only_acquired_slices_gives_the_same(anatomy):

@@ -88,7 +88,13 @@ class DiffusionConfig(Settings):
 
     objective: Literal["noise", "v", "flow"] = "flow"
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 12
+    solver: Literal["default", "euler", "heun", "ddim", "dpm-solver++", "unipc"] = "default"
+    """Default: ``euler`` for flow, ``ddim`` else."""
     guidance: Annotated[float, Field(ge=0.0, le=20.0)] = 1.5
+    guidance_interval: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """Times between which guidance is used (Kynkäänniemi et al., 2024), 1 is noise; elsewhere a step is one pass."""
+    guidance_rescale: Fraction = 0.0
+    """How far the spread of a guided output is brought back to that of the conditional one (Lin et al., 2024)."""
     time_shift: Annotated[float, Field(ge=0.1, le=20.0)] = 1.0
     """Above 1: more of training and sampling near pure noise, for codes that tell the same thing many times over.
     Only for ``flow``: ``t -> s t / (1 + (s - 1) t)`` (Esser et al., 2024)."""
@@ -96,6 +102,23 @@ class DiffusionConfig(Settings):
     """Probability, per case, that a case is trained with nothing known."""
     field_dropout: Fraction = 0.1
     """Probability, per case and condition, that this one condition is unknown."""
+
+    @property
+    def solver_name(self) -> str:
+        """The solver that is meant."""
+        if self.solver != "default":
+            return self.solver
+        return "euler" if self.objective == "flow" else "ddim"
+
+    @model_validator(mode="after")
+    def _solver_fits_the_objective(self) -> DiffusionConfig:
+        flow_only, others_only = ("euler", "heun"), ("ddim",)
+        wrong = others_only if self.objective == "flow" else flow_only
+        if self.solver in wrong:
+            raise ValueError(f"solver {self.solver} is not for the objective {self.objective}")
+        if self.guidance_interval[0] > self.guidance_interval[1]:
+            raise ValueError(f"guidance_interval {self.guidance_interval} begins after its end")
+        return self
 
 
 class SegmenterConfig(Settings):

@@ -25,9 +25,8 @@ from cinesynth.models.weights import (
     write_tensors,
 )
 
-SAMPLING = tuple(
-    f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in ("sampling_steps", "guidance")
-)
+_OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
+SAMPLING = tuple(f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in _OF_A_MODEL)
 """Settings that training does not use: they may be chosen after it, on validation patients."""
 
 

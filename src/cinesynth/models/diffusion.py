@@ -11,18 +11,16 @@ import math
 from collections.abc import Callable
 
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
 from cinesynth.config import DiffusionConfig
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.layers import broadcast_mask
+from cinesynth.models.solvers import TRAIN_STEPS, ddim, make_solver, times_of
 
-TRAIN_STEPS = 1000
 MIN_SNR_GAMMA = 5.0
 """Hang et al., 2023."""
-_DIFFUSERS_TYPES = {"noise": "epsilon", "v": "v_prediction"}
 
 
 class LatentDiffusion(nn.Module):
@@ -34,7 +32,7 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.network = network
         self.config = config
-        self.register_buffer("alphas_cumprod", _ddim("noise").alphas_cumprod.clone(), persistent=False)
+        self.register_buffer("alphas_cumprod", ddim("noise").alphas_cumprod.clone(), persistent=False)
 
     def draw_times(self, uniforms: Tensor) -> Tensor:
         """Training times in (0, 1) from uniforms (``B``): shifted logit-normal for flow, the discrete grid else."""
@@ -110,28 +108,31 @@ class LatentDiffusion(nn.Module):
         guidance: float | None = None,
     ) -> Tensor:
         """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch."""
-        scheduler = self._scheduler(steps or self.config.sampling_steps)
+        solver = make_solver(self.config, steps or self.config.sampling_steps)
         scale = self.config.guidance if guidance is None else guidance
         x = noise
-        for timestep in scheduler.timesteps:
-            time = torch.full((len(x),), float(timestep) / TRAIN_STEPS, device=x.device)
-            output = self._guided(x, time, conditions, slice_mask, anatomy, scale)
-            x = scheduler.step(output, timestep, x).prev_sample
+        for timestep, time in zip(solver.timesteps, times_of(solver, self.config), strict=True):
+            output = self._guided(
+                x, torch.full((len(x),), time, device=x.device), conditions, slice_mask, anatomy, scale
+            )
+            x = solver.step(output, timestep, x).prev_sample
         return x * broadcast_mask(slice_mask, x)
 
     def _guided(
         self, x: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None, scale: float
     ) -> Tensor:
-        """Classifier-free guidance, ``u + s (c - u)`` (Ho and Salimans, 2022)."""
+        """Classifier-free guidance, ``u + s (c - u)`` (Ho and Salimans, 2022), where the interval has it."""
         if scale == 0.0:
             conditions = conditions.unconditional()
-        if scale in (0.0, 1.0):
+        low, high = self.config.guidance_interval
+        if scale in (0.0, 1.0) or not low <= float(time[0]) <= high:
             return self.predict(x, time, conditions, slice_mask, anatomy)
         twice = conditions.and_unconditional()
         given = None if anatomy is None else torch.cat([anatomy, anatomy])
         both = self.predict(torch.cat([x, x]), torch.cat([time, time]), twice, torch.cat([slice_mask] * 2), given)
         conditional, unconditional = both.chunk(2)
-        return torch.lerp(unconditional, conditional, scale)
+        guided = torch.lerp(unconditional, conditional, scale)
+        return _rescaled(guided, conditional, slice_mask, self.config.guidance_rescale)
 
     def _coefficients(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise factors at ``time`` (``B``)."""
@@ -150,25 +151,12 @@ class LatentDiffusion(nn.Module):
         clipped = snr.clamp(max=MIN_SNR_GAMMA)
         return clipped / (snr + 1.0) if self.config.objective == "v" else clipped / snr
 
-    def _scheduler(self, steps: int) -> DDIMScheduler | FlowMatchEulerDiscreteScheduler:
-        if self.config.objective == "flow":
-            shift = self.config.time_shift
-            scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=shift)
-            scheduler.set_timesteps(sigmas=torch.linspace(1.0, 1.0 / steps, steps).tolist())
-            return scheduler
-        ddim = _ddim(self.config.objective)
-        ddim.set_timesteps(steps)
-        return ddim
 
-
-def _ddim(objective: str) -> DDIMScheduler:
-    return DDIMScheduler(
-        num_train_timesteps=TRAIN_STEPS,
-        beta_schedule="scaled_linear",
-        beta_start=0.0015,
-        beta_end=0.0195,
-        prediction_type=_DIFFUSERS_TYPES[objective],
-        clip_sample=False,
-        set_alpha_to_one=True,
-        timestep_spacing="trailing",
-    )
+def _rescaled(guided: Tensor, conditional: Tensor, slice_mask: Tensor, share: float) -> Tensor:
+    """``guided`` with its spread over acquired slices brought to that of ``conditional``, by ``share``."""
+    if share == 0.0:
+        return guided
+    mask = broadcast_mask(slice_mask, guided)
+    axes = (1, 2, 3, 4)
+    spreads = [(output * mask).square().sum(dim=axes, keepdim=True).sqrt() for output in (conditional, guided)]
+    return guided * torch.lerp(torch.ones_like(spreads[0]), spreads[0] / spreads[1], share)
