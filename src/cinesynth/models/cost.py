@@ -57,12 +57,20 @@ def sequence_flops(config: Config, frames: int = 30) -> int:
     """FLOPs of one generated cine, guidance and solver steps included."""
     cost = {c.part: c.flops for c in count_costs(config)}
     anatomy, dynamics = config.anatomy.diffusion, config.dynamics.diffusion
-    trajectories = 1 if config.motion.harmonics else frames - 1
-    return (
-        cost["anatomy denoiser"] * anatomy.sampling_steps * _passes(anatomy.guidance)
-        + cost["dynamics denoiser"] * dynamics.sampling_steps * _passes(dynamics.guidance) * trajectories
-        + cost["decoder"] * frames
-    )
+    of_anatomy = cost["anatomy denoiser"] * anatomy.sampling_steps * _passes(anatomy.guidance)
+    a_trajectory = cost["dynamics denoiser"] * dynamics.sampling_steps * _passes(dynamics.guidance)
+    return of_anatomy + a_trajectory * _trajectories(config, frames) + cost["decoder"] * frames
+
+
+def network_calls(config: Config, frames: int = 30) -> int:
+    """Sequential calls of a denoiser for one cine; a guided step is one call of twice the batch."""
+    of_motion = config.dynamics.diffusion.sampling_steps * _trajectories(config, frames)
+    return config.anatomy.diffusion.sampling_steps + of_motion
+
+
+def _trajectories(config: Config, frames: int) -> int:
+    """Of the motion: one for a whole cycle, else one for each frame after ED."""
+    return 1 if config.motion.harmonics else frames - 1
 
 
 def _passes(guidance: float) -> int:

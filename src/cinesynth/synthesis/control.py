@@ -21,6 +21,8 @@ from cinesynth.models.codec import Codec
 from cinesynth.types import MYO_G_PER_ML, ClinicalPrior, Label
 
 STEPS = 20
+LAST_STEPS = 10
+"""Further steps for the LV alone, where the others still pull at it."""
 LEARNING_RATE = 0.05
 ERROR_WEIGHT = 100.0
 SHIFT_WEIGHT = 0.5
@@ -110,20 +112,21 @@ def soft_volumes_ml(codec: Codec, latent: Tensor, slice_mask: Tensor) -> Tensor:
 def steer(codec: Codec, latent: Tensor, slice_mask: Tensor, targets: Sequence[Target]) -> Steering:
     """The shift that brings the volumes of ``latent`` to the targets, or as near as the steps allow."""
     structures = [target.structure for target in targets]
-    weights = torch.tensor([1.0 if s is Label.LV else BESIDE_WEIGHT for s in structures], device=latent.device)
+    lv_alone = torch.tensor([float(s is Label.LV) for s in structures], device=latent.device)
+    together = lv_alone + BESIDE_WEIGHT * (1.0 - lv_alone)
     with torch.inference_mode(False), torch.enable_grad():
         start, mask = latent.detach().clone(), slice_mask.detach().clone()
         shift = torch.zeros_like(start, requires_grad=True)
         optimizer = torch.optim.Adam([shift], lr=LEARNING_RATE)
         before: dict[Label, float] = {}
-        for step in range(STEPS + 1):
+        for step in range(STEPS + LAST_STEPS + 1):
             volumes = soft_volumes_ml(codec, start + shift, mask)
             after = dict(zip(structures, volumes.detach()[structures].tolist(), strict=True))
             before = before or after
+            weights = together if step < STEPS else lv_alone
             errors = torch.stack([target.error(volumes[target.structure]) for target in targets])
-            if step == STEPS or float(errors.detach().abs().max()) < TOLERANCE:
+            if step == STEPS + LAST_STEPS or float((errors.detach().abs() * (weights > 0)).max()) < TOLERANCE:
                 break
-            optimizer.zero_grad()
             loss = ERROR_WEIGHT * weights @ errors.square() + SHIFT_WEIGHT * shift.square().mean()
             (shift.grad,) = torch.autograd.grad(loss, [shift])
             optimizer.step()
