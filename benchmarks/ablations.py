@@ -58,31 +58,41 @@ def ladder(tree: dict[str, Any]) -> list[Rung]:
 
 def run_rung(rung: Rung, below: Path | None, folder: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train and score one rung of one seed in ``folder``; what lies there already is kept."""
-    scores, seconds, preset = folder / "scores.json", folder / "seconds.json", folder / "preset.yaml"
+    scores, seconds, preset, run = (folder / name for name in ("scores.json", "seconds.json", "preset.yaml", "run"))
     if scores.is_file():
         kept = json.loads(scores.read_text())
         if yaml.safe_load(preset.read_text()) != rung.config or kept["about"]["cases"] != arguments.count:
             sys.exit(f"{folder} was made with another ladder or --count: give the same, or another --work")
         return kept | {"seconds": json.loads(seconds.read_text())}
-    shutil.rmtree(folder, ignore_errors=True)
-    run = folder / "run"
-    run.mkdir(parents=True)
-    preset.write_text(yaml.safe_dump(rung.config))
-    spent: dict[str, float] = {}
-    if below is not None:
-        share(below / "run", run, [stage for stage in STAGES if stage not in rung.retrains])
-        spent = json.loads((below / "seconds.json").read_text())
+    if not preset.is_file() or yaml.safe_load(preset.read_text()) != rung.config:
+        shutil.rmtree(folder, ignore_errors=True)
+        begin_rung(rung, below, folder)
+    spent: dict[str, float] = json.loads(seconds.read_text())
     data = ["--data", str(arguments.data)]
-    for stage in rung.retrains:
+    for stage in rung.retrains:  # a stage that is done is left at once, one that was stopped goes on
         begun = time.monotonic()
         cinesynth("train", stage, *data, "--run", str(run), "--preset", str(preset), "--set", f"training.seed={seed}")
-        spent[stage] = time.monotonic() - begun
+        spent[stage] = max(spent.get(stage, 0.0), time.monotonic() - begun)
+        seconds.write_text(json.dumps(spent))
+    shutil.rmtree(folder / "weights", ignore_errors=True)
     cinesynth("bundle", str(run), *data, "--out", str(folder / "weights"))
     asked = ["--split", "validation", "--count", str(arguments.count), "--frames", "2", "--no-control"]
     cinesynth("score", *data, "--weights", str(folder / "weights"), *asked, "--out", str(folder / "made.json"))
-    seconds.write_text(json.dumps(spent))
     (folder / "made.json").rename(scores)  # the last thing: a rung that has it is done
     return json.loads(scores.read_text()) | {"seconds": spent}
+
+
+def begin_rung(rung: Rung, below: Path | None, folder: Path) -> None:
+    """The stages that the rung does not train, with the time that they took, and its preset."""
+    (folder / "run").mkdir(parents=True)
+    spent: dict[str, float] = {}
+    if below is not None:
+        kept = [stage for stage in STAGES if stage not in rung.retrains]
+        share(below / "run", folder / "run", kept)
+        before = json.loads((below / "seconds.json").read_text())
+        spent = {stage: before[stage] for stage in kept}
+    (folder / "seconds.json").write_text(json.dumps(spent))
+    (folder / "preset.yaml").write_text(yaml.safe_dump(rung.config))
 
 
 def share(source: Path, run: Path, stages: Sequence[str]) -> None:
