@@ -7,7 +7,7 @@ from torch import nn
 
 from cinesynth.config import dump_config, load_config, parse_config, presets
 from cinesynth.models.build import Networks, build
-from cinesynth.models.cost import sequence_flops
+from cinesynth.models.cost import network_calls, sequence_flops
 
 
 def build_on_meta(preset: str) -> Networks:
@@ -85,3 +85,10 @@ def test_a_preset_survives_being_saved(preset: str) -> None:
 def test_phantoms_teach_no_anatomy_where_there_are_patients(preset: str) -> None:
     """Decision 0007: generated anatomies are those of patients."""
     assert load_config(preset).training.anatomy.phantom_share == 0.0
+
+
+def test_a_cine_of_the_paper_is_900_calls_and_one_of_ours_as_many_as_there_are_steps() -> None:
+    assert network_calls(load_config("paper"), frames=30) == 30 + 29 * 30
+    compact = load_config("compact")
+    steps = compact.anatomy.diffusion.sampling_steps + compact.dynamics.diffusion.sampling_steps
+    assert network_calls(compact, frames=30) == network_calls(compact, frames=60) == steps
