@@ -18,10 +18,11 @@ from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray
 
 MIN_VOLUME_ML = 1.0
 MIN_LV_SLICES = 2
-MIN_LARGEST_PART = {Label.LV: 0.98, Label.MYO: 0.95, Label.RV: 0.95}
+MIN_LARGEST_PART = {Label.LV: 0.95, Label.MYO: 0.9, Label.RV: 0.9}
 """People as labelled: .99, .95 and .96 at least."""
-MIN_ENCLOSED = 0.9
-"""Of the LV's outline in any slice but its first, where the outflow tract may leave it open; people: .92 at least."""
+MIN_ENCLOSED = 0.8
+"""Of the LV's outline in any slice but its first, where the outflow tract may leave it open, and its last, which comes
+and goes with the apex; people: .92 at least."""
 MIN_ENCLOSED_FIRST = 0.5
 """Of the LV's outline in its first slice; people: .77, phantoms, whose valve plane crosses it, .53 at least."""
 MAX_ES_SHARE = 0.99
@@ -110,7 +111,7 @@ def _shape_rules(frames: Sequence[LabelArray] | LabelArray, prefix: str = "") ->
     gaps = max(missing_slices(heart == structure) for heart in hearts for structure in STRUCTURES)
     yield Verdict(f"{prefix}gap_slices", gaps, 0, at_most=True)
     shares = [enclosed_shares(heart == Label.LV, heart == Label.MYO) for heart in hearts]
-    yield Verdict(f"{prefix}myo_encloses_lv", min(min(s[1:], default=0.0) for s in shares), MIN_ENCLOSED)
+    yield Verdict(f"{prefix}myo_encloses_lv", min(min(s[1:-1], default=float(bool(s))) for s in shares), MIN_ENCLOSED)
     yield Verdict(f"{prefix}myo_encloses_base", min(min(s[:1], default=0.0) for s in shares), MIN_ENCLOSED_FIRST)
 
 
