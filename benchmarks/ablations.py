@@ -4,14 +4,16 @@
 
 The ladder is `ablations.yaml`. Each rung trains the stages that its step changes (the others are those of the rung
 below), and its weights are scored on the validation people by `cinesynth score`. What is trained and scored is kept in
-``--work``, so that the same command goes on where it was stopped. Prints a table: means and standard deviations over
-the seeds.
+``--work``, so that the same command goes on where it was stopped. The figures of a finished seed are kept in
+``--figures``, and the seed is not run again while the ladder, the data and ``--count`` are the same. Prints a table:
+means and standard deviations over the seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import shutil
 import statistics
@@ -26,6 +28,7 @@ from typing import Any
 import yaml
 
 from cinesynth.config import STAGES, apply_override
+from cinesynth.data.manifest import data_hash
 
 LADDER = Path(__file__).with_suffix(".yaml")
 
@@ -136,6 +139,30 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float | None]] = {
 }
 
 
+Figures = dict[str, dict[str, float | None]]
+"""By rung and column."""
+
+
+def seed_figures(rungs: list[Rung], seed: int, arguments: argparse.Namespace) -> Figures:
+    """The figures of every rung of one seed: those that are kept, or trained and scored now."""
+    kept = arguments.figures / f"seed{seed}.json"
+    ladder_sha256 = hashlib.sha256(arguments.ladder.read_bytes()).hexdigest()
+    key = {"ladder": ladder_sha256, "data_hash": data_hash(arguments.data), "count": arguments.count}
+    if kept.is_file() and (known := json.loads(kept.read_text()))["of"] == key:
+        figures: Figures = known["figures"]
+        return figures
+    found, below = {}, None
+    for index, rung in enumerate(rungs):
+        folder = arguments.work / f"seed{seed}" / f"{index}-{rung.name.replace(' ', '-')}"
+        scores = run_rung(rung, below, folder, seed, arguments)
+        found[rung.name] = {name: read(scores) for name, read in COLUMNS.items()}
+        print(f"seed {seed}, {rung.name}: done", file=sys.stderr)
+        below = folder
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"of": key, "figures": found}, indent=1) + "\n")
+    return found
+
+
 def cell(values: list[float | None]) -> str:
     known = [value for value in values if value is not None]
     if not known:
@@ -151,20 +178,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--count", type=int, default=34, help="hearts that each rung generates")
     parser.add_argument("--ladder", type=Path, default=LADDER)
+    parser.add_argument("--figures", type=Path, default=LADDER.with_suffix(""), help="of finished seeds, small JSON")
     arguments = parser.parse_args()
     rungs = ladder(yaml.safe_load(arguments.ladder.read_text()))
-    found: dict[str, list[dict[str, Any]]] = {rung.name: [] for rung in rungs}
-    for seed in arguments.seeds:
-        below = None
-        for index, rung in enumerate(rungs):
-            folder = arguments.work / f"seed{seed}" / f"{index}-{rung.name.replace(' ', '-')}"
-            found[rung.name].append(run_rung(rung, below, folder, seed, arguments))
-            print(f"seed {seed}, {rung.name}: done", file=sys.stderr)
-            below = folder
-    print(f"| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
+    seeds = [seed_figures(rungs, seed, arguments) for seed in arguments.seeds]
+    print(f"{len(seeds)} seeds\n\n| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
     for rung in rungs:
-        cells = [cell([read(scores) for scores in found[rung.name]]) for read in COLUMNS.values()]
-        print(f"| {rung.name} | {' | '.join(cells)} |")
+        print(
+            f"| {rung.name} | {' | '.join(cell([figures[rung.name][name] for figures in seeds]) for name in COLUMNS)} |"
+        )
     for rung in rungs:
         print(f"\n- {rung.name}: {rung.means}", end="")
     print()
