@@ -198,3 +198,28 @@ def test_missing_or_altered_weights_are_refused(weights: Path, tmp_path: Path, n
         assert error.value.exit_code == 4
     (copy / name).write_bytes(content)
     CinePipeline.from_pretrained(copy)
+
+
+def test_a_motion_that_fails_at_es_is_not_decoded_in_between(
+    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third draw is the first whose ES passes; of the others there are ED and ES alone."""
+    seen: list[int] = []
+
+    def judge(label: np.ndarray, voxel_ml: float, es_index: int) -> Verdicts:
+        seen.append(len(label))
+        return Verdicts((Verdict("test", float(len(seen) >= 3), 1.0),))
+
+    monkeypatch.setattr(sampler, "judge_motion", judge)
+    cine = pipe(PRIORS[0], frames=8, seed=7, tries=3)
+    assert seen == [2, 2, 2, 8]
+    acceptance = cine.provenance["acceptance"]
+    assert isinstance(acceptance, dict)
+    assert (acceptance["motion"]["tries"], acceptance["motion"]["kept_try"]) == (3, 2)
+
+
+def test_the_best_of_motions_that_all_fail_at_es_has_all_its_frames(
+    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts((Verdict("test", 0.0, 1.0),)))
+    assert len(pipe(PRIORS[0], frames=8, seed=7, tries=2).image) == 8

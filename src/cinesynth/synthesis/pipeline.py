@@ -161,9 +161,9 @@ class CinePipeline:
 
     @torch.inference_mode()
     def _case(self, plan: Plan) -> Cine:
-        by, tries = plan.anatomy or plan, plan.request.tries
+        by = plan.anatomy or plan
         anatomy, anatomies = best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt))
-        motion, motions = best_of(tries, lambda attempt: self.sampler.motion(plan, anatomy, attempt))
+        motion, motions = self.sampler.best_motion(plan, anatomy)
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
         stages = {"anatomy": tries_json(anatomy, anatomies), "motion": tries_json(motion, motions)}
         weights = {**self.bundle.info, "sha256": self.bundle_sha256}

@@ -24,7 +24,7 @@ from cinesynth.synthesis.control import ed_targets, es_targets, steer, steer_mot
 from cinesynth.synthesis.islands import without_islands
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import noise
-from cinesynth.synthesis.tries import Draw
+from cinesynth.synthesis.tries import Draw, best_of
 from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 
 FRAMES_PER_CALL = {"cpu": 2}
@@ -68,26 +68,41 @@ class Sampler:
         verdicts = judge_anatomy(label[0], self.voxel_ml)
         return Draw(latent, image, label, verdicts, attempt, steering, islands)
 
-    def motion(self, plan: Plan, anatomy: Draw, attempt: int) -> Draw:
-        """All frames; the first is the anatomy as it was decoded and accepted."""
+    def best_motion(self, plan: Plan, anatomy: Draw) -> tuple[Draw, list[Draw]]:
+        """The motion to keep, with all its frames, and those that were tried."""
+        kept, draws = best_of(plan.request.tries, lambda attempt: self.motion(plan, anatomy, attempt))
+        if len(kept.label) < len(plan.phases):
+            kept = self.motion(plan, anatomy, kept.attempt, whole=True)
+        return kept, draws
+
+    def motion(self, plan: Plan, anatomy: Draw, attempt: int, *, whole: bool = False) -> Draw:
+        """All frames; the first is the anatomy as it was decoded and accepted.
+
+        Where the rules refuse ES already, the draw is ED and ES alone, unless it is to be ``whole``.
+        """
         start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
         residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
+        es = torch.ones(size, dtype=plan.phases.dtype)
         myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
         steering, targets = None, es_targets(plan.prior, myo_ed_ml) if plan.request.control else ()
         if targets:
-            at_es = residuals_at(torch.ones(size, dtype=plan.phases.dtype))[:1]
+            at_es = residuals_at(es)[:1]
             steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, targets)
-        decoded = [(anatomy.image, anatomy.label, 0)]
-        later = plan.phases[1:]
-        for chunk in torch.cat([later, later[-1:].expand(-len(later) % size)]).reshape(-1, size):
-            residuals = residuals_at(chunk)
-            if steering is not None:
-                residuals = steering.move(residuals, chunk)
-            decoded.append(self.decode(anatomy.latent + residuals, plan))
-        images, labels, islands = zip(*decoded, strict=True)
-        image, label = (np.concatenate(frames)[: len(plan.phases)] for frames in (images, labels))
-        verdicts = judge_motion(label, self.voxel_ml, plan.es_index)
-        return Draw(start, image, label, verdicts, attempt, steering, sum(islands))
+
+        def frames_at(phases: Tensor) -> Draw:
+            chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
+            moved = (residuals_at(c) if steering is None else steering.move(residuals_at(c), c) for c in chunks)
+            decoded = [self.decode(anatomy.latent + residuals, plan) for residuals in moved]
+            images, labels, islands = zip((anatomy.image, anatomy.label, 0), *decoded, strict=True)
+            image, label = (np.concatenate(frames)[: 1 + len(phases)] for frames in (images, labels))
+            verdicts = judge_motion(label, self.voxel_ml, plan.es_index if len(phases) > 1 else 1)
+            return Draw(start, image, label, verdicts, attempt, steering, sum(islands))
+
+        if not whole and len(plan.phases) > 1 + size:
+            ends = frames_at(es[:1])
+            if not ends.verdicts.accepted:
+                return ends
+        return frames_at(plan.phases[1:])
 
     def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
         """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
