@@ -3,10 +3,10 @@
     python benchmarks/ablations.py --data hearts --work ablations --seeds 0 1 2
 
 The ladder is `ablations.yaml`. Each rung trains the stages that its step changes (the others are those of the rung
-below), and its weights are scored on the validation people by `cinesynth score`. What is trained and scored is kept in
-``--work``, so that the same command goes on where it was stopped. The figures of a finished seed are kept in
-``--figures``, and the seed is not run again while the ladder, the data and ``--count`` are the same. Prints a table:
-means and standard deviations over the seeds.
+below), and its weights are scored on the validation people by `cinesynth score`. The figures of each finished rung are
+kept in ``--figures`` and it is not run again while the ladder, the data and ``--count`` are the same; what is trained
+lies in ``--work``, so that the same command goes on where it was stopped, and without that folder trains what it needs
+again. Prints a table: means and standard deviations over the seeds.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cinesynth.atomic import write_text
 from cinesynth.config import STAGES, apply_override
 from cinesynth.data.manifest import data_hash
 
@@ -59,52 +59,64 @@ def ladder(tree: dict[str, Any]) -> list[Rung]:
     return rungs
 
 
-def run_rung(rung: Rung, below: Path | None, folder: Path, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train and score one rung of one seed in ``folder``; what lies there already is kept."""
-    scores, seconds, preset, run = (folder / name for name in ("scores.json", "seconds.json", "preset.yaml", "run"))
-    if scores.is_file():
-        kept = json.loads(scores.read_text())
-        if yaml.safe_load(preset.read_text()) != rung.config or kept["about"]["cases"] != arguments.count:
-            sys.exit(f"{folder} was made with another ladder or --count: give the same, or another --work")
-        return kept | {"seconds": json.loads(seconds.read_text())}
-    if not preset.is_file() or yaml.safe_load(preset.read_text()) != rung.config:
-        shutil.rmtree(folder, ignore_errors=True)
-        begin_rung(rung, below, folder)
-    spent: dict[str, float] = json.loads(seconds.read_text())
-    data = ["--data", str(arguments.data)]
-    for stage in rung.retrains:  # a stage that is done is left at once, one that was stopped goes on
-        begun = time.monotonic()
-        cinesynth("train", stage, *data, "--run", str(run), "--preset", str(preset), "--set", f"training.seed={seed}")
-        spent[stage] = max(spent.get(stage, 0.0), time.monotonic() - begun)
-        seconds.write_text(json.dumps(spent))
-    shutil.rmtree(folder / "weights", ignore_errors=True)
-    cinesynth("bundle", str(run), *data, "--out", str(folder / "weights"))
-    asked = ["--split", "validation", "--count", str(arguments.count), "--frames", "2", "--no-control"]
-    cinesynth("score", *data, "--weights", str(folder / "weights"), *asked, "--out", str(folder / "made.json"))
-    (folder / "made.json").rename(scores)  # the last thing: a rung that has it is done
-    return json.loads(scores.read_text()) | {"seconds": spent}
+NEEDS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
 
 
-def begin_rung(rung: Rung, below: Path | None, folder: Path) -> None:
-    """The stages that the rung does not train, with the time that they took, and its preset."""
-    (folder / "run").mkdir(parents=True)
-    spent: dict[str, float] = {}
-    if below is not None:
-        kept = [stage for stage in STAGES if stage not in rung.retrains]
-        share(below / "run", folder / "run", kept)
-        before = json.loads((below / "seconds.json").read_text())
-        spent = {stage: before[stage] for stage in kept}
-    (folder / "seconds.json").write_text(json.dumps(spent))
-    (folder / "preset.yaml").write_text(yaml.safe_dump(rung.config))
+@dataclass(frozen=True)
+class Climb:
+    """The rungs of one seed, trained in ``work``."""
+
+    rungs: list[Rung]
+    data: Path
+    work: Path
+    seed: int
+
+    def run_of(self, index: int) -> Path:
+        """The run of a rung; one that was begun with another recipe is thrown away."""
+        rung = self.rungs[index]
+        folder = self.work / f"{index}-{rung.name.replace(' ', '-')}"
+        preset = folder / "preset.yaml"
+        if not preset.is_file() or yaml.safe_load(preset.read_text()) != rung.config:
+            shutil.rmtree(folder, ignore_errors=True)
+            (folder / "run").mkdir(parents=True)
+            preset.write_text(yaml.safe_dump(rung.config))
+        return folder / "run"
+
+    def provide(self, index: int, stage: str) -> None:
+        """Have a finished stage in a rung's run: trained there, or taken from the rung below."""
+        run = self.run_of(index)
+        if (run / f"{stage}.json").is_file():
+            return
+        if stage not in self.rungs[index].retrains:
+            self.provide(index - 1, stage)
+            share(self.run_of(index - 1), run, stage)
+            return
+        for needed in NEEDS[stage]:
+            self.provide(index, needed)
+        preset = run.with_name("preset.yaml")
+        given = ["--data", str(self.data), "--run", str(run), "--preset", str(preset)]
+        cinesynth("train", stage, *given, "--set", f"training.seed={self.seed}")
+
+    def score(self, index: int, count: int) -> dict[str, Any]:
+        """What `cinesynth score` finds of the weights of a rung, one try a heart."""
+        for stage in STAGES:
+            self.provide(index, stage)
+        run = self.run_of(index)
+        weights, scores = run.with_name("weights"), run.with_name("scores.json")
+        shutil.rmtree(weights, ignore_errors=True)
+        cinesynth("bundle", str(run), "--data", str(self.data), "--out", str(weights))
+        asked = ["--split", "validation", "--count", str(count), "--frames", "2", "--no-control", "--tries", "1"]
+        cinesynth("score", "--data", str(self.data), "--weights", str(weights), *asked, "--out", str(scores))
+        found: dict[str, Any] = json.loads(scores.read_text())
+        return found
 
 
-def share(source: Path, run: Path, stages: Sequence[str]) -> None:
-    """Copy finished stages and the latents of their codec."""
-    for stage in stages:
-        for file in source.glob(f"{stage}.*"):
-            shutil.copy(file, run / file.name)
-    if "vae" in stages:
-        shutil.copytree(source / "latents", run / "latents", copy_function=link)
+def share(source: Path, run: Path, stage: str) -> None:
+    """Copy a finished stage, and with the codec its latents."""
+    if stage == "vae":
+        shutil.copytree(source / "latents", run / "latents", copy_function=link, dirs_exist_ok=True)
+    for file in sorted(source.glob(f"{stage}.*"), key=lambda file: file.suffix == ".json"):  # what says that it is done
+        shutil.copy(file, run / file.name)
 
 
 def link(source: str, target: str) -> None:
@@ -134,8 +146,6 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "EF MAE": lambda s: s["control"]["EF %"]["mae"],
     "accepted": lambda s: s["accepted"]["rate"],
     "copies": lambda s: s["memorisation"]["image"]["rate"],
-    "s a case": lambda s: s["seconds_per_case"],
-    "training min": lambda s: sum(s["seconds"].values()) / 60,
 }
 
 
@@ -144,22 +154,20 @@ Figures = dict[str, dict[str, float | None]]
 
 
 def seed_figures(rungs: list[Rung], seed: int, arguments: argparse.Namespace) -> Figures:
-    """The figures of every rung of one seed: those that are kept, or trained and scored now."""
+    """The figures of every rung of one seed: those that are kept, and those that are found now."""
     kept = arguments.figures / f"seed{seed}.json"
     ladder_sha256 = hashlib.sha256(arguments.ladder.read_bytes()).hexdigest()
     key = {"ladder": ladder_sha256, "data_hash": data_hash(arguments.data), "count": arguments.count}
-    if kept.is_file() and (known := json.loads(kept.read_text()))["of"] == key:
-        figures: Figures = known["figures"]
-        return figures
-    found, below = {}, None
+    known = json.loads(kept.read_text()) if kept.is_file() else {}
+    found: Figures = known["figures"] if known.get("of") == key else {}
+    climb = Climb(rungs, arguments.data, arguments.work / f"seed{seed}", seed)
     for index, rung in enumerate(rungs):
-        folder = arguments.work / f"seed{seed}" / f"{index}-{rung.name.replace(' ', '-')}"
-        scores = run_rung(rung, below, folder, seed, arguments)
+        if rung.name in found:
+            continue
+        scores = climb.score(index, arguments.count)
         found[rung.name] = {name: read(scores) for name, read in COLUMNS.items()}
+        write_text(kept, json.dumps({"of": key, "figures": found}, indent=1) + "\n")
         print(f"seed {seed}, {rung.name}: done", file=sys.stderr)
-        below = folder
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"of": key, "figures": found}, indent=1) + "\n")
     return found
 
 
@@ -176,13 +184,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--count", type=int, default=34, help="hearts that each rung generates")
+    parser.add_argument("--count", type=int, default=17, help="hearts that each rung generates")
     parser.add_argument("--ladder", type=Path, default=LADDER)
     parser.add_argument("--figures", type=Path, default=LADDER.with_suffix(""), help="of finished seeds, small JSON")
     arguments = parser.parse_args()
     rungs = ladder(yaml.safe_load(arguments.ladder.read_text()))
     seeds = [seed_figures(rungs, seed, arguments) for seed in arguments.seeds]
-    print(f"{len(seeds)} seeds\n\n| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
+    print(f"{len(seeds)} seeds\n\n| | TFLOP a cine | {' | '.join(COLUMNS)} |\n|---{'|---' * (1 + len(COLUMNS))}|")
     for rung in rungs:
         print(
             f"| {rung.name} | {' | '.join(cell([figures[rung.name][name] for figures in seeds]) for name in COLUMNS)} |"

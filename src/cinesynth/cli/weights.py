@@ -86,6 +86,7 @@ def score(
     ] = 30,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
+    tries: Annotated[int, typer.Option(help="Draws allowed for an anatomy, and for its motion.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes for real hearts; all cores by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON to write, for `weights gate` and `weights record`.")] = None,
 ) -> None:
@@ -101,6 +102,7 @@ def score(
             count=count,
             seed=seed,
             control=control,
+            tries=tries,
             frames=frames,
             workers=workers,
             progress=step,

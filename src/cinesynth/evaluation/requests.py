@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
@@ -46,21 +47,18 @@ def requests_of(
     count: int,
     seed: int,
     told: ConditionSet = CORE,
-    *,
-    frames: int = ED_AND_ES,
-    control: bool = True,
+    **settings: Any,
 ) -> list[Request]:
     """``count`` requests for what held-out patients had, patient by patient, each with its own seed.
 
-    Only what weights are ``told`` is asked of them.
+    Only what weights are ``told`` is asked of them. ``settings`` are the other fields of `Request`; by default ED and
+    ES are its frames.
     """
     priors = [prior for i in range(len(data)) if (prior := prior_of(data, i, told)) is not None]
     if not priors:
         raise DataError("no subject of the split has both volumes", hint="choose another split")
-    return [
-        Request(priors[case % len(priors)], case_seed(seed, case), frames=frames, control=control)
-        for case in range(count)
-    ]
+    settings = {"frames": ED_AND_ES, **settings}
+    return [Request(priors[case % len(priors)], case_seed(seed, case), **settings) for case in range(count)]
 
 
 def prior_of(data: PackedDataset, index: int, told: ConditionSet = CORE) -> ClinicalPrior | None:

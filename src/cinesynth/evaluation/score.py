@@ -130,6 +130,7 @@ def score_bundle(
     seed: int,
     progress: Step,
     control: bool = True,
+    tries: int = 3,
     frames: int = FRAMES,
     workers: int | None = None,
 ) -> ScoreReport:
@@ -147,11 +148,12 @@ def score_bundle(
     reconstructed = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
     codec, motion = pipe.bundle.codec, pipe.bundle.motion
     cycles = score_cycles(codec, motion, held, lambda done, total: progress("cycles", done, total, {}))
-    requests = requests_of(held, count, seed, pipe.told, frames=frames, control=control) if count else []
+    asked = {"frames": frames, "control": control, "tries": tries}
+    requests = requests_of(held, count, seed, pipe.told, **asked) if count else []
     hearts = Hearts()
     result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)
     scores = score_hearts(hearts, train, held, workers, lambda name, done, total: progress(name, done, total, {}))
-    settings = {"seed": seed, "frames_per_case": frames, "closed_loop": control}
+    settings = {"seed": seed, "frames_per_case": frames, "closed_loop": control, "tries": tries}
     about = {"split": split, **_about(pipe, held), "cases": count, **settings}
     return ScoreReport(about, reconstructed, agree(result.pairs), result, scores, cycles)
 
