@@ -16,7 +16,7 @@ from cinesynth.errors import InputError
 
 FORMAT = 1
 """Of the JSON of `cinesynth score`."""
-SAME = ("data_hash", "split", "people", "cases", "frames_per_case", "seed", "closed_loop")
+SAME = ("data_hash", "split", "people", "cases", "frames_per_case", "seed", "closed_loop", "tries")
 """What two files of scores must agree on."""
 Verdict = Literal["better", "same", "within", "worse", "missing", "new", "not known"]
 
@@ -112,15 +112,14 @@ def read_scores(path: Path) -> dict[str, Any]:
 
 def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Compared]:
     """Every gated figure of two files; `InputError` unless both are of the same people, requests and seed."""
+    now, then = ({"tries": 3, **scores["about"]} for scores in (new, old))  # older files do not say it
     differ = [
-        f"{key} {_short(new['about'].get(key))} against {_short(old['about'].get(key))}"
-        for key in SAME
-        if new["about"].get(key) != old["about"].get(key)
+        f"{key} {_short(now.get(key))} against {_short(then.get(key))}" for key in SAME if now.get(key) != then.get(key)
     ]
     if differ:
         raise InputError(
             f"the two files cannot be compared: {'; '.join(differ)}",
-            hint="score both weights with the same --data, --split, --count, --frames, --seed and control",
+            hint="score both weights with the same --data, --split, --count, --frames, --seed, --tries and control",
         )
     return [Compared(gated, figure_of(old, gated), figure_of(new, gated)) for gated in GATED]
 
