@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from cinesynth.errors import InputError, OutputError
-from cinesynth.synthesis.cohort import COLUMNS, Share, draw_requests, generate_cohort
+from cinesynth.synthesis.cohort import Share, draw_requests, generate_cohort
 from cinesynth.synthesis.export.case import save_case
+from cinesynth.synthesis.manifest import COLUMNS
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis
