@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,22 @@ def test_a_spreadsheet_s_habits_are_read(read) -> None:
     """A byte order mark, lines that end with CR LF, blank lines, quotes, capitals, whole numbers as 8.0."""
     (request,) = read('\ufeffDiagnosis, EDV ,slices\r\n\r\n" dcm",2.8e2,"9.0"\r\n,,\r\n')
     assert request.prior == ClinicalPrior(Diagnosis.DCM, 280.0, None, 9)
+
+
+@pytest.mark.parametrize("page", ["cohorts.md", "tutorial.md"])
+def test_documented_files_are_read(page: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    blocks = re.findall(r"```(csv|yaml)\n(.*?)```", text, flags=re.DOTALL)
+    files = [(kind, body) for kind, body in blocks if kind == "csv" or "cases:" in body]
+    assert {kind for kind, _ in files} == {"csv", "yaml"}
+    for kind, body in files:
+        (tmp_path / f"cohort.{kind}").write_text(body)
+        assert sum(group.count for group in read_cohort(tmp_path / f"cohort.{kind}")) > 1
+
+
+def test_every_key_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cohorts.md").read_text()
+    assert [key for key in KEYS if f"`{key}`" not in text] == []
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ def generate(
     """Generate a beating heart with its segmentation at every frame.
 
     What is not given is unknown to the model; with nothing given (or a diagnosis or vendor alone), cases are drawn from
-    the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them.
+    the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them. --cohort takes
+    all this from a file, a row or a group at a time (docs/cohorts.md); the same command goes on where it was stopped.
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"tries": tries, "control": control}
