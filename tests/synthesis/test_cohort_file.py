@@ -182,7 +182,7 @@ BAD_FILES = [
     (".csv", b"edv,EDV\n1,2\n", "line 1: column edv is there 2 times"),
     (".csv", b"edv,lv_edv\n1,2\n", "line 1: column 'lv_edv' is not known"),
     (".csv", b"diagnosis;edv\nDCM;2\n", "line 1: column 'diagnosis;edv' is not known"),
-    (".csv", b"edv,count\n100,100000\n100,1\n", "describes 100001 cases"),
+    (".csv", b"edv,count\n100,100000\n100,1\n", "line 3: more than 100000 cases"),
     (".csv", b"edv\n" + b"1" * 200_000, "not CSV"),
     (".csv", b"edv\n" + b"\n" * (17 << 20), "is larger than"),
     (".yaml", b"", "is empty"),

@@ -133,7 +133,7 @@ def test_a_case_is_held_while_it_is_written(tmp_path: Path) -> None:
 def test_a_cohort_killed_at_any_moment_goes_on_to_the_same_files(
     pipe: CinePipeline, requests: list[Request], tmp_path: Path
 ) -> None:
-    """kill -9 at ten moments of two cases with pictures: whole cases alone then, and at last the bytes of an undisturbed run."""
+    """kill -9 at ten moments: whole cases alone then, and at last the bytes of an undisturbed run."""
     two = requests[:2]
     context, moments = multiprocessing.get_context("fork"), random.Random()
     begun_s = time.monotonic()

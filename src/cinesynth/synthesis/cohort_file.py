@@ -32,11 +32,16 @@ def read_cohort(path: Path | str) -> list[Group]:
     """The groups of a file, in order; `InputError` names the file, the line and what may stand there."""
     path = Path(path)
     text = _text(path)
-    groups = list(_csv_groups(path.name, text) if path.suffix.lower() == ".csv" else _yaml_groups(path.name, text))
+    is_table = path.suffix.lower() == ".csv"
+    groups: list[Group] = []
+    cases = 0
+    for group in _csv_groups(path.name, text) if is_table else _yaml_groups(path.name, text):
+        groups.append(group)
+        cases += group.count
+        if cases > MAX_CASES:
+            raise InputError(f"{group.place}: more than {MAX_CASES} cases", hint="use several cohorts")
     if not groups:
-        raise InputError(f"{path} describes no case", hint=EXAMPLE if path.suffix.lower() == ".csv" else YAML_EXAMPLE)
-    if (cases := sum(group.count for group in groups)) > MAX_CASES:
-        raise InputError(f"{path} describes {cases} cases", hint=f"{MAX_CASES} are most: use several cohorts")
+        raise InputError(f"{path} describes no case", hint=EXAMPLE if is_table else YAML_EXAMPLE)
     return groups
 
 
