@@ -82,7 +82,8 @@ def read_sidecar(folder: Path) -> dict[str, Any] | None:
 def remove_stale(parent: Path, names: Container[str]) -> None:
     """Remove what killed processes left in ``parent`` when they wrote case folders of these ``names``.
 
-    What a process is writing stays, and so does a case that was set aside to be replaced.
+    What a process is writing stays (where the file system cannot lock folders, only what has other names does), and so
+    does a case that was set aside to be replaced.
     """
     for path in parent.glob(".tmp-*"):
         found = re.fullmatch(r"\.tmp-[0-9a-f]{8}-(\w+)(-old)?", path.name)
