@@ -27,8 +27,9 @@ from cinesynth.data.intensity import IntensityScale
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.evaluate import evaluate
-from cinesynth.synthesis.cohort import case_name, write_manifest
+from cinesynth.synthesis.cohort import case_name
 from cinesynth.synthesis.export.case import save_case
+from cinesynth.synthesis.manifest import write_manifest
 from cinesynth.types import Cine, ClinicalPrior, Label, Study, volumes_ml
 
 GRID = Grid((192, 192, 16), (1.0, 1.0, 10.0))

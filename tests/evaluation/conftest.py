@@ -14,8 +14,9 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
 from cinesynth.evaluation.segmenter import Segmenter
-from cinesynth.synthesis.cohort import case_name, write_manifest
+from cinesynth.synthesis.cohort import case_name
 from cinesynth.synthesis.export.case import save_case
+from cinesynth.synthesis.manifest import write_manifest
 from cinesynth.training.run import train_stage
 from cinesynth.types import Cine, ClinicalPrior, Label, Study
 

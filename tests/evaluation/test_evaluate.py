@@ -21,7 +21,7 @@ from cinesynth.evaluation.report import Report, Verdict, number, read_report
 from cinesynth.evaluation.section import Listing, Measure, Section
 from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.models.weights import file_sha256
-from cinesynth.synthesis.cohort import MANIFEST
+from cinesynth.synthesis.manifest import MANIFEST
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from cinesynth.errors import InputError, OutputError
-from cinesynth.synthesis.cohort import COLUMNS, Share, draw_requests, generate_cohort
+from cinesynth.models.weights import file_sha256
+from cinesynth.synthesis.cohort import Share, draw_requests, generate_cohort
 from cinesynth.synthesis.export.case import save_case
+from cinesynth.synthesis.manifest import COLUMNS
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis
@@ -36,6 +38,9 @@ def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Reques
         assert row["requested_diagnosis"] == request.prior.diagnosis.value
         assert row["seed"] == str(request.seed)
         assert row["accepted"] in ("True", "False")
+    for row in table:
+        for name in ("image", "label"):
+            assert row[f"{name}_sha256"] == file_sha256(tmp_path / row["case"] / f"{name}.nii.gz")
     assert float(table[0]["requested_lv_edv_ml"]) == requests[0].prior.lv_edv_ml
     assert float(table[0]["achieved_lv_edv_ml"]) == rows[0]["achieved_lv_edv_ml"] > 0
     assert table[2]["requested_lv_edv_ml"] == ""  # unknown is empty, not 0
@@ -78,11 +83,15 @@ def test_shares_make_the_whole(pipe: CinePipeline, requests: list[Request], tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_cohort_of_one(weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["count", "file"])
+def test_two_processes_make_the_cohort_of_one(weights: Path, tmp_path: Path, asked: str) -> None:
     """As torchrun and accelerate launch start them: the same command with a rank each."""
+    file = tmp_path / "cohort.yaml"
+    file.write_text("cases: [{diagnosis: DCM, edv: [200, 300], count: 2}, {seed: 5}, {edv: 130, ef: draw}]")
 
     def start(out: Path, rank: int, of: int) -> subprocess.Popen[bytes]:
-        options = ["--count", "4", "--frames", "3", "--tries", "1", "--no-pictures", "--seed", "3"]
+        options = ["--count", "4"] if asked == "count" else ["--cohort", str(file)]
+        options += ["--frames", "3", "--tries", "1", "--no-pictures", "--seed", "3"]
         command = [sys.executable, "-m", "cinesynth", "generate", "--weights", str(weights), "--out", str(out)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(of)}
         return subprocess.Popen([*command, *options], env=environment)

@@ -45,6 +45,21 @@ def test_the_same_seed_draws_the_same(prior: EmpiricalPrior) -> None:
     assert prior.draw(3) != prior.draw(4)
 
 
+def test_what_is_given_stays_and_the_rest_is_drawn_given_it(prior: EmpiricalPrior) -> None:
+    small, large = ([prior.draw(s, Diagnosis.DCM, lv_edv_ml=edv) for s in range(100)] for edv in (210.0, 390.0))
+    assert {p.lv_edv_ml for p in small} == {210.0}
+    assert np.mean([p.slices for p in large]) > np.mean([p.slices for p in small]) + 1
+    assert len({p.ef_percent for p in small}) > 30
+    few, many = ([prior.draw(s, Diagnosis.DCM, slices=slices) for s in range(100)] for slices in (8, 12))
+    assert {p.slices for p in many} == {12}
+    assert np.mean([p.lv_edv_ml for p in many]) > np.mean([p.lv_edv_ml for p in few]) + 50
+    beyond = prior.draw(0, Diagnosis.NOR, lv_edv_ml=600.0, ef_percent=3.0)  # no training subject is like that
+    assert (beyond.lv_edv_ml, beyond.ef_percent) == (600.0, pytest.approx(3.0))
+    assert beyond.slices == max(r.slices for r in records() if r.diagnosis is Diagnosis.NOR)
+    whole = prior.draw(0, Diagnosis.UNKNOWN, lv_edv_ml=150.0, ef_percent=50.0, slices=9)
+    assert whole == ClinicalPrior.from_ef(Diagnosis.UNKNOWN, 150.0, 50.0, 9)
+
+
 def test_json_is_lossless(prior: EmpiricalPrior) -> None:
     again = EmpiricalPrior.from_json(json.loads(json.dumps(prior.to_json(), allow_nan=False)))
     assert again == prior

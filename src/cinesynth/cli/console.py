@@ -12,6 +12,8 @@ from rich.table import Table
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+MEMORY_S = 3600.0
+"""Steps within this time tell how long the rest takes: a case of a cohort may last minutes."""
 Step = Callable[[str, int, int, dict[str, float]], None]
 
 
@@ -26,7 +28,7 @@ def progress() -> Iterator[Step]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
     )
-    with Progress(*columns, console=err) as display:
+    with Progress(*columns, console=err, speed_estimate_period=MEMORY_S) as display:
         tasks: dict[str, object] = {}
 
         def step(name: str, done: int, total: int, figures: dict[str, float]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cinesynth.cli import console
+from cinesynth.cli.cohort import make_cohort, requests_of_file
 from cinesynth.cli.weights import Weights
 from cinesynth.errors import InputError
 from cinesynth.types import ClinicalPrior, Diagnosis
@@ -18,9 +19,24 @@ if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case; 0, or that of --keep-anatomy.")]
+Count = Annotated[
+    int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv; of --cohort, so many.")
+]
+Cohort = Annotated[
+    Path | None,
+    typer.Option("--cohort", help="CSV or YAML that says what each case or group of a cohort is asked for."),
+]
+KnownHearts = Annotated[
+    Path | None, typer.Option(help="File of `cinesynth known-hearts`: what copies one of them is drawn again.")
+]
+KeepAnatomy = Annotated[
+    Path | None, typer.Option(help="Folder of a case: its heart at ED, with another EF, diagnosis, vendor or seed.")
+]
+
 
 def generate(
-    out: Annotated[Path, typer.Option(help="Folder of the case, or with --count of the cohort.")],
+    out: Annotated[Path, typer.Option(help="Folder of the case, or with --count or --cohort of the cohort.")],
     diagnosis: Annotated[str | None, typer.Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = None,
     edv: Annotated[float | None, typer.Option(help="LV end-diastolic volume, mL.")] = None,
     esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
@@ -32,12 +48,9 @@ def generate(
     vendor: Annotated[str | None, typer.Option(help="Vendor of the scanner, as in the training data.")] = None,
     frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
     es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same case; 0, or that of --keep-anatomy.")
-    ] = None,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv.")
-    ] = None,
+    seed: Seed = None,
+    count: Count = None,
+    cohort: Cohort = None,
     weights: Weights = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
@@ -45,32 +58,37 @@ def generate(
     control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a case that lies at --out.")] = False,
     pictures: Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")] = True,
-    known_hearts: Annotated[
-        Path | None, typer.Option(help="File of `cinesynth known-hearts`: what copies one of them is drawn again.")
-    ] = None,
-    keep_anatomy: Annotated[
-        Path | None, typer.Option(help="Folder of a case: its heart at ED, with another EF, diagnosis, vendor or seed.")
-    ] = None,
+    known_hearts: KnownHearts = None,
+    keep_anatomy: KeepAnatomy = None,
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
     What is not given is unknown to the model; with nothing given (or a diagnosis or vendor alone), cases are drawn from
-    the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them.
+    the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them. --cohort takes
+    all this from a file, a row or a group at a time (docs/cohorts.md); the same command goes on where it was stopped.
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"tries": tries, "control": control}
-    if keep_anatomy is None:
-        prior = _prior(diagnosis, edv, esv, ef, slices)  # refused, if it is, before weights are read
+    further = {"--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
+    if cohort is not None:
+        core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
+        others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
+        _refuse({**core, **further, **others}, "--cohort", "the file asks, and no case is replaced: leave it out")
+        requests_in = requests_of_file(cohort)  # refused, if they are, before weights are read
+        pipe = _pipe(weights, known_hearts)
+        requests = requests_in(pipe, seed or 0, count, settings)
+    elif keep_anatomy is None:
+        prior = _prior(diagnosis, edv, esv, ef, slices)  # likewise
         prior = replace(prior, rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor)
         pipe = _pipe(weights, known_hearts)
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
-        _refuse({"--edv": edv, "--slices": slices, "--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass})
+        _refuse({"--edv": edv, "--slices": slices, **further}, "--keep-anatomy", "the anatomy has its own")
         pipe = _pipe(weights, known_hearts)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
         requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)
-    if count is not None:
-        _cohort(pipe, requests, out, pictures)
+    if count is not None or cohort is not None:
+        make_cohort(pipe, requests, out, pictures)
         return
     _case(pipe, requests[0], out, overwrite, pictures)
 
@@ -144,11 +162,11 @@ def _counterfactuals(
     return [counterfactual(kept, seed=seed, **changes, **settings) for seed in seeds]
 
 
-def _refuse(given: dict[str, float | None]) -> None:
-    """`InputError` for what a kept anatomy has already."""
+def _refuse(given: Mapping[str, object], beside: str, reason: str) -> None:
+    """`InputError` for flags that are given where ``beside`` leaves them no meaning."""
     for name, value in given.items():
         if value is not None:
-            raise InputError(f"{name} was given with --keep-anatomy", hint="the anatomy that is kept has its own")
+            raise InputError(f"{name} was given with {beside}", hint=reason)
 
 
 def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pictures: bool) -> None:
@@ -159,25 +177,6 @@ def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pict
         (cine,) = pipe.generate([request])
         sidecar = save_case(cine, out, overwrite=overwrite, pictures=pictures)
     _print_case(out, sidecar)
-
-
-def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
-    from cinesynth.synthesis.cohort import Share, generate_cohort
-
-    share = Share(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-    with console.progress() as step:
-        rows = generate_cohort(
-            pipe,
-            requests,
-            out,
-            share=share,
-            pictures=pictures,
-            progress=lambda done, total: step("generate", done, total, {}),
-        )
-    accepted = sum(bool(row["accepted"]) for row in rows)
-    console.out.print(
-        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}"
-    )
 
 
 def _print_case(out: Path, sidecar: dict[str, Any]) -> None:

@@ -38,6 +38,53 @@ def only_writer(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+@contextmanager
+def holding(folder: Path) -> Iterator[bool]:
+    """Hold ``folder`` itself, without a file in it, while the body runs; whoever holds it is waited for.
+
+    A process that ends, even killed, holds it no more. False, and nothing is held, where the file system cannot.
+    """
+    descriptor = _open(folder)
+    try:
+        yield descriptor is not None and _flock(descriptor, wait=True)
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether somebody is `holding` ``folder``; False where the file system cannot tell."""
+    descriptor = _open(folder)
+    if descriptor is None:
+        return False
+    try:
+        _flock(descriptor, wait=False)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _open(folder: Path) -> int | None:
+    with suppress(OSError):  # folders cannot be opened everywhere
+        return os.open(folder, os.O_RDONLY)
+    return None
+
+
+def _flock(descriptor: int, *, wait: bool) -> bool:
+    """Whether the lock was taken; ``BlockingIOError`` if it is another's and not waited for."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a network file system may not lock folders
+        return False
+    return True
+
+
 def _take(path: Path) -> int:
     with writing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -21,8 +21,8 @@ from cinesynth.data.intensity import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
-from cinesynth.synthesis.cohort import MANIFEST
 from cinesynth.synthesis.export.nifti import from_stored
+from cinesynth.synthesis.manifest import MANIFEST
 from cinesynth.synthesis.request import prior_from_json
 from cinesynth.types import (
     SLICE_RANGE,

@@ -26,7 +26,7 @@ from cinesynth.evaluation.questions import questions
 from cinesynth.evaluation.report import Report
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.models.weights import bundle_sha256, file_sha256, find_bundle, stage_info
-from cinesynth.synthesis.cohort import read_sidecar
+from cinesynth.synthesis.export.case import read_sidecar
 from cinesynth.types import SLICE_RANGE
 
 HELD_OUT = ("test", "validation")

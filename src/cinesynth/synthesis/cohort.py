@@ -1,53 +1,28 @@
 """Many cases in one folder, with a table of what was asked and what came out.
 
 ``cohort/manifest.csv`` and ``cohort/case_0000/``, ``case_0001/`` ... A case's files are those it has when generated
-alone. The same command goes on where it was interrupted; several processes may each take a share.
+alone. The same command goes on where it was interrupted, even killed; several processes may each take a share.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cinesynth.atomic import make_folder, write_text
-from cinesynth.data.export.case import SIDECAR
+from cinesynth.atomic import make_folder
 from cinesynth.errors import InputError, OutputError
-from cinesynth.synthesis.export.case import check_free, save_case
+from cinesynth.synthesis.export.case import check_free, read_sidecar, remove_stale, save_case
+from cinesynth.synthesis.manifest import Row, Table
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed, derive
-from cinesynth.types import FURTHER_CONDITIONS, Diagnosis
+from cinesynth.types import Cine, Diagnosis
 
-MANIFEST = "manifest.csv"
-REQUESTED = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "ef_percent", "slices", *FURTHER_CONDITIONS)
-ACHIEVED = (
-    "lv_edv_ml",
-    "lv_esv_ml",
-    "ef_percent",
-    "slices",
-    "rv_edv_ml",
-    "rv_esv_ml",
-    "myo_ed_ml",
-    "myo_es_ml",
-    "myo_mass_g",
-)
-FIELDS = ("seed", "accepted", "frames", "es_index", "frame_time_ms")
-COLUMNS = (
-    "case",
-    *FIELDS,
-    "anatomy_tries",
-    "motion_tries",
-    *(f"requested_{name}" for name in REQUESTED),
-    *(f"achieved_{name}" for name in ACHIEVED),
-)
-Row = dict[str, Any]
 Progress = Callable[[int, int], None]
-"""Called with the cases done and the cases in all (of this process)."""
+"""Called with the cases done and the cases in all (of this process); from the thread that writes them."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +65,35 @@ def generate_cohort(
     mine = range(share.index, len(requests), share.of)
     missing = [case for case in mine if not is_complete(folders[case], requests[case], pipe)]
     make_folder(out)
-    report(progress, len(mine) - len(missing), len(mine))
-    for done, (case, cine) in enumerate(
-        zip(missing, pipe.generate([requests[case] for case in missing]), strict=True), start=1
-    ):
+    remove_stale(out, {folders[case].name for case in mine})
+    table = Table(out, [folder.name for folder in folders])
+    there = len(mine) - len(missing)
+    report(progress, there, len(mine))
+
+    def write(done: int, case: int, cine: Cine) -> None:
         save_case(cine, folders[case], pictures=pictures)
-        write_manifest(out, folders)
-        report(progress, len(mine) - len(missing) + done, len(mine))
-    return write_manifest(out, folders)
+        table.refresh()
+        report(progress, done, len(mine))
+
+    cines = pipe.generate([requests[case] for case in missing])
+    _beside(write, zip(range(there + 1, len(mine) + 1), missing, cines, strict=True))
+    return table.write()
+
+
+def _beside(write: Callable[[int, int, Cine], None], made: Iterable[tuple[int, int, Cine]]) -> None:
+    """Write each case in a thread while the next is made; no more than one waits.
+
+    Compression and network calls leave the interpreter to each other. What ``write`` raises is raised here, when the
+    next case is there.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
+        written: Future[None] | None = None
+        for arguments in made:
+            if written is not None:
+                written.result()
+            written = writer.submit(write, *arguments)
+        if written is not None:
+            written.result()
 
 
 def case_name(case: int) -> str:
@@ -119,48 +115,6 @@ def is_complete(folder: Path, request: Request, pipe: CinePipeline) -> bool:
             hint="write to another folder, or repeat the command that made this one",
         )
     return True
-
-
-def read_sidecar(folder: Path) -> dict[str, Any] | None:
-    """A finished case's JSON, None where there is none; `OutputError` if it is damaged."""
-    path = folder / SIDECAR
-    if not path.is_file():
-        return None
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        content["provenance"]["request"], content["provenance"]["weights"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} is not a case's sidecar: {error!r}", hint=f"remove {folder} and repeat") from None
-    return content
-
-
-def write_manifest(out: Path, folders: Sequence[Path]) -> list[Row]:
-    """Write the table of the cases that are complete; returns its rows.
-
-    Another process may finish a case meanwhile: whoever writes last writes what is there.
-    """
-    while True:
-        rows = [manifest_row(folder.name, content) for folder in folders if (content := read_sidecar(folder))]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(out / MANIFEST, text.getvalue())
-        if len(rows) == sum((folder / SIDECAR).is_file() for folder in folders):
-            return rows
-
-
-def manifest_row(case: str, content: dict[str, Any]) -> Row:
-    """A case's row; what is unknown is None, an empty cell."""
-    acceptance = content["provenance"]["acceptance"]
-    return {
-        "case": case,
-        **{name: content[name] for name in FIELDS},
-        "anatomy_tries": acceptance["anatomy"]["tries"],
-        "motion_tries": acceptance["motion"]["tries"],
-        **{f"requested_{name}": content["requested"].get(name) for name in REQUESTED},
-        **{f"achieved_{name}": content["achieved"].get(name) for name in ACHIEVED},
-    }
 
 
 def report(progress: Progress | None, done: int, total: int) -> None:

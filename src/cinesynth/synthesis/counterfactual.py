@@ -11,7 +11,7 @@ from typing import Any
 
 from cinesynth.data.export.case import SIDECAR
 from cinesynth.errors import InputError
-from cinesynth.synthesis.cohort import read_sidecar
+from cinesynth.synthesis.export.case import read_sidecar
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis

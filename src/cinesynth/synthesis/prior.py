@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,26 +45,40 @@ class Group:
     systolic_fraction: float
     cycle_ms: float | None
 
-    def draw(self, rng: np.random.Generator) -> Matrix:
-        """One (log EDV, logit EF, slices) within the observed range; slices are whole."""
+    def draw(self, rng: np.random.Generator, known: Mapping[int, float] = MappingProxyType({})) -> Matrix:
+        """One (log EDV, logit EF, slices) within the observed range, given those that are ``known``; slices are whole.
+
+        What is known beyond the range counts as its end.
+        """
         low, high = np.array(self.low), np.array(self.high)
-        rows = rng.multivariate_normal(self.mean, self.covariance, size=DRAWS, method="cholesky")
+        free = [axis for axis in range(len(low)) if axis not in known]
+        rows = np.empty((DRAWS, len(low)))
+        rows[:, sorted(known)] = [known[axis] for axis in sorted(known)]
+        if free:
+            mean, covariance = self._given(known, free)
+            rows[:, free] = rng.multivariate_normal(mean, covariance, size=DRAWS, method="cholesky")
         rows[:, 2] = np.rint(rows[:, 2])
-        inside = np.all((rows >= low - 1e-9) & (rows <= high + 1e-9), axis=1)
+        inside = np.all((rows >= low - 1e-9) & (rows <= high + 1e-9), axis=1, where=np.isin(range(len(low)), free))
         row: Matrix = np.clip(rows[int(inside.argmax())], low, high)
         return row
 
     def draw_slices(self, known: Mapping[int, float], rng: np.random.Generator) -> int:
         """Slices given some of log EDV (0) and logit EF (1): the conditional Gaussian, within the observed range."""
-        mean, covariance = np.array(self.mean), np.array(self.covariance)
-        axes = sorted(known)
-        centre, variance = mean[2], covariance[2, 2]
-        if axes:
-            inside = np.clip([known[a] for a in axes], np.array(self.low)[axes], np.array(self.high)[axes])
-            gain = np.linalg.solve(covariance[np.ix_(axes, axes)], covariance[axes, 2])
-            centre, variance = centre + gain @ (inside - mean[axes]), variance - gain @ covariance[axes, 2]
+        (centre,), ((variance,),) = self._given(known, [2])
         drawn = rng.normal(centre, math.sqrt(max(float(variance), 0.0)))
         return int(np.clip(np.rint(drawn), self.low[2], self.high[2]))
+
+    def _given(self, known: Mapping[int, float], free: list[int]) -> tuple[Matrix, Matrix]:
+        """Mean and covariance of the ``free`` axes where others are ``known``."""
+        mean, covariance = np.array(self.mean), np.array(self.covariance)
+        axes = sorted(known)
+        centre, spread = mean[free], covariance[np.ix_(free, free)]
+        if axes:
+            inside = np.clip([known[a] for a in axes], np.array(self.low)[axes], np.array(self.high)[axes])
+            gain = np.linalg.solve(covariance[np.ix_(axes, axes)], covariance[np.ix_(axes, free)]).T
+            centre = centre + gain @ (inside - mean[axes])
+            spread = spread - gain @ covariance[np.ix_(axes, free)]
+        return centre, spread
 
 
 @dataclass(frozen=True)
@@ -91,10 +106,19 @@ class EmpiricalPrior:
         pooled = _pooled_covariance([_rows(rs) for rs in present.values()])
         return cls(_group(usable, pooled), {d: _group(rs, pooled) for d, rs in present.items()})
 
-    def draw(self, seed: int | np.random.Generator, diagnosis: Diagnosis | None = None) -> ClinicalPrior:
-        """A complete request; the diagnosis, unless given, by its share of the training subjects.
+    def draw(
+        self,
+        seed: int | np.random.Generator,
+        diagnosis: Diagnosis | None = None,
+        *,
+        lv_edv_ml: float | None = None,
+        ef_percent: float | None = None,
+        slices: int | None = None,
+    ) -> ClinicalPrior:
+        """A complete request: what is given as it is, and the rest drawn given it.
 
-        `InputError` for a diagnosis that no training subject has.
+        The diagnosis, unless given, is drawn by its share of the training subjects. `InputError` for a diagnosis that
+        no training subject has.
         """
         rng = np.random.default_rng(seed)
         if diagnosis is None:
@@ -105,17 +129,21 @@ class EmpiricalPrior:
             raise InputError(
                 f"no training subject has the diagnosis {diagnosis.value}", hint=f"these weights know {known}"
             )
-        log_edv, logit_ef, slices = self.group(diagnosis).draw(rng)
-        ef_percent = min(max(100.0 * _expit(logit_ef), 3.0), 95.0)
-        return ClinicalPrior.from_ef(diagnosis, round(math.exp(log_edv), 1), round(ef_percent, 1), int(slices))
+        given = _axes(lv_edv_ml, ef_percent, slices)
+        log_edv, logit_ef, drawn_slices = self.group(diagnosis).draw(rng, given)
+        drawn_ef = round(min(max(100.0 * _expit(logit_ef), 3.0), 95.0), 1)
+        return ClinicalPrior.from_ef(
+            diagnosis,
+            round(math.exp(log_edv), 1) if lv_edv_ml is None else lv_edv_ml,
+            drawn_ef if ef_percent is None else ef_percent,
+            int(drawn_slices) if slices is None else slices,
+        )
 
     def complete(self, prior: ClinicalPrior, seed: int | np.random.Generator) -> ClinicalPrior:
         """The same request with a number of slices, drawn given what is known where it has none."""
         if prior.slices is not None:
             return prior
-        known = {} if prior.lv_edv_ml is None else {0: math.log(prior.lv_edv_ml)}
-        if prior.ef_percent is not None:
-            known[1] = _logit(prior.ef_percent / 100.0)
+        known = _axes(prior.lv_edv_ml, prior.ef_percent)
         return replace(prior, slices=self.group(prior.diagnosis).draw_slices(known, np.random.default_rng(seed)))
 
     def systolic_fraction(self, diagnosis: Diagnosis) -> float:
@@ -146,6 +174,14 @@ class EmpiricalPrior:
             raise WeightsError(
                 f"prior.json is not an empirical prior: {error!r}", hint="copy the folder again"
             ) from None
+
+
+def _axes(lv_edv_ml: float | None, ef_percent: float | None, slices: int | None = None) -> dict[int, float]:
+    """What is known of log EDV (0), logit EF (1) and slices (2)."""
+    known = {} if lv_edv_ml is None else {0: math.log(lv_edv_ml)}
+    if ef_percent is not None:
+        known[1] = _logit(ef_percent / 100.0)
+    return known if slices is None else {**known, 2: float(slices)}
 
 
 def _row(record: Record) -> list[float] | None:

@@ -10,6 +10,8 @@ from cinesynth.errors import InputError
 from cinesynth.types import CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis
 
 FRAME_RANGE = (2, 200)
+FRAMES = 30
+"""Of a cycle, where nobody asks for another number."""
 MAX_TRIES = 100
 SETTINGS = ("seed", "frames", "es_index", "steps", "guidance", "tries", "control")
 
@@ -20,7 +22,7 @@ class Request:
 
     prior: ClinicalPrior
     seed: int = 0
-    frames: int = 30
+    frames: int = FRAMES
     es_index: int | None = None
     """Zero-based frame of ES; ED is frame 0. None: at the diagnosis' usual share of the cycle."""
     steps: int | None = None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Container, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cinesynth.atomic import make_folder, writing
 from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
+from cinesynth.data.lock import holding, is_held
 from cinesynth.errors import OutputError
 from cinesynth.models.weights import file_sha256
 from cinesynth.synthesis.export.nifti import write_image, write_label
@@ -64,6 +66,36 @@ def _hint(is_case: bool) -> str:
     return "write to another folder, or overwrite the case in it" if is_case else "write to another folder"
 
 
+def read_sidecar(folder: Path) -> dict[str, Any] | None:
+    """A finished case's JSON, None where there is none; `OutputError` if it is damaged."""
+    path = folder / SIDECAR
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["provenance"]["request"], content["provenance"]["weights"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{path} is not a case's sidecar: {error!r}", hint=f"remove {folder} and repeat") from None
+    return content
+
+
+def remove_stale(parent: Path, names: Container[str]) -> None:
+    """Remove what killed processes left in ``parent`` when they wrote case folders of these ``names``.
+
+    What a process is writing stays (where the file system cannot lock folders, only what has other names does), and so
+    does a case that was set aside to be replaced.
+    """
+    for path in parent.glob(".tmp-*"):
+        found = re.fullmatch(r"\.tmp-[0-9a-f]{8}-(\w+)(-old)?", path.name)
+        if found is None or found[1] not in names or path.is_symlink() or not path.is_dir():
+            continue
+        if found[2]:
+            with suppress(OSError):
+                path.rmdir()  # only if it is empty
+        elif not is_held(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def case_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place when the body succeeds."""
@@ -74,10 +106,11 @@ def case_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         with writing(folder):
             beside.mkdir()
-            yield beside
-            if folder.exists():
-                folder.rename(old)
-            beside.rename(folder)
+            with holding(beside):
+                yield beside
+                if folder.exists():
+                    folder.rename(old)
+                beside.rename(folder)
     except BaseException:
         if old.exists() and not folder.exists():
             old.rename(folder)
