@@ -4,7 +4,7 @@
 
 The ladder is `ablations.yaml`. Each rung trains the stages that its step changes (the others are those of the rung
 below), and its weights are scored on the validation people by `cinesynth score`. The figures of each finished rung are
-kept in ``--figures`` and it is not run again while the ladder, the data and ``--count`` are the same; what is trained
+kept in ``--figures`` and it is not run again while the ladder, the people and ``--count`` are the same; what is trained
 lies in ``--work``, so that the same command goes on where it was stopped, and without that folder trains what it needs
 again. Prints a table: means and standard deviations over the seeds.
 """
@@ -28,7 +28,7 @@ import yaml
 
 from cinesynth.atomic import write_text
 from cinesynth.config import STAGES, apply_override
-from cinesynth.data.manifest import data_hash
+from cinesynth.data.manifest import Manifest
 
 LADDER = Path(__file__).with_suffix(".yaml")
 
@@ -156,8 +156,9 @@ Figures = dict[str, dict[str, float | None]]
 def seed_figures(rungs: list[Rung], seed: int, arguments: argparse.Namespace) -> Figures:
     """The figures of every rung of one seed: those that are kept, and those that are found now."""
     kept = arguments.figures / f"seed{seed}.json"
-    ladder_sha256 = hashlib.sha256(arguments.ladder.read_bytes()).hexdigest()
-    key = {"ladder": ladder_sha256, "data_hash": data_hash(arguments.data), "count": arguments.count}
+    people = sorted((row.dataset, row.subject, row.split) for row in Manifest.read(arguments.data))
+    key = {"ladder": sha256(arguments.ladder.read_bytes()), "people": sha256(json.dumps(people).encode())}
+    key["count"] = str(arguments.count)
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     found: Figures = known["figures"] if known.get("of") == key else {}
     climb = Climb(rungs, arguments.data, arguments.work / f"seed{seed}", seed)
@@ -169,6 +170,10 @@ def seed_figures(rungs: list[Rung], seed: int, arguments: argparse.Namespace) ->
         write_text(kept, json.dumps({"of": key, "figures": found}, indent=1) + "\n")
         print(f"seed {seed}, {rung.name}: done", file=sys.stderr)
     return found
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def cell(values: list[float | None]) -> str:
