@@ -9,7 +9,7 @@ import torch
 
 from cinesynth.data.geometry import slice_mask
 from cinesynth.errors import InputError, WeightsError
-from cinesynth.synthesis import sampler
+from cinesynth.synthesis import pipeline, sampler
 from cinesynth.synthesis.acceptance import Verdict, Verdicts
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
@@ -223,3 +223,14 @@ def test_the_best_of_motions_that_all_fail_at_es_has_all_its_frames(
 ) -> None:
     monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts((Verdict("test", 0.0, 1.0),)))
     assert len(pipe(PRIORS[0], frames=8, seed=7, tries=2).image) == 8
+
+
+def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pipeline.usual_device() == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    devices = []
+    for rank in ("0", "1", "2", "?"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        devices.append(pipeline.usual_device())
+    assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,10 +55,10 @@ class CinePipeline:
     ) -> CinePipeline:
         """Load a weights folder, or weights of the package by their name; `WeightsError` says what is wrong with it.
 
-        Without ``device`` the first CUDA device is taken where there is one. Anatomies that ``screen`` or the weights'
+        Without ``device`` it is `usual_device`. Anatomies that ``screen`` or the weights'
         own fingerprints of their training subjects refuse are drawn again, and never kept.
         """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or usual_device()
         return cls(Bundle.load(find_bundle(folder), device), device, screen)
 
     @property
@@ -189,3 +190,11 @@ class CinePipeline:
         """Whether slices that were not acquired can be left out; group norms average over them too."""
         config = self.bundle.config
         return all(net.norm == "layer" for net in (config.vae, config.anatomy.denoiser, config.dynamics.denoiser))
+
+
+def usual_device() -> str:
+    """A CUDA device where there is one, that of ``LOCAL_RANK`` among several processes of a node; else the CPU."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    rank = os.environ.get("LOCAL_RANK", "0")
+    return f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() else "cuda:0"
