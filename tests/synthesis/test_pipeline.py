@@ -226,7 +226,6 @@ def test_the_best_of_motions_that_all_fail_at_es_has_all_its_frames(
 
 
 def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pipeline.usual_device() == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     devices = []
