@@ -108,16 +108,41 @@ class LatentDiffusion(nn.Module):
         *,
         steps: int | None = None,
         guidance: float | None = None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
     ) -> Tensor:
-        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch."""
+        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch.
+
+        With clean codes as ``start``, variations of them (SDEdit, Meng et al., 2022): they are noised to the level
+        ``strength`` and go the rest of the way. 0 gives them back; 1 is noise alone, bit for bit as without them.
+        """
         scheduler = self._scheduler(steps or self.config.sampling_steps)
         scale = self.config.guidance if guidance is None else guidance
-        x = noise
-        for timestep in scheduler.timesteps:
-            time = torch.full((len(x),), float(timestep) / TRAIN_STEPS, device=x.device)
-            output = self._guided(x, time, conditions, slice_mask, anatomy, scale)
-            x = scheduler.step(output, timestep, x).prev_sample
+
+        def predict(x: Tensor, time: float) -> Tensor:
+            times = torch.full((len(x),), time, device=x.device)
+            return self._guided(x, times, conditions, slice_mask, anatomy, scale)
+
+        x, timesteps = noise, scheduler.timesteps
+        if start is not None and strength < 1.0:
+            timesteps = timesteps[timesteps < strength * TRAIN_STEPS]
+            x = start if strength <= 0.0 else self._enter(start, noise, strength, timesteps, predict)
+        for timestep in timesteps:
+            x = scheduler.step(predict(x, float(timestep) / TRAIN_STEPS), timestep, x).prev_sample
         return x * broadcast_mask(slice_mask, x)
+
+    def _enter(
+        self, start: Tensor, noise: Tensor, level: float, rest: Tensor, predict: Callable[[Tensor, float], Tensor]
+    ) -> Tensor:
+        """``start`` at the noise ``level``, one step on: at the first of the timesteps that ``rest``, or clean."""
+        now = torch.full((len(start),), level, device=start.device)
+        noisy, _ = self.mix(start, noise, now)
+        clean = self.clean(noisy, predict(noisy, level), now)
+        if not len(rest):
+            return clean
+        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(now))
+        then = torch.full_like(now, float(rest[0]) / TRAIN_STEPS)
+        return self.mix(clean, (noisy - signal * clean) / spread, then)[0]
 
     def _guided(
         self, x: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None, scale: float

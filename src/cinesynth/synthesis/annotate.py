@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.intensity import IntensityScale
@@ -26,6 +27,9 @@ MIN_EDV_ML = 15.0
 MAX_ES_SHARE = 0.95
 """ESV over EDV above which the curve is flat: no patient of ACDC ejects less than 10 %."""
 
+LOOKS, NEAR_ENOUGH = 4, 3
+"""Times that `locate` looks at most, and the voxels in the plane that it lets a heart lie beside the middle."""
+
 
 @dataclass(frozen=True, eq=False)
 class Masks:
@@ -35,27 +39,61 @@ class Masks:
     label: LabelArray  # T X Y Z
 
     @property
+    def native(self) -> LabelArray:
+        """The masks on the study's own grid, ``T X Y Z``; background where the grid of the weights does not reach."""
+        return self.placement.label_to_native(self.label)
+
+    @property
     def lv_ml(self) -> FloatArray:
         """Volume of the LV in each stored frame, mL, shape ``T``."""
         return volumes_ml(self.label, Label.LV, self.placement.grid.voxel_ml)
 
 
-def segment(codec: Codec, study: Study) -> Masks:
-    """What ``codec`` sees in each stored frame of ``study``, one frame at a time.
+def segment(codec: Codec, study: Study, placement: Placement | None = None) -> Masks:
+    """What ``codec`` sees in each stored frame of ``study``, one frame at a time, where it is placed or ``placement`` is.
 
     `DataError` if the study does not fit the codec's grid, or its image does not vary.
     """
-    placement = place(study, Grid.from_config(codec.grid))
+    placement = placement or place(study, Grid.from_config(codec.grid))
     frames = IntensityScale.of(study.image).apply(placement.image_to_grid(study.image))
     return Masks(placement, np.stack([_mask(codec, frame, placement.slice_mask) for frame in frames]))
+
+
+def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
+    """Put the heart that ``codec`` sees in a stored ``frame`` at the middle of its grid.
+
+    The look begins where `place` puts a study, which without labels may be the middle of the image, and goes after the
+    largest thing that it sees until that stays. `DataError` as for `segment`.
+    """
+    placement = place(study, Grid.from_config(codec.grid))
+    scale = IntensityScale.of(study.image)
+    for _ in range(LOOKS):
+        image = scale.apply(placement.image_to_grid(study.image))[frame]
+        moved = _centred(placement, _mask(codec, image, placement.slice_mask))
+        if np.abs(np.subtract(moved.offset, placement.offset)).max() <= NEAR_ENOUGH:
+            break
+        placement = moved
+    return placement
+
+
+def _centred(placement: Placement, label: LabelArray) -> Placement:
+    """``placement`` with the largest part of a ``label`` (``X Y Z``) in the middle of the plane."""
+    parts, count = ndimage.label(label > 0)
+    if count == 0:
+        return placement
+    heart = parts == 1 + int(np.bincount(parts.ravel())[1:].argmax())
+    x, y, _ = ndimage.center_of_mass(heart)
+    (a, b), (width, height, _) = placement.offset, placement.grid.size
+    return replace(placement, offset=(a + round(x - (width - 1) / 2), b + round(y - (height - 1) / 2)))
 
 
 @torch.inference_mode()
 def _mask(codec: Codec, frame: FloatArray, acquired: BoolArray) -> LabelArray:
     """The likeliest structure at each voxel of an ``X Y Z`` image; background where nothing was acquired."""
-    image, slices = torch.from_numpy(frame)[None, None], torch.from_numpy(acquired)[None]
+    device = next((parameter.device for parameter in codec.parameters()), None)
+    image, slices = torch.from_numpy(frame)[None, None].to(device), torch.from_numpy(acquired)[None].to(device)
     logits = codec.decode(codec.encode(image, slices), slices).logits[0]
-    label: LabelArray = logits.argmax(dim=0).to(torch.uint8).numpy()
+    label: LabelArray = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
     label[..., ~acquired] = Label.BACKGROUND
     return label
 

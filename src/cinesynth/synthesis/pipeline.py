@@ -161,8 +161,13 @@ class CinePipeline:
 
     @torch.inference_mode()
     def _case(self, plan: Plan) -> Cine:
-        by, tries = plan.anatomy or plan, plan.request.tries
-        anatomy, anatomies = best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt))
+        by = plan.anatomy or plan
+        return self.beat(plan, *best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt)))
+
+    @torch.inference_mode()
+    def beat(self, plan: Plan, anatomy: Draw, anatomies: Sequence[Draw]) -> Cine:
+        """A case of the ``anatomy`` that was kept of all ``anatomies`` drawn: with its motion, and how it came about."""
+        tries = plan.request.tries
         motion, motions = best_of(tries, lambda attempt: self.sampler.motion(plan, anatomy, attempt))
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
         stages = {"anatomy": tries_json(anatomy, anatomies), "motion": tries_json(motion, motions)}
