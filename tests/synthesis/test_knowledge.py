@@ -48,7 +48,9 @@ def test_both_models_hear_each_further_condition(knowing: CinePipeline, name: st
     motion = torch.randn(1, knowing.bundle.motion.code.channels, x, y, 7, generator=torch.Generator().manual_seed(1))
     for model, noise, given in ((knowing.bundle.anatomy, anatomy, None), (knowing.bundle.dynamics, motion, anatomy)):
         conditions = [plan.conditions for plan in plans] + [behind]
-        first, changed, forgotten, same = (knowing.sampler._sample(model, plans[0], noise, c, given) for c in conditions)
+        first, changed, forgotten, same = (
+            knowing.sampler._sample(model, plans[0], noise, c, given) for c in conditions
+        )
         assert not torch.equal(first, changed)
         assert not torch.equal(first, forgotten)
         assert torch.equal(forgotten, same)

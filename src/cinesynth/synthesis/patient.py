@@ -57,8 +57,8 @@ class Patient:
 def read_patient(path: Path | str, order: SliceOrder = "auto") -> Patient:
     """The patient in a NIfTI file of 3 or 4 dimensions.
 
-    ``order`` declares which slice is the base; ``auto`` asks the header, as a layout does, and keeps the order of a file
-    whose header does not tell. `DataError` says what of the file is wrong.
+    ``order`` declares which slice is the base; ``auto`` asks the header, as a layout does, and keeps the order of a
+    file whose header does not tell. `DataError` says what of the file is wrong.
     """
     path = Path(path)
     volume = read_stack(path)

@@ -166,7 +166,7 @@ class CinePipeline:
 
     @torch.inference_mode()
     def beat(self, plan: Plan, anatomy: Draw, anatomies: Sequence[Draw]) -> Cine:
-        """A case of the ``anatomy`` that was kept of all ``anatomies`` drawn: with its motion, and how it came about."""
+        """A case of the ``anatomy`` that was kept of all ``anatomies`` drawn, with its motion and how it came about."""
         tries = plan.request.tries
         motion, motions = best_of(tries, lambda attempt: self.sampler.motion(plan, anatomy, attempt))
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted

@@ -41,9 +41,7 @@ def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bo
     return content
 
 
-def check_free(
-    folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR
-) -> None:
+def check_free(folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR) -> None:
     """`OutputError` if a case may not be written to ``folder``; worth asking before generating it.
 
     A case is known by its ``record`` and has no other ``files``.

@@ -46,7 +46,7 @@ class Timing:
     frame_time_ms: float | None = None
 
     def shown(self, frames: int) -> list[tuple[int, str]]:
-        """ED, mid systole, ES and two frames of diastole, as far as there are so many; the image, where there is one."""
+        """ED, mid systole, ES and two frames of diastole, as far as there are so many; of one frame that."""
         if frames == 1:
             return [(0, "image")]
         systole = (self.es_index - self.ed_index) % frames
