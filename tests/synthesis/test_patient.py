@@ -13,13 +13,12 @@ import pytest
 
 from cinesynth.cli import main
 from cinesynth.data.export.case import is_case
-from cinesynth.data.geometry import slice_mask
-from cinesynth.errors import CinesynthError, DataError, InputError
+from cinesynth.errors import DataError, InputError
 from cinesynth.models.weights import Bundle, file_sha256, find_bundle, shipped_bundles
 from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import Annotation, annotate
 from cinesynth.synthesis.export.patient import save_animation, save_annotation
-from cinesynth.synthesis.patient import Patient, read_patient
+from cinesynth.synthesis.patient import read_patient
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
@@ -47,7 +46,7 @@ def small() -> CinePipeline:
 @pytest.fixture(scope="module")
 def heart() -> Study:
     """Labelled in every frame; its affine lies along the axes of the scanner and says nothing of the base."""
-    return phantom(4)
+    return phantom(0)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +94,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def test_masks_of_every_frame_are_those_of_the_heart(annotated: Annotation, heart: Study) -> None:
-    for structure, least in ((Label.LV, 0.9), (Label.MYO, 0.75), (Label.RV, 0.75)):
+    for structure, least in ((Label.LV, 0.9), (Label.MYO, 0.85), (Label.RV, 0.85)):
         assert dice(annotated.label == structure, heart.label == structure) > least, structure
     assert annotated.beat is not None
     assert annotated.beat[0] in (0, 5)
@@ -360,7 +359,7 @@ def test_the_commands_write_all_or_nothing(command: Command, ed_file: Path, tmp_
 
 
 def test_masks_of_a_real_cycle(cine_data: Path, tmp_path: Path) -> None:
-    """Pat04 of Najman, against the masks of an automatic method at every frame."""
+    """Pat05 of Najman, against the masks of an automatic method at every frame."""
     folder = cine_data / "najman4d" / "Pat05"
     found = annotate(Bundle.load(find_bundle("small")), read_patient(folder / "cine_4d.nii.gz"))
     save_annotation(found, tmp_path / "out", pictures=False)
