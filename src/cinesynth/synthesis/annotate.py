@@ -112,13 +112,20 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
 
 def _centred(placement: Placement, label: LabelArray) -> Placement:
     """``placement`` with the largest part of a ``label`` (``X Y Z``) in the middle of the plane."""
-    parts, count = ndimage.label(label > 0)
-    if count == 0:
+    heart = _heart(label)
+    if not heart.any():
         return placement
-    heart = parts == 1 + int(np.bincount(parts.ravel())[1:].argmax())
     x, y, _ = ndimage.center_of_mass(heart)
     (a, b), (width, height, _) = placement.offset, placement.grid.size
     return replace(placement, offset=(a + round(x - (width - 1) / 2), b + round(y - (height - 1) / 2)))
+
+
+def _heart(label: LabelArray) -> BoolArray:
+    """The largest part of all structures together, ``X Y Z``; what lies apart from it is liver or chest."""
+    parts, _ = ndimage.label(label > 0)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((label > 0) & (parts == sizes.argmax()))
 
 
 @torch.inference_mode()
@@ -183,13 +190,14 @@ class Annotation:
 
 
 def annotate(bundle: Bundle, patient: Patient) -> Annotation:
-    """Masks of every frame by the codec of ``bundle``; its other networks stay idle.
+    """Masks of every frame by the codec of ``bundle``; its other networks stay idle. Parts off the heart are left out.
 
     `DataError` where the image does not fit the grid of the weights, does not vary, or no heart is seen.
     """
     study = patient.study
     masks = segment(bundle.codec, study, locate(bundle.codec, study))
-    label = masks.native
+    hearts = np.stack([np.where(_heart(frame), frame, np.uint8(0)) for frame in masks.label])
+    label = replace(masks, label=hearts).native
     lv_ml = volumes_ml(label, Label.LV, study.voxel_ml)
     check_seen(lv_ml)
     try:

@@ -94,7 +94,7 @@ def _annotated(annotation: Annotation, hashes: Mapping[str, str]) -> dict[str, A
     return {
         "notice": MASKS_NOTICE,
         "image": "real",
-        "masks": "made by a model",
+        "masks": "made by a model, without what lies apart from the heart",
         "source": annotation.patient.to_json(),
         "order_in_doubt": annotation.order_in_doubt,
         "ed_index": beat[0] if beat else None,
