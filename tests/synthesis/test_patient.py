@@ -17,7 +17,7 @@ from cinesynth.data.export.case import is_case
 from cinesynth.errors import DataError, InputError
 from cinesynth.models.weights import Bundle, file_sha256, find_bundle, shipped_bundles
 from cinesynth.synthesis.animate import Wish, animate
-from cinesynth.synthesis.annotate import Annotation, annotate, locate, segment
+from cinesynth.synthesis.annotate import Annotation, annotate, heart_of, locate, segment
 from cinesynth.synthesis.export.patient import save_animation, save_annotation
 from cinesynth.synthesis.patient import read_patient
 from cinesynth.synthesis.pipeline import CinePipeline
@@ -183,11 +183,27 @@ def test_slices_that_look_upside_down_are_said_to(small: CinePipeline, heart: St
 def test_frame_0_has_the_mask_that_the_codec_sees(
     moved: Cine, small: CinePipeline, ed_file: Path, heart: Study
 ) -> None:
-    study = read_patient(ed_file).study
-    seen = segment(small.bundle.codec, study, locate(small.bundle.codec, study)).native[0]
+    seen = annotate(small.bundle, read_patient(ed_file)).label[0]
     assert np.array_equal(moved.label[0], seen)
     assert moved.prior.slices == heart.image.shape[3]
     assert moved.provenance["acceptance"]["anatomy"]["control"] is None  # type: ignore[index]
+
+
+def test_a_second_heart_in_the_chest_is_no_part_of_the_edv(small: CinePipeline, heart: Study, tmp_path: Path) -> None:
+    """As the stomach of a patient was taken for one: here a copy of the LV and its wall, 72 mm beside it."""
+    image = heart.image[0].copy()
+    x, y, _ = (round(c) for c in ndimage.center_of_mass(heart.label[0] == Label.LV))
+    image[x - 6 : x + 7, y + 18 : y + 31, 3:5] = heart.image[0, x - 6 : x + 7, y - 6 : y + 7, 3:5]
+    patient = read_patient(save(tmp_path / "two.nii.gz", image, heart.affine))
+    masks = segment(small.bundle.codec, patient.study, locate(small.bundle.codec, patient.study))
+    apart = (masks.label[0] == Label.LV) & ~heart_of(masks.label[0])
+    assert apart.sum() > 100
+    cine = animate(small, patient, wish(50.0, frames=3, es_index=1))
+    assert cine.prior.lv_edv_ml == pytest.approx(float(masks.lv_ml[0]) - apart.sum() * masks.placement.grid.voxel_ml)
+    assert not (cine.label[:, x - 6 : x + 7, y + 18 : y + 31, 3:5] == Label.LV).any()
+    edv_ml, esv_ml = (float(cine.volumes_ml(Label.LV)[frame]) for frame in (0, 1))
+    assert esv_ml / edv_ml == pytest.approx(0.5, abs=0.03)
+    assert small.bundle.codec.spots is None  # the pipeline sees as it did
 
 
 @pytest.mark.parametrize("ef_percent", [35.0, 60.0])

@@ -112,7 +112,7 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
 
 def _centred(placement: Placement, label: LabelArray) -> Placement:
     """``placement`` with the largest part of a ``label`` (``X Y Z``) in the middle of the plane."""
-    heart = _heart(label)
+    heart = heart_of(label)
     if not heart.any():
         return placement
     x, y, _ = ndimage.center_of_mass(heart)
@@ -120,7 +120,7 @@ def _centred(placement: Placement, label: LabelArray) -> Placement:
     return replace(placement, offset=(a + round(x - (width - 1) / 2), b + round(y - (height - 1) / 2)))
 
 
-def _heart(label: LabelArray) -> BoolArray:
+def heart_of(label: LabelArray) -> BoolArray:
     """The largest part of all structures together, ``X Y Z``; what lies apart from it is liver or chest."""
     parts, _ = ndimage.label(label > 0)
     sizes = np.bincount(parts.ravel())
@@ -196,7 +196,7 @@ def annotate(bundle: Bundle, patient: Patient) -> Annotation:
     """
     study = patient.study
     masks = segment(bundle.codec, study, locate(bundle.codec, study))
-    hearts = np.stack([np.where(_heart(frame), frame, np.uint8(0)) for frame in masks.label])
+    hearts = np.stack([np.where(heart_of(frame), frame, np.uint8(0)) for frame in masks.label])
     label = replace(masks, label=hearts).native
     lv_ml = volumes_ml(label, Label.LV, study.voxel_ml)
     check_seen(lv_ml)
