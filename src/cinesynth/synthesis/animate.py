@@ -32,7 +32,7 @@ from cinesynth.synthesis.tries import best_of
 from cinesynth.types import EDV_RANGE_ML, BoolArray, Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 
 BLIND_MM = 6.0
-"""Reach around what the codec takes for a heart apart from the heart."""
+"""Reach in the plane around what the codec takes for a heart apart from the heart; through it, one slice."""
 SEAM_MM = 8.0
 """Reach of the mixture of decoded and real image within the border of the grid of the weights."""
 ANY_EDV_ML = 100.0
@@ -122,7 +122,7 @@ def _blind(pipe: CinePipeline, apart: BoolArray, heart: BoolArray, plan: Plan) -
     Stomach or liver would else count as LV: in the EDV, in what the motion is steered to, and in the masks.
     """
     reach = [max(1, round(BLIND_MM / step)) for step in pipe.grid.spacing_mm[:2]]
-    near = ndimage.binary_dilation(apart, np.ones((2 * reach[0] + 1, 2 * reach[1] + 1, 1), dtype=np.bool_))
+    near = ndimage.binary_dilation(apart, np.ones((2 * reach[0] + 1, 2 * reach[1] + 1, 3), dtype=np.bool_))
     acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
     spots = np.zeros((*apart.shape[:2], len(acquired)), dtype=np.bool_)
     spots[..., acquired] = near & ~heart
