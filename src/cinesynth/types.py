@@ -236,7 +236,7 @@ class Study:
 class Cine:
     """One generated case: an image and its segmentation at every frame."""
 
-    image: FloatArray  # T X Y Z in [-1, 1]
+    image: FloatArray  # T X Y Z in [-1, 1]; of an animated patient the scanner's own numbers
     label: LabelArray  # T X Y Z
     affine: Affine  # 4 4
     frame_time_ms: float
@@ -245,6 +245,12 @@ class Cine:
     prior: ClinicalPrior
     seed: int
     provenance: dict[str, object]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths, the column norms of the affine."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
 
     @property
     def voxel_ml(self) -> float:

@@ -188,6 +188,33 @@ def test_rescaled_guidance_has_the_spread_of_the_conditional_output(anatomy):
     assert before != pytest.approx(spread(conditional), rel=1e-3)
 
 
+@pytest.mark.parametrize("objective", ["noise", "v", "flow"])
+@pytest.mark.parametrize("strength", [0.0, 1e-3, 0.3, 0.7, 1.0])
+def test_a_perfect_denoiser_varies_nothing(objective, strength):
+    """Noised to any level, the code that the data hold alone comes back; at strength 1 it does from any start."""
+    torch.manual_seed(0)
+    clean = torch.randn(1, 2, 4, 4, 3)
+    oracle = Oracle(clean)
+    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, guidance=1.0))
+    oracle.owner = diffusion
+    mask, noise = torch.ones(1, 3, dtype=torch.bool), torch.randn_like(clean)
+    start = clean if strength < 1.0 else torch.randn_like(clean)
+    sample = diffusion.sample(noise, encode_priors([PRIOR]), mask, steps=20, start=start, strength=strength)
+    torch.testing.assert_close(sample, clean, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("objective", ["noise", "v", "flow"])
+def test_a_variation_is_exact_at_0_plain_at_1_and_farther_with_strength(anatomy, objective):
+    anatomy.config = anatomy.config.model_copy(update={"objective": objective, "time_shift": 3.0})
+    start, noise, mask = *torch.randn(2, 1, 4, 8, 8, 12), torch.ones(1, 12, dtype=torch.bool)
+    sample = lambda **how: anatomy.sample(noise, encode_priors([PRIOR]), mask, steps=6, **how)  # noqa: E731
+    varied = [sample(start=start, strength=s) for s in (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0)]
+    distances = [float((code - start).norm()) for code in varied]
+    assert torch.equal(varied[0], start)
+    assert distances == sorted(set(distances))
+    assert torch.equal(varied[-1], sample())
+
+
 def test_denoising_only_acquired_slices_gives_the_same(anatomy):
     mask = torch.zeros(1, 12, dtype=torch.bool)
     mask[:, 2:9] = True

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import console, doctor, evaluate, export, generate, ingest, report, shelf, train, weights
+from cinesynth.cli import console, doctor, evaluate, export, generate, ingest, patient, report, shelf, train, weights
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {"accelerate": "train", "highdicom": "dicom", "monai": "train", "skimage": "train", "tensorboard": "train"}
@@ -34,6 +34,8 @@ app.add_typer(train.app, name="train")
 app.command("bundle")(weights.bundle)
 app.add_typer(shelf.app, name="weights")
 app.command("generate")(generate.generate)
+app.command("annotate")(patient.annotate)
+app.command("animate")(patient.animate)
 app.command("score")(weights.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("card")(evaluate.card)

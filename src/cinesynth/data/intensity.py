@@ -37,6 +37,11 @@ class IntensityScale:
         unit = (volumes.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
         return np.asarray(np.clip(2.0 * unit - 1.0, -1.0, 1.0))
 
+    def invert(self, values: FloatArray) -> FloatArray:
+        """[-1, 1] as the scanner's numbers, same shape: the inverse of `apply` on what it did not clip."""
+        half = np.float32(self.high - self.low) / np.float32(2.0)
+        return np.asarray((values + np.float32(1.0)) * half + np.float32(self.low))
+
 
 def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     """[-1, 1] as bytes 0..255, rounded and clipped."""

@@ -82,6 +82,25 @@ def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> 
     return Volume(path, data, spacing_mm, _affine(path, affine, spacing_mm), frame_time_ms, known_mm)
 
 
+def read_stack(path: Path) -> Volume:
+    """One patient's short-axis stack with or without time, as `read_volume` reads it."""
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise DataError(
+            f"{path} is not a NIfTI file by its name",
+            hint="give a .nii or .nii.gz; `cinesynth ingest dicom` and `export --to nifti` make them of DICOM",
+        )
+    if not path.is_file():
+        raise DataError(f"{path} is missing, or no file", hint="give the .nii or .nii.gz of a short-axis stack")
+    data, spacing_mm, affine, frame_time_ms = _load(path)
+    if data.ndim not in (3, 4) or min(data.shape) < 1:
+        raise DataError(
+            f"{path} has {data.ndim} dimensions {data.shape}, expected 3 (x y z) or 4 (x y z time)",
+            hint="give the short-axis stack, not one slice of it",
+        )
+    _check_values(path, data, spacing_mm)
+    return Volume(path, data, spacing_mm, _affine(path, affine, spacing_mm), frame_time_ms)
+
+
 def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
     """Our labels ``X Y Z`` on the grid of ``like``, whose first three dimensions and spacing must agree.
 

@@ -5,6 +5,7 @@ Everything behind it sees unit-scale latents that are zero on slices that were n
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -13,6 +14,10 @@ from torch import Tensor, nn
 from cinesynth.config import GridConfig, VAEConfig
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import VAE, Decoded
+from cinesynth.types import Label
+
+SURE = 20.0
+"""A logit that leaves no doubt."""
 
 
 class Codec(nn.Module):
@@ -20,6 +25,8 @@ class Codec(nn.Module):
 
     latent_mean: Tensor
     latent_std: Tensor
+    spots: Tensor | None = None
+    """Where `decode` sees background whatever there is, ``X Y Z`` of the slices that it is given."""
 
     def __init__(self, config: VAEConfig, grid: GridConfig) -> None:
         super().__init__()
@@ -44,7 +51,19 @@ class Codec(nn.Module):
     def decode(self, latent: Tensor, slice_mask: Tensor) -> Decoded:
         """Image and mask logits of unit-scale latents ``B C x y z``."""
         raw = latent * _per_channel(self.latent_std) + _per_channel(self.latent_mean)
-        return self.vae.decode(raw * broadcast_mask(slice_mask, raw), slice_mask)
+        decoded = self.vae.decode(raw * broadcast_mask(slice_mask, raw), slice_mask)
+        if self.spots is None:
+            return decoded
+        nothing = torch.full_like(decoded.logits, -SURE)
+        nothing[:, Label.BACKGROUND] = SURE
+        return Decoded(decoded.image, torch.where(self.spots, nothing, decoded.logits))
+
+    def blind(self, spots: Tensor) -> Codec:
+        """This codec, on the same weights, that sees nothing but background in ``spots``."""
+        other = copy.copy(self)
+        with torch.inference_mode(False):  # steering differentiates through it
+            other.spots = spots.clone()
+        return other
 
     @torch.no_grad()
     def measure_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -17,7 +17,7 @@ from cinesynth.config import DiffusionConfig
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.layers import broadcast_mask
-from cinesynth.models.solvers import TRAIN_STEPS, ddim, make_solver, times_of
+from cinesynth.models.solvers import TRAIN_STEPS, ddim, first_below, make_solver, times_of
 
 MIN_SNR_GAMMA = 5.0
 """Hang et al., 2023."""
@@ -106,17 +106,41 @@ class LatentDiffusion(nn.Module):
         *,
         steps: int | None = None,
         guidance: float | None = None,
+        start: Tensor | None = None,
+        strength: float = 1.0,
     ) -> Tensor:
-        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch."""
+        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch.
+
+        With clean codes as ``start``, variations of them (SDEdit, Meng et al., 2022): they are noised to the level
+        ``strength`` and go the rest of the way. 0 gives them back; 1 is noise alone, bit for bit as without them.
+        """
         solver = make_solver(self.config, steps or self.config.sampling_steps)
         scale = self.config.guidance if guidance is None else guidance
-        x = noise
-        for timestep, time in zip(solver.timesteps, times_of(solver, self.config), strict=True):
-            output = self._guided(
-                x, torch.full((len(x),), time, device=x.device), conditions, slice_mask, anatomy, scale
-            )
-            x = solver.step(output, timestep, x).prev_sample
+
+        def predict(x: Tensor, time: float) -> Tensor:
+            times = torch.full((len(x),), time, device=x.device)
+            return self._guided(x, times, conditions, slice_mask, anatomy, scale)
+
+        x, times = noise, times_of(solver, self.config)
+        begin = 0 if start is None or strength >= 1.0 else first_below(times, strength)
+        if start is not None and strength < 1.0:
+            x = start if strength <= 0.0 else self._enter(start, noise, strength, times[begin:], predict)
+        for timestep, time in zip(solver.timesteps[begin:], times[begin:], strict=True):
+            x = solver.step(predict(x, time), timestep, x).prev_sample
         return x * broadcast_mask(slice_mask, x)
+
+    def _enter(
+        self, start: Tensor, noise: Tensor, level: float, rest: list[float], predict: Callable[[Tensor, float], Tensor]
+    ) -> Tensor:
+        """``start`` at the noise ``level``, one step on: at the first of the times that ``rest``, or clean."""
+        now = torch.full((len(start),), level, device=start.device)
+        noisy, _ = self.mix(start, noise, now)
+        clean = self.clean(noisy, predict(noisy, level), now)
+        if not rest:
+            return clean
+        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(now))
+        then = torch.full_like(now, rest[0])
+        return self.mix(clean, (noisy - signal * clean) / spread, then)[0]
 
     def _guided(
         self, x: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None, scale: float

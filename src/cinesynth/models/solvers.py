@@ -52,6 +52,12 @@ def times_of(solver: Any, config: DiffusionConfig) -> list[float]:
     return [float(timestep) / TRAIN_STEPS for timestep in solver.timesteps]
 
 
+def first_below(times: list[float], level: float) -> int:
+    """The first call below a noise ``level``; of the two of Heun's method at one time, that which begins a step."""
+    first = next((i for i, time in enumerate(times) if time < level), len(times))
+    return first + 1 if times[first : first + 1] == times[first + 1 : first + 2] != [] else first
+
+
 def ddim(objective: str) -> DDIMScheduler:
     """DDIM on the variance-preserving schedule that the objective was trained with."""
     return DDIMScheduler(**_SCHEDULE, prediction_type=_PREDICTS[objective], clip_sample=False, set_alpha_to_one=True)

@@ -163,7 +163,11 @@ class CinePipeline:
     @torch.inference_mode()
     def _case(self, plan: Plan) -> Cine:
         by = plan.anatomy or plan
-        anatomy, anatomies = best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt))
+        return self.beat(plan, *best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt)))
+
+    @torch.inference_mode()
+    def beat(self, plan: Plan, anatomy: Draw, anatomies: Sequence[Draw]) -> Cine:
+        """A case of the ``anatomy`` that was kept of all ``anatomies`` drawn, with its motion and how it came about."""
         motion, motions = self.sampler.best_motion(plan, anatomy)
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
         stages = {"anatomy": tries_json(anatomy, anatomies), "motion": tries_json(motion, motions)}

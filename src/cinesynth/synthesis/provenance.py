@@ -27,6 +27,13 @@ def provenance(
         "slices_from": "request" if request.prior.slices is not None else "empirical prior",
         "es_index_from": "request" if request.es_index is not None else "empirical prior",
         "sampling": _sampling(request, config),
+        **made_with(config, weights, device),
+    }
+
+
+def made_with(config: Config, weights: Mapping[str, Any], device: torch.device) -> dict[str, object]:
+    """Weights and their terms, versions of the libraries, and the machine."""
+    return {
         "weights": {
             "preset": config.preset,
             "sha256": weights["sha256"],

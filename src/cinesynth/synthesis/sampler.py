@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,11 +57,14 @@ class Sampler:
         self.voxel_ml = math.prod(bundle.config.grid.spacing_mm) / 1000.0
         self.frames_per_call = FRAMES_PER_CALL.get(device.type, FRAMES_PER_CALL_ELSEWHERE)
 
-    def anatomy(self, plan: Plan, attempt: int) -> Draw:
-        """An ED anatomy, steered to the EDV where one is asked and control is on."""
+    def anatomy(self, plan: Plan, attempt: int, given: Tensor | None = None, variation: float = 1.0) -> Draw:
+        """An ED anatomy, steered to the EDV where one is asked and control is on.
+
+        Of a ``given`` latent, a ``variation`` of it (`LatentDiffusion.sample`); 0 is that latent as it is, unsteered.
+        """
         start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
-        latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions)
-        steering, targets = None, ed_targets(plan.prior) if plan.request.control else ()
+        latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions, given=given, variation=variation)
+        steering, targets = None, ed_targets(plan.prior) if plan.request.control and variation > 0.0 else ()
         if targets:
             steering = steer(self.bundle.codec, latent, plan.slice_mask, targets)
             latent = latent + steering.shift
@@ -120,10 +124,18 @@ class Sampler:
         return lambda phases: code.decode(cycle, phases)[0]
 
     def _sample(
-        self, model: LatentDiffusion, plan: Plan, start: Tensor, conditions: Conditions, anatomy: Tensor | None = None
+        self,
+        model: LatentDiffusion,
+        plan: Plan,
+        noise: Tensor,
+        conditions: Conditions,
+        anatomy: Tensor | None = None,
+        given: Tensor | None = None,
+        variation: float = 1.0,
     ) -> Tensor:
-        mask, request = plan.slice_mask.expand(len(start), -1), plan.request
-        return model.sample(start, conditions, mask, anatomy, steps=request.steps, guidance=request.guidance)
+        mask, request = plan.slice_mask.expand(len(noise), -1), plan.request
+        settings: dict[str, Any] = {"steps": request.steps, "guidance": request.guidance}
+        return model.sample(noise, conditions, mask, anatomy, **settings, start=given, strength=variation)
 
     def _noise(self, plan: Plan, purpose: str, attempt: int, channels: int) -> Tensor:
         """Start noise ``1 C x y z``, zero on slices that are computed but not acquired."""
@@ -132,6 +144,13 @@ class Sampler:
         start = torch.zeros(1, channels, x, y, len(acquired))
         start[..., acquired] = noise(plan.request.seed, purpose, attempt, (1, channels, x, y, int(acquired.sum())))
         return start.to(self.device)
+
+    def encode(self, image: FloatArray, plan: Plan) -> Tensor:
+        """The latent ``1 C x y z`` of the acquired slices ``X Y Z`` of an image in [-1, 1] on the weights' grid."""
+        acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
+        computed = np.full((*image.shape[:2], len(acquired)), -1.0, dtype=np.float32)
+        computed[..., acquired] = image
+        return self.bundle.codec.encode(torch.from_numpy(computed)[None, None].to(self.device), plan.slice_mask)
 
     def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, int]:
         """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the islands that were taken out."""

@@ -111,6 +111,33 @@ def write_nifti(
     nib.save(image, path)
 
 
+def write_like(
+    path: Path, volumes: NDArray[Any], like: Path, *, frame_time_ms: float | None = None, description: str = ""
+) -> None:
+    """Write ``X Y Z``, or ``T X Y Z`` as ``X Y Z T``, in the voxels of the NIfTI file ``like``.
+
+    Its affines with their codes, voxel edges and units are kept as they are, its remarks (they may name a person) are
+    not. Frames take their time from it too, unless ``frame_time_ms`` is given.
+    """
+    source: Any = nib.load(like)
+    header: Any = source.header.copy()
+    header.extensions.clear()
+    for remark in ("descrip", "aux_file", "intent_name", "db_name"):
+        if remark in header:
+            header[remark] = b""
+    header["descrip"] = description.encode("ascii", "replace")[:DESCRIPTION_BYTES]
+    header["cal_min"] = header["cal_max"] = 0.0
+    header.set_slope_inter(1.0, 0.0)
+    data = np.moveaxis(volumes, 0, -1) if volumes.ndim == 4 else volumes
+    data = data.astype(SAVED_AS.get(data.dtype.name, data.dtype.str))
+    header.set_data_dtype(data.dtype)
+    image: Any = type(source)(data, source.affine, header)
+    if volumes.ndim == 4 and (frame_time_ms or source.ndim == 3):
+        image.header.set_zooms((*image.header.get_zooms()[:3], frame_time_ms or NO_TIME))
+        image.header.set_xyzt_units(source.header.get_xyzt_units()[0], "msec" if frame_time_ms else "unknown")
+    nib.save(image, path)
+
+
 def describe_origin(study: Study, synthetic: bool) -> str:
     """Where an image comes from, in the few letters that NIfTI has for it."""
     if synthetic:

@@ -38,28 +38,25 @@ def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bo
         content = sidecar(cine, {name: file_sha256(temporary / name) for name in (IMAGE, LABEL)})
         if pictures:
             render_sheet(cine, temporary / SHEET)
-            render_gif(cine.image, cine.label, cine_spacing(cine), cine.frame_time_ms, temporary / BEAT)
+            render_gif(cine.image, cine.label, cine.spacing_mm, cine.frame_time_ms, temporary / BEAT)
         (temporary / SIDECAR).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return content
 
 
-def cine_spacing(cine: Cine) -> tuple[float, float, float]:
-    """Voxel edge lengths of a generated case; its affine is diagonal."""
-    x, y, z = (float(step) for step in abs(cine.affine[:3, :3].diagonal()))
-    return x, y, z
+def check_free(folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR) -> None:
+    """`OutputError` if a case may not be written to ``folder``; worth asking before generating it.
 
-
-def check_free(folder: Path, *, overwrite: bool = False) -> None:
-    """`OutputError` if a case may not be written to ``folder``; worth asking before generating it."""
+    A case is known by its ``record`` and has no other ``files``.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise OutputError(f"{folder} is a file", hint="give the name of a folder")
     names = {path.name for path in folder.iterdir()}
-    if names and not (overwrite and SIDECAR in names):
-        raise OutputError(f"{folder} is not empty", hint=_hint(SIDECAR in names))
-    if names - FILES:
-        raise OutputError(f"{folder} holds more than a case: {min(names - FILES)}", hint="write to another folder")
+    if names and not (overwrite and record in names):
+        raise OutputError(f"{folder} is not empty", hint=_hint(record in names))
+    if names - files:
+        raise OutputError(f"{folder} holds more than a case: {min(names - files)}", hint="write to another folder")
 
 
 def _hint(is_case: bool) -> str:
@@ -97,9 +94,11 @@ def remove_stale(parent: Path, names: Container[str]) -> None:
 
 
 @contextmanager
-def case_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when the body succeeds."""
-    check_free(folder, overwrite=overwrite)
+def case_folder(
+    folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR
+) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its place when the body succeeds; else as `check_free`."""
+    check_free(folder, overwrite=overwrite, files=files, record=record)
     make_folder(folder.parent)
     beside = folder.with_name(f".tmp-{secrets.token_hex(4)}-{folder.name}")
     old = beside.with_name(f"{beside.name}-old")

@@ -46,7 +46,9 @@ class Timing:
     frame_time_ms: float | None = None
 
     def shown(self, frames: int) -> list[tuple[int, str]]:
-        """ED, mid systole, ES and two frames of diastole, as far as there are so many."""
+        """ED, mid systole, ES and two frames of diastole, as far as there are so many; of one frame that."""
+        if frames == 1:
+            return [(0, "image")]
         systole = (self.es_index - self.ed_index) % frames
         rest = frames - systole
         steps = {0: "ED", systole // 2: "systole", systole: "ES"}
@@ -60,13 +62,12 @@ class Timing:
         return ((frame - self.ed_index) % frames) * (self.frame_time_ms or 1.0)
 
 
-def render_sheet(cine: Cine, path: Path) -> None:
-    """Write the contact sheet of a generated case as PNG."""
+def render_sheet(cine: Cine, path: Path, origin: str = "") -> None:
+    """Write the contact sheet of a generated case as PNG; ``origin`` says what it was made from, if from anything."""
     timing = Timing(cine.ed_index, cine.es_index, cine.frame_time_ms)
-    x, y, z = (float(step) for step in abs(cine.affine[:3, :3].diagonal()))
-    title = f"synthetic {cine.prior.diagnosis.value}, seed {cine.seed}: research use only"
+    title = f"synthetic {cine.prior.diagnosis.value}{origin}, seed {cine.seed}: research use only"
     table = _table(requested(cine.prior), achieved(cine))
-    render_contact_sheet(cine.image, cine.label, (x, y, z), path, timing=timing, title=title, table=table)
+    render_contact_sheet(cine.image, cine.label, cine.spacing_mm, path, timing=timing, title=title, table=table)
 
 
 def render_study(study: Study, path: Path) -> None:
