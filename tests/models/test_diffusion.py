@@ -53,7 +53,7 @@ def test_a_perfect_denoiser_samples_its_clean_code(objective):
     torch.manual_seed(0)
     clean = torch.randn(1, 2, 4, 4, 3)
     oracle = Oracle(clean)
-    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, guidance=1.0))
+    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, solver=solver, guidance=1.0))
     oracle.owner = diffusion
     mask = torch.ones(1, 3, dtype=torch.bool)
     sample = diffusion.sample(torch.randn_like(clean), encode_priors([PRIOR]), mask, steps=20)
@@ -188,19 +188,19 @@ def test_rescaled_guidance_has_the_spread_of_the_conditional_output(anatomy):
     assert before != pytest.approx(spread(conditional), rel=1e-3)
 
 
-@pytest.mark.parametrize("objective", ["noise", "v", "flow"])
+@pytest.mark.parametrize(("objective", "solver"), CASES)
 @pytest.mark.parametrize("strength", [0.0, 1e-3, 0.3, 0.7, 1.0])
-def test_a_perfect_denoiser_varies_nothing(objective, strength):
+def test_a_perfect_denoiser_varies_nothing(objective, solver, strength):
     """Noised to any level, the code that the data hold alone comes back; at strength 1 it does from any start."""
     torch.manual_seed(0)
     clean = torch.randn(1, 2, 4, 4, 3)
     oracle = Oracle(clean)
-    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, guidance=1.0))
+    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, solver=solver, guidance=1.0))
     oracle.owner = diffusion
     mask, noise = torch.ones(1, 3, dtype=torch.bool), torch.randn_like(clean)
     start = clean if strength < 1.0 else torch.randn_like(clean)
     sample = diffusion.sample(noise, encode_priors([PRIOR]), mask, steps=20, start=start, strength=strength)
-    torch.testing.assert_close(sample, clean, atol=1e-3, rtol=0)
+    torch.testing.assert_close(sample, clean, atol=2e-2, rtol=0)
 
 
 @pytest.mark.parametrize("objective", ["noise", "v", "flow"])

@@ -2,8 +2,8 @@
 
 A sampled motion is first made larger or smaller as a whole until the ESV is met: on the line from ED through ES latents
 decode to hearts that have contracted more or less. What that leaves, and the EDV, is met by the smallest additive shift
-of the latent, found by a few Gauss-Newton steps on the relative errors of the volumes. At ES the shift swings in and out
-with the cycle. Muscle does not shrink when it contracts: the myocardium at ES is held in the range that patients have.
+of the latent, found by a few Gauss-Newton steps on the relative errors of the volumes. At ES the shift swings in and
+out with the cycle. Muscle does not shrink when it contracts: the myocardium at ES is held in the range of patients.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def smallest_change(slopes: Tensor, change: Tensor) -> Tensor:
     """The shortest ``n`` that changes ``K`` linear functions by ``change``, given their slopes ``K n``."""
     products = slopes @ slopes.T
     damping = DAMPING * products.diagonal().mean() * torch.eye(len(products), device=products.device)
-    return slopes.T @ torch.linalg.solve(products + damping, change)
+    shortest: Tensor = slopes.T @ torch.linalg.solve(products + damping, change)
+    return shortest
 
 
 def volumes_and_slopes(
