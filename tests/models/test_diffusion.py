@@ -53,7 +53,7 @@ def test_a_perfect_denoiser_samples_its_clean_code(objective):
     torch.manual_seed(0)
     clean = torch.randn(1, 2, 4, 4, 3)
     oracle = Oracle(clean)
-    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, solver=solver, guidance=1.0))
+    diffusion = LatentDiffusion(oracle, DiffusionConfig(objective=objective, guidance=1.0))
     oracle.owner = diffusion
     mask = torch.ones(1, 3, dtype=torch.bool)
     sample = diffusion.sample(torch.randn_like(clean), encode_priors([PRIOR]), mask, steps=20)
