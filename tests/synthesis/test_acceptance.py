@@ -136,6 +136,13 @@ def test_a_frame_that_is_no_heart_is_seen_wherever_it_is() -> None:
     assert fails(heart(10.0), heart(7.0), cut) == ["cycle_rv_largest_part", "cycle_gap_slices"]
 
 
+def test_the_base_may_leave_its_slice_between_ed_and_es() -> None:
+    leaving = heart(8.5)
+    leaving[..., 2][leaving[..., 2] == Label.MYO] = 0
+    assert fails(heart(10.0), leaving, heart(7.0), es_index=2) == []
+    assert fails(heart(10.0), leaving, heart(9.0)) == ["es_myo_encloses_base"]
+
+
 def test_the_volume_falls_once_and_is_least_at_es() -> None:
     radii = [10.0, 8.0, 6.0, 7.0, 8.0, 9.0, 9.0, 9.5]
     assert fails(*map(heart, radii), es_index=2) == []

@@ -25,8 +25,8 @@ from cinesynth.types import STRUCTURES, BoolArray, Label
 
 TITLE = "Anatomy"
 NAME = "anatomy"
-SHAPE_RULES = ("lv_largest_part", "myo_largest_part", "myo_encloses_lv", "myo_encloses_base")
-ED_RULES = ("lv_volume_ml", "myo_volume_ml", "lv_contiguous_slices", *SHAPE_RULES)
+SHAPE_RULES = ("lv_largest_part", "myo_largest_part", "myo_encloses_lv")
+ED_RULES = ("lv_volume_ml", "myo_volume_ml", "lv_contiguous_slices", *SHAPE_RULES, "myo_encloses_base")
 CYCLE_RULES = (
     "lv_es_volume_ml",
     "lv_esv_over_edv",
@@ -35,6 +35,7 @@ CYCLE_RULES = (
     "es_frames_off",
     "myo_es_over_ed",
     *(f"cycle_{rule}" for rule in SHAPE_RULES),
+    "es_myo_encloses_base",
 )
 PHASES = ("ED", "ES")
 LEAST_ACCEPTED = (0.95, 0.8)

@@ -80,11 +80,14 @@ def judge_anatomy(label: LabelArray, voxel_ml: float) -> Verdicts:
     volumes = {structure: float((label == structure).sum()) * voxel_ml for structure in STRUCTURES}
     least = (Verdict(f"{s.name.lower()}_volume_ml", ml, MIN_VOLUME_ML) for s, ml in volumes.items())
     run = Verdict("lv_contiguous_slices", longest_run((label == Label.LV).any(axis=(0, 1))), MIN_LV_SLICES)
-    return Verdicts((*least, run, *_shape_rules([label])))
+    return Verdicts((*least, run, *_shape_rules([label]), _base_rule(label)))
 
 
 def judge_motion(label: LabelArray, voxel_ml: float, es_index: int) -> Verdicts:
-    """Rules on the label of all frames, ``T X Y Z``, ED first; the worst frame after ED counts for its shape."""
+    """Rules on the label of all frames, ``T X Y Z``, ED first; the worst frame after ED counts for its shape.
+
+    The first slice is judged at ED and ES alone: in between the base may be on its way through it.
+    """
     lv_ml = volumes_ml(label, Label.LV, voxel_ml)
     edv_ml = max(float(lv_ml[0]), 1e-6)
     myo_ml = volumes_ml(label[[0, es_index]], Label.MYO, voxel_ml)
@@ -98,6 +101,7 @@ def judge_motion(label: LabelArray, voxel_ml: float, es_index: int) -> Verdicts:
             Verdict("es_frames_off", off, max(1, int(LATE_SHARE * len(label))), at_most=True),
             Verdict("myo_es_over_ed", float(myo_ml[1]) / max(float(myo_ml[0]), 1e-6), MIN_MYO_ES_SHARE),
             *_shape_rules(label[1:], "cycle_"),
+            _base_rule(label[es_index], "es_"),
         )
     )
 
@@ -112,7 +116,13 @@ def _shape_rules(frames: Sequence[LabelArray] | LabelArray, prefix: str = "") ->
     yield Verdict(f"{prefix}gap_slices", gaps, 0, at_most=True)
     shares = [enclosed_shares(heart == Label.LV, heart == Label.MYO) for heart in hearts]
     yield Verdict(f"{prefix}myo_encloses_lv", min(min(s[1:-1], default=float(bool(s))) for s in shares), MIN_ENCLOSED)
-    yield Verdict(f"{prefix}myo_encloses_base", min(min(s[:1], default=0.0) for s in shares), MIN_ENCLOSED_FIRST)
+
+
+def _base_rule(label: LabelArray, prefix: str = "") -> Verdict:
+    """Myocardium around the first slice of the LV."""
+    heart = label[box(label)]
+    shares = enclosed_shares(heart == Label.LV, heart == Label.MYO)
+    return Verdict(f"{prefix}myo_encloses_base", min(shares[:1], default=0.0), MIN_ENCLOSED_FIRST)
 
 
 def box(label: LabelArray) -> tuple[slice, slice, slice]:
