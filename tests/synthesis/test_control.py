@@ -11,7 +11,6 @@ from cinesynth.synthesis.control import (
     ed_targets,
     es_targets,
     meeting_amplitude,
-    smallest_change,
     soft_volumes_ml,
     steer,
     steer_motion,
@@ -44,12 +43,6 @@ def test_the_volume_is_met_by_a_small_shift(pipe: CinePipeline, latent: torch.Te
     assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
     assert abs(after - factor * before) < 0.5 * abs(before - factor * before)  # of an untrained decoder
     assert steering.to_json()["shift_rms"] < 1.0  # type: ignore[operator]
-
-
-def test_the_shortest_way_to_a_change_is_along_the_slopes() -> None:
-    slopes = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 2.0]])
-    found = smallest_change(slopes, torch.tensor([1.0, -0.5]))
-    torch.testing.assert_close(found, torch.tensor([0.12, 0.16, -0.25]), rtol=0.01, atol=0)
 
 
 def test_several_volumes_are_met_together(pipe: CinePipeline, latent: torch.Tensor) -> None:
