@@ -1,8 +1,8 @@
 """Is it a heart? Named rules with a value and a limit, on the label of a generated anatomy and of its motion.
 
 They reject what no heart looks like and nothing else: each labelled heart of ACDC, M&Ms and Najman, the "people" below,
-passes in every frame, and phantoms do but for a base that leaves its slice. The paper asks for 100 voxels of 1 x 1 x 10 mm (1 mL) of LV and myocardium,
-and LV on two contiguous slices (section 2.4).
+passes in every frame, and phantoms do but for a base that leaves its slice. The paper asks for 100 voxels of 1 x 1 x 10
+mm (1 mL) of LV and myocardium, and LV on two contiguous slices (section 2.4).
 """
 
 from __future__ import annotations
