@@ -3,8 +3,8 @@
     python benchmarks/generation.py --weights compact
     python benchmarks/generation.py --weights compact --device cuda
 
-Four tables: (a) one cine by our default and frame by frame (a guided DDIM-like trajectory of 30 steps for the anatomy
-and for each later frame, one frame a call: the paper's algorithm, section 2.4) with the same networks; (b) counted
+Four tables: (a) one cine by our default and frame by frame (a guided trajectory of 30 steps for the anatomy and for
+each later frame, one frame a call: the paper's algorithm, section 2.4) with the same networks; (b) counted
 FLOPs and network calls of our presets and of the paper's; (c) time against frames, slices and sampling steps;
 (d) peak memory. Times are medians; control is off and one try is made, so that each run does the same work.
 """

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinesynth.cli import main
 from cinesynth.errors import InputError
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
 from cinesynth.synthesis.export.case import save_case
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis
+from tests.conftest import Run
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,11 @@ def test_a_counterfactual_is_kept_and_made_again_like_any_case(
     assert Request.from_json(request.to_json()) == request
     save_case(make(pipe, request), tmp_path / "other", pictures=False)
     again = kept_anatomy(tmp_path / "other", pipe)
-    assert again[0] == request.anatomy  # the anatomy of a counterfactual is that of the first case
     assert again[1].diagnosis is Diagnosis.NOR
+    assert counterfactual(again, frames=4) == request  # the anatomy of a counterfactual is that of the first case
+    moved = counterfactual(kept_anatomy(case, pipe), frames=4, seed=8)
+    save_case(make(pipe, moved), tmp_path / "moved", pictures=False)
+    assert counterfactual(kept_anatomy(tmp_path / "moved", pipe), frames=4) == moved  # with its own seed
 
 
 def test_slices_that_were_drawn_and_an_edv_that_nobody_asked_for_are_the_anatomy_s_own(
@@ -72,19 +75,14 @@ def test_slices_that_were_drawn_and_an_edv_that_nobody_asked_for_are_the_anatomy
 
 
 def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
-    weights: Path, case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    weights: Path, case: Path, tmp_path: Path, run: Run
 ) -> None:
-    quick = ["--frames", "4", "--tries", "1", "--no-pictures", "--weights", str(weights)]
+    def made(out: str, *asked: object) -> tuple[int, str, str]:
+        quick = ("--frames", 4, "--tries", 1, "--no-pictures", "--weights", weights)
+        return run("generate", "--keep-anatomy", *asked, *quick, "--out", tmp_path / out)
 
-    def status(out: str, *asked: object) -> int:
-        words = ["generate", "--keep-anatomy", *map(str, asked), *quick, "--out", str(tmp_path / out)]
-        monkeypatch.setattr("sys.argv", ["cinesynth", *words])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0)
-
-    assert status("one", case, "--ef", 45) == 0
-    assert status("more", case, "--count", 2) == 0
+    assert made("one", case, "--ef", 45)[0] == 0
+    assert made("more", case, "--count", 2)[0] == 0
     assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "manifest.csv"}
     for wrong, told in (
         ([case, "--edv", 200], "--edv was given with --keep-anatomy"),
@@ -92,8 +90,9 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
         ([case, "--ef", 99], "outside 3-95"),
         ([tmp_path / "more"], "holds no generated case"),
     ):
-        assert status("none", *wrong) == 2
-        assert told in " ".join(capsys.readouterr().err.split())
+        code, _, err = made("none", *wrong)
+        assert code == 2
+        assert told in " ".join(err.split())
     assert not (tmp_path / "none").exists()
 
 

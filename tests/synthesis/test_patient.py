@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cinesynth.cli import main
 from cinesynth.data.export.case import is_case
 from cinesynth.errors import DataError, InputError
 from cinesynth.models.weights import Bundle, file_sha256, find_bundle, shipped_bundles
@@ -23,10 +21,10 @@ from cinesynth.synthesis.patient import read_patient
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
+from tests.conftest import Run
 from tests.data.nifti_files import SCANNER, change_header, phantom, save, scanner_affine
 
 pytestmark = pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")
-Command = Callable[..., tuple[int, str]]
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -73,22 +71,6 @@ def wish(ef_percent: float | None = None, variation: float = 0.0, **settings: An
 @pytest.fixture(scope="module")
 def moved(small: CinePipeline, ed_file: Path) -> Cine:
     return animate(small, read_patient(ed_file), wish(50.0))
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line; returns exit code and stderr on one line."""
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["cinesynth", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, " ".join(capsys.readouterr().err.split())
-
-    return call
 
 
 # --- masks of every frame -----------------------------------------------------------------------------------------
@@ -351,35 +333,35 @@ def test_what_is_no_short_axis_image_is_refused(small: CinePipeline, heart: Stud
     ],
 )
 def test_wishes_that_no_heart_can_meet_are_refused(
-    command: Command, ed_file: Path, tmp_path: Path, words: list[object], told: str
+    run: Run, ed_file: Path, tmp_path: Path, words: list[object], told: str
 ) -> None:
-    code, err = command("animate", ed_file, "--out", tmp_path / "out", "--weights", "small", *words)
+    code, _, err = run("animate", ed_file, "--out", tmp_path / "out", "--weights", "small", *words)
     assert code == 2
-    assert told in err
+    assert told in " ".join(err.split())
     assert "hint:" in err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cine_needs_its_ed_named(command: Command, cine_file: Path, tmp_path: Path) -> None:
-    code, err = command("animate", cine_file, "--out", tmp_path / "out")
-    assert (code, "--frame 0 to 5" in err) == (2, True)
+def test_a_cine_needs_its_ed_named(run: Run, cine_file: Path, tmp_path: Path) -> None:
+    code, _, err = run("animate", cine_file, "--out", tmp_path / "out")
+    assert (code, "--frame 0 to 5" in " ".join(err.split())) == (2, True)
     with pytest.raises(InputError, match="those of the patient are measured"):
         Wish(Request(ClinicalPrior(lv_edv_ml=150.0)))
 
 
-def test_the_commands_write_all_or_nothing(command: Command, ed_file: Path, tmp_path: Path) -> None:
+def test_the_commands_write_all_or_nothing(run: Run, ed_file: Path, tmp_path: Path) -> None:
     quick = ("--weights", "small", "--no-pictures")
     masks, motion = tmp_path / "masks", tmp_path / "motion"
-    assert command("annotate", ed_file, "--out", masks, *quick)[0] == 0
-    assert command("animate", ed_file, "--out", motion, *quick, "--frames", 3, "--tries", 1)[0] == 0
+    assert run("annotate", ed_file, "--out", masks, *quick)[0] == 0
+    assert run("animate", ed_file, "--out", motion, *quick, "--frames", 3, "--tries", 1)[0] == 0
     assert {p.name for p in motion.iterdir()} == {"animation.json", "image.nii.gz", "label.nii.gz"}
-    code, err = command("annotate", ed_file, "--out", masks, *quick)
-    assert (code, "is not empty" in err) == (5, True)
-    assert command("annotate", ed_file, "--out", masks, *quick, "--overwrite")[0] == 0
-    code, err = command("annotate", ed_file, "--out", motion, *quick, "--overwrite")  # another command's work
-    assert (code, "is not empty" in err) == (5, True)
-    code, err = command("generate", "--keep-anatomy", motion, "--out", tmp_path / "x", "--weights", "small")
-    assert (code, "holds no generated case" in err) == (2, True)
+    code, _, err = run("annotate", ed_file, "--out", masks, *quick)
+    assert (code, "is not empty" in " ".join(err.split())) == (5, True)
+    assert run("annotate", ed_file, "--out", masks, *quick, "--overwrite")[0] == 0
+    code, _, err = run("annotate", ed_file, "--out", motion, *quick, "--overwrite")  # another command's work
+    assert (code, "is not empty" in " ".join(err.split())) == (5, True)
+    code, _, err = run("generate", "--keep-anatomy", motion, "--out", tmp_path / "x", "--weights", "small")
+    assert (code, "holds no generated case" in " ".join(err.split())) == (2, True)
     assert {p.name for p in tmp_path.iterdir()} == {"masks", "motion"}
 
 

@@ -229,7 +229,10 @@ def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     devices = []
-    for rank in ("0", "1", "2", "?"):
+    for rank in ("0", "1", "2"):
         monkeypatch.setenv("LOCAL_RANK", rank)
         devices.append(pipeline.usual_device())
-    assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:0"]
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"]
+    monkeypatch.setenv("LOCAL_RANK", "first")
+    with pytest.raises(InputError, match="LOCAL_RANK is 'first'"):
+        pipeline.usual_device()

@@ -18,7 +18,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 
 
 def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
-    """The request that makes the anatomy in a case folder, and the prior of that case with the EDV that it has.
+    """The request of the case in a folder, which makes its anatomy, and its prior with the EDV that the heart has.
 
     The EDV is that asked for where the case was steered to it, else what its mask has. `InputError` where the folder
     holds no case, or one that ``pipe`` would not make again.
@@ -36,7 +36,7 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
     request = Request.from_json(record["request"])
     steered = request.control and request.prior.lv_edv_ml is not None
     edv_ml = request.prior.lv_edv_ml if steered else found["achieved"]["lv_edv_ml"]
-    return request.anatomy or request, replace(request.prior, lv_edv_ml=edv_ml)
+    return request, replace(request.prior, lv_edv_ml=edv_ml)
 
 
 def counterfactual(
@@ -51,7 +51,7 @@ def counterfactual(
 ) -> Request:
     """The anatomy of `kept_anatomy` under what is given, and else as its case was asked for.
 
-    With the anatomy's own seed, the default, the motion starts from the same noise. ``settings`` are the other fields
+    With the seed of the case, the default, the motion starts from the same noise. ``settings`` are the other fields
     of `Request`.
     """
     request, prior = kept
@@ -67,4 +67,4 @@ def counterfactual(
         assert prior.lv_edv_ml is not None
         asked = ClinicalPrior.from_ef(prior.diagnosis, prior.lv_edv_ml, ef_percent, prior.slices)
         prior = replace(prior, lv_esv_ml=asked.lv_esv_ml)
-    return Request(prior, request.seed if seed is None else seed, **settings, anatomy=request)
+    return Request(prior, request.seed if seed is None else seed, **settings, anatomy=request.anatomy or request)

@@ -201,4 +201,8 @@ def usual_device() -> str:
     if not torch.cuda.is_available():
         return "cpu"
     rank = os.environ.get("LOCAL_RANK", "0")
-    return f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() else "cuda:0"
+    if not (rank.isascii() and rank.isdigit()):
+        raise InputError(
+            f"the environment variable LOCAL_RANK is {rank[:40]!r}", hint="give a whole number, or unset it"
+        )
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
