@@ -195,7 +195,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rungs = ladder(yaml.safe_load(arguments.ladder.read_text()))
     seeds = [seed_figures(rungs, seed, arguments) for seed in arguments.seeds]
-    print(f"{len(seeds)} seeds\n\n| | TFLOP a cine | {' | '.join(COLUMNS)} |\n|---{'|---' * (1 + len(COLUMNS))}|")
+    print(f"{len(seeds)} seeds\n\n| | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
     for rung in rungs:
         print(
             f"| {rung.name} | {' | '.join(cell([figures[rung.name][name] for figures in seeds]) for name in COLUMNS)} |"

@@ -1,13 +1,17 @@
 """Closed loop: the shift meets the volume, leaves ED alone, and is no part of an open-loop case."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from cinesynth.synthesis.control import (
     MAX_AMPLITUDE,
+    REACH_MM,
     TOLERANCE,
     Target,
+    cells_near_heart,
     ed_targets,
     es_targets,
     meeting_amplitude,
@@ -52,6 +56,22 @@ def test_several_volumes_are_met_together(pipe: CinePipeline, latent: torch.Tens
     found = steer(pipe.bundle.codec, latent, everywhere(latent), targets).after_ml
     for structure, share in wanted.items():
         assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.06)
+
+
+def test_the_latent_is_moved_near_the_heart_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:
+    codec, stride = pipe.bundle.codec, pipe.bundle.config.vae.stride
+    label = np.zeros(codec.grid.size, np.uint8)
+    label[:4, :4] = Label.LV  # in a corner; a crumb elsewhere is no heart
+    label[-1, -1, 0] = Label.RV
+    where = cells_near_heart(codec, label)
+    reach = math.ceil((4 + REACH_MM / codec.grid.spacing_mm[0]) / stride)
+    assert where[..., 0, 0, 0].all()
+    assert not where[..., reach:, :, :].any()
+    assert not where[..., reach:, :].any()
+    assert cells_near_heart(codec, np.zeros_like(label)).all()  # no heart yet: it may grow anywhere
+    shift = steer(codec, latent, everywhere(latent), [Target.of(Label.LV, 1.2 * lv_ml(pipe, latent))], where).shift
+    assert (shift != 0).any()
+    assert not (shift * (1.0 - where)).any()
 
 
 def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:

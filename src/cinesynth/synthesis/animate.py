@@ -22,7 +22,8 @@ from scipy import ndimage
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
-from cinesynth.synthesis.annotate import check_seen, heart_of, locate
+from cinesynth.synthesis.annotate import check_seen, locate
+from cinesynth.synthesis.islands import heart_of
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline

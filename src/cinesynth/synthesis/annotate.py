@@ -21,6 +21,7 @@ from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
 from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
+from cinesynth.synthesis.islands import heart_of
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.provenance import made_with
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
@@ -118,14 +119,6 @@ def _centred(placement: Placement, label: LabelArray) -> Placement:
     x, y, _ = ndimage.center_of_mass(heart)
     (a, b), (width, height, _) = placement.offset, placement.grid.size
     return replace(placement, offset=(a + round(x - (width - 1) / 2), b + round(y - (height - 1) / 2)))
-
-
-def heart_of(label: LabelArray) -> BoolArray:
-    """The largest part of all structures together, ``X Y Z``; what lies apart from it is liver or chest."""
-    parts, _ = ndimage.label(label > 0)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.asarray((label > 0) & (parts == sizes.argmax()))
 
 
 @torch.inference_mode()

@@ -39,3 +39,11 @@ def crumbs_of(mask: BoolArray) -> list[BoolArray]:
     sizes = np.bincount(parts.ravel())[1:]
     small = (sizes <= LARGEST_ISLAND * sizes.sum()) & (np.arange(count) != sizes.argmax())
     return [parts == part for part in np.flatnonzero(small) + 1]
+
+
+def heart_of(label: LabelArray) -> BoolArray:
+    """The largest part of all structures together, ``X Y Z``; what lies apart from it is liver or chest."""
+    parts, _ = ndimage.label(label > 0)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((label > 0) & (parts == sizes.argmax()))

@@ -21,7 +21,7 @@ from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.control import ed_targets, es_targets, steer, steer_motion
+from cinesynth.synthesis.control import cells_near_heart, ed_targets, es_targets, steer, steer_motion
 from cinesynth.synthesis.islands import without_islands
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import noise
@@ -66,7 +66,8 @@ class Sampler:
         latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions, given=given, variation=variation)
         steering, targets = None, ed_targets(plan.prior) if plan.request.control and variation > 0.0 else ()
         if targets:
-            steering = steer(self.bundle.codec, latent, plan.slice_mask, targets)
+            near = cells_near_heart(self.bundle.codec, self.decode(latent, plan)[1][0])
+            steering = steer(self.bundle.codec, latent, plan.slice_mask, targets, near)
             latent = latent + steering.shift
         image, label, islands = self.decode(latent, plan)
         verdicts = judge_anatomy(label[0], self.voxel_ml)
@@ -90,8 +91,9 @@ class Sampler:
         myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
         steering, targets = None, es_targets(plan.prior, myo_ed_ml) if plan.request.control else ()
         if targets:
-            at_es = residuals_at(es)[:1]
-            steering = steer_motion(self.bundle.codec, anatomy.latent, at_es, plan.slice_mask, targets)
+            codec, at_es = self.bundle.codec, residuals_at(es)[:1]
+            near = cells_near_heart(codec, anatomy.label[0])
+            steering = steer_motion(codec, anatomy.latent, at_es, plan.slice_mask, targets, near)
 
         def frames_at(phases: Tensor) -> Draw:
             chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
