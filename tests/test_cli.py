@@ -28,7 +28,7 @@ def test_version(run) -> None:
         (["--edv", "0.28"], "EDV 0.28"),
         (["--slices", "0"], "0 slices"),
         (["--slices", "40"], "40 slices"),
-        (["--ef", "50"], "--ef was given without --edv"),
+        (["--ef", "50"], "an EF was given without an EDV"),
         (["--edv", "100", "--esv", "50", "--ef", "50"], "both given"),
         (["--rv-edv", "0.2"], "RV EDV 0.2"),
         (["--rv-edv", "100", "--rv-esv", "120"], "RV ESV 120"),

@@ -16,7 +16,7 @@ Volumes are millilitres, lengths millimetres, times milliseconds, fractions of v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Literal
 
@@ -146,10 +146,18 @@ class ClinicalPrior:
     def from_ef(
         cls, diagnosis: Diagnosis, lv_edv_ml: float, ef_percent: float, slices: int | None = None
     ) -> ClinicalPrior:
-        """A prior from EDV and ejection fraction, EF = 100 (EDV - ESV) / EDV."""
+        """A prior from EDV and ejection fraction."""
+        return cls(diagnosis, lv_edv_ml, slices=slices).with_ef(ef_percent)
+
+    def with_ef(self, ef_percent: float) -> ClinicalPrior:
+        """This prior with the ESV that an ejection fraction means at its EDV, EF = 100 (EDV - ESV) / EDV."""
+        if self.lv_esv_ml is not None:
+            raise InputError("an ESV and an EF were both given", hint="EF follows from EDV and ESV: give one of them")
+        if self.lv_edv_ml is None:
+            raise InputError("an EF was given without an EDV", hint="give the EDV too, in mL")
         if not 3.0 <= ef_percent <= 95.0:
             raise InputError(f"EF {ef_percent:g} % is outside 3-95 %", hint="give percent, for example --ef 55")
-        return cls(diagnosis, lv_edv_ml, lv_edv_ml * (1.0 - ef_percent / 100.0), slices)
+        return replace(self, lv_esv_ml=self.lv_edv_ml * (1.0 - ef_percent / 100.0))
 
     @property
     def ef_percent(self) -> float | None:

@@ -1,14 +1,12 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cinesynth.data.sources.acdc import read_acdc
-from cinesynth.data.sources.layout import load_layout
-from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.synthesis.acceptance import enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
-from cinesynth.types import STRUCTURES, Label, LabelArray, Study
+from cinesynth.synthesis.control import MYO_ES_SHARE
+from cinesynth.types import STRUCTURES, Label, LabelArray, volumes_ml
+from tests.people import people
 
 VOXEL_ML = 0.04
 
@@ -153,15 +151,9 @@ def test_the_volume_falls_once_and_is_least_at_es() -> None:
     assert minima(np.array([1.0, 0.6, 0.5, 0.53, 0.51, 0.8])) == 1  # a dent of 2 % is none
 
 
-def people(cine_data: Path) -> Iterator[Study]:
-    yield from read_acdc(cine_data / "acdc")
-    for name in ("mnms_edes", "najman4d"):
-        yield from read_nifti(cine_data / name, load_layout(name))
-
-
 @pytest.mark.slow
 def test_every_real_heart_is_accepted_in_every_frame(cine_data: Path) -> None:
-    seen = 0
+    muscle_kept = []
     for study in people(cine_data):
         frames = np.flatnonzero(study.labelled)
         ed, es = (int(np.flatnonzero(study.frame_index[frames] == i)[0]) for i in (study.ed_index, study.es_index))
@@ -173,5 +165,9 @@ def test_every_real_heart_is_accepted_in_every_frame(cine_data: Path) -> None:
         )
         failed = [rule.rule for verdict in verdicts for rule in verdict.rules if not rule.passed]
         assert [rule for rule in failed if not (without_rv and "rv_" in rule)] == [], study.subject
-        seen += 1
-    assert seen == 80 + 64 + 10
+        myo_ml = volumes_ml(label, Label.MYO, study.voxel_ml)
+        muscle_kept.append(myo_ml[(es - ed) % len(label)] / myo_ml[0])
+    assert len(muscle_kept) == 80 + 64 + 10
+    quartiles = np.percentile(muscle_kept, [25, 75])  # what steering holds the myocardium at ES to
+    assert MYO_ES_SHARE[0] <= quartiles[0] < quartiles[1] <= MYO_ES_SHARE[1]
+    assert quartiles == pytest.approx([0.98, 1.18], abs=0.01)

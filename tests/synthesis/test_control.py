@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cinesynth.models.weights import shipped_bundles
 from cinesynth.synthesis.control import (
     MAX_AMPLITUDE,
     REACH_MM,
@@ -21,17 +22,27 @@ from cinesynth.synthesis.control import (
     swing,
 )
 from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis, Label
 
 
-@pytest.fixture
-def latent(pipe: CinePipeline) -> torch.Tensor:
-    torch.manual_seed(0)
-    return torch.randn(1, pipe.bundle.config.vae.latent_channels, *pipe.bundle.config.latent_size)
+@pytest.fixture(scope="module")
+def small() -> CinePipeline:
+    """Trained weights: an untrained decoder of masks sees no heart."""
+    if "small" not in shipped_bundles():
+        pytest.skip("no weights are shipped in this checkout")
+    return CinePipeline.from_pretrained("small")
 
 
-def lv_ml(pipe: CinePipeline, latent: torch.Tensor) -> float:
-    return float(soft_volumes_ml(pipe.bundle.codec, latent, everywhere(latent))[Label.LV])
+@pytest.fixture(scope="module")
+@torch.inference_mode()
+def latent(small: CinePipeline) -> torch.Tensor:
+    plan = small.plan(Request(ClinicalPrior(Diagnosis.NOR, 140.0, slices=9), seed=3, control=False))
+    return small.sampler.anatomy(plan, 0).latent
+
+
+def lv_ml(small: CinePipeline, latent: torch.Tensor) -> float:
+    return float(soft_volumes_ml(small.bundle.codec, latent, everywhere(latent))[Label.LV])
 
 
 def everywhere(latent: torch.Tensor) -> torch.Tensor:
@@ -39,27 +50,27 @@ def everywhere(latent: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
-def test_the_volume_is_met_by_a_small_shift(pipe: CinePipeline, latent: torch.Tensor, factor: float) -> None:
-    before = lv_ml(pipe, latent)
-    steering = steer(pipe.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
-    after = lv_ml(pipe, latent + steering.shift)
+def test_the_volume_is_met_by_a_small_shift(small: CinePipeline, latent: torch.Tensor, factor: float) -> None:
+    before = lv_ml(small, latent)
+    steering = steer(small.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
+    after = lv_ml(small, latent + steering.shift)
     assert steering.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
     assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
     assert abs(after - factor * before) < 0.5 * abs(before - factor * before)  # of an untrained decoder
     assert steering.to_json()["shift_rms"] < 1.0  # type: ignore[operator]
 
 
-def test_several_volumes_are_met_together(pipe: CinePipeline, latent: torch.Tensor) -> None:
-    before = soft_volumes_ml(pipe.bundle.codec, latent, everywhere(latent))
+def test_several_volumes_are_met_together(small: CinePipeline, latent: torch.Tensor) -> None:
+    before = soft_volumes_ml(small.bundle.codec, latent, everywhere(latent))
     wanted = {Label.LV: 0.95, Label.RV: 1.05, Label.MYO: 1.0}
     targets = [Target.of(s, share * float(before[s])) for s, share in wanted.items()]
-    found = steer(pipe.bundle.codec, latent, everywhere(latent), targets).after_ml
+    found = steer(small.bundle.codec, latent, everywhere(latent), targets).after_ml
     for structure, share in wanted.items():
         assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.06)
 
 
-def test_the_latent_is_moved_near_the_heart_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:
-    codec, stride = pipe.bundle.codec, pipe.bundle.config.vae.stride
+def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: torch.Tensor) -> None:
+    codec, stride = small.bundle.codec, small.bundle.config.vae.stride
     label = np.zeros(codec.grid.size, np.uint8)
     label[:4, :4] = Label.LV  # in a corner; a crumb elsewhere is no heart
     label[-1, -1, 0] = Label.RV
@@ -69,15 +80,15 @@ def test_the_latent_is_moved_near_the_heart_alone(pipe: CinePipeline, latent: to
     assert not where[..., reach:, :, :].any()
     assert not where[..., reach:, :].any()
     assert cells_near_heart(codec, np.zeros_like(label)).all()  # no heart yet: it may grow anywhere
-    shift = steer(codec, latent, everywhere(latent), [Target.of(Label.LV, 1.2 * lv_ml(pipe, latent))], where).shift
+    shift = steer(codec, latent, everywhere(latent), [Target.of(Label.LV, 1.2 * lv_ml(small, latent))], where).shift
     assert (shift != 0).any()
     assert not (shift * (1.0 - where)).any()
 
 
-def test_a_volume_that_is_right_is_left_alone(pipe: CinePipeline, latent: torch.Tensor) -> None:
-    there = lv_ml(pipe, latent)
+def test_a_volume_that_is_right_is_left_alone(small: CinePipeline, latent: torch.Tensor) -> None:
+    there = lv_ml(small, latent)
     for target in (Target.of(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
-        steering = steer(pipe.bundle.codec, latent, everywhere(latent), [target])
+        steering = steer(small.bundle.codec, latent, everywhere(latent), [target])
         assert steering.steps == 0
         assert not steering.shift.any()
 
@@ -112,10 +123,10 @@ def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
     assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 130.0) == 1.0
 
 
-def test_a_motion_meets_the_volume_by_its_size_first(pipe: CinePipeline, latent: torch.Tensor) -> None:
-    codec, mask = pipe.bundle.codec, everywhere(latent)
-    shrunk = steer(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(pipe, latent))]).shift
-    target = Target.of(Label.LV, lv_ml(pipe, latent + 0.5 * shrunk))
+def test_a_motion_meets_the_volume_by_its_size_first(small: CinePipeline, latent: torch.Tensor) -> None:
+    codec, mask = small.bundle.codec, everywhere(latent)
+    shrunk = steer(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(small, latent))]).shift
+    target = Target.of(Label.LV, lv_ml(small, latent + 0.5 * shrunk))
     steering = steer_motion(codec, latent, shrunk, mask, [target])
     assert steering.amplitude == pytest.approx(0.5, abs=0.1)
     assert float(steering.shift.square().mean().sqrt()) < 0.1 * float(shrunk.square().mean().sqrt())

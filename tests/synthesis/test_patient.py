@@ -13,11 +13,11 @@ from scipy import ndimage
 
 from cinesynth.data.export.case import is_case
 from cinesynth.errors import DataError, InputError
+from cinesynth.models.masks import heart_of
 from cinesynth.models.weights import Bundle, file_sha256, find_bundle, shipped_bundles
 from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import Annotation, annotate, locate, segment
 from cinesynth.synthesis.export.patient import save_animation, save_annotation
-from cinesynth.synthesis.islands import heart_of
 from cinesynth.synthesis.patient import read_patient
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request

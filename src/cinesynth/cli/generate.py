@@ -109,13 +109,8 @@ def _prior(
 ) -> ClinicalPrior:
     """The prior of the flags; `InputError` where they contradict each other."""
     kind = Diagnosis.parse(diagnosis) if diagnosis else Diagnosis.UNKNOWN
-    if ef is None:
-        return ClinicalPrior(kind, edv, esv, slices)
-    if esv is not None:
-        raise InputError("--esv and --ef were both given", hint="EF follows from EDV and ESV: give one of them")
-    if edv is None:
-        raise InputError("--ef was given without --edv", hint="give --edv too, in mL")
-    return ClinicalPrior.from_ef(kind, edv, ef, slices)
+    prior = ClinicalPrior(kind, edv, esv, slices)
+    return prior if ef is None else prior.with_ef(ef)
 
 
 def _nothing_asked(prior: ClinicalPrior) -> bool:

@@ -107,7 +107,7 @@ def reconstruct(codec: Codec, image: FloatArray, acquired: BoolArray) -> tuple[F
     """``X Y Z`` in [-1, 1] through the codec and back: its acquired slices, image and label."""
     mask = torch.from_numpy(acquired)[None]
     decoded = codec.decode(codec.encode(torch.from_numpy(np.ascontiguousarray(image))[None, None], mask), mask)
-    label = decoded.logits[0].argmax(dim=0).numpy().astype(np.uint8)
+    label = codec.labels(decoded.logits, mask)[0]
     return decoded.image[0, 0].clamp(-1, 1).numpy()[..., acquired], label[..., acquired]
 
 

@@ -94,7 +94,7 @@ def _seen(codec: Codec, latents: Tensor, images: Tensor, ones: Tensor) -> tuple[
     for latent, image in zip(latents, images, strict=True):
         decoded = codec.decode(latent[None], ones)
         errors.append(float((decoded.image[0].clamp(-1, 1) - image).square().mean()))
-        volumes.append(int((decoded.logits.argmax(dim=1) == Label.LV).sum()) * voxel_ml)
+        volumes.append(int((codec.labels(decoded.logits, ones) == Label.LV).sum()) * voxel_ml)
     mse = sum(errors[1:]) / (len(errors) - 1)
     return RANGE_DB - 10.0 * math.log10(max(mse, 1e-12)), np.array(volumes, dtype=np.float32)
 

@@ -6,15 +6,18 @@ Everything behind it sees unit-scale latents that are zero on slices that were n
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cinesynth.config import GridConfig, VAEConfig
 from cinesynth.models.layers import broadcast_mask
+from cinesynth.models.masks import as_drawn
 from cinesynth.models.vae import VAE, Decoded
-from cinesynth.types import Label
+from cinesynth.types import Label, LabelArray
 
 SURE = 20.0
 """A logit that leaves no doubt."""
@@ -57,6 +60,14 @@ class Codec(nn.Module):
         nothing = torch.full_like(decoded.logits, -SURE)
         nothing[:, Label.BACKGROUND] = SURE
         return Decoded(decoded.image, torch.where(self.spots, nothing, decoded.logits))
+
+    def labels(self, logits: Tensor, slice_mask: Tensor) -> LabelArray:
+        """Masks ``B X Y Z`` as people draw them (`masks`) of mask logits; background outside ``slice_mask``."""
+        likeliest = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        labels, pixel_mm2 = np.zeros_like(likeliest), math.prod(self.grid.spacing_mm[:2])
+        for label, found, acquired in zip(labels, likeliest, slice_mask.cpu().numpy(), strict=True):
+            label[..., acquired] = as_drawn(found[..., acquired], pixel_mm2)
+        return labels
 
     def blind(self, spots: Tensor) -> Codec:
         """This codec, on the same weights, that sees nothing but background in ``spots``."""

@@ -22,8 +22,8 @@ from scipy import ndimage
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
+from cinesynth.models.masks import heart_of
 from cinesynth.synthesis.annotate import check_seen, locate
-from cinesynth.synthesis.islands import heart_of
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline
@@ -58,9 +58,8 @@ class Wish:
         if prior.lv_edv_ml is not None or prior.slices is not None or self.request.anatomy is not None:
             raise InputError("an EDV, slices or an anatomy were given", hint="those of the patient are measured")
         if self.ef_percent is not None:
-            if prior.lv_esv_ml is not None:
-                raise InputError("an ESV and an EF were both given", hint="EF follows from EDV and ESV: give one")
-            ClinicalPrior.from_ef(prior.diagnosis, ANY_EDV_ML, self.ef_percent)
+            alone = prior.lv_esv_ml is None
+            (replace(prior, lv_edv_ml=ANY_EDV_ML) if alone else prior).with_ef(self.ef_percent)
         if not 0.0 <= self.variation <= 1.0:
             raise InputError(
                 f"variation {self.variation:g} is outside 0-1", hint="0 keeps the anatomy, 0.3 to 0.6 varies it"
@@ -83,10 +82,7 @@ class Wish:
     def measured(self, edv_ml: float, slices: int) -> Request:
         """The request for a heart with this EDV; `InputError` where the ESV does not fit it."""
         prior = replace(self.request.prior, lv_edv_ml=edv_ml, slices=slices)
-        if self.ef_percent is not None:
-            asked = ClinicalPrior.from_ef(prior.diagnosis, edv_ml, self.ef_percent)
-            prior = replace(prior, lv_esv_ml=asked.lv_esv_ml)
-        return replace(self.request, prior=prior)
+        return replace(self.request, prior=prior if self.ef_percent is None else prior.with_ef(self.ef_percent))
 
 
 @torch.inference_mode()

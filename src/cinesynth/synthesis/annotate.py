@@ -20,8 +20,8 @@ from cinesynth.data.geometry import Grid, Placement, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
+from cinesynth.models.masks import heart_of
 from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
-from cinesynth.synthesis.islands import heart_of
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.provenance import made_with
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
@@ -123,12 +123,10 @@ def _centred(placement: Placement, label: LabelArray) -> Placement:
 
 @torch.inference_mode()
 def _mask(codec: Codec, frame: FloatArray, acquired: BoolArray) -> LabelArray:
-    """The likeliest structure at each voxel of an ``X Y Z`` image; background where nothing was acquired."""
+    """The mask of an ``X Y Z`` image; background where nothing was acquired."""
     device = next((parameter.device for parameter in codec.parameters()), None)
     image, slices = torch.from_numpy(frame)[None, None].to(device), torch.from_numpy(acquired)[None].to(device)
-    logits = codec.decode(codec.encode(image, slices), slices).logits[0]
-    label: LabelArray = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-    label[..., ~acquired] = Label.BACKGROUND
+    label: LabelArray = codec.labels(codec.decode(codec.encode(image, slices), slices).logits, slices)[0]
     return label
 
 

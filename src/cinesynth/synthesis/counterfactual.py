@@ -55,16 +55,9 @@ def counterfactual(
     of `Request`.
     """
     request, prior = kept
-    prior = replace(
-        prior,
-        diagnosis=diagnosis or prior.diagnosis,
-        lv_esv_ml=prior.lv_esv_ml if esv_ml is None else esv_ml,
-        vendor=vendor or prior.vendor,
-    )
+    prior = replace(prior, diagnosis=diagnosis or prior.diagnosis, vendor=vendor or prior.vendor)
     if ef_percent is not None:
-        if esv_ml is not None:
-            raise InputError("an ESV and an EF were both given", hint="EF follows from EDV and ESV: give one of them")
-        assert prior.lv_edv_ml is not None
-        asked = ClinicalPrior.from_ef(prior.diagnosis, prior.lv_edv_ml, ef_percent, prior.slices)
-        prior = replace(prior, lv_esv_ml=asked.lv_esv_ml)
+        prior = replace(prior, lv_esv_ml=esv_ml).with_ef(ef_percent)
+    elif esv_ml is not None:
+        prior = replace(prior, lv_esv_ml=esv_ml)
     return Request(prior, request.seed if seed is None else seed, **settings, anatomy=request.anatomy or request)

@@ -90,7 +90,7 @@ class Group:
         diagnosis = None if self.diagnosis is Open.DRAWN else self.diagnosis
         prior = ClinicalPrior(diagnosis or Diagnosis.UNKNOWN, edv_ml, esv_ml, slices)
         if edv_ml is not None and ef_percent is not None:
-            prior = ClinicalPrior.from_ef(prior.diagnosis, edv_ml, ef_percent, slices)
+            prior = prior.with_ef(ef_percent)
         if diagnosis is None or Open.DRAWN in (self.values["edv"], self.values["ef"]):
             known = ef_percent if prior.ef_percent is None else min(max(prior.ef_percent, 3.0), 95.0)
             drawn = patients.draw(seed, diagnosis, lv_edv_ml=edv_ml, ef_percent=known, slices=slices)

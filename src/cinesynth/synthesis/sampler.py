@@ -22,7 +22,6 @@ from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.control import cells_near_heart, ed_targets, es_targets, steer, steer_motion
-from cinesynth.synthesis.islands import without_islands
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import noise
 from cinesynth.synthesis.tries import Draw, best_of
@@ -69,9 +68,9 @@ class Sampler:
             near = cells_near_heart(self.bundle.codec, self.decode(latent, plan)[1][0])
             steering = steer(self.bundle.codec, latent, plan.slice_mask, targets, near)
             latent = latent + steering.shift
-        image, label, islands = self.decode(latent, plan)
+        image, label, tidied_ml = self.decode(latent, plan)
         verdicts = judge_anatomy(label[0], self.voxel_ml)
-        return Draw(latent, image, label, verdicts, attempt, steering, islands)
+        return Draw(latent, image, label, verdicts, attempt, steering, tidied_ml)
 
     def best_motion(self, plan: Plan, anatomy: Draw) -> tuple[Draw, list[Draw]]:
         """The motion to keep, with all its frames, and those that were tried."""
@@ -99,10 +98,10 @@ class Sampler:
             chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
             moved = (residuals_at(c) if steering is None else steering.move(residuals_at(c), c) for c in chunks)
             decoded = [self.decode(anatomy.latent + residuals, plan) for residuals in moved]
-            images, labels, islands = zip((anatomy.image, anatomy.label, 0), *decoded, strict=True)
+            images, labels, tidied_ml = zip((anatomy.image, anatomy.label, anatomy.tidied_ml), *decoded, strict=True)
             image, label = (np.concatenate(frames)[: 1 + len(phases)] for frames in (images, labels))
             verdicts = judge_motion(label, self.voxel_ml, plan.es_index if len(phases) > 1 else 1)
-            return Draw(start, image, label, verdicts, attempt, steering, sum(islands))
+            return Draw(start, image, label, verdicts, attempt, steering, sum(tidied_ml))
 
         if not whole and len(plan.phases) > 1 + size:
             ends = frames_at(es[:1])
@@ -154,11 +153,12 @@ class Sampler:
         computed[..., acquired] = image
         return self.bundle.codec.encode(torch.from_numpy(computed)[None, None].to(self.device), plan.slice_mask)
 
-    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, int]:
-        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the islands that were taken out."""
-        decoded = self.bundle.codec.decode(latent, plan.slice_mask.expand(len(latent), -1))
+    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, float]:
+        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the volume that tidying changed, mL."""
+        mask = plan.slice_mask.expand(len(latent), -1)
+        decoded = self.bundle.codec.decode(latent, mask)
         acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
         image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()
-        logits = decoded.logits.float().cpu().numpy()[..., acquired]
-        labels, islands = zip(*map(without_islands, logits), strict=True)
-        return image[..., acquired], np.stack(labels), sum(islands)
+        label = self.bundle.codec.labels(decoded.logits, mask)[..., acquired]
+        likeliest = decoded.logits.argmax(dim=1).cpu().numpy()[..., acquired]
+        return image[..., acquired], label, float((label != likeliest).sum()) * self.voxel_ml

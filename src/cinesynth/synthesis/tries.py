@@ -26,8 +26,8 @@ class Draw:
     verdicts: Verdicts
     attempt: int
     steering: Steering | None = None
-    islands: int = 0
-    """Crumbs of the mask that were taken out, in all frames."""
+    tidied_ml: float = 0.0
+    """What was changed of the mask to be one that people draw, in all frames."""
     refused: str = ""
     """Why this draw may not be kept, whatever the rules say of it."""
 
@@ -70,6 +70,6 @@ def tries_json(kept: Draw, draws: Sequence[Draw]) -> dict[str, object]:
         "rules": kept.verdicts.to_json(),
         "failed_rules_by_try": failed,
         "refused_tries": sum(bool(draw.refused) for draw in draws),
-        "islands_removed": kept.islands,
+        "tidied_ml": round(kept.tidied_ml, 3),
         "control": kept.steering.to_json() if kept.steering else None,
     }

@@ -22,8 +22,8 @@ class Volumes(NamedTuple):
 
 
 def decoded_volumes(codec: Codec, latent: Tensor, ones: Tensor) -> Volumes:
-    """Volumes of the hard masks of one latent ``C x y z``, whose slices are all acquired (``ones``, ``1 z``)."""
-    label = codec.decode(latent[None], ones).logits.argmax(dim=1)
+    """Volumes of the masks of one latent ``C x y z``, whose slices are all acquired (``ones``, ``1 z``)."""
+    label = codec.labels(codec.decode(latent[None], ones).logits, ones)
     voxel_ml = math.prod(codec.grid.spacing_mm) / 1000.0
     rv, myo, lv = (float((label == structure).sum()) * voxel_ml for structure in (Label.RV, Label.MYO, Label.LV))
     return Volumes(rv, myo, lv)

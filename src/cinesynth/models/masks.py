@@ -1,0 +1,65 @@
+"""Masks as people draw them, from what a mask decoder finds likeliest voxel by voxel.
+
+A decoder sees heart where there is liver, and lets shreds of it above the valve plane while that passes a slice. People
+draw one heart; in each slice a structure is one part without holes; and LV and myocardium are in a slice whole or not
+at all. So it is in 526 annotated frames of 154 people (ACDC, M&Ms, Najman), which stay as they are but for one frame:
+the myocardium begins in the same slice as the LV, where the LV has 530 mm² and .46 of its next section at least, and
+the myocardium 365 mm²; the last section towards the apex has 13 mm² (LV) and 98 mm² (myocardium) at least.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray
+
+BASE_MM2 = {Label.LV: 450.0, Label.MYO: 300.0}
+BASE_SHARE = 0.5
+"""Of the next section of the LV; lower in one of a hundred frames of people."""
+APEX_MM2 = {Label.LV: 12.0, Label.MYO: 90.0}
+_DIAGONALS_TOO = ndimage.generate_binary_structure(2, 2)
+
+
+def as_drawn(label: LabelArray, pixel_mm2: float) -> LabelArray:
+    """A label ``X Y Z``, base first, of one heart without shreds and holes; `pixel_mm2` is a pixel's area."""
+    drawn = np.where(heart_of(label), label, Label.BACKGROUND).astype(label.dtype)
+    for z in np.flatnonzero(drawn.any(axis=(0, 1))):
+        _tidy(drawn[..., z])
+    return _without_shreds(drawn, pixel_mm2)
+
+
+def heart_of(label: LabelArray) -> BoolArray:
+    """The largest part of all structures together, ``X Y Z``; what lies apart from it is liver or chest."""
+    parts, _ = ndimage.label(label > 0)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray((label > 0) & (parts == sizes.argmax()))
+
+
+def _tidy(section: LabelArray) -> None:
+    """Leave each structure of ``X Y`` its largest part, and fill the holes that this and the decoder left."""
+    for structure in STRUCTURES:
+        parts, count = ndimage.label(section == structure, structure=_DIAGONALS_TOO)
+        if count > 1:
+            section[(parts > 0) & (parts != 1 + np.bincount(parts.ravel())[1:].argmax())] = Label.BACKGROUND
+    nothing = section == Label.BACKGROUND
+    section[nothing & ndimage.binary_fill_holes(section == Label.LV)] = Label.LV
+    left = (section == Label.LV) | (section == Label.MYO)
+    section[(section == Label.BACKGROUND) & ndimage.binary_fill_holes(left)] = Label.MYO
+
+
+def _without_shreds(label: LabelArray, pixel_mm2: float) -> LabelArray:
+    """LV and myocardium from the first slice where both are whole sections; without any, the label as it is."""
+    areas = {s: (label == s).sum(axis=(0, 1)) * pixel_mm2 for s in BASE_MM2}
+    basal = areas[Label.LV] >= BASE_SHARE * np.append(areas[Label.LV][1:], 0.0)
+    for structure, least_mm2 in BASE_MM2.items():
+        basal &= areas[structure] >= least_mm2
+    if not basal.any():
+        return label
+    first = int(basal.argmax())
+    for structure, least_mm2 in APEX_MM2.items():
+        last = np.flatnonzero(areas[structure] >= least_mm2)[-1]
+        for beyond in (label[..., :first], label[..., last + 1 :]):
+            beyond[beyond == structure] = Label.BACKGROUND
+    return label
