@@ -12,10 +12,11 @@ from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.packed import Record
 from cinesynth.models.build import build
 from cinesynth.models.bundling import write_bundle
+from cinesynth.models.vae import VAE
 from cinesynth.models.weights import save_stage
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.prior import EmpiricalPrior
-from cinesynth.types import Cine, ClinicalPrior, Diagnosis
+from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label
 
 SMALL = ("grid.size=[32,32,12]", "vae.channels=[8,8]", "motion.width=8")
 SMALL += tuple(f"{stage}.denoiser.channels=[8,8]" for stage in ("anatomy", "dynamics"))
@@ -60,6 +61,15 @@ def records(count: int = 20) -> list[Record]:
     return found
 
 
+def see_hearts(vae: VAE) -> None:
+    """Let random masks be of whole blocks, large parts of LV and myocardium: no part of pixel noise is a heart."""
+    decoder = vae.decoders[-1]
+    pixels, labels = decoder.fold**2, len(Label)
+    for parameter in decoder.head.parameters():  # outputs first, each of so many pixels
+        of_label = parameter.data[-labels * pixels :].unflatten(0, (labels, pixels))
+        of_label[:] = of_label[:, :1].clone()
+
+
 def make_bundle(folder: Path, *changes: str) -> Path:
     """A weights folder of random networks whose zero-initialised layers were woken."""
     config: Config = load_config("smoke", [*SMALL, *changes])
@@ -69,6 +79,7 @@ def make_bundle(folder: Path, *changes: str) -> Path:
         for parameter in module.parameters():
             if parameter.dim() > 1 and not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.05)
+    see_hearts(networks["codec"].vae)
     for stage in STAGES:
         save_stage(folder / "run", stage, networks["codec" if stage == "vae" else stage], config, {})
     prior = EmpiricalPrior.fit(records()).to_json()

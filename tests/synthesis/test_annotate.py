@@ -18,6 +18,7 @@ from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
 from cinesynth.errors import WeightsError
+from cinesynth.models.codec import Codec
 from cinesynth.models.vae import Decoded
 from cinesynth.models.weights import shipped_bundles
 from cinesynth.synthesis.annotate import PhaseFinder, segment
@@ -33,6 +34,8 @@ class Bright(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.grid = GridConfig(size=(96, 96, 12), spacing_mm=(2.0, 2.0, 10.0))
+
+    labels = Codec.labels
 
     def encode(self, image: torch.Tensor, slice_mask: torch.Tensor) -> torch.Tensor:
         return image

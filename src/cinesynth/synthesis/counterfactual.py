@@ -14,7 +14,7 @@ from cinesynth.errors import InputError
 from cinesynth.synthesis.export.case import read_sidecar
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.types import EDV_RANGE_ML, ClinicalPrior, Diagnosis
 
 
 def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
@@ -36,6 +36,12 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
     request = Request.from_json(record["request"])
     steered = request.control and request.prior.lv_edv_ml is not None
     edv_ml = request.prior.lv_edv_ml if steered else found["achieved"]["lv_edv_ml"]
+    low, high = EDV_RANGE_ML
+    if not low <= edv_ml <= high:
+        raise InputError(
+            f"the LV of the case in {folder} has {edv_ml:.1f} mL at ED, and hearts have {low:g}-{high:g} mL",
+            hint="keep the anatomy of an accepted case",
+        )
     return request, replace(request.prior, lv_edv_ml=edv_ml)
 
 
