@@ -5,7 +5,6 @@ Everything behind it sees unit-scale latents that are zero on slices that were n
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 
@@ -17,10 +16,7 @@ from cinesynth.config import GridConfig, VAEConfig
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.masks import as_drawn
 from cinesynth.models.vae import VAE, Decoded
-from cinesynth.types import Label, LabelArray
-
-SURE = 20.0
-"""A logit that leaves no doubt."""
+from cinesynth.types import LabelArray
 
 
 class Codec(nn.Module):
@@ -28,8 +24,6 @@ class Codec(nn.Module):
 
     latent_mean: Tensor
     latent_std: Tensor
-    spots: Tensor | None = None
-    """Where `decode` sees background whatever there is, ``X Y Z`` of the slices that it is given."""
 
     def __init__(self, config: VAEConfig, grid: GridConfig) -> None:
         super().__init__()
@@ -54,12 +48,7 @@ class Codec(nn.Module):
     def decode(self, latent: Tensor, slice_mask: Tensor) -> Decoded:
         """Image and mask logits of unit-scale latents ``B C x y z``."""
         raw = latent * _per_channel(self.latent_std) + _per_channel(self.latent_mean)
-        decoded = self.vae.decode(raw * broadcast_mask(slice_mask, raw), slice_mask)
-        if self.spots is None:
-            return decoded
-        nothing = torch.full_like(decoded.logits, -SURE)
-        nothing[:, Label.BACKGROUND] = SURE
-        return Decoded(decoded.image, torch.where(self.spots, nothing, decoded.logits))
+        return self.vae.decode(raw * broadcast_mask(slice_mask, raw), slice_mask)
 
     def labels(self, logits: Tensor, slice_mask: Tensor) -> LabelArray:
         """Masks ``B X Y Z`` as people draw them (`masks`) of mask logits; background outside ``slice_mask``."""
@@ -69,14 +58,6 @@ class Codec(nn.Module):
             label[..., acquired] = as_drawn(found[..., acquired], pixel_mm2)
         return labels
 
-    def blind(self, spots: Tensor) -> Codec:
-        """This codec, on the same weights, that sees nothing but background in ``spots``."""
-        other = copy.copy(self)
-        with torch.inference_mode(False):  # steering differentiates through it
-            other.spots = spots.clone()
-        return other
-
-    @torch.no_grad()
     def measure_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set mean and standard deviation of each latent channel from (image, slice mask) batches."""
         count = 0.0

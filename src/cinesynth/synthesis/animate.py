@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
-from cinesynth.models.masks import heart_of
 from cinesynth.synthesis.annotate import check_seen, locate
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.patient import Patient
@@ -30,10 +28,8 @@ from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan
 from cinesynth.synthesis.tries import best_of
-from cinesynth.types import EDV_RANGE_ML, BoolArray, Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.types import EDV_RANGE_ML, Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 
-BLIND_MM = 6.0
-"""Reach in the plane around what the codec takes for a heart apart from the heart; through it, one slice."""
 SEAM_MM = 8.0
 """Reach of the mixture of decoded and real image within the border of the grid of the weights."""
 ANY_EDV_ML = 100.0
@@ -100,9 +96,6 @@ def animate(pipe: CinePipeline, patient: Patient, wish: Wish) -> Cine:
     image = scale.apply(placement.image_to_grid(study.image))[frame]
     plan = pipe.plan(replace(wish.request, prior=ClinicalPrior(slices=placement.slices)))
     latent = pipe.sampler.encode(image[..., placement.slice_mask], plan)
-    (label,) = pipe.sampler.decode(latent, plan)[1]
-    apart = (label > 0) & ~heart_of(label)
-    pipe = _blind(pipe, apart, heart_of(label), plan) if apart.any() else pipe
     seen = volumes_ml(pipe.sampler.decode(latent, plan)[1], Label.LV, pipe.sampler.voxel_ml)
     _check_edv(seen)
     plan = _timed(pipe.plan(wish.measured(round(float(seen[0]), 3), placement.slices)), patient)
@@ -111,20 +104,6 @@ def animate(pipe: CinePipeline, patient: Patient, wish: Wish) -> Cine:
     cine = pipe.beat(plan, *anatomies)
     home = _at_home(cine, placement, scale, study.image[frame])
     return replace(home, affine=study.affine, provenance=_record(cine, home, patient, wish, frame, placement, scale))
-
-
-def _blind(pipe: CinePipeline, apart: BoolArray, heart: BoolArray, plan: Plan) -> CinePipeline:
-    """``pipe`` with a codec that sees nothing near what lies ``apart`` from the ``heart`` at ED (``X Y Z``).
-
-    Stomach or liver would else count as LV: in the EDV, in what the motion is steered to, and in the masks.
-    """
-    reach = [max(1, round(BLIND_MM / step)) for step in pipe.grid.spacing_mm[:2]]
-    near = ndimage.binary_dilation(apart, np.ones((2 * reach[0] + 1, 2 * reach[1] + 1, 3), dtype=np.bool_))
-    acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
-    spots = np.zeros((*apart.shape[:2], len(acquired)), dtype=np.bool_)
-    spots[..., acquired] = near & ~heart
-    codec = pipe.bundle.codec.blind(torch.from_numpy(spots).to(pipe.device))
-    return CinePipeline(replace(pipe.bundle, codec=codec), pipe.device)
 
 
 def _check_edv(lv_ml: FloatArray) -> None:

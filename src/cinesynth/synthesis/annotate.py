@@ -20,7 +20,6 @@ from cinesynth.data.geometry import Grid, Placement, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
-from cinesynth.models.masks import heart_of
 from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.provenance import made_with
@@ -112,11 +111,10 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
 
 
 def _centred(placement: Placement, label: LabelArray) -> Placement:
-    """``placement`` with the largest part of a ``label`` (``X Y Z``) in the middle of the plane."""
-    heart = heart_of(label)
-    if not heart.any():
+    """``placement`` with the heart of a ``label`` (``X Y Z``) in the middle of the plane."""
+    if not label.any():
         return placement
-    x, y, _ = ndimage.center_of_mass(heart)
+    x, y, _ = ndimage.center_of_mass(label > 0)
     (a, b), (width, height, _) = placement.offset, placement.grid.size
     return replace(placement, offset=(a + round(x - (width - 1) / 2), b + round(y - (height - 1) / 2)))
 
@@ -187,8 +185,7 @@ def annotate(bundle: Bundle, patient: Patient) -> Annotation:
     """
     study = patient.study
     masks = segment(bundle.codec, study, locate(bundle.codec, study))
-    hearts = np.stack([np.where(heart_of(frame), frame, np.uint8(0)) for frame in masks.label])
-    label = replace(masks, label=hearts).native
+    label = masks.native
     lv_ml = volumes_ml(label, Label.LV, study.voxel_ml)
     check_seen(lv_ml)
     try:

@@ -22,7 +22,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from cinesynth.models.codec import Codec
-from cinesynth.models.masks import heart_of
 from cinesynth.types import MYO_G_PER_ML, ClinicalPrior, Label, LabelArray
 
 STEPS = 20
@@ -123,11 +122,11 @@ def soft_volumes_ml(codec: Codec, latent: Tensor, slice_mask: Tensor) -> Tensor:
 
 
 def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
-    """1 in the latent's cells ``1 1 x y 1`` within `REACH_MM` of the heart of a label ``X Y Z``, else 0.
+    """1 in the latent's cells ``1 1 x y 1`` within `REACH_MM` of the heart in a label ``X Y Z``, else 0.
 
     Where there is no heart it may grow anywhere.
     """
-    shadow = np.asarray(heart_of(label).any(axis=2))
+    shadow = np.asarray((label > 0).any(axis=2))
     if not shadow.any():
         return torch.ones(1, 1, 1, 1, 1)
     near = ndimage.distance_transform_edt(~shadow, codec.grid.spacing_mm[:2]) <= REACH_MM

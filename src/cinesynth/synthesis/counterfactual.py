@@ -34,8 +34,8 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
     if record.get("screen") != pipe.screened.get("screen"):
         raise InputError(f"the case in {folder} was made with another screen", hint="give the same --known-hearts")
     request = Request.from_json(record["request"])
-    steered = request.control and request.prior.lv_edv_ml is not None
-    edv_ml = request.prior.lv_edv_ml if steered else found["achieved"]["lv_edv_ml"]
+    steered = request.prior.lv_edv_ml if request.control else None
+    edv_ml: float = found["achieved"]["lv_edv_ml"] if steered is None else steered
     low, high = EDV_RANGE_ML
     if not low <= edv_ml <= high:
         raise InputError(
