@@ -45,7 +45,11 @@ def partial(tmp_path_factory: pytest.TempPathFactory) -> PackedDataset:
 def codec_that_says(label: np.ndarray) -> Any:
     """A codec that halves contrast, and whose every decoded mask is ``label`` (``X Y Z``)."""
     logits = torch.nn.functional.one_hot(torch.from_numpy(label).long(), 4).movedim(-1, 0)[None].float()
-    return SimpleNamespace(encode=lambda image, _: image / 2, decode=lambda latent, _: Decoded(latent, logits))
+    return SimpleNamespace(
+        encode=lambda image, _: image / 2,
+        decode=lambda latent, _: Decoded(latent, logits),
+        labels=lambda logits, _: label[None],
+    )
 
 
 def test_a_mask_is_right_if_it_is_right_where_it_was_annotated(partial: PackedDataset) -> None:

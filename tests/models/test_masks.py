@@ -78,6 +78,20 @@ def test_where_no_section_is_whole_it_is_for_the_rules_to_see(heart: LabelArray)
     assert (drawn(small) == Label.MYO).sum() > 0
 
 
+def test_a_codec_draws_on_acquired_slices_alone(heart: LabelArray) -> None:
+    codec = Codec(VAEConfig(), GridConfig(size=(64, 64, 12), spacing_mm=(1.0, 1.0, 10.0)))
+    acquired = torch.zeros(2, 12, dtype=torch.bool)
+    acquired[0, 1:10] = acquired[1, 3:12] = True
+    seen = np.full((2, 64, 64, 12), Label.RV, dtype=np.uint8)  # of slices that were not acquired nothing is believed
+    seen[0, ..., 1:10] = seen[1, ..., 3:12] = heart
+    seen[:, 60:, 60:, 5] = Label.MYO
+    logits = torch.nn.functional.one_hot(torch.from_numpy(seen).long(), len(Label)).movedim(-1, 1).float()
+    labels = codec.labels(logits, acquired)
+    assert np.array_equal(labels[0, ..., 1:10], heart)
+    assert np.array_equal(labels[1, ..., 3:12], heart)
+    assert not labels.transpose(0, 3, 1, 2)[~acquired.numpy()].any()
+
+
 @pytest.mark.slow
 def test_masks_of_people_stay_as_they_are(cine_data: Path) -> None:
     """To two voxels in a thousand, but for one frame; papillary muscles (Najman) go to the blood, two in a hundred."""
