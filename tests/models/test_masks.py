@@ -4,8 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.people import people
 
+from cinesynth.config import GridConfig, VAEConfig
+from cinesynth.models.codec import Codec
 from cinesynth.models.masks import as_drawn
 from cinesynth.types import Label, LabelArray
 
