@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.people import people
 
-from cinesynth.config import GridConfig, VAEConfig
+from cinesynth.config import GridConfig, load_config
 from cinesynth.models.codec import Codec
 from cinesynth.models.masks import as_drawn
 from cinesynth.types import Label, LabelArray
@@ -82,7 +82,7 @@ def test_where_no_section_is_whole_it_is_for_the_rules_to_see(heart: LabelArray)
 
 
 def test_a_codec_draws_on_acquired_slices_alone(heart: LabelArray) -> None:
-    codec = Codec(VAEConfig(), GridConfig(size=(64, 64, 12), spacing_mm=(1.0, 1.0, 10.0)))
+    codec = Codec(load_config("smoke").vae, GridConfig(size=(64, 64, 12), spacing_mm=(1.0, 1.0, 10.0)))
     acquired = torch.zeros(2, 12, dtype=torch.bool)
     acquired[0, 1:10] = acquired[1, 3:12] = True
     seen = np.full((2, 64, 64, 12), Label.RV, dtype=np.uint8)  # of slices that were not acquired nothing is believed
