@@ -22,7 +22,7 @@ from cinesynth.training.measured import possible_volumes
 from cinesynth.training.run import train_stage, with_vendors
 from cinesynth.training.stage_diffusion import DiffusionStage, Example
 from cinesynth.training.streams import stream
-from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label
+from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label, LabelArray
 from tests.training.tiny import TINY
 
 ALL = f"conditions=[{', '.join(CONDITIONS)}]"
@@ -51,6 +51,9 @@ class LabelCodec:
     def decode(self, latent: Tensor, _: Tensor) -> Any:
         label = latent[:, 0].round().long().clamp(0, 3)
         return SimpleNamespace(logits=nn.functional.one_hot(label, 4).movedim(-1, 1).float())
+
+    def labels(self, logits: Tensor, _: Tensor) -> LabelArray:
+        return logits.argmax(dim=1).to(torch.uint8).numpy()
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stage_vae import VAEStage
 from cinesynth.training.streams import stream, uniform
 from cinesynth.training.trainer import learning_rate_factor
+from cinesynth.types import Label
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
         if other.prior.lv_esv_ml is not None:
             es = other.latents[other.frames.index(frames.record(0).es)][None][..., other.slice_mask]
             mask = torch.ones(1, es.shape[-1], dtype=torch.bool)
-            volume_ml = float((codec.decode(es, mask).logits.argmax(dim=1) == 3).sum()) * voxel_ml
+            volume_ml = float((codec.labels(codec.decode(es, mask).logits, mask) == Label.LV).sum()) * voxel_ml
             assert other.prior.lv_esv_ml == pytest.approx(volume_ml, rel=1e-3)
     again = cached_sequences(path, codec, frames, [0], wanted)
     assert all(torch.equal(a.latents, b.latents) and a.prior == b.prior for a, b in zip(sequences, again, strict=True))
