@@ -73,6 +73,12 @@ def test_bits_beyond_the_apex_are_not_drawn(heart: LabelArray) -> None:
     assert np.array_equal(drawn(seen), cap)
 
 
+def test_there_is_no_blood_beyond_the_wall(heart: LabelArray) -> None:
+    seen = heart.copy()
+    seen[28:34, 28:34, 7] = Label.LV  # 36 mm²
+    assert np.array_equal(drawn(seen), heart)
+
+
 def test_where_no_section_is_whole_it_is_for_the_rules_to_see(heart: LabelArray) -> None:
     small = heart.copy()
     small[LV_CROP, LV_CROP][small[LV_CROP, LV_CROP] == Label.LV] = Label.BACKGROUND
