@@ -58,6 +58,7 @@ class Codec(nn.Module):
             label[..., acquired] = as_drawn(found[..., acquired], pixel_mm2)
         return labels
 
+    @torch.no_grad()
     def measure_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Set mean and standard deviation of each latent channel from (image, slice mask) batches."""
         count = 0.0
