@@ -52,8 +52,9 @@ def test_a_structure_is_one_part_in_a_section_and_without_holes(heart: LabelArra
 
 @pytest.mark.parametrize("above", [1, 2, 3])
 def test_shreds_above_the_base_are_not_drawn(heart: LabelArray, above: int) -> None:
-    heart[..., :above][heart[..., :above] > Label.RV] = Label.BACKGROUND
+    heart[..., :above] = Label.BACKGROUND
     seen = heart.copy()
+    seen[5:16, 20:44, :above] = Label.RV  # people's begins where the LV does, or below
     seen[25:40, 22:40, :above] = Label.LV  # 270 mm², under half of the next whole section
     seen[22:25, 22:40, :above] = Label.MYO
     assert np.array_equal(drawn(seen), heart)
@@ -71,6 +72,21 @@ def test_bits_beyond_the_apex_are_not_drawn(heart: LabelArray) -> None:
     seen[30:35, 30:35, 8] = Label.MYO  # 25 mm²
     cap[30:33, 30:33, 7] = Label.BACKGROUND
     assert np.array_equal(drawn(seen), cap)
+
+
+def test_an_rv_begins_with_a_section_and_not_with_shreds(heart: LabelArray) -> None:
+    heart[..., BASE][heart[..., BASE] == Label.RV] = Label.BACKGROUND  # the LV begins above
+    wide = heart.copy()
+    wide[0:16, 10:54, 2:7][wide[0:16, 10:54, 2:7] == Label.BACKGROUND] = Label.RV  # 704 mm²
+    seen = wide.copy()
+    seen[5:16, 24:40, BASE] = Label.RV  # 176 mm²
+    assert np.array_equal(drawn(seen), wide)
+    assert np.array_equal(drawn(heart), heart)  # a small RV, everywhere under 500 mm², is for the rules to see
+
+
+def test_an_rv_may_reach_beyond_the_wall(heart: LabelArray) -> None:
+    heart[5:16, 20:44, 7] = Label.RV
+    assert np.array_equal(drawn(heart), heart)
 
 
 def test_there_is_no_blood_beyond_the_wall(heart: LabelArray) -> None:
