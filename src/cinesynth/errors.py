@@ -45,3 +45,9 @@ class OutputError(CinesynthError):
     """A result that could not be written; nothing half-written stays behind."""
 
     exit_code = 5
+
+
+class ExternalError(CinesynthError):
+    """A program of others that failed."""
+
+    exit_code = 6

@@ -10,10 +10,30 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import console, doctor, evaluate, export, generate, ingest, patient, report, shelf, train, weights
+from cinesynth.cli import (
+    console,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    ingest,
+    patient,
+    report,
+    shelf,
+    study,
+    train,
+    weights,
+)
 from cinesynth.errors import CinesynthError
 
-EXTRAS = {"accelerate": "train", "highdicom": "dicom", "monai": "train", "skimage": "train", "tensorboard": "train"}
+EXTRAS = {
+    "accelerate": "train",
+    "highdicom": "dicom",
+    "monai": "train",
+    "skimage": "train",
+    "submitit": "slurm",
+    "tensorboard": "train",
+}
 """The optional part of the installation that brings a library."""
 
 app = typer.Typer(
@@ -38,6 +58,7 @@ app.command("annotate")(patient.annotate)
 app.command("animate")(patient.animate)
 app.command("score")(weights.score)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("card")(evaluate.card)
 app.command("known-hearts")(evaluate.known_hearts)
 app.command("look")(ingest.look)

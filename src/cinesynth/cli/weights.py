@@ -31,40 +31,10 @@ def bundle(
     ] = True,
 ) -> None:
     """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
-    from cinesynth import __version__
-    from cinesynth.config import parse_config
-    from cinesynth.data.geometry import Grid
-    from cinesynth.data.packed import prepare
-    from cinesynth.data.terms import UNKNOWN, combined, terms_of
-    from cinesynth.errors import DataError
-    from cinesynth.models.bundling import write_bundle
-    from cinesynth.models.weights import stage_info
-    from cinesynth.synthesis.fingerprints import fingerprints_of
-    from cinesynth.synthesis.prior import EmpiricalPrior
+    from cinesynth.data.terms import UNKNOWN
+    from cinesynth.synthesis.bundle import bundle_run
 
-    info = stage_info(run, "dynamics")
-    config = parse_config(info["config"])
-    packed = prepare(data, Grid.from_config(config.grid))
-    if packed.data_hash != info["data_hash"]:
-        raise DataError(f"{run} was not trained on {data}", hint="give the dataset that the run was trained on")
-    train = packed.split("train")
-    patients = [r for r in train.records if r.dataset != "phantom"] or train.records
-    datasets = sorted({r.dataset for r in train.records})
-    index = write_bundle(
-        run,
-        out,
-        EmpiricalPrior.fit(patients).to_json(),
-        {
-            "preset": config.preset,
-            "cinesynth": __version__,
-            "data_hash": packed.data_hash,
-            "datasets": {name: sum(r.dataset == name for r in train.records) for name in datasets},
-            **combined(terms_of(data, datasets)),
-        },
-        half,
-        set_ or (),
-        fingerprints_of(train) if fingerprints else None,
-    )
+    index = bundle_run(run, data, out, half=half, sampling=set_ or (), fingerprints=fingerprints)
     size = sum((out / name).stat().st_size for name in index["files"])
     console.table("terms of the data", ("dataset", "licence"), list(index["licences"].items()))
     console.out.print(f"{out}: {size / 2**20:.1f} MiB, licence {index['licence']}")

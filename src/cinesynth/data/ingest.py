@@ -19,12 +19,11 @@ from cinesynth.data.pool import in_order
 from cinesynth.data.rejected import REJECTED, Rejection, read_rejected, write_rejected
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
-from cinesynth.data.terms import DATASET, Terms, said_terms, terms_to_json
+from cinesynth.data.terms import DATASET, Terms, about_dataset, said_terms
 from cinesynth.data.twins import one_person, sketch
 from cinesynth.errors import DataError, OutputError
 from cinesynth.types import FloatArray, Study
 
-FORMAT = 1
 SHOWN = 5
 """Reasons that are told where no study could be read."""
 
@@ -184,8 +183,7 @@ def _publish(
             with writing(target):
                 path.replace(target)
             moved.append(target)
-        about = {"format": FORMAT, "kind": "cinesynth dataset", "manifest": MANIFEST, "terms": terms_to_json(terms)}
-        write_json(out / DATASET, about)
+        write_json(out / DATASET, about_dataset(terms))
         write_rejected(out, rejected)
         manifest.write(out)
     except BaseException:

@@ -14,7 +14,7 @@ from cinesynth import __version__
 from cinesynth.atomic import make_folder
 from cinesynth.data.manifest import SPLITS, Row, describe
 from cinesynth.data.sources import Source
-from cinesynth.data.store import FORMAT, file_hash, read_study, write_study
+from cinesynth.data.store import FORMAT, file_hash, read_study, study_file, write_study
 from cinesynth.data.twins import sketch
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import FloatArray, Study
@@ -57,9 +57,9 @@ class Stager:
         study = _finished(path)
         if study is None:
             study = self.source.read(name)
-            target, digest = _target(study), write_study(path, study)
+            target, digest = study_file(study), write_study(path, study)
         else:
-            target, digest = _target(study), file_hash(path)
+            target, digest = study_file(study), file_hash(path)
         return Staged(describe(study, SPLITS[0], target, digest), path, sketch(study))
 
 
@@ -113,15 +113,6 @@ def _finished(path: Path) -> Study | None:
         with suppress(DataError):
             return read_study(path)
     return None
-
-
-def _target(study: Study) -> str:
-    name = f"{study.dataset}_{study.subject}.h5"
-    if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,200}", name):
-        raise DataError(
-            f"{name[:250]!r} cannot be a file name", hint="subjects are at most 190 letters, digits and . _ + -"
-        )
-    return f"studies/{name}"
 
 
 def _sweep(folder: Path) -> None:

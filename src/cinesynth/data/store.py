@@ -61,6 +61,16 @@ def read_study(path: Path) -> Study:
         raise DataError(f"{path} is not a study of a dataset: {error}", hint="ingest the source again") from error
 
 
+def study_file(study: Study) -> str:
+    """Where a dataset keeps ``study``, relative to its folder; `DataError` where its names make no file name."""
+    name = f"{study.dataset}_{study.subject}.h5"
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,200}", name):
+        raise DataError(
+            f"{name[:250]!r} cannot be a file name", hint="subjects are at most 190 letters, digits and . _ + -"
+        )
+    return f"studies/{name}"
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a regular file, hexadecimal."""
     with open_regular(path) as file:

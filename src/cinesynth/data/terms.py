@@ -29,6 +29,7 @@ LICENCES = (
     UNKNOWN,
 )
 """From free to strict. Another text than these counts as strict as `RESEARCH`: it cannot be compared."""
+FORMAT = 1
 DATASET = "dataset.json"
 """The file of a dataset folder that keeps the terms its sources said."""
 
@@ -86,6 +87,11 @@ def said_terms(folder: Path) -> dict[str, Terms]:
         raise DataError(
             f"{path} cannot be read: {error}", hint="its 'terms' hold licence, citation and note by dataset"
         ) from None
+
+
+def about_dataset(terms: Mapping[str, Terms]) -> dict[str, Any]:
+    """The content of `DATASET` of a folder with these terms by name in the manifest."""
+    return {"format": FORMAT, "kind": "cinesynth dataset", "manifest": "manifest.csv", "terms": terms_to_json(terms)}
 
 
 def terms_to_json(terms: Mapping[str, Terms]) -> dict[str, dict[str, str]]:

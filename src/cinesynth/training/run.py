@@ -268,7 +268,8 @@ def _train_dynamics(session: Session) -> None:
 def _train_segmenter(session: Session) -> None:
     network = SliceUNet(session.config.segmenter)
     started = session.start("segmenter", network)
-    stage = SegmenterStage(network, session.config, session.data, session.accelerator.device)
+    train, held_out = (session.data.split(split) for split in ("train", "validation"))
+    stage = SegmenterStage(network, session.config, train, held_out, session.accelerator.device)
     network.load_state_dict(session.train(stage).state_dict())
     seen = stage.frames
     phantoms = seen.phantoms if seen.phantom_share > 0 else []

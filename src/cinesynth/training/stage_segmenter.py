@@ -31,18 +31,25 @@ class SegmenterStage:
 
     name = "segmenter"
 
-    def __init__(self, network: SliceUNet, config: Config, data: PackedDataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: SliceUNet,
+        config: Config,
+        train: PackedDataset,
+        held_out: PackedDataset,
+        device: torch.device,
+    ) -> None:
         self.settings, self.device, self.seed = config.training.segmenter, device, config.training.seed
         self.neighbours = network.neighbours
-        self.frames, self.held_out = (self._annotated(data, split) for split in ("train", "validation"))
+        self.frames = self._annotated(train, "to learn from")
+        self.held_out = self._annotated(held_out, "to be validated on")
         self.modules: dict[str, nn.Module] = {"model": network}
 
-    def _annotated(self, data: PackedDataset, split: str) -> Frames:
-        part = data.split(split)
+    def _annotated(self, part: PackedDataset, purpose: str) -> Frames:
         kept = part.where([bool(record.labelled.any()) for record in part.records])
         if not kept.records:
             raise DataError(
-                f"nobody of the {split} split is annotated: a segmenter has nothing to learn from",
+                f"a segmenter has nobody with labels {purpose}",
                 hint="ingest subjects with labels, or other split fractions",
             )
         return Frames(kept, self.seed, self.settings.phantom_share)

@@ -1,0 +1,114 @@
+"""The cells of a study: one segmenter each, of so many labelled people, an arm and a seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cinesynth
+from cinesynth.data.manifest import Manifest, Row, data_hash
+from cinesynth.study.datasets import digest
+from cinesynth.study.generator import hearts_of
+from cinesynth.study.people import People, name_of
+from cinesynth.study.spec import StudySpec
+
+BASELINE = "real"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What a segmenter is shown."""
+
+    name: str
+    title: str
+    real: bool = True
+    augment: bool = True
+    ratio: float = 0.0
+    """Generated hearts a labelled person."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One segmenter."""
+
+    people: int | str
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder, before the digest."""
+        return f"{self.people}-{self.arm.name}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an engine is to train: ``rows`` of the dataset ``pool``, in ``folder``."""
+
+    folder: Path
+    pool: Path
+    rows: tuple[Row, ...]
+    augment: bool
+    seed: int
+
+
+def arms_of(spec: StudySpec) -> list[Arm]:
+    """The arms, the one that the others are compared with first."""
+    arms = [Arm(BASELINE, "real")]
+    if spec.plain:
+        arms.append(Arm("plain", "real, not augmented", augment=False))
+    arms += [Arm(f"x{ratio:g}", f"real + {ratio:g} x generated", ratio=ratio) for ratio in spec.ratios]
+    if spec.synthetic_only:
+        arms.append(Arm("generated", f"{max(spec.ratios):g} x generated alone", real=False, ratio=max(spec.ratios)))
+    return arms
+
+
+def cells_of(spec: StudySpec) -> Iterator[Cell]:
+    """All cells: every arm of the first seed before the next, so that a first answer is there soon."""
+    for seed in spec.seeds:
+        for people in spec.people:
+            for arm in arms_of(spec):
+                yield Cell(people, arm, seed)
+
+
+def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Path) -> Task:
+    """What the segmenter of ``cell`` learns from.
+
+    Its folder is named by all that its scores depend on: the people on both sides, the hearts, the engine, the code.
+    """
+    manifest = Manifest.read(pool)
+    real = [row for row in manifest if row.dataset != "generated"]
+    hearts = [row for row in manifest if row.dataset == "generated"]
+    chosen = [*(real if cell.arm.real else []), *hearts[: _hearts(cell, len(real))]]
+    tested = {name: [row.sha256 for row in rows] for name, rows in people.tests.items()}
+    key = digest(
+        people.data_hash,
+        data_hash(people.data),
+        [row.sha256 for row in chosen],
+        tested,
+        [cell.arm.augment, cell.seed],
+        spec.engine.model_dump(mode="json"),
+        code_digest(),
+    )
+    return Task(folder / f"{cell.name}-{key}", pool, tuple(chosen), cell.arm.augment, cell.seed)
+
+
+def _hearts(cell: Cell, labelled: int) -> int:
+    return hearts_of(cell.arm.ratio, labelled) if cell.arm.ratio else 0
+
+
+@cache
+def code_digest() -> str:
+    """Of every line of this package's code: other code makes new cells."""
+    root = Path(cinesynth.__file__).parent
+    files = sorted(root.rglob("*.py"))
+    lines = [f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
+    return digest(lines)
+
+
+def wanted(rows: Sequence[Row]) -> set[str]:
+    """The names of ``rows``, to find them elsewhere."""
+    return {name_of(row) for row in rows}

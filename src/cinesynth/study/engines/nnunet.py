@@ -1,0 +1,116 @@
+"""nnU-Net v2 (Isensee et al., Nature Methods 2021) as an engine, by its own commands.
+
+It runs in an environment of its own (``make nnunet``); nothing of it is imported here. Its checkpoints are its own
+format and stay in the cell's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cinesynth.atomic import make_folder, write_text
+from cinesynth.data.export.items import dataset_items
+from cinesynth.data.export.nifti import describe_origin, write_nifti
+from cinesynth.data.export.nnunet import ENDING, export_nnunet
+from cinesynth.data.manifest import Row
+from cinesynth.data.nifti import read_volume
+from cinesynth.data.packed import load_study
+from cinesynth.errors import ExternalError, InputError
+from cinesynth.study.cells import Task
+from cinesynth.study.judge import judged
+from cinesynth.study.people import name_of
+from cinesynth.study.spec import NnunetSpec
+from cinesynth.training.trainer import Report
+from cinesynth.types import LabelArray
+
+NUMBER, DATASET = "101", "Dataset101_Study"
+TRAINER = "CinesynthStudyTrainer"
+FOLD = "all"
+DONE = "trained"
+LAST_LINES = 15
+
+
+@dataclass(frozen=True)
+class Nnunet:
+    """One configuration, trained on everybody of a cell for a fixed number of epochs."""
+
+    spec: NnunetSpec
+
+    def train(self, task: Task, report: Report) -> None:
+        """Plan, preprocess and train; goes on with nnU-Net's last checkpoint."""
+        if (task.folder / DONE).is_file():
+            return
+        raw = task.folder / "raw" / DATASET
+        if not raw.is_dir():
+            names = {name_of(row) for row in task.rows}
+            items = [item for item in dataset_items(task.pool) if item.name in names]
+            export_nnunet(items, raw, progress=lambda done, total, name: report("export", done, total, {}))
+        report("nnU-Net", 0, 2, {})
+        if not (task.folder / "preprocessed" / DATASET / "nnUNetPlans.json").is_file():
+            self._call(task, "plan_and_preprocess", "-d", NUMBER, "-c", self.spec.configuration, "-np", "2")
+        report("nnU-Net", 1, 2, {})
+        again = ["--c"] if any((task.folder / "results").rglob("checkpoint_latest.pth")) else []
+        self._call(task, "train", NUMBER, self.spec.configuration, FOLD, "-tr", TRAINER, *self._device(), *again)
+        write_text(task.folder / DONE, "")
+        for part in ("raw", "preprocessed"):
+            shutil.rmtree(task.folder / part)
+        report("nnU-Net", 2, 2, {})
+
+    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+        """Labels of the judged frames, each predicted as a volume."""
+        seen, found = task.folder / "seen", task.folder / "found"
+        for folder in (seen, found):
+            shutil.rmtree(folder, ignore_errors=True)
+            make_folder(folder)
+        frames: list[list[str]] = []
+        for row in people:
+            study = judged(load_study(data, row))
+            names = [f"{name_of(row)}_{frame:02d}" for frame in range(len(study.image))]
+            for name, image in zip(names, study.image, strict=True):
+                origin = describe_origin(study, synthetic=False)
+                write_nifti(seen / f"{name}_0000{ENDING}", image, study.affine, description=origin)
+            frames.append(names)
+        asked = ["-i", str(seen), "-o", str(found), "-d", NUMBER, "-c", self.spec.configuration, "-f", FOLD]
+        self._call(task, "predict", *asked, "-tr", TRAINER, *self._device())
+        for names in frames:
+            yield _stacked([found / f"{name}{ENDING}" for name in names])
+        for folder in (seen, found):
+            shutil.rmtree(folder)
+
+    def _device(self) -> list[str]:
+        return ["-device", self.spec.device]
+
+    def _call(self, task: Task, command: str, *arguments: str) -> None:
+        """Run a command of nnU-Net on the folders of ``task``; what it says goes to ``nnunet.log``."""
+        program = f"nnUNetv2_{command}"
+        path = shutil.which(program, path=None if self.spec.bin is None else str(self.spec.bin))
+        if path is None:
+            where = "on the PATH" if self.spec.bin is None else f"in {self.spec.bin}"
+            raise InputError(
+                f"there is no {program} {where}", hint="make nnunet installs it; name .venv-nnunet/bin as engine.bin"
+            )
+        with (make_folder(task.folder) / "nnunet.log").open("ab") as log:
+            done = subprocess.run([path, *arguments], env=self._environment(task), stdout=log, stderr=log)
+        if done.returncode:
+            said = (task.folder / "nnunet.log").read_text(errors="replace").splitlines()[-LAST_LINES:]
+            raise ExternalError(f"{program} failed:\n" + "\n".join(said), hint=f"all it said: {task.folder}/nnunet.log")
+
+    def _environment(self, task: Task) -> dict[str, str]:
+        own = {f"nnUNet_{part}": str(task.folder / part) for part in ("raw", "preprocessed", "results")}
+        own["nnUNet_extTrainer"] = str(Path(__file__).with_name("nnunet_trainer"))
+        if self.spec.device == "cpu":  # compiling takes longer than it saves there
+            own["nnUNet_compile"] = "f"
+        own |= {"CINESYNTH_EPOCHS": str(self.spec.epochs), "CINESYNTH_ITERATIONS": str(self.spec.iterations)}
+        own |= {"CINESYNTH_SEED": str(task.seed), "CINESYNTH_AUGMENT": str(int(task.augment))}
+        return {**os.environ, **own}
+
+
+def _stacked(files: Sequence[Path]) -> LabelArray:
+    return np.stack([read_volume(file, 3).data.astype(np.uint8) for file in files])

@@ -1,0 +1,69 @@
+"""The generator of each number of labelled people, and the hearts it makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cinesynth.config import dump_config, load_config
+from cinesynth.errors import DataError
+from cinesynth.models.weights import INDEX
+from cinesynth.study.datasets import digest
+from cinesynth.study.spec import CohortSpec, GeneratorSpec
+from cinesynth.synthesis.bundle import bundle_run
+from cinesynth.synthesis.cohort import draw_requests, generate_cohort
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.training.run import train_all
+from cinesynth.training.trainer import Report
+
+LARGEST_COHORT = 4
+"""Times the hearts that are needed: where fewer of so many pass the rules, the generator is no good."""
+
+
+def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Report) -> Path:
+    """The weights of a generator that learned from the dataset ``data`` alone; goes on where it was stopped."""
+    config = load_config(spec.preset, spec.set)
+    run = beside.with_name(f"{beside.name}-{digest(data.name, dump_config(config))}")
+    weights = run / f"weights-{digest(spec.sampling)}"
+    if not (weights / INDEX).is_file():
+        train_all(data, run, config, report)
+        bundle_run(run, data, weights, sampling=spec.sampling)
+    return weights
+
+
+def make_hearts(spec: CohortSpec, weights: Path, beside: Path, needed: int, report: Report) -> list[Path]:
+    """Folders of ``needed`` generated hearts, the first that are good enough; the others stay beside them.
+
+    `DataError` where fewer than one in `LARGEST_COHORT` is.
+    """
+    out = beside.with_name(f"{beside.name}-{digest(weights.parent.name, weights.name, spec.model_dump(mode='json'))}")
+    pipe = CinePipeline.from_pretrained(weights)
+    settings: dict[str, Any] = {"frames": spec.frames, "control": spec.control, "tries": spec.tries}
+    count, good = needed, []
+    while True:
+        requests = draw_requests(pipe, count, seed=spec.seed, **settings)
+        rows = generate_cohort(
+            pipe, requests, out, pictures=False, progress=lambda done, total: report("hearts", done, total, {})
+        )
+        good = [out / row["case"] for row in rows if row["accepted"] or not spec.accepted_only]
+        if len(good) >= needed:
+            return good[:needed]
+        if count >= LARGEST_COHORT * needed:
+            raise DataError(
+                f"of {count} generated hearts {len(good)} pass the rules of anatomy, {needed} are needed",
+                hint="train the generator longer, ask for smaller ratios, or set cohort.accepted_only: false",
+            )
+        rate = max(len(good), 1) / count
+        count = min(LARGEST_COHORT * needed, max(count + 1, math.ceil(needed / rate)))
+
+
+def needed_hearts(ratios: Sequence[float], labelled: int) -> int:
+    """Hearts of the largest ratio to ``labelled`` people, rounded half up."""
+    return hearts_of(max(ratios), labelled)
+
+
+def hearts_of(ratio: float, labelled: int) -> int:
+    """Hearts of a ratio to ``labelled`` people, rounded half up; at least one."""
+    return max(1, math.floor(ratio * labelled + 0.5))

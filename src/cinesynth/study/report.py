@@ -1,0 +1,163 @@
+"""The report of a study: tables, plots, the worst cases, and words that a paper can quote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cinesynth import __version__
+from cinesynth.atomic import make_folder, write_json, write_text
+from cinesynth.study.cells import BASELINE, Arm, arms_of, cells_of
+from cinesynth.study.claim import CLAIMS
+from cinesynth.study.judge import METRICS
+from cinesynth.study.people import name_of
+from cinesynth.study.pictures import draw_gains, draw_worst
+from cinesynth.study.results import COLUMNS, MEAN, Effect, Results
+from cinesynth.study.run import StudyRun
+from cinesynth.study.spec import NnunetSpec, StudySpec
+
+PAGE, JSON = "study.md", "results.json"
+HEADER = ("arm", *(f"Dice {column}" for column in COLUMNS), "HD95 mm", "ASSD mm", "Dice gain", "HD95 gain", "seeds")
+EMPTY = "-"
+
+
+def write_report(run: StudyRun, command: str) -> Path:
+    """Write ``study.md``, its pictures and ``results.json`` of the cells that are finished; returns the page."""
+    results, out = run.results(), make_folder(run.out)
+    write_json(out / JSON, to_json(run, results))
+    pictures = [*draw_gains(run.spec, results, out), *draw_worst(run, results, out)]
+    lines = ["# Does it help?", "", *_state(run, results), "", "## The claim", "", *claim_lines(run.spec, results), ""]
+    for group in run.spec.tests:
+        lines += [f"## {_title(run, group)}", ""]
+        for people in run.spec.people:
+            lines += [*table(run.spec, results, group, people), ""]
+    lines += ["## Pictures", "", *(f"![{path.stem}]({path.name})" for path in pictures), ""]
+    lines += ["## Methods", "", methods(run), "", "## Again", "", "```bash", command, "```"]
+    write_text(out / PAGE, "\n".join(lines) + "\n")
+    return out / PAGE
+
+
+def claim_lines(spec: StudySpec, results: Results) -> Iterator[str]:
+    """A line each for unseen vendors: what the judged ratio gains, and whether the paper's claim holds."""
+    arm = f"x{spec.judged_ratio:g}"
+    for group in [name for name, tested in spec.tests.items() if tested.unseen]:
+        for people in spec.people:
+            for claim in CLAIMS:
+                found = results.gain(group, people, arm, BASELINE, claim.metric).get(claim.column)
+                if found is None:
+                    continue
+                yield (
+                    f"- {group}, {people} labelled: {claim.title} {claim.told(found)} with {spec.judged_ratio:g} x "
+                    f"generated ({found.persons} persons, {found.seeds} seeds); the paper says "
+                    f"{claim.amount:+g} {claim.unit}: **{claim.verdict(found)}**"
+                )
+
+
+def table(spec: StudySpec, results: Results, group: str, people: int | str) -> Iterator[str]:
+    """A group with so many labelled people: a row an arm; gains are over real people with augmentation."""
+    yield f"| {people} labelled: {' | '.join(HEADER)} |"
+    yield f"|---{'|---' * (len(HEADER) - 1)}|"
+    for arm in arms_of(spec):
+        yield f"| {' | '.join(_row(results, group, people, arm))} |"
+
+
+def _row(results: Results, group: str, people: int | str, arm: Arm) -> list[str]:
+    means = {metric: results.mean(group, people, arm.name, metric) for metric in METRICS}
+    gains = {metric: {} if arm.name == BASELINE else _gain(results, group, people, arm, metric) for metric in METRICS}
+    cells = [arm.title, *(_number(means["dice"].get(column), 3) for column in COLUMNS)]
+    cells += [_number(means[metric].get(MEAN), 1) for metric in ("hd95_mm", "assd_mm")]
+    cells += [_interval(gains["dice"].get(MEAN), 100.0), _interval(gains["hd95_mm"].get(MEAN), 1.0)]
+    return [*cells, str(len(results.seeds(people, [arm.name])))]
+
+
+def _gain(results: Results, group: str, people: int | str, arm: Arm, metric: str) -> dict[str, Effect]:
+    return results.gain(group, people, arm.name, BASELINE, metric)
+
+
+def to_json(run: StudyRun, results: Results) -> dict[str, Any]:
+    """Everything that the page says, and what it is made of."""
+    spec, arms = run.spec, arms_of(run.spec)
+    found = [
+        {
+            "group": group,
+            "people": people,
+            "arm": arm.name,
+            "metric": metric,
+            "mean": _plain(mean),
+            "gain": _plain(gain),
+        }
+        for group in spec.tests
+        for people in spec.people
+        for arm in arms
+        for metric in METRICS
+        if (mean := results.mean(group, people, arm.name, metric))
+        for gain in [_gain(results, group, people, arm, metric) if arm.name != BASELINE else {}]
+    ]
+    return {
+        "cinesynth": __version__,
+        "spec": spec.model_dump(mode="json", exclude={"data"}),
+        "data_hash": run.people.data_hash,
+        "people": {"train": _names(run.people.train), **{g: _names(r) for g, r in run.people.tests.items()}},
+        "cells": {"finished": len(results.found), "all": len(list(cells_of(spec)))},
+        "found": found,
+    }
+
+
+def methods(run: StudyRun) -> str:
+    """A paragraph for a paper."""
+    spec, people = run.spec, run.people
+    sizes = ", ".join(str(len(people.labelled(count))) for count in spec.people)
+    groups = "; ".join(f"{name} ({len(rows)} persons)" for name, rows in people.tests.items())
+    engine = spec.engine
+    network = (
+        f"nnU-Net v2 ({engine.configuration}, {engine.epochs} epochs of {engine.iterations} iterations)"
+        if isinstance(engine, NnunetSpec)
+        else f"a 2D U-Net (MONAI; preset {engine.preset}{_changes(engine.set)})"
+    )
+    others = "and, without labels, on all others of the group" if spec.generator.unlabelled else "alone"
+    return (
+        f"Segmentation networks ({network}) were trained on {sizes} labelled people of {len(people.train)} available, "
+        "with standard augmentation, with and without generated hearts. For each number of labelled people a generator "
+        f"(cinesynth {__version__}, preset {spec.generator.preset}{_changes(spec.generator.set)}) was trained on them "
+        f"{others}; it drew hearts from the joint distribution of their volumes, {spec.cohort.frames} frames each, in "
+        f"ratios of {', '.join(f'{ratio:g}' for ratio in spec.ratios)} to the labelled people. All networks of a study "
+        "were trained for the same number of steps and none was selected on any test person. They were tested on "
+        f"{groups}, none of whom either network had seen, at ED and ES in the scanner's voxels: Dice, 95 % Hausdorff "
+        "distance and average symmetric surface distance, a structure that was missed counting as Dice 0 and as far as "
+        f"the annotated stack is long. Means are over persons and {len(spec.seeds)} seeds; intervals of 95 % are from "
+        "a bootstrap over both, gains paired by person and seed."
+    )
+
+
+def _state(run: StudyRun, results: Results) -> list[str]:
+    total = len(list(cells_of(run.spec)))
+    return [f"{len(results.found)} of {total} cells are finished. Data {run.people.data_hash[:12]}."]
+
+
+def _title(run: StudyRun, group: str) -> str:
+    unseen = ", a vendor nobody learned from" if run.spec.tests[group].unseen else ""
+    return f"{group}: {len(run.people.tests[group])} persons{unseen}"
+
+
+def _changes(settings: Sequence[str]) -> str:
+    return f", {', '.join(settings)}" if settings else ""
+
+
+def _names(rows: Sequence[Any]) -> list[str]:
+    return [name_of(row) for row in rows]
+
+
+def _plain(effects: dict[str, Effect]) -> dict[str, Any]:
+    return {column: effect.to_json() for column, effect in effects.items()}
+
+
+def _number(found: Effect | None, digits: int) -> str:
+    return EMPTY if found is None else f"{found.value:.{digits}f}"
+
+
+def _interval(found: Effect | None, factor: float) -> str:
+    if found is None:
+        return EMPTY
+    value, low, high = (factor * x for x in (found.value, found.low, found.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"

@@ -1,0 +1,163 @@
+"""A study, unit by unit: the generator and the hearts of each number of people, then each cell, then the report.
+
+Each unit goes on where it was stopped and is left alone when it is finished, so that units may run one after another,
+on several machines, or again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from cinesynth.atomic import atomic_path, make_folder, write_text
+from cinesynth.data.manifest import Row
+from cinesynth.data.packed import load_study
+from cinesynth.errors import InputError
+from cinesynth.study.cells import Cell, Task, cells_of, code_digest, task_of
+from cinesynth.study.datasets import digest, pool, regime
+from cinesynth.study.engines import Engine, engine_of
+from cinesynth.study.generator import make_hearts, needed_hearts, train_generator
+from cinesynth.study.judge import judged, scores
+from cinesynth.study.people import People, name_of, people_of
+from cinesynth.study.results import Results, read_scores, write_scores
+from cinesynth.study.spec import StudySpec
+from cinesynth.training.trainer import Report
+from cinesynth.types import LabelArray
+
+HEARTS, LABELS = "hearts", "labels"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a study that is done at once, and the one that must be done before."""
+
+    name: str
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A study in a folder."""
+
+    spec: StudySpec
+    out: Path
+    report: Report
+
+    @cached_property
+    def people(self) -> People:
+        """Who is learned from and who is tested."""
+        return people_of(self.spec)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What trains segmenters."""
+        return engine_of(self.spec)
+
+    def units(self) -> list[Unit]:
+        """All units, in an order in which they can be done."""
+        hearts = [Unit(f"{HEARTS}-{people}") for people in self.spec.people]
+        return [*hearts, *(Unit(cell.name, f"{HEARTS}-{cell.people}") for cell in cells_of(self.spec))]
+
+    def unit(self, name: str) -> None:
+        """Do one unit; `InputError` where there is no such one."""
+        hearts = {f"{HEARTS}-{people}": people for people in self.spec.people}
+        cells = {cell.name: cell for cell in cells_of(self.spec)}
+        if name in hearts:
+            self.pool(hearts[name])
+        elif name in cells:
+            self.cell(cells[name])
+        else:
+            raise InputError(f"the study has no unit {name!r}", hint="cinesynth study --list names them")
+
+    def finished(self) -> set[str]:
+        """The units that are done."""
+        hearts = {f"{HEARTS}-{people}" for people in self.spec.people if self.known_pool(people) is not None}
+        return hearts | {cell.name for cell in self.results().found}
+
+    def pool(self, people: int | str) -> Path:
+        """The dataset that segmenters of so many labelled people learn from, generator and hearts made for it."""
+        known = self.known_pool(people)
+        if known is not None:
+            return known
+        labelled = self.people.labelled(people)
+
+        def step(done: int, total: int, name: str) -> None:
+            self.report("data", done, total, {})
+
+        data = regime(self.people, labelled, self.spec.generator.unlabelled, self._beside("regimes", people), step)
+        weights = train_generator(self.spec.generator, data, self._beside("generators", people), self.report)
+        count, beside = needed_hearts(self.spec.ratios, len(labelled)), self._beside("hearts", people)
+        hearts = make_hearts(self.spec.cohort, weights, beside, count, self.report)
+        made = pool(self.people, labelled, hearts, self._beside("pools", people), step)
+        write_text(self._note(people), made.name)
+        return made
+
+    def known_pool(self, people: int | str) -> Path | None:
+        """The same, if it is there already."""
+        note = self._note(people)
+        return self.out / "pools" / note.read_text() if note.is_file() else None
+
+    def _note(self, people: int | str) -> Path:
+        """Where it is written down which pool belongs to these settings."""
+        settings = [self.spec.generator, self.spec.cohort]
+        key = digest(
+            self.people.data_hash,
+            [row.file for row in self.people.train],
+            [each.model_dump(mode="json") for each in settings],
+            max(self.spec.ratios),
+        )
+        return self._beside("pools", people).with_name(f"{people}-{key}.txt")
+
+    def task(self, cell: Cell, pool: Path) -> Task:
+        """What the engine is to train for ``cell``."""
+        return task_of(self.spec, self.people, cell, pool, make_folder(self.out / "cells"))
+
+    def cell(self, cell: Cell) -> None:
+        """Train the segmenter of ``cell`` and score it on everybody who is tested."""
+        task = self.task(cell, self.pool(cell.people))
+        if read_scores(task.folder) is not None:
+            return
+        self.engine.train(task, self.report)
+        found = {}
+        for group, rows in self.people.tests.items():
+            found[group] = [
+                scores(label, judged(load_study(self.people.data, row)))
+                for row, label in self._labels(task, group, rows)
+            ]
+        about = {
+            "people": cell.people,
+            "arm": cell.arm.name,
+            "seed": cell.seed,
+            "learned_from": [name_of(row) for row in task.rows],
+            "tested": {group: [name_of(row) for row in rows] for group, rows in self.people.tests.items()},
+            "data_hash": self.people.data_hash,
+            "code": code_digest(),
+        }
+        write_scores(task.folder, about, found)
+
+    def _labels(self, task: Task, group: str, rows: Sequence[Row]) -> Iterator[tuple[Row, LabelArray]]:
+        """Label the people of a group, and keep the labels."""
+        for number, (row, label) in enumerate(
+            zip(rows, self.engine.labels(task, self.people.data, rows), strict=True), start=1
+        ):
+            with atomic_path(task.folder / LABELS / f"{group}_{name_of(row)}.npz") as path:
+                np.savez_compressed(path, label=label)
+            self.report(f"test {group}", number, len(rows), {})
+            yield row, label
+
+    def results(self) -> Results:
+        """What the finished cells found."""
+        found = {}
+        for cell in cells_of(self.spec):
+            made = self.known_pool(cell.people)
+            scored = None if made is None else read_scores(self.task(cell, made).folder)
+            if scored is not None:
+                found[cell] = scored
+        return Results(found)
+
+    def _beside(self, kind: str, people: int | str) -> Path:
+        return make_folder(self.out / kind) / str(people)

@@ -1,0 +1,155 @@
+"""What a study compares: whom segmenters learn from, whom they are tested on, arms, seeds and engine. Read from YAML.
+
+Paths in the file are relative to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from cinesynth.config import Settings
+from cinesynth.data.manifest import Row
+from cinesynth.errors import InputError
+
+LARGEST_BYTES = 128 * 1024
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+Split = Literal["train", "validation", "test"]
+Share = Annotated[float, Field(gt=0.0, le=100.0)]
+People = Annotated[int, Field(ge=2)] | Literal["all"]
+
+
+class Who(Settings):
+    """People of the dataset: those who meet every condition that is stated."""
+
+    datasets: tuple[str, ...] = ()
+    vendors: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
+
+    def among(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows that are meant, in their order."""
+        conditions = {"dataset": self.datasets, "vendor": self.vendors, "split": self.splits}
+        return [row for row in rows if all(not any_of or getattr(row, k) in any_of for k, any_of in conditions.items())]
+
+
+class Tested(Who):
+    """A group that segmenters are tested on."""
+
+    unseen: bool = False
+    """Whether nobody who was learned from was on such a scanner; it is checked."""
+
+
+class GeneratorSpec(Settings):
+    """The generator of each number of people: trained on their labels alone."""
+
+    preset: str = "compact"
+    set: tuple[str, ...] = ()
+    """Changes of its settings, ``key=value``."""
+    sampling: tuple[str, ...] = ()
+    """Changes that `cinesynth bundle --set` makes."""
+    unlabelled: bool = True
+    """Whether it sees the others of the training group too, without their labels and diagnoses."""
+
+
+class CohortSpec(Settings):
+    """What the generator makes: hearts drawn from the people that it knows."""
+
+    frames: Annotated[int, Field(ge=2, le=200)] = 12
+    control: bool = True
+    tries: Annotated[int, Field(ge=1, le=100)] = 3
+    accepted_only: bool = True
+    """Whether hearts that fail a rule of anatomy are left out."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class UNetSpec(Settings):
+    """The light engine: the 2D U-Net of ``cinesynth train segmenter``."""
+
+    name: Literal["unet"] = "unet"
+    preset: str = "compact"
+    set: tuple[str, ...] = ()
+
+
+class NnunetSpec(Settings):
+    """nnU-Net v2 by its own commands."""
+
+    name: Literal["nnunet"]
+    configuration: Literal["2d", "3d_fullres"] = "2d"
+    epochs: Annotated[int, Field(ge=1, le=4000)] = 100
+    iterations: Annotated[int, Field(ge=1, le=10000)] = 250
+    """Of an epoch."""
+    device: Literal["cuda", "cpu", "mps"] = "cuda"
+    bin: Path | None = None
+    """Folder of the nnUNetv2 commands; by default those on the PATH."""
+
+
+class StudySpec(Settings):
+    """A whole study."""
+
+    data: Path
+    train: Who
+    tests: dict[str, Tested] = Field(min_length=1)
+    people: tuple[People, ...] = ("all",)
+    """How many of the training group are labelled; smaller groups are part of larger ones."""
+    plain: bool = True
+    """An arm of real people without augmentation."""
+    ratios: tuple[Share, ...] = (0.5, 1.0, 2.0, 4.0)
+    """Generated hearts a labelled person."""
+    judged_ratio: Share = 1.0
+    """The arm that the sentence about the paper's claim is of: chosen before anybody is tested."""
+    synthetic_only: bool = True
+    """An arm of generated hearts alone, as many as the largest ratio gives."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 2)
+    engine: Annotated[UNetSpec | NnunetSpec, Field(discriminator="name")] = UNetSpec()
+    generator: GeneratorSpec = GeneratorSpec()
+    cohort: CohortSpec = CohortSpec()
+
+    @field_validator("tests")
+    @classmethod
+    def _names_are_plain(cls, tests: dict[str, Tested]) -> dict[str, Tested]:
+        for name in tests:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name of a group: letters, digits, _ and -, at most 40")
+        return tests
+
+    @field_validator("people", "ratios", "seeds")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values or len(set(values)) < len(values):
+            raise ValueError("at least one, and each once")
+        return values
+
+    @model_validator(mode="after")
+    def _the_judged_ratio_is_there(self) -> StudySpec:
+        if self.judged_ratio not in self.ratios:
+            raise ValueError(f"judged_ratio {self.judged_ratio:g} is none of the ratios")
+        return self
+
+
+def read_spec(path: Path) -> StudySpec:
+    """The study of a YAML file; `InputError` says in a line each what is wrong with it."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise InputError(f"{path} is larger than {LARGEST_BYTES // 1024} KiB", hint="name the YAML of a study")
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise InputError(f"{path} holds no settings of a study", hint="docs/study.md has an example")
+        spec = StudySpec.model_validate(tree)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {error}", hint="docs/study.md has an example") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
+        raise InputError(f"{path} is no study\n" + "\n".join(lines), hint="docs/study.md has every key") from None
+    return spec.model_copy(update={"data": path.parent / spec.data, **_engine_beside(spec, path.parent)})
+
+
+def _engine_beside(spec: StudySpec, folder: Path) -> dict[str, Any]:
+    if isinstance(spec.engine, NnunetSpec) and spec.engine.bin is not None:
+        return {"engine": spec.engine.model_copy(update={"bin": folder / spec.engine.bin})}
+    return {}

@@ -1,0 +1,19 @@
+"""People of studies: analytic hearts of four scanners."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cinesynth.data.ingest import ingest
+from cinesynth.data.sources.phantom import read_phantoms
+
+
+@pytest.fixture(scope="session")
+def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty analytic hearts of four scanners, of six frames, as if they were people's."""
+    folder = tmp_path_factory.mktemp("study") / "people"
+    source = read_phantoms(20, frames=6)
+    studies = [replace(source.read(name), dataset="people") for name in source.names]
+    ingest(studies, folder, fractions=(0.6, 0.2, 0.2))
+    return folder
