@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cinesynth.study.spec import read_spec
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 STUB = """#!/bin/bash
 echo "$RANK of $WORLD_SIZE, $OMP_NUM_THREADS threads:" "$@"
@@ -56,3 +58,8 @@ def test_an_array_may_count_from_anywhere(submit) -> None:
 def test_what_is_missing_is_told(submit) -> None:
     assert submit("c.csv", array_task_id=0, array_task_count=1).returncode == 2
     assert "SLURM_ARRAY_TASK_ID" in submit("c.csv", "out").stderr
+
+
+def test_the_study_is_one() -> None:
+    spec = read_spec(EXAMPLES / "study.yaml")
+    assert [name for name, group in spec.tests.items() if group.unseen] == ["Philips", "GE"]

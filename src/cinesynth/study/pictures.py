@@ -25,7 +25,7 @@ from cinesynth.types import LabelArray, Study
 DPI = 100
 WORST = 6
 PIXELS = 150
-PLOTTED = (("dice", "Dice gain, points", 100.0), ("hd95_mm", "HD95 gain, mm", 1.0))
+PLOTTED = (("dice", "Dice, points", 100.0), ("hd95_mm", "HD95, mm", 1.0))
 
 
 def draw_gains(spec: StudySpec, results: Results, out: Path) -> list[Path]:
@@ -46,7 +46,7 @@ def draw_gains(spec: StudySpec, results: Results, out: Path) -> list[Path]:
         handles, labels = grid[0][-1].get_legend_handles_labels()
         if handles:
             figure.legend(handles, labels, title="labelled people", loc="outside right center", frameon=False)
-        figure.suptitle(f"{group}: gain over real people with augmentation, interval of 95 %")
+        figure.suptitle(f"{group}: change from real people with augmentation, interval of 95 %")
         paths.append(_save(figure, out / f"gains-{group}.png"))
     return paths
 

@@ -18,7 +18,15 @@ from cinesynth.study.run import StudyRun
 from cinesynth.study.spec import NnunetSpec, StudySpec
 
 PAGE, JSON = "study.md", "results.json"
-HEADER = ("arm", *(f"Dice {column}" for column in COLUMNS), "HD95 mm", "ASSD mm", "Dice gain", "HD95 gain", "seeds")
+HEADER = (
+    "arm",
+    *(f"Dice {column}" for column in COLUMNS),
+    "HD95 mm",
+    "ASSD mm",
+    "Dice change, points",
+    "HD95 change, mm",
+    "seeds",
+)
 EMPTY = "-"
 
 
@@ -55,7 +63,7 @@ def claim_lines(spec: StudySpec, results: Results) -> Iterator[str]:
 
 
 def table(spec: StudySpec, results: Results, group: str, people: int | str) -> Iterator[str]:
-    """A group with so many labelled people: a row an arm; gains are over real people with augmentation."""
+    """A group with so many labelled people: a row an arm; changes are from real people with augmentation."""
     yield f"| {people} labelled: {' | '.join(HEADER)} |"
     yield f"|---{'|---' * (len(HEADER) - 1)}|"
     for arm in arms_of(spec):
@@ -126,7 +134,7 @@ def methods(run: StudyRun) -> str:
         f"{groups}, none of whom either network had seen, at ED and ES in the scanner's voxels: Dice, 95 % Hausdorff "
         "distance and average symmetric surface distance, a structure that was missed counting as Dice 0 and as far as "
         f"the annotated stack is long. Means are over persons and {len(spec.seeds)} seeds; intervals of 95 % are from "
-        "a bootstrap over both, gains paired by person and seed."
+        "a bootstrap over both, differences paired by person and seed."
     )
 
 

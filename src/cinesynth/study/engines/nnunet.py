@@ -31,7 +31,7 @@ from cinesynth.training.trainer import Report
 from cinesynth.types import LabelArray
 
 NUMBER, DATASET = "101", "Dataset101_Study"
-TRAINER = "CinesynthStudyTrainer"
+TRAIN = Path(__file__).with_name("nnunet_train.py")
 FOLD = "all"
 DONE = "trained"
 LAST_LINES = 15
@@ -57,7 +57,7 @@ class Nnunet:
             self._call(task, "plan_and_preprocess", "-d", NUMBER, "-c", self.spec.configuration, "-np", "2")
         report("nnU-Net", 1, 2, {})
         again = ["--c"] if any((task.folder / "results").rglob("checkpoint_latest.pth")) else []
-        self._call(task, "train", NUMBER, self.spec.configuration, FOLD, "-tr", TRAINER, *self._device(), *again)
+        self._call(task, "train", NUMBER, self.spec.configuration, FOLD, *self._device(), *again)
         write_text(task.folder / DONE, "")
         for part in ("raw", "preprocessed"):
             shutil.rmtree(task.folder / part)
@@ -78,7 +78,7 @@ class Nnunet:
                 write_nifti(seen / f"{name}_0000{ENDING}", image, study.affine, description=origin)
             frames.append(names)
         asked = ["-i", str(seen), "-o", str(found), "-d", NUMBER, "-c", self.spec.configuration, "-f", FOLD]
-        self._call(task, "predict", *asked, "-tr", TRAINER, *self._device())
+        self._call(task, "predict", *asked, *self._device())
         for names in frames:
             yield _stacked([found / f"{name}{ENDING}" for name in names])
         for folder in (seen, found):
@@ -96,15 +96,15 @@ class Nnunet:
             raise InputError(
                 f"there is no {program} {where}", hint="make nnunet installs it; name .venv-nnunet/bin as engine.bin"
             )
+        start = [str(Path(path).with_name("python")), str(TRAIN)] if command == "train" else [path]
         with (make_folder(task.folder) / "nnunet.log").open("ab") as log:
-            done = subprocess.run([path, *arguments], env=self._environment(task), stdout=log, stderr=log)
+            done = subprocess.run([*start, *arguments], env=self._environment(task), stdout=log, stderr=log)
         if done.returncode:
             said = (task.folder / "nnunet.log").read_text(errors="replace").splitlines()[-LAST_LINES:]
             raise ExternalError(f"{program} failed:\n" + "\n".join(said), hint=f"all it said: {task.folder}/nnunet.log")
 
     def _environment(self, task: Task) -> dict[str, str]:
         own = {f"nnUNet_{part}": str(task.folder / part) for part in ("raw", "preprocessed", "results")}
-        own["nnUNet_extTrainer"] = str(Path(__file__).with_name("nnunet_trainer"))
         if self.spec.device == "cpu":  # compiling takes longer than it saves there
             own["nnUNet_compile"] = "f"
         own |= {"CINESYNTH_EPOCHS": str(self.spec.epochs), "CINESYNTH_ITERATIONS": str(self.spec.iterations)}

@@ -1,0 +1,57 @@
+"""nnU-Net as an engine: the real package, planned, trained for a moment and asked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cinesynth.data.packed import load_study
+from cinesynth.errors import ExternalError, InputError
+from cinesynth.study.cells import Task
+from cinesynth.study.datasets import pool
+from cinesynth.study.engines.nnunet import Nnunet
+from cinesynth.study.judge import judged
+from cinesynth.study.people import people_of
+from cinesynth.study.spec import NnunetSpec
+from tests.external import nnunet_python
+from tests.study.test_people import spec_of
+from tests.study.test_study import quiet
+
+
+def small_task(twenty: Path, folder: Path, augment: bool = True) -> Task:
+    people = people_of(spec_of(twenty))
+    made = pool(people, people.labelled(4), [], folder / "4")
+    return Task(folder / "cell", made, people.labelled(4), augment, 0)
+
+
+def test_without_nnunet_the_error_says_how_to_get_it(twenty: Path, tmp_path: Path) -> None:
+    engine = Nnunet(NnunetSpec(name="nnunet", device="cpu", bin=tmp_path))
+    with pytest.raises(InputError, match="there is no nnUNetv2_plan_and_preprocess in"):
+        engine.train(small_task(twenty, tmp_path), quiet)
+
+
+def test_what_nnunet_says_when_it_fails_is_shown(twenty: Path, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "nnUNetv2_plan_and_preprocess"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no space for $nnUNet_raw\nexit 3\n")
+    program.chmod(0o755)
+    engine = Nnunet(NnunetSpec(name="nnunet", device="cpu", bin=program.parent))
+    with pytest.raises(ExternalError, match=r"nnUNetv2_plan_and_preprocess failed:\nno space for .*cell/raw"):
+        engine.train(small_task(twenty, tmp_path), quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", [True, False])
+def test_nnunet_learns_and_labels_on_the_scanners_voxels(twenty: Path, tmp_path: Path, augment: bool) -> None:
+    folder = Path(nnunet_python()).parent
+    engine = Nnunet(NnunetSpec(name="nnunet", device="cpu", bin=folder, epochs=1, iterations=2))
+    task = small_task(twenty, tmp_path, augment)
+    engine.train(task, quiet)
+    said = (task.folder / "nnunet.log").read_bytes()
+    engine.train(task, quiet)  # finished: nothing is done again
+    assert (task.folder / "nnunet.log").read_bytes() == said
+    assert not (task.folder / "raw").exists()
+    rows = people_of(spec_of(twenty)).tests["away"][:1]
+    (label,) = engine.labels(task, twenty, rows)
+    assert label.shape == judged(load_study(twenty, rows[0])).label.shape
+    assert set(np.unique(label)) <= {0, 1, 2, 3}
