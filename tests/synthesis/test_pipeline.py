@@ -53,6 +53,15 @@ def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.Fixt
     assert not np.array_equal(cine.label[0], cine.label[3])  # and the others move
 
 
+def test_what_was_tidied_is_of_the_frames_that_are_there(pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of those that fill up the last call of the network: of one millilitre a frame, as many as there are frames."""
+    decode = pipe.sampler.decode
+    monkeypatch.setattr(pipe.sampler, "decode", lambda *given: (*decode(*given)[:2], np.ones(len(given[0]))))
+    for frames in (4, 5):
+        cine = pipe(PRIORS[1], frames=frames, seed=7, tries=1)
+        assert cine.provenance["acceptance"]["motion"]["tidied_ml"] == frames  # type: ignore[index]
+
+
 def test_the_anatomy_does_not_depend_on_the_frames(pipe: CinePipeline, cine: Cine) -> None:
     other = pipe(cine.prior, frames=9, es_index=2, seed=cine.seed)
     assert np.array_equal(other.image[0], cine.image[0])

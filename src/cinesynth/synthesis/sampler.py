@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cinesynth.models.conditioning import Conditions
@@ -70,7 +71,7 @@ class Sampler:
             latent = latent + steering.shift
         image, label, tidied_ml = self.decode(latent, plan)
         verdicts = judge_anatomy(label[0], self.voxel_ml)
-        return Draw(latent, image, label, verdicts, attempt, steering, tidied_ml)
+        return Draw(latent, image, label, verdicts, attempt, steering, float(tidied_ml.sum()))
 
     def best_motion(self, plan: Plan, anatomy: Draw) -> tuple[Draw, list[Draw]]:
         """The motion to keep, with all its frames, and those that were tried."""
@@ -98,10 +99,11 @@ class Sampler:
             chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
             moved = (residuals_at(c) if steering is None else steering.move(residuals_at(c), c) for c in chunks)
             decoded = [self.decode(anatomy.latent + residuals, plan) for residuals in moved]
-            images, labels, tidied_ml = zip((anatomy.image, anatomy.label, anatomy.tidied_ml), *decoded, strict=True)
-            image, label = (np.concatenate(frames)[: 1 + len(phases)] for frames in (images, labels))
+            first = anatomy.image, anatomy.label, np.array([anatomy.tidied_ml])
+            frames = (np.concatenate(parts)[: 1 + len(phases)] for parts in zip(first, *decoded, strict=True))
+            image, label, tidied_ml = frames
             verdicts = judge_motion(label, self.voxel_ml, plan.es_index if len(phases) > 1 else 1)
-            return Draw(start, image, label, verdicts, attempt, steering, sum(tidied_ml))
+            return Draw(start, image, label, verdicts, attempt, steering, float(tidied_ml.sum()))
 
         if not whole and len(plan.phases) > 1 + size:
             ends = frames_at(es[:1])
@@ -153,12 +155,12 @@ class Sampler:
         computed[..., acquired] = image
         return self.bundle.codec.encode(torch.from_numpy(computed)[None, None].to(self.device), plan.slice_mask)
 
-    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, float]:
-        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the volume that tidying changed, mL."""
+    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, NDArray[np.float64]]:
+        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the mL that tidying changed, ``N``."""
         mask = plan.slice_mask.expand(len(latent), -1)
         decoded = self.bundle.codec.decode(latent, mask)
         acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
         image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()
         label = self.bundle.codec.labels(decoded.logits, mask)[..., acquired]
         likeliest = decoded.logits.argmax(dim=1).cpu().numpy()[..., acquired]
-        return image[..., acquired], label, float((label != likeliest).sum()) * self.voxel_ml
+        return image[..., acquired], label, (label != likeliest).sum(axis=(1, 2, 3)) * self.voxel_ml
