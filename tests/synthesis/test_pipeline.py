@@ -54,7 +54,7 @@ def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.Fixt
 
 
 def test_what_was_tidied_is_of_the_frames_that_are_there(pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not of those that fill up the last call of the network: of one millilitre a frame, as many as there are frames."""
+    """Not of those that fill up the last call of the network: one millilitre a frame is as many as there are."""
     decode = pipe.sampler.decode
     monkeypatch.setattr(pipe.sampler, "decode", lambda *given: (*decode(*given)[:2], np.ones(len(given[0]))))
     for frames in (4, 5):
