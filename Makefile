@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NNUNET := .venv-nnunet
 PIP := $(BIN)/python -m pip --quiet
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint check format tools nnunet clean
+.PHONY: help setup demo app test test-slow lint check format tools nnunet clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -14,6 +14,9 @@ setup: $(VENV)/.stamp-dev ## make the environment in .venv, with training and de
 
 demo: $(VENV)/.stamp-base ## generate one patient with the shipped weights into demo/
 	$(BIN)/cinesynth generate --diagnosis DCM --edv 280 --ef 25 --slices 10 --frames 30 --seed 7 --out demo/ --overwrite
+
+app: $(VENV)/.stamp-app ## open the app: hearts in your browser, on this machine alone
+	$(BIN)/cinesynth serve
 
 test: $(VENV)/.stamp-dev ## run the tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
@@ -33,9 +36,10 @@ format: $(VENV)/.stamp-dev ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tools: nnunet ## nnU-Net and dciodvfy (Debian, as root), with which tests check what is exported
-	@command -v dciodvfy || if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then $(APT_DCIODVFY); \
-	else echo "dciodvfy is not here: install dicom3tools, or its test is skipped"; fi
+tools: nnunet ## nnU-Net, dciodvfy and Chromium (Debian, as root), with which tests check exports and the app
+	@{ command -v dciodvfy && command -v chromium; } || \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then $(APT_TOOLS); \
+	else echo "dciodvfy (dicom3tools) or chromium is not here: install both, or their tests are skipped"; fi
 
 nnunet: $(NNUNET)/.stamp ## nnU-Net in .venv-nnunet, on the torch of .venv
 
@@ -50,17 +54,21 @@ $(VENV)/.stamp-base: pyproject.toml | $(BIN)/python
 	$(PIP) install -e .
 	@touch $@
 
+$(VENV)/.stamp-app: pyproject.toml | $(BIN)/python
+	$(PIP) install -e ".[app]"
+	@touch $@
+
 $(VENV)/.stamp-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -e ".[all,dev]"
-	@touch $(VENV)/.stamp-base $@
+	@touch $(VENV)/.stamp-base $(VENV)/.stamp-app $@
 
 # nnU-Net's own requirements bring torchvision and, with it, 5 GB of CUDA; its trainer and its checks need neither.
 NNUNET_PINS := nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 timm==1.0.22
 NNUNET_NEEDS := acvl-utils==0.2.6 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 "blosc2>=3.3.2,<5" einops graphviz \
 	huggingface_hub imagecodecs pandas requests "scikit-image<1" "scikit-learn<2" "seaborn<1" "SimpleITK<3" tifffile yacs
 SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
-APT_DCIODVFY := apt-get -q -o Acquire::Retries=5 update && \
-	apt-get -q -y -o Acquire::Retries=5 install --no-install-recommends dicom3tools
+APT_TOOLS := apt-get -q -o Acquire::Retries=5 update && \
+	apt-get -q -y -o Acquire::Retries=5 install --no-install-recommends dicom3tools chromium
 
 # An environment of its own, so that `pip check` of .venv stays clean; the .pth lets it see what .venv has.
 $(NNUNET)/.stamp: Makefile | $(VENV)/.stamp-base

@@ -25,6 +25,12 @@ def dciodvfy() -> str:
     return shutil.which("dciodvfy") or _absent("dciodvfy is not on PATH; it is in Debian's dicom3tools")
 
 
+def chromium() -> str:
+    """The path of Chromium: that of CHROMIUM, else one on PATH."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    return found or _absent("Chromium is not here: make tools brings Debian's")
+
+
 def _absent(reason: str) -> NoReturn:
     if os.environ.get("CINESYNTH_EXTERNAL_CHECKS") == "required":
         pytest.fail(reason)

@@ -19,6 +19,7 @@ from cinesynth.cli import (
     ingest,
     patient,
     report,
+    serve,
     shelf,
     study,
     train,
@@ -27,6 +28,9 @@ from cinesynth.cli import (
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {
+    "fastapi": "app",
+    "starlette": "app",
+    "uvicorn": "app",
     "accelerate": "train",
     "highdicom": "dicom",
     "monai": "train",
@@ -58,6 +62,7 @@ app.command("annotate")(patient.annotate)
 app.command("animate")(patient.animate)
 app.command("score")(weights.score)
 app.command("evaluate")(evaluate.evaluate)
+app.command("serve")(serve.serve)
 app.command("study")(study.study)
 app.command("card")(evaluate.card)
 app.command("known-hearts")(evaluate.known_hearts)

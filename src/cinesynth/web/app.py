@@ -1,0 +1,242 @@
+"""The server: a page, its files, and what it asks for. What is under ``/api`` can be asked by programs too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from cinesynth import __version__
+from cinesynth.errors import CinesynthError
+from cinesynth.synthesis.export.sidecar import NOTICE
+from cinesynth.web.downloads import packed
+from cinesynth.web.guard import REPORT_POLICY, Guard, refused
+from cinesynth.web.jobs import Job, Jobs
+from cinesynth.web.model import Model, unusual
+from cinesynth.web.reports import Reports
+from cinesynth.web.settings import ServeSettings
+from cinesynth.web.store import Entry, Store
+from cinesynth.web.uploads import TooLarge, receive, settle
+from cinesynth.web.wishes import AnimateWish, AnnotateWish, CohortWish, GenerateWish
+from cinesynth.web.words import without_paths
+from cinesynth.web.work import Workshop
+
+STATIC = Path(__file__).with_name("static")
+TYPES = {".gz": "application/gzip", ".nii": "application/octet-stream", ".json": "application/json"}
+
+
+def make_app(settings: ServeSettings) -> FastAPI:
+    """The app of one server. Its folder of results lives as long as it does."""
+    model = Model(settings.weights)
+    store = Store(settings.store_mib * 2**20, settings.keep_minutes * 60.0)
+    jobs = Jobs(settings.waiting, settings.waiting_all)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(jobs.close)
+        store.close()
+
+    app = FastAPI(
+        title="cinesynth", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json",
+        lifespan=lifespan,
+    )  # fmt: skip
+    app.state.model, app.state.store, app.state.jobs = model, store, jobs
+    app.add_middleware(Guard, settings=settings)
+    _say_errors(app)
+    _answer_model(app, model)
+    _answer_jobs(app, Workshop(model, store), jobs)
+    _answer_files(app, store, settings)
+    _answer_reports(app, Reports(settings.reports))
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
+
+    app.mount("/static", StaticFiles(directory=STATIC))
+    return app
+
+
+def _session(request: Request) -> str:
+    return str(request.state.session)
+
+
+def _say_errors(app: FastAPI) -> None:
+    @app.exception_handler(CinesynthError)
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, CinesynthError)
+        status = 413 if isinstance(error, TooLarge) else 400
+        return refused(status, without_paths(error.message), without_paths(error.hint))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        inside = [{**each, "loc": each["loc"][1:]} for each in error.errors()]
+        return refused(400, _in_words(inside), "see /api/openapi.json")
+
+    @app.exception_handler(HTTPException)
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return refused(error.status_code, str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def other(_: Request, error: Exception) -> Response:
+        return refused(500, "something went wrong on the server", "its log says what")
+
+
+def _in_words(errors: Sequence[Any]) -> str:
+    """What is wrong with a request, by the names of its fields."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in errors)[:500]
+
+
+def _answer_model(app: FastAPI, model: Model) -> None:
+    @app.get("/api/model")
+    def describe(load: bool = True) -> dict[str, Any]:
+        """What the weights can be asked; loads them, beside, when they are first asked for."""
+        if load:
+            model.load_beside()
+        return {**model.describe(), "version": __version__, "notice": NOTICE}
+
+    @app.post("/api/check")
+    def check(wish: dict[str, Any]) -> dict[str, str | float | None]:
+        """The ESV that a wish for a heart means, whether it is unusual, and why it cannot be met, if so."""
+        try:
+            prior = GenerateWish.model_validate(wish).request().prior
+        except ValidationError as error:
+            return {"esv": None, "unusual": "", "refused": _in_words(error.errors())}
+        except CinesynthError as error:
+            return {"esv": None, "unusual": "", "refused": f"{error.message}. {error.hint}"}
+        text = unusual(model.get().prior, prior) if model.state == "ready" else ""
+        return {"esv": prior.lv_esv_ml, "unusual": text, "refused": ""}
+
+
+def _answer_jobs(app: FastAPI, shop: Workshop, jobs: Jobs) -> None:
+    def taken(request: Request, kind: str, work: Callable[[Job], list[str]]) -> dict[str, Any]:
+        return jobs.to_json(jobs.submit(_session(request), kind, work))
+
+    @app.post("/api/generate", status_code=202)
+    def generate(request: Request, wish: GenerateWish) -> dict[str, Any]:
+        """A heart; ``keep`` names a result whose anatomy it shares."""
+        if wish.keep is None:
+            wish.request()  # refused, if it is, before it waits
+        return taken(request, "generate", shop.generate(_session(request), wish))
+
+    @app.post("/api/cohort", status_code=202)
+    def cohort(request: Request, wish: CohortWish) -> dict[str, Any]:
+        """Several hearts."""
+        if not wish.drawn:
+            wish.request()
+        return taken(request, "cohort", shop.cohort(_session(request), wish))
+
+    @app.post("/api/animate", status_code=202)
+    def animate(request: Request, wish: AnimateWish) -> dict[str, Any]:
+        """An uploaded heart in motion."""
+        return taken(request, "animate", shop.animate(_session(request), wish))
+
+    @app.post("/api/annotate", status_code=202)
+    def annotate(request: Request, wish: AnnotateWish) -> dict[str, Any]:
+        """Masks of an uploaded cine."""
+        return taken(request, "annotate", shop.annotate(_session(request), wish))
+
+    @app.get("/api/jobs/{name}")
+    def job(request: Request, name: str) -> dict[str, Any]:
+        """How far it is."""
+        return jobs.to_json(jobs.get(_session(request), name))
+
+    @app.delete("/api/jobs/{name}")
+    def cancel(request: Request, name: str) -> dict[str, Any]:
+        """Do not go on with it."""
+        found = jobs.get(_session(request), name)
+        jobs.cancel(found)
+        return jobs.to_json(found)
+
+
+def _answer_files(app: FastAPI, store: Store, settings: ServeSettings) -> None:
+    @app.post("/api/uploads", status_code=201)
+    async def upload(request: Request) -> dict[str, Any]:
+        """A NIfTI file, or a zip of one DICOM examination, as the body of the request."""
+        limit = settings.upload_mib * 2**20
+        store.clean(int(request.headers.get("content-length", "0")))
+        entry = store.new(_session(request), "upload")
+        try:
+            await receive(request.stream(), entry, limit)
+            kind = await run_in_threadpool(settle, entry)
+        except BaseException:
+            store.remove(entry)
+            raise
+        return {"id": entry.name, "kind": kind}
+
+    @app.get("/api/results")
+    def results(request: Request) -> list[dict[str, Any]]:
+        """What this session has, newest first."""
+        return [_told(entry) for entry in store.of(_session(request)) if entry.kind != "upload"]
+
+    @app.get("/api/results/{name}")
+    def result(request: Request, name: str) -> dict[str, Any]:
+        """One result, with its record."""
+        entry = store.get(_session(request), name)
+        return {**_told(entry), "record": entry.about}
+
+    @app.delete("/api/results/{name}", status_code=204)
+    def remove(request: Request, name: str) -> Response:
+        """Delete a result and its files."""
+        store.remove(store.get(_session(request), name))
+        return Response(status_code=204)
+
+    @app.get("/api/results/{name}/files/{file}")
+    def fetch(request: Request, name: str, file: str) -> Response:
+        """A file of a result."""
+        entry = store.get(_session(request), name)
+        path = entry.files.get(file)
+        if path is None:
+            return refused(404, "a result has no such file", f"it has {', '.join(entry.files)}")
+        return FileResponse(path, media_type=TYPES.get(path.suffix), filename=file)
+
+    @app.get("/api/results/{name}/zip/{form}")
+    def archive(request: Request, name: str, form: str) -> Response:
+        """A result as a zip: ``files``, ``nnunet`` or ``dicom``."""
+        path = packed(store.get(_session(request), name), form)
+        return FileResponse(path, media_type="application/zip", filename=f"cinesynth-{form}.zip")
+
+
+def _answer_reports(app: FastAPI, reports: Reports) -> None:
+    @app.get("/api/reports")
+    def listed() -> list[dict[str, Any]]:
+        """The reports of evaluations that this server shows."""
+        return reports.listed()
+
+    @app.get("/api/reports/{number}")
+    def report(number: int) -> Response:
+        """One of them, as a page that may do nothing."""
+        page = reports.page(number)
+        if page is None:
+            return refused(404, "there is no such report")
+        return FileResponse(
+            page,
+            media_type="text/html; charset=utf-8",
+            headers={"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"},
+        )
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    about = entry.about
+    return {
+        "id": entry.name,
+        "kind": entry.kind,
+        "made": entry.made,
+        "files": sorted(entry.files),
+        "accepted": about.get("accepted"),
+        "requested": about.get("requested"),
+        "achieved": about.get("achieved"),
+        "seed": about.get("seed"),
+        "unusual": about.get("unusual", ""),
+    }

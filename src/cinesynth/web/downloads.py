@@ -1,0 +1,60 @@
+"""A generated heart in the form that somebody needs, zipped."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cinesynth.atomic import atomic_path
+from cinesynth.data.export.dicom import export_dicom
+from cinesynth.data.export.items import Item, case_items
+from cinesynth.data.export.nnunet import export_nnunet
+from cinesynth.errors import InputError
+from cinesynth.web.store import Entry
+from cinesynth.web.work import CASE
+
+NNUNET = "Dataset001_Generated"
+
+
+def _nnunet(items: list[Item], out: Path) -> None:
+    export_nnunet(items, out)
+
+
+def _dicom(items: list[Item], out: Path) -> None:
+    export_dicom(items, out)
+
+
+EXPORTS: dict[str, tuple[str, Callable[[list[Item], Path], None]]] = {
+    "nnunet": (NNUNET, _nnunet),
+    "dicom": ("dicom", _dicom),
+}
+
+
+def packed(entry: Entry, form: str) -> Path:
+    """A zip of a result: its files, or those of an export; made once."""
+    target = entry.folder / f"{form}.zip"
+    if target.is_file():
+        return target
+    if form == "files":
+        _zip(entry.folder / CASE, target)
+        return target
+    if form not in EXPORTS or entry.kind != "generate":
+        raise InputError(
+            f"a result of {entry.kind} cannot be had as {form[:20]!r}",
+            hint=f"files, or of generated hearts {', '.join(EXPORTS)}",
+        )
+    name, export = EXPORTS[form]
+    out = entry.folder / form / name
+    if not out.is_dir():
+        out.parent.mkdir(exist_ok=True)
+        export(case_items([entry.folder / CASE]), out)
+    _zip(out.parent, target)
+    return target
+
+
+def _zip(folder: Path, target: Path) -> None:
+    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
