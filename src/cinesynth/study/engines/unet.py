@@ -12,15 +12,15 @@ import torch
 from accelerate import Accelerator
 
 from cinesynth.config import Config, load_config
-from cinesynth.data.geometry import Grid, place
+from cinesynth.data.geometry import Grid, Placement, slices_on_grid
 from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
 from cinesynth.data.manifest import Row
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.evaluation.segmenter import NAME, Segmenter
+from cinesynth.models.masks import heart_of
 from cinesynth.models.weights import save_stage
 from cinesynth.study.cells import Task, wanted
-from cinesynth.study.datasets import without_labels
 from cinesynth.study.judge import judged
 from cinesynth.study.spec import UNetSpec
 from cinesynth.training.precision import resolve_precision
@@ -67,16 +67,26 @@ class UNet:
 
     def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
         """Labels on the scanner's grid, by a network that is told nothing but the images."""
-        segmenter, grid = Segmenter.load(task.folder), Grid.from_config(self.config(task).grid)
+        segmenter, spacing_mm = Segmenter.load(task.folder), self.config(task).grid.spacing_mm
         for row in people:
-            yield label_of(segmenter, grid, judged(load_study(data, row)))
+            yield label_of(segmenter, spacing_mm, judged(load_study(data, row)))
 
 
-def label_of(segmenter: Segmenter, grid: Grid, study: Study) -> LabelArray:
-    """What ``segmenter`` sees in all frames of ``study``, ``T X Y Z`` in its voxels: where things move is its heart."""
-    placement = place(without_labels(study), grid)
+def label_of(segmenter: Segmenter, spacing_mm: tuple[float, float, float], study: Study) -> LabelArray:
+    """What ``segmenter`` sees in all frames of ``study``, ``T X Y Z`` in its voxels.
+
+    The whole field is looked at, with the voxels that were trained at: where the heart is, nobody tells. What lies
+    apart from the largest part is not the heart.
+    """
+    placement = _whole_field(study, spacing_mm)
     scale = IntensityScale.of(study.image)
     image = from_uint8(to_uint8(scale.apply(placement.image_to_grid(study.image))))
-    label = np.zeros(image.shape, dtype=np.uint8)
-    label[..., placement.slice_mask] = segmenter.segment(image[..., placement.slice_mask], grid.spacing_mm)
-    return placement.label_to_native(label)
+    label = placement.label_to_native(segmenter.segment(image, spacing_mm))
+    return np.stack([np.where(heart_of(frame), frame, 0).astype(np.uint8) for frame in label])
+
+
+def _whole_field(study: Study, spacing_mm: tuple[float, float, float]) -> Placement:
+    """A grid that covers all of the image and no more."""
+    native, slices = study.image.shape[1:], slices_on_grid(study, spacing_mm[2])
+    x, y = (round(n * own / wanted) for n, own, wanted in zip(native, study.spacing_mm, spacing_mm[:2], strict=False))
+    return Placement(native, study.affine, Grid((x, y, slices), spacing_mm), slices, (0, 0))
