@@ -1,5 +1,6 @@
 """What the server answers: hearts, masks, downloads, and errors that say what to do."""
 
+import csv
 import io
 import time
 import zipfile
@@ -106,6 +107,35 @@ def test_several_hearts_one_after_another(client: TestClient) -> None:
     assert len(set(job["results"])) == 3
     seeds = {client.get(f"/api/results/{name}").json()["seed"] for name in job["results"]}
     assert len(seeds) == 3
+
+
+def test_a_table_asks_for_hearts_and_they_come_as_a_cohort(client: TestClient) -> None:
+    wish = {**QUICK, "slices": None, "table": "diagnosis,slices,count\nDCM,6,2\nNOR,5,1\n"}
+    job = finished(client, client.post("/api/cohort", json=wish))
+    assert len(job["results"]) == 3
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/api/jobs/{job['id']}/zip").content))
+    rows = list(csv.DictReader(io.StringIO(archive.read("manifest.csv").decode())))
+    assert [(row["requested_diagnosis"], row["requested_slices"]) for row in rows] == [
+        ("DCM", "6"),
+        ("DCM", "6"),
+        ("NOR", "5"),
+    ]
+    assert "case_0002/label.nii.gz" in archive.namelist()
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("diagnosis,edv\nDCM,9000\n", "table.csv, line 2"),
+        ("diagnosis,colour\nDCM,red\n", "colour"),
+        ("diagnosis,count\nDCM,5000\n", "asks for 5000 hearts"),
+        ("", "describes no case"),
+    ],
+)
+def test_a_table_that_cannot_be_met_is_refused_by_its_line(client: TestClient, table: str, said: str) -> None:
+    answer = client.post("/api/cohort", json={"table": table})
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
 
 
 def test_an_image_is_sent_and_annotated(client: TestClient) -> None:

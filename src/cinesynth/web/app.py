@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from cinesynth import __version__
 from cinesynth.errors import CinesynthError
 from cinesynth.synthesis.export.sidecar import NOTICE
-from cinesynth.web.downloads import packed
+from cinesynth.web.downloads import packed, together
 from cinesynth.web.guard import REPORT_POLICY, Guard, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
@@ -55,7 +55,7 @@ def make_app(settings: ServeSettings) -> FastAPI:
     _say_errors(app)
     _answer_model(app, model)
     _answer_jobs(app, Workshop(model, store), jobs)
-    _answer_files(app, store, settings)
+    _answer_files(app, store, jobs, settings)
     _answer_reports(app, Reports(settings.reports))
 
     @app.get("/", include_in_schema=False)
@@ -133,7 +133,7 @@ def _answer_jobs(app: FastAPI, shop: Workshop, jobs: Jobs) -> None:
     @app.post("/api/cohort", status_code=202)
     def cohort(request: Request, wish: CohortWish) -> dict[str, Any]:
         """Several hearts."""
-        if not wish.drawn:
+        if not wish.drawn and wish.table is None:
             wish.request()
         return taken(request, "cohort", shop.cohort(_session(request), wish))
 
@@ -160,7 +160,7 @@ def _answer_jobs(app: FastAPI, shop: Workshop, jobs: Jobs) -> None:
         return jobs.to_json(found)
 
 
-def _answer_files(app: FastAPI, store: Store, settings: ServeSettings) -> None:
+def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSettings) -> None:
     @app.post("/api/uploads", status_code=201)
     async def upload(request: Request) -> dict[str, Any]:
         """A NIfTI file, or a zip of one DICOM examination, as the body of the request."""
@@ -178,7 +178,7 @@ def _answer_files(app: FastAPI, store: Store, settings: ServeSettings) -> None:
     @app.get("/api/results")
     def results(request: Request) -> list[dict[str, Any]]:
         """What this session has, newest first."""
-        return [_told(entry) for entry in store.of(_session(request)) if entry.kind != "upload"]
+        return [_told(entry) for entry in store.of(_session(request)) if entry.kind not in ("upload", "zip")]
 
     @app.get("/api/results/{name}")
     def result(request: Request, name: str) -> dict[str, Any]:
@@ -200,6 +200,14 @@ def _answer_files(app: FastAPI, store: Store, settings: ServeSettings) -> None:
         if path is None:
             return refused(404, "a result has no such file", f"it has {', '.join(entry.files)}")
         return FileResponse(path, media_type=TYPES.get(path.suffix), filename=file)
+
+    @app.get("/api/jobs/{name}/zip")
+    def cohort(request: Request, name: str) -> Response:
+        """All results of a job as one zip, a folder each, with the table of a cohort."""
+        session = _session(request)
+        entries = [store.get(session, result) for result in jobs.get(session, name).results]
+        path = together(entries, store.new(session, "zip"))
+        return FileResponse(path, media_type="application/zip", filename="cinesynth-cohort.zip")
 
     @app.get("/api/results/{name}/zip/{form}")
     def archive(request: Request, name: str, form: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from cinesynth.data.export.dicom import export_dicom
 from cinesynth.data.export.items import Item, case_items
 from cinesynth.data.export.nnunet import export_nnunet
 from cinesynth.errors import InputError
+from cinesynth.synthesis.cohort import case_name
+from cinesynth.synthesis.manifest import write_manifest
 from cinesynth.web.store import Entry
 from cinesynth.web.work import CASE
 
@@ -51,6 +54,20 @@ def packed(entry: Entry, form: str) -> Path:
         export(case_items([entry.folder / CASE]), out)
     _zip(out.parent, target)
     return target
+
+
+def together(entries: list[Entry], target: Entry) -> Path:
+    """Generated hearts as a cohort, its manifest beside them, in one zip in the folder of ``target``."""
+    if not entries:
+        raise InputError("nothing has been made yet", hint="wait until a heart is there")
+    cohort = target.folder / "cohort"
+    for number, entry in enumerate(entries):
+        shutil.copytree(entry.folder / CASE, cohort / case_name(number))
+    write_manifest(cohort, sorted(cohort.iterdir()))
+    path = target.folder / "cohort.zip"
+    _zip(cohort, path)
+    shutil.rmtree(cohort)
+    return path
 
 
 def _zip(folder: Path, target: Path) -> None:

@@ -79,6 +79,9 @@ class CohortWish(GenerateWish):
     count: Annotated[int, Field(ge=1, le=LARGEST_COHORT)] = 5
     drawn: bool = False
     """Whether volumes and slices are drawn from the training subjects."""
+    table: Annotated[str, Field(max_length=50_000)] | None = None
+    """Rows of a cohort's file (docs/cohorts.md), which ask instead of everything else."""
+    table_form: Literal["csv", "yaml"] = "csv"
 
 
 class AnimateWish(Wish):

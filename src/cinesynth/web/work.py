@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +13,11 @@ from cinesynth.errors import InputError
 from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import annotate
 from cinesynth.synthesis.cohort import draw_requests
+from cinesynth.synthesis.cohort_file import read_cohort
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
 from cinesynth.synthesis.export.case import BEAT, SHEET, save_case
 from cinesynth.synthesis.export.patient import ANIMATION, ANNOTATION, save_animation, save_annotation
+from cinesynth.synthesis.groups import Group, requests_of
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.patient import read_patient
 from cinesynth.synthesis.pipeline import CinePipeline
@@ -25,7 +28,7 @@ from cinesynth.web.jobs import Job
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.store import Entry, Store
 from cinesynth.web.watch import watched
-from cinesynth.web.wishes import AnimateWish, AnnotateWish, CohortWish, GenerateWish
+from cinesynth.web.wishes import LARGEST_COHORT, AnimateWish, AnnotateWish, CohortWish, GenerateWish
 
 CASE = "case"
 
@@ -49,11 +52,12 @@ class Workshop:
         return work
 
     def cohort(self, session: str, wish: CohortWish) -> Callable[[Job], list[str]]:
-        """Several hearts, of one wish or drawn from the training subjects."""
+        """Several hearts, of one wish, drawn from the training subjects, or as a table asks."""
+        groups = None if wish.table is None else _groups(wish.table, wish.table_form)
 
         def work(job: Job) -> list[str]:
             pipe = self._pipe(job)
-            requests = _requests(pipe, wish)
+            requests = _requests(pipe, wish) if groups is None else _rows(pipe, groups, wish)
             share = 1.0 / len(requests)
             made = []
             for number, request in enumerate(requests):
@@ -148,6 +152,22 @@ def _requests(pipe: CinePipeline, wish: CohortWish) -> list[Request]:
     one = wish.request()
     check_known(one.prior, pipe.told)
     return [replace(one, seed=case_seed(wish.seed, number)) for number in range(wish.count)]
+
+
+def _groups(table: str, form: str) -> list[Group]:
+    """The groups of a table; `InputError` names the line."""
+    with tempfile.TemporaryDirectory(prefix="cinesynth-") as folder:
+        path = Path(folder) / f"table.{form}"
+        path.write_text(table, encoding="utf-8")
+        groups = read_cohort(path)
+    count = sum(group.count for group in groups)
+    if count > LARGEST_COHORT:
+        raise InputError(f"the table asks for {count} hearts", hint=f"at most {LARGEST_COHORT} here: generate --cohort")
+    return groups
+
+
+def _rows(pipe: CinePipeline, groups: list[Group], wish: CohortWish) -> list[Request]:
+    return requests_of(groups, pipe, seed=wish.seed, frames=wish.frames, tries=wish.tries, control=wish.control)
 
 
 def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:

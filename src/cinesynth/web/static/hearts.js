@@ -1,6 +1,6 @@
 // Generate, Compare, Cohort and Report.
 import { get, send } from "./api.js";
-import { el, number } from "./dom.js";
+import { el, number, unique } from "./dom.js";
 import { checkField, choiceField, numberField, seedField, valuesOf } from "./fields.js";
 import { JobView } from "./jobs.js";
 import { Viewer } from "./viewer.js";
@@ -137,7 +137,10 @@ export function startCohort(section) {
   const fields = wishFields(), job = new JobView(), viewer = new Viewer();
   const count = numberField({ name: "count", label: "Hearts", help: "At most 100 here; cinesynth generate makes any number.", min: 1, max: 100, value: 5, optional: false });
   const drawn = checkField({ name: "drawn", label: "Draw volumes", help: "From the training subjects of the diagnosis; else all are asked alike." });
-  const body = el("tbody"), table = el("div", { class: "card scroll", hidden: true }, el("table", {}, el("thead", {}, el("tr", {}, ...["heart", "EDV mL", "ESV mL", "EF %", "rules", ""].map((text) => el("th", { scope: "col" }, text)))), body));
+  const rowsId = unique("rows"), rowsText = el("textarea", { id: rowsId, rows: 4, spellcheck: "false", placeholder: "diagnosis,edv,ef,count\nDCM,280,25,3\nNOR,,,2" });
+  const priors = el("div", { class: "field" }, el("label", { for: rowsId }, "Table"), rowsText, el("small", {}, "CSV or YAML as in docs/cohorts.md; it asks instead of what is below."));
+  const all = el("p", { class: "links" });
+  const body = el("tbody"), table = el("div", { class: "card scroll", hidden: true }, el("table", {}, el("thead", {}, el("tr", {}, ...["heart", "EDV mL", "ESV mL", "EF %", "rules", ""].map((text) => el("th", { scope: "col" }, text)))), body), all);
   const rows = async (made) => {
     table.hidden = false;
     const found = await Promise.all(made.map((name) => get(`/api/results/${name}`)));
@@ -148,11 +151,14 @@ export function startCohort(section) {
     form.button.disabled = true;
     const wish = bodyOf(fields, { count: count.value, drawn: drawn.value });
     if (drawn.value) Object.assign(wish, { edv: null, ef: null, slices: null });
-    await job.run("/api/cohort", wish, rows);
+    const text = rowsText.value.trim();
+    if (text) Object.assign(wish, { table: text, table_form: /^(cases|defaults)\s*:/m.test(text) ? "yaml" : "csv" });
+    all.replaceChildren();
+    if (await job.run("/api/cohort", wish, rows)) all.append(el("a", { href: `/api/jobs/${job.ended}/zip`, download: "" }, "Download all, with their table"));
     form.button.disabled = false;
     document.dispatchEvent(new Event("made"));
   });
-  form.form.prepend(count.field, drawn.field);
+  form.form.prepend(priors, count.field, drawn.field);
   section.querySelector(".stage").append(job.root, table, viewer.root);
   return { ready: (model) => form.ready(model) };
 }

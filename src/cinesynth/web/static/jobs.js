@@ -30,6 +30,7 @@ export class JobView {
         if (job.results.length > seen) { seen = job.results.length; onResults(job.results); }
       }
     } catch (error) { return this.fail(error.message, error.hint); }
+    this.ended = this.id;
     this.id = null;
     if (job.state === "failed") return this.fail(job.error.message, job.error.hint);
     if (job.state === "cancelled") { this.say("cancelled"); this.bar.hidden = this.stop.hidden = true; return null; }
