@@ -82,7 +82,7 @@ def test_a_heart_is_made_and_scrubbed_without_asking_the_server(page: Page) -> N
     expect(viewer).to_contain_text("EDV mL")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    canvas = viewer.locator("canvas")
+    canvas = viewer.locator("canvas:visible")
     before = canvas.screenshot()
     canvas.focus()
     page.keyboard.press("ArrowRight")
@@ -130,7 +130,7 @@ def test_two_hearts_beat_in_step(page: Page) -> None:
     expect(left.locator(".viewer")).to_be_visible()
     page.locator("#compare").get_by_role("button", name="Make it").click()
     expect(right.locator(".viewer")).to_be_visible()
-    left.locator("canvas").focus()
+    left.locator("canvas:visible").focus()
     page.keyboard.press("ArrowRight")
     shown = left.locator("output").first.inner_text()
     assert shown.endswith("/ 4")
@@ -180,10 +180,10 @@ def test_without_webgl_a_slice_is_drawn(browser: Browser, address: str) -> None:
     generate(page)
     viewer = page.locator("#generate .viewer")
     expect(viewer).to_contain_text("WebGL 2 is missing")
-    before = viewer.locator("canvas").screenshot()
-    viewer.locator("canvas").focus()
+    before = viewer.locator("canvas:visible").screenshot()
+    viewer.locator("canvas:visible").focus()
     page.keyboard.press("ArrowDown")
-    assert viewer.locator("canvas").screenshot() != before
+    assert viewer.locator("canvas:visible").screenshot() != before
     assert errors == []
     page.close()
 

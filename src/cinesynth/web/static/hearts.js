@@ -17,8 +17,8 @@ function wishFields() {
   const vendor = choiceField({ name: "vendor", label: "Scanner", help: "Vendor whose images it should look like.", options: [["", "not said"]] });
   const seed = seedField();
   const tries = choiceField({ name: "tries", label: "Quality", help: "Draws until the rules of anatomy are met.", options: QUALITY, value: "3" });
-  const steps = numberField({ name: "steps", label: "Steps", help: "Of sampling; empty: the weights' own.", min: 1, max: 50 });
-  const guidance = numberField({ name: "guidance", label: "Guidance", help: "1 is none; empty: the weights' own.", min: 0, max: 5, step: 0.25 });
+  const steps = numberField({ name: "steps", label: "Steps", help: "Of sampling; empty: the weights' own.", min: 1, max: 50, slider: false });
+  const guidance = numberField({ name: "guidance", label: "Guidance", help: "1 is none; empty: the weights' own.", min: 0, max: 5, step: 0.25, slider: false });
   const control = checkField({ name: "control", label: "Meet the volumes", help: "Steer the masks to what is asked (closed loop)." });
   return { diagnosis, edv, ef, slices, frames, vendor, seed, tries, steps, guidance, control };
 }

@@ -3,12 +3,12 @@ import { fileOf, get, zipOf } from "./api.js";
 import { Curves } from "./curves.js";
 import { el, number, unique } from "./dom.js";
 import { asArrays, fetchVolume, range, readVolume } from "./nifti.js";
-import { GLView, PlainView, hasWebGL2 } from "./views.js";
+import { PlanesView, SliceView, hasWebGL2 } from "./views.js";
 
 const KEYS = "Space plays, ← → frame, ↑ ↓ slice, O outlines, P planes";
 const ROWS = [["EDV", "lv_edv_ml", "mL"], ["ESV", "lv_esv_ml", "mL"], ["EF", "ef_percent", "%"], ["slices", "slices", ""],
   ["RV EDV", "rv_edv_ml", "mL"], ["RV ESV", "rv_esv_ml", "mL"], ["mass", "myo_mass_g", "g"]];
-const PLAIN = "WebGL 2 is missing here: one slice is shown at a time.";
+const PLAIN = "WebGL 2 is missing here: one plane is shown.";
 
 function slider(label, settings, onInput) {
   const id = unique("range"), output = el("output", { for: id });
@@ -20,7 +20,7 @@ function slider(label, settings, onInput) {
 export class Viewer extends EventTarget {
   constructor() {
     super();
-    this.canvas = el("canvas", { tabindex: "0", "aria-label": `Heart. ${KEYS}` });
+    this.canvases = ["short axis", "three planes"].map((planes, i) => el("canvas", { tabindex: "0", hidden: i > 0, "aria-label": `Heart, ${planes}. ${KEYS}` }));
     this.where = el("span", { class: "where" });
     this.play = el("button", { type: "button", onclick: () => this.toggle() }, "Play");
     this.frames = slider("Frame", { min: 0, max: 0, value: 0 }, (t) => { this.pause(); this.setFrame(t); });
@@ -30,21 +30,21 @@ export class Viewer extends EventTarget {
     this.bright = slider("Bright", { min: 0, max: 1 }, () => this.drawWindow());
     this.mode = el("select", { "aria-label": "Masks", onchange: () => this.drawOverlay() },
       el("option", { value: "outline" }, "outlines"), el("option", { value: "fill" }, "filled"), el("option", { value: "none" }, "no masks"));
-    this.plane = el("select", { "aria-label": "Planes", onchange: () => this.view.layout(this.plane.value) },
+    this.plane = el("select", { "aria-label": "Planes", onchange: () => this.choosePlanes() },
       el("option", { value: "short" }, "short axis"), el("option", { value: "planes" }, "three planes"));
     this.curves = new Curves((t) => { this.pause(); this.setFrame(t); });
     this.facts = el("div", { class: "card scroll" });
     this.links = el("div", { class: "links" });
-    this.plain = !hasWebGL2();
+    const flat = !hasWebGL2();
     this.root = el("div", { class: "viewer", hidden: true },
-      el("div", { class: "picture" }, this.canvas, this.where),
-      el("div", { class: "row" }, this.play, this.mode, this.plain ? null : this.plane, el("small", {}, this.plain ? PLAIN : KEYS)),
+      el("div", { class: "picture" }, ...this.canvases, this.where),
+      el("div", { class: "row" }, this.play, this.mode, flat ? null : this.plane, el("small", {}, flat ? PLAIN : KEYS)),
       el("div", { class: "tools" }, this.frames.root, this.slices.root, this.opacity.root, this.dark.root, this.bright.root),
       el("div", { class: "beside" }, this.curves.root, this.facts), this.links);
-    const View = this.plain ? PlainView : GLView;
-    this.view = new View(this.canvas, (place) => this.moved(place));
-    this.canvas.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => { if (this.plain) this.view.draw?.(); }).observe(this.canvas);
+    const moved = (mm, height) => this.moved(mm, height);
+    this.views = [new SliceView(this.canvases[0], moved), flat ? null : new PlanesView(this.canvases[1], moved)];
+    this.view = this.views[0];
+    this.root.querySelector(".picture").addEventListener("keydown", (event) => this.key(event), { capture: true });
   }
 
   async show(name) {
@@ -55,22 +55,41 @@ export class Viewer extends EventTarget {
     this.root.hidden = false;
     if (result.kind === "generate") buffers.forEach(asArrays);
     const [volume, labels] = buffers.map(readVolume), window = range(volume);
-    Object.assign(this, { result, volume, t: 0, z: 0 });
-    await this.view.load(buffers[0], buffers[1], window, volume, labels);
+    Object.assign(this, { result, volume, t: 0, z: 0, content: { buffers, volume, labels, window }, loaded: new Set() });
+    await this.load();
     this.frames.input.max = volume.frames - 1;
     this.slices.input.max = volume.size[2] - 1;
     for (const each of [this.dark, this.bright]) Object.assign(each.input, { min: window.low, max: window.high, step: (window.high - window.low) / 200 });
     this.dark.input.value = window.dark;
     this.bright.input.value = window.bright;
+    this.drawWindow();
     this.curves.show(result.record.volumes_ml, result.record.frame_time_ms);
     this.tell();
     this.setSlice(Math.floor(volume.size[2] / 2));
     this.setFrame(result.record.ed_index ?? 0);
     this.drawOverlay();
-    this.drawWindow();
     this.frameMs = Math.max(20, result.record.frame_time_ms || 40);
     if (volume.frames > 1 && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.start();
     this.dispatchEvent(new Event("shown"));
+  }
+
+  async load() {
+    if (this.loaded.has(this.view)) return;
+    await this.view.load(this.content);
+    this.loaded.add(this.view);
+  }
+
+  async choosePlanes() {
+    const place = this.plane.value === "planes" ? 1 : 0, focused = this.canvases.includes(document.activeElement);
+    this.canvases.forEach((canvas, i) => { canvas.hidden = i !== place; });
+    this.view = this.views[place];
+    if (!this.volume) return;
+    await this.load();
+    this.view.slice(this.z, this.volume.size[2]);
+    this.drawOverlay();
+    this.drawWindow();
+    this.view.frame(this.t);
+    if (focused) this.canvases[place].focus();
   }
 
   tell() {
@@ -113,10 +132,10 @@ export class Viewer extends EventTarget {
     this.slices.say(`${this.z + 1} / ${this.volume.size[2]}`);
   }
 
-  moved(place) {
-    this.where.textContent = place.mm ? `${[...place.mm].slice(0, 3).map((mm) => mm.toFixed(0)).join(", ")} mm` : place.string ?? "";
-    if (this.plain || !this.volume) return;
-    const z = Math.min(this.volume.size[2] - 1, Math.floor(this.view.shownSlice * this.volume.size[2]));
+  moved(mm, height) {
+    this.where.textContent = `${mm.map((value) => value.toFixed(0)).join(", ")} mm`;
+    if (height === undefined || !this.volume) return;
+    const z = Math.min(this.volume.size[2] - 1, Math.floor(height * this.volume.size[2]));
     if (z !== this.z) { this.z = z; this.sliceShown(); }
   }
 
@@ -138,7 +157,7 @@ export class Viewer extends EventTarget {
       ArrowUp: () => this.setSlice(this.z - 1),
       ArrowDown: () => this.setSlice(this.z + 1),
       o: () => { this.mode.value = { outline: "fill", fill: "none", none: "outline" }[this.mode.value]; this.drawOverlay(); },
-      p: () => { if (!this.plain) { this.plane.value = this.plane.value === "short" ? "planes" : "short"; this.view.layout(this.plane.value); } },
+      p: () => { if (this.views[1]) { this.plane.value = this.plane.value === "short" ? "planes" : "short"; this.choosePlanes(); } },
     };
     const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action || !frames || event.ctrlKey || event.metaKey || event.altKey) return;

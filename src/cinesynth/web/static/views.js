@@ -1,10 +1,9 @@
-// Two ways to draw the same: NiiVue with WebGL 2, or one slice on a plain canvas.
+// Two ways to draw a heart: a slice on a plain canvas, which is fast everywhere, and three planes by NiiVue.
 import { readVolume } from "./nifti.js";
 import { NVImage, Niivue, SLICE_TYPE } from "./vendor/niivue-0.69.0.js";
 
 export const COLOURS = { 1: [86, 180, 233], 2: [240, 190, 40], 3: [230, 70, 80] };
 const TABLE = { R: [0, 86, 240, 230], G: [0, 180, 190, 70], B: [0, 233, 40, 80], A: [0, 255, 255, 255], labels: ["", "RV", "MYO", "LV"] };
-const LAYOUTS = { short: SLICE_TYPE.AXIAL, planes: SLICE_TYPE.MULTIPLANAR };
 
 export const hasWebGL2 = () => {
   if (new URLSearchParams(location.search).has("plain")) return false;
@@ -23,113 +22,137 @@ function outlined(buffer) {
   return copy;
 }
 
-export class GLView {
+export class PlanesView {
   constructor(canvas, onMove) {
     this.canvas = canvas;
     this.nv = new Niivue({
       backColor: [0, 0, 0, 1], dragAndDropEnabled: false, isColorbar: false, loadingText: "", logLevel: "error",
-      isNearestInterpolation: false, crosshairWidth: 0, crosshairWidthUnit: "mm", crosshairColor: [1, 1, 1, 0.7], isOrientationTextVisible: false,
+      crosshairWidth: 0.7, crosshairWidthUnit: "mm", crosshairColor: [1, 1, 1, 0.7], isOrientationTextVisible: false,
       multiplanarShowRender: 0, isRuler: false, show3Dcrosshair: false,
     });
-    this.nv.onLocationChange = (place) => onMove(place);
+    this.nv.onLocationChange = (place) => onMove([...place.mm].slice(0, 3), this.nv.scene.crosshairPos[2]);
   }
 
-  // Masks are two volumes, of which one is seen: filled, and their outlines.
-  async load(image, label, window) {
+  // Masks are two volumes, filled and their outlines, of which one at most is in the scene: every one costs time.
+  async load({ buffers: [image, label], window }) {
     if (!this.attached) { await this.nv.attachToCanvas(this.canvas); this.attached = true; }
     for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
-    const base = await NVImage.loadFromUrl({ url: image, name: "image.nii", colormap: "gray", cal_min: window.dark, cal_max: window.bright });
-    this.nv.addVolume(base);
-    if (label) {
-      for (const masks of [label, outlined(label)]) {
-        const drawn = await NVImage.loadFromUrl({ url: masks, name: "label.nii", opacity: 0 });
-        drawn.setColormapLabel(TABLE);
-        this.nv.addVolume(drawn);
-      }
+    this.nv.addVolume(await NVImage.loadFromUrl({ url: image, name: "image.nii", colormap: "gray", cal_min: window.dark, cal_max: window.bright }));
+    this.masks = {};
+    for (const [mode, masks] of Object.entries({ fill: label, outline: outlined(label) })) {
+      this.masks[mode] = await NVImage.loadFromUrl({ url: masks, name: "label.nii" });
+      this.masks[mode].setColormapLabel(TABLE);
     }
-    this.layout("short");
+    this.nv.setSliceType(SLICE_TYPE.MULTIPLANAR);
   }
 
-  frame(t) { for (const volume of this.nv.volumes) this.nv.setFrame4D(volume.id, Math.min(t, volume.nFrame4D - 1)); }
-  slice(z, slices) { this.nv.scene.crosshairPos[2] = (z + 0.5) / slices; this.nv.createOnLocationChange(); this.nv.drawScene(); }
-  get shownSlice() { return this.nv.scene.crosshairPos[2]; }
-  overlay(mode, opacity) {
-    if (this.nv.volumes.length < 3) return;
-    this.nv.setOpacity(1, mode === "fill" ? opacity : 0);
-    this.nv.setOpacity(2, mode === "outline" ? opacity : 0);
-  }
-  window(low, high) {
-    if (!this.nv.volumes.length) return;
-    this.nv.volumes[0].cal_min = low;
-    this.nv.volumes[0].cal_max = high;
+  frame(t) {
+    this.t = t;
+    for (const volume of this.nv.volumes) volume.frame4D = Math.min(t, volume.nFrame4D - 1);
     this.nv.updateGLVolume();
   }
-  layout(name) {
-    this.nv.opts.crosshairWidth = name === "planes" ? 0.7 : 0;
-    this.nv.setSliceType(LAYOUTS[name]);
+
+  slice(z, slices) { this.nv.scene.crosshairPos[2] = (z + 0.5) / slices; this.nv.createOnLocationChange(); this.nv.drawScene(); }
+
+  overlay(mode, opacity) {
+    const wanted = this.masks[mode], shown = this.nv.volumes[1];
+    if (shown && shown !== wanted) this.nv.removeVolume(shown);
+    if (!wanted) return;
+    if (shown !== wanted) { wanted.frame4D = Math.min(this.t ?? 0, wanted.nFrame4D - 1); this.nv.addVolume(wanted); }
+    this.nv.setOpacity(1, opacity);
+  }
+
+  window(low, high) {
+    Object.assign(this.nv.volumes[0], { cal_min: low, cal_max: high });
+    this.nv.updateGLVolume();
   }
 }
 
-export class PlainView {
+export class SliceView {
   constructor(canvas, onMove) {
     this.canvas = canvas;
-    this.state = { t: 0, z: 0, mode: "outline", opacity: 1, low: 0, high: 1 };
+    this.small = document.createElement("canvas");
     canvas.addEventListener("pointermove", (event) => {
-      if (!this.volume) return;
-      const [x, y] = this.voxel(event), { spacing } = this.volume;
-      if (x >= 0) onMove({ string: `${(x * spacing[0]).toFixed(0)} × ${(y * spacing[1]).toFixed(0)} mm` });
+      const place = this.volume && this.voxel(event);
+      if (place) onMove([...place.map((at, i) => at * this.volume.spacing[i]), this.z * this.volume.spacing[2]]);
     });
+    new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  async load(image, label, window, volume, labels) {
-    Object.assign(this, { volume, labels });
-    Object.assign(this.state, { low: window.dark, high: window.bright });
-    this.draw();
+  async load({ volume, labels, window }) {
+    Object.assign(this, { volume, labels, t: 0, z: 0, mode: "outline", opacity: 1, low: window.dark, high: window.bright });
+    [this.small.width, this.small.height] = volume.size;
+    this.picture = new ImageData(...volume.size.slice(0, 2));
   }
 
-  frame(t) { this.state.t = t; this.draw(); }
-  slice(z) { this.state.z = z; this.draw(); }
-  overlay(mode, opacity) { Object.assign(this.state, { mode, opacity }); this.draw(); }
-  window(low, high) { Object.assign(this.state, { low, high }); this.draw(); }
-  layout() {}
+  frame(t) { this.t = t; this.draw(); }
+  slice(z) { this.z = z; this.draw(); }
+  overlay(mode, opacity) { Object.assign(this, { mode, opacity }); this.draw(); }
+  window(low, high) { Object.assign(this, { low, high }); this.draw(); }
 
   voxel(event) {
-    const box = this.canvas.getBoundingClientRect(), scale = this.scale;
-    if (!scale) return [-1, -1];
-    const x = ((event.clientX - box.left) * this.canvas.width / box.width - scale.left) / scale.x;
-    const y = ((event.clientY - box.top) * this.canvas.height / box.height - scale.top) / scale.y;
+    const box = this.canvas.getBoundingClientRect(), ratio = this.canvas.width / box.width, { scale } = this;
+    const x = ((event.clientX - box.left) * ratio - scale.left) / scale.x, y = ((event.clientY - box.top) * ratio - scale.top) / scale.y;
     const [width, height] = this.volume.size;
-    return x < 0 || y < 0 || x >= width || y >= height ? [-1, -1] : [x, y];
+    return x < 0 || y < 0 || x >= width || y >= height ? null : [x, y];
+  }
+
+  plane({ size: [width, height, depth], frames, data }) {
+    const from = (Math.min(this.t, frames - 1) * depth + this.z) * width * height;
+    return data.subarray(from, from + width * height);
   }
 
   draw() {
-    if (!this.volume) return;
-    const { size: [width, height, depth], frames, data, spacing } = this.volume, { t, z, mode, opacity, low, high } = this.state;
-    const from = (Math.min(t, frames - 1) * depth + z) * width * height, picture = new ImageData(width, height);
-    const label = this.labels && ((Math.min(t, this.labels.frames - 1) * depth + z) * width * height);
-    const at = (i) => this.labels.data[label + i];
-    for (let i = 0; i < width * height; i++) {
-      const grey = 255 * (data[from + i] - low) / (high - low), k = 4 * i;
-      let colour = [grey, grey, grey];
-      if (this.labels && mode !== "none" && at(i)) {
-        const edge = [1, -1, width, -width].some((step) => at(i + step) < at(i));
-        const share = mode === "fill" ? opacity : edge ? opacity : 0;
-        colour = colour.map((value, c) => value * (1 - share) + COLOURS[at(i)][c] * share);
-      }
-      picture.data.set([...colour, 255], k);
-    }
-    const box = this.canvas.getBoundingClientRect(), small = new OffscreenCanvas(width, height), ratio = devicePixelRatio || 1;
-    small.getContext("2d").putImageData(picture, 0, 0);
-    this.canvas.width = box.width * ratio;
-    this.canvas.height = box.height * ratio;
+    const box = this.canvas.getBoundingClientRect();
+    if (!this.volume || !box.width) return;
+    const { size: [width, height], spacing } = this.volume, ratio = devicePixelRatio || 1, mask = this.plane(this.labels);
+    this.paint(this.plane(this.volume), mask);
+    Object.assign(this.canvas, { width: Math.round(box.width * ratio), height: Math.round(box.height * ratio) });
     const fit = Math.min(this.canvas.width / (width * spacing[0]), this.canvas.height / (height * spacing[1]));
-    this.scale = { x: fit * spacing[0], y: fit * spacing[1] };
-    this.scale.left = (this.canvas.width - width * this.scale.x) / 2;
-    this.scale.top = (this.canvas.height - height * this.scale.y) / 2;
+    const scale = { x: fit * spacing[0], y: fit * spacing[1] };
+    scale.left = (this.canvas.width - width * scale.x) / 2;
+    scale.top = (this.canvas.height - height * scale.y) / 2;
+    this.scale = scale;
     const context = this.canvas.getContext("2d");
     context.fillStyle = "#000";
     context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     context.imageSmoothingQuality = "high";
-    context.drawImage(small, this.scale.left, this.scale.top, width * this.scale.x, height * this.scale.y);
+    context.drawImage(this.small, scale.left, scale.top, width * scale.x, height * scale.y);
+    if (this.mode === "outline") this.outline(context, mask, width, height);
+  }
+
+  paint(grey, mask) {
+    const pixels = this.picture.data, factor = 255 / (this.high - this.low), filled = this.mode === "fill" ? this.opacity : 0;
+    for (let i = 0, k = 0; i < grey.length; i++, k += 4) {
+      const value = (grey[i] - this.low) * factor, colour = filled && COLOURS[mask[i]];
+      for (let c = 0; c < 3; c++) pixels[k + c] = colour ? value * (1 - filled) + colour[c] * filled : value;
+      pixels[k + 3] = 255;
+    }
+    this.small.getContext("2d").putImageData(this.picture, 0, 0);
+  }
+
+  // Along the edges of voxels; where two structures touch, in the colour of the inner one.
+  outline(context, mask, width, height) {
+    const lines = { 1: new Path2D(), 2: new Path2D(), 3: new Path2D() }, { x: sx, y: sy, left, top } = this.scale;
+    for (let y = 1, i = width; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        if (x && mask[i] !== mask[i - 1]) {
+          const line = lines[Math.max(mask[i], mask[i - 1])];
+          line.moveTo(left + x * sx, top + y * sy);
+          line.lineTo(left + x * sx, top + (y + 1) * sy);
+        }
+        if (mask[i] !== mask[i - width]) {
+          const line = lines[Math.max(mask[i], mask[i - width])];
+          line.moveTo(left + x * sx, top + y * sy);
+          line.lineTo(left + (x + 1) * sx, top + y * sy);
+        }
+      }
+    }
+    Object.assign(context, { globalAlpha: this.opacity, lineWidth: 1.6 * (devicePixelRatio || 1), lineCap: "round" });
+    for (const [structure, line] of Object.entries(lines)) {
+      context.strokeStyle = `rgb(${COLOURS[structure]})`;
+      context.stroke(line);
+    }
+    context.globalAlpha = 1;
   }
 }
