@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from cinesynth.errors import InputError
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.web.app import make_app
 from cinesynth.web.model import unusual
-from tests.web.conftest import QUICK, Client, finished
+from cinesynth.web.settings import ServeSettings
+from tests.web.conftest import HERE, QUICK, Client, finished
 
 
 def nifti(shape: tuple[int, ...] = (40, 40, 6, 4)) -> bytes:
@@ -205,3 +208,21 @@ def test_one_session_may_not_fill_the_queue(served: Client) -> None:
         if answer.status_code == 202:
             client.delete(f"/api/jobs/{answer.json()['id']}")
     assert finished(other, theirs)["state"] == "done"
+
+
+def test_reports_are_shown_and_may_run_nothing(weights: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "index.html").write_text(f"<script>alert(1)</script>{name}")
+    app = make_app(ServeSettings(weights=weights, reports=tmp_path))
+    with TestClient(app, base_url=HERE) as client:
+        assert [one["name"] for one in client.get("/api/reports").json()] == ["first", "second"]
+        page = client.get("/api/reports/1")
+        assert page.text.endswith("second")
+        policy = page.headers["content-security-policy"]
+        assert "sandbox" in policy
+        assert "script" not in policy
+        assert client.get("/api/reports/2").status_code == 404
+        assert client.get("/api/reports/-1").status_code in (400, 404)
+    with pytest.raises(InputError, match="is no folder"):
+        make_app(ServeSettings(weights=weights, reports=tmp_path / "none"))

@@ -36,7 +36,7 @@ TYPES = {".gz": "application/gzip", ".nii": "application/octet-stream", ".json":
 
 def make_app(settings: ServeSettings) -> FastAPI:
     """The app of one server. Its folder of results lives as long as it does."""
-    model = Model(settings.weights)
+    model, reports = Model(settings.weights), Reports(settings.reports)
     store = Store(settings.store_mib * 2**20, settings.keep_minutes * 60.0)
     jobs = Jobs(settings.waiting, settings.waiting_all)
 
@@ -56,7 +56,7 @@ def make_app(settings: ServeSettings) -> FastAPI:
     _answer_model(app, model)
     _answer_jobs(app, Workshop(model, store), jobs)
     _answer_files(app, store, jobs, settings)
-    _answer_reports(app, Reports(settings.reports))
+    _answer_reports(app, reports)
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:
