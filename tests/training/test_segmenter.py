@@ -57,7 +57,8 @@ def packed(mixed: Path, tiny: Config) -> PackedDataset:
 
 @pytest.fixture(scope="module")
 def stage(packed: PackedDataset, tiny: Config) -> SegmenterStage:
-    return SegmenterStage(SliceUNet(tiny.segmenter), tiny, packed, torch.device("cpu"))
+    parts = (packed.split(split) for split in ("train", "validation"))
+    return SegmenterStage(SliceUNet(tiny.segmenter), tiny, *parts, torch.device("cpu"))
 
 
 def test_only_annotated_frames_of_patients_teach(stage: SegmenterStage) -> None:
@@ -77,8 +78,8 @@ def test_the_same_case_at_any_batch(stage: SegmenterStage) -> None:
 def test_a_split_without_labels_is_refused(packed: PackedDataset, tiny: Config) -> None:
     blind = packed.where([True] * len(packed))
     blind.records = [replace(r, coverage=np.zeros_like(r.coverage)) for r in packed.records]
-    with pytest.raises(DataError, match="nobody of the train split is annotated"):
-        SegmenterStage(SliceUNet(tiny.segmenter), tiny, blind, torch.device("cpu"))
+    with pytest.raises(DataError, match="nobody with labels to learn from"):
+        SegmenterStage(SliceUNet(tiny.segmenter), tiny, blind, packed, torch.device("cpu"))
 
 
 def test_a_slice_is_shown_between_its_neighbours() -> None:
