@@ -79,9 +79,21 @@ def test_drawn_hearts_keep_their_millilitres(
     size = (round(150 / plane), round(150 / plane), slices)
     study = make_study(size=size, spacing=(plane, plane, step), frames=2)
     label = place(study, grid).label_to_grid(study.label)
+    finer = 1.0 - (grid.spacing_mm[0] / plane) ** 2
+    rtol = max(0.015, finer) if 0.0 < finer < 0.06 else 0.015  # every voxel is kept; the few more may lie elsewhere
     for structure in STRUCTURES:
         native = volumes_ml(study.label, structure, study.voxel_ml)
-        np.testing.assert_allclose(volumes_ml(label, structure, grid.voxel_ml), native, rtol=0.015, atol=0.3)
+        np.testing.assert_allclose(volumes_ml(label, structure, grid.voxel_ml), native, rtol=rtol, atol=0.3)
+
+
+def test_a_grid_finer_by_a_hair_keeps_voxels_before_millilitres(make_study: MakeStudy) -> None:
+    """2.0625 mm on a grid of 2 mm: of 33 rows one is new, and may miss a heart that is small."""
+    study = make_study(size=(73, 73, 6), spacing=(2.0625, 2.0625, 9.99), frames=2)
+    placement = place(study, SMALL)
+    label = placement.label_to_grid(study.label)
+    assert np.array_equal(placement.label_to_native(label), study.label)
+    native = volumes_ml(study.label, Label.LV, study.voxel_ml)
+    np.testing.assert_allclose(volumes_ml(label, Label.LV, SMALL.voxel_ml), native, rtol=0.06, atol=0.3)
 
 
 def test_the_heart_lies_in_the_middle_and_the_base_comes_first(make_study: MakeStudy) -> None:

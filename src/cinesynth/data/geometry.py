@@ -115,6 +115,7 @@ class Placement:
         """Native ``T X Y Z`` labels on the grid; each structure keeps its volume slice by slice.
 
         On a grid at least as fine in each axis nothing is lost: `label_to_native` gives back every voxel inside it.
+        That comes first: where the grid is finer by a few percent alone, its few more voxels may miss a small heart.
         """
         mixes = self._axes()[2].step != 1.0
         reach_mm = BLEND_MM if mixes else 0.0
