@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from cinesynth.config import parse_config
 from cinesynth.data.geometry import Grid, slice_mask
@@ -23,23 +22,16 @@ from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.overlap import overlaps
-from cinesynth.models.masks import as_drawn
+from cinesynth.models.masks import as_drawn, one_heart
 from cinesynth.models.weights import Bundle, find_bundle, stage_info
 from cinesynth.types import STRUCTURES, Label, LabelArray
 
 Draw = Callable[[LabelArray, float], LabelArray]
 
 
-def one_heart(label: LabelArray, pixel_mm2: float) -> LabelArray:
-    parts, _ = ndimage.label(label > 0)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return np.where(parts == sizes.argmax(), label, 0).astype(np.uint8) if sizes.any() else label
-
-
 WAYS: dict[str, Draw] = {
     "likeliest": lambda label, _: label,
-    "the largest heart alone": one_heart,
+    "the largest heart alone": lambda label, _: one_heart(label),
     "as people draw": as_drawn,
 }
 

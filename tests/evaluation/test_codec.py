@@ -22,9 +22,9 @@ from cinesynth.evaluation.score import ScoreReport
 from cinesynth.models.vae import Decoded
 from cinesynth.models.weights import Bundle
 from cinesynth.types import Label, covered_label
+from tests.bundles import make_bundle
 from tests.evaluation.answers import answer
 from tests.evaluation.conftest import GRID
-from tests.synthesis.conftest import make_bundle
 
 LV = 2
 

@@ -15,7 +15,7 @@ from cinesynth.evaluation.gate import GATED, compare, figure_of, read_scores
 from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
 from cinesynth.models.recorded import record_scores, recorded_scores
 from cinesynth.models.weights import file_sha256
-from tests.synthesis.conftest import make_bundle
+from tests.bundles import make_bundle
 
 VENDORS = ("Siemens", "Philips", "GE")
 FRAMES = 6

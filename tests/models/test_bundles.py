@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.synthesis.conftest import make_bundle
+from tests.bundles import make_bundle
 
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError

@@ -1,5 +1,6 @@
 """Who is learned from and who is tested: groups that grow, and nobody on both sides."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,14 @@ import numpy as np
 import pytest
 
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
+from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
 from cinesynth.study.datasets import pool, regime
 from cinesynth.study.people import in_turn, people_of
 from cinesynth.study.spec import StudySpec, read_spec
-from cinesynth.types import Diagnosis, Study
+from cinesynth.types import Diagnosis
 
 STUDY = """
 data: people
@@ -113,6 +114,6 @@ def test_segmenters_learn_from_the_labelled_and_the_generated(twenty: Path, tmp_
     assert [row.subject for row in Manifest.read(made)] == [row.subject for row in people.labelled(4)]
 
 
-def _named(rows: tuple, subject: str) -> Study:
+def _named(rows: Sequence[Row], subject: str) -> Row:
     (row,) = [row for row in rows if row.subject == subject]
     return row

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from cinesynth.config import dump_config, load_config
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
@@ -19,7 +20,7 @@ from cinesynth.study import cells
 from cinesynth.study.judge import judged
 from cinesynth.study.report import write_report
 from cinesynth.study.run import StudyRun
-from cinesynth.study.spec import read_spec
+from cinesynth.study.spec import NnunetSpec, read_spec
 from tests.conftest import Run
 from tests.training.tiny import TINY
 
@@ -125,6 +126,20 @@ def test_another_question_makes_new_cells_and_keeps_the_generator(done: StudyRun
     assert StudyRun(done.spec.model_copy(update={"cohort": hearts}), done.out, quiet).finished() == set()
 
 
+def test_what_stands_in_a_preset_counts_and_not_its_name(twenty: Path, tmp_path: Path) -> None:
+    """A file of the same name with other steps makes other hearts and other cells; a place to install, none."""
+    preset = tmp_path / "mine.yaml"
+    spec = written(tmp_path, twenty, engine={"name": "unet", "preset": "mine.yaml", "set": SEGMENTER})
+    preset.write_text(dump_config(load_config("smoke")))
+    before = read_spec(spec).engine.resolved()
+    assert before == read_spec(spec).engine.resolved()
+    preset.write_text(dump_config(load_config("smoke", ["segmenter.neighbours=2"])))
+    assert read_spec(spec).engine.resolved() != before
+    engines = [NnunetSpec(name="nnunet", bin=folder) for folder in (None, tmp_path)]
+    assert engines[0].resolved() == engines[1].resolved()
+    assert str(tmp_path) not in json.dumps(engines[1].model_dump(mode="json"))
+
+
 def test_the_report_says_what_was_found(done: StudyRun) -> None:
     page = write_report(done, "cinesynth study study.yaml --out out").read_text()
     assert "4 of 4 cells are finished" in page
@@ -162,7 +177,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_scores(done: StudyRun, t
     """kill -9 until it is through: the scores are those of a study that nobody disturbed."""
     command = [sys.executable, "-m", "cinesynth", "study", str(done.out.parent / "study.yaml"), "--out", str(tmp_path)]
     moments = np.random.default_rng(0)
-    for _ in range(12):
+    for _ in range(5):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             if process.wait(timeout=float(moments.uniform(6, 25))) == 0:

@@ -19,7 +19,7 @@ from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.seeds import case_seed
 from cinesynth.synthesis.values import KEYS
 from cinesynth.types import CONDITIONS, ClinicalPrior, Diagnosis
-from tests.synthesis.conftest import make_bundle
+from tests.bundles import make_bundle
 
 HEADER = "diagnosis,edv,esv,ef,slices,frames,es_index,seed,count\n"
 

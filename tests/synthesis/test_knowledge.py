@@ -16,7 +16,7 @@ from cinesynth.synthesis.export.sidecar import achieved, requested
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label
-from tests.synthesis.conftest import make_bundle
+from tests.bundles import make_bundle
 
 PRIOR = ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, slices=7)
 WHOLE = replace(PRIOR, rv_edv_ml=180.0, rv_esv_ml=90.0, myo_mass_g=140.0, vendor="siemens")

@@ -5,29 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from starlette.testclient import TestClient
 
 from cinesynth.web.app import make_app
 from cinesynth.web.settings import ServeSettings
-from tests.synthesis.conftest import make_bundle
+from tests.bundles import one_thread, weights
 
 HERE = "http://127.0.0.1:7860"
 QUICK: dict[str, Any] = {"diagnosis": "NOR", "frames": 2, "tries": 1, "control": False, "slices": 6}
 Client = Callable[[], TestClient]
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="package")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("web"))
+__all__ = ["one_thread", "weights"]
 
 
 @pytest.fixture(scope="module")

@@ -134,8 +134,7 @@ def _requests(
     diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
     if count is None:
         return [Request(replace(pipe.prior.draw(seed, diagnosis), vendor=prior.vendor), seed, **settings)]
-    drawn = draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, **settings)
-    return [replace(request, prior=replace(request.prior, vendor=prior.vendor)) for request in drawn]
+    return draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, vendor=prior.vendor, **settings)
 
 
 def _counterfactuals(

@@ -25,18 +25,18 @@ _DIAGONALS_TOO = ndimage.generate_binary_structure(2, 2)
 
 def as_drawn(label: LabelArray, pixel_mm2: float) -> LabelArray:
     """A label ``X Y Z``, base first, of one heart without shreds and holes; `pixel_mm2` is a pixel's area."""
-    drawn = np.where(heart_of(label), label, Label.BACKGROUND).astype(label.dtype)
+    drawn = one_heart(label)
     for z in np.flatnonzero(drawn.any(axis=(0, 1))):
         _tidy(drawn[..., z])
     return _without_shreds(drawn, pixel_mm2)
 
 
-def heart_of(label: LabelArray) -> BoolArray:
-    """The largest part of all structures together, ``X Y Z``; what lies apart from it is liver or chest."""
+def one_heart(label: LabelArray) -> LabelArray:
+    """A label ``X Y Z`` without what lies apart from the largest part of all structures together: liver or chest."""
     parts, _ = ndimage.label(label > 0)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return np.asarray((label > 0) & (parts == sizes.argmax()))
+    return np.where((label > 0) & (parts == sizes.argmax()), label, Label.BACKGROUND).astype(label.dtype)
 
 
 def _tidy(section: LabelArray) -> None:

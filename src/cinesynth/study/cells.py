@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import cinesynth
-from cinesynth.data.manifest import Manifest, Row, data_hash
+from cinesynth.data.manifest import Manifest, Row
 from cinesynth.study.datasets import digest
 from cinesynth.study.generator import hearts_of
-from cinesynth.study.people import People, name_of
+from cinesynth.study.people import People
 from cinesynth.study.spec import StudySpec
 
 BASELINE = "real"
@@ -86,11 +86,10 @@ def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Pat
     tested = {name: [row.sha256 for row in rows] for name, rows in people.tests.items()}
     key = digest(
         people.data_hash,
-        data_hash(people.data),
         [row.sha256 for row in chosen],
         tested,
         [cell.arm.augment, cell.seed],
-        spec.engine.model_dump(mode="json"),
+        spec.engine.resolved(),
         code_digest(),
     )
     return Task(folder / f"{cell.name}-{key}", pool, tuple(chosen), cell.arm.augment, cell.seed)
@@ -107,8 +106,3 @@ def code_digest() -> str:
     files = sorted(root.rglob("*.py"))
     lines = [f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]
     return digest(lines)
-
-
-def wanted(rows: Sequence[Row]) -> set[str]:
-    """The names of ``rows``, to find them elsewhere."""
-    return {name_of(row) for row in rows}

@@ -25,10 +25,11 @@ class Claim:
         """Whether the claim holds: what was found reaches it, and its interval is on one side of nothing."""
         if math.isnan(found.value):
             return "not known"
-        low, value = sorted((self.sign * found.low, self.sign * found.high))[0], self.sign * found.value
+        low, high = sorted((self.sign * found.low, self.sign * found.high))
         if low > 0:
-            return "holds" if value * self.factor >= abs(self.amount) else "helps, by less than claimed"
-        if max(self.sign * found.low, self.sign * found.high) < 0:
+            enough = self.sign * self.factor * found.value >= abs(self.amount)
+            return "holds" if enough else "helps, by less than claimed"
+        if high < 0:
             return "harms"
         return "no effect is shown"
 

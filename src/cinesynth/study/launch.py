@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 LOGS = "jobs"
 
 
-def submit(run: StudyRun, spec: Path, options: dict[str, Any], cluster: str = "slurm") -> dict[str, str]:
-    """Hand every unit that is not finished to ``cluster`` (of submitit); the job of each by its name.
+def submit(run: StudyRun, spec: Path, options: dict[str, Any]) -> dict[str, str]:
+    """Hand every unit that is not finished to Slurm; the job of each by its name.
 
     ``options`` are Slurm's, without dashes: ``partition``, ``gres``, ``time`` and the like. A job is the same command
     with ``--unit``: it may be submitted again, and what is finished is not done again.
@@ -29,8 +29,8 @@ def submit(run: StudyRun, spec: Path, options: dict[str, Any], cluster: str = "s
         given = dict(options)
         if unit.after in jobs:
             given["dependency"] = f"afterok:{jobs[unit.after]}"
-        executor = submitit.AutoExecutor(folder=run.out / LOGS / unit.name, cluster=cluster)
-        executor.update_parameters(name=f"cinesynth-{unit.name}", **_of(cluster, given))
+        executor = submitit.AutoExecutor(folder=run.out / LOGS / unit.name, cluster="slurm")
+        executor.update_parameters(name=f"cinesynth-{unit.name}", **_as_submitit(given))
         job = executor.submit(submitit.helpers.CommandFunction(command(spec, run.out, unit.name)))
         jobs[unit.name] = str(job.job_id)
     return jobs
@@ -52,8 +52,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _of(cluster: str, options: dict[str, Any]) -> dict[str, Any]:
-    if cluster != "slurm":
-        return {}
+def _as_submitit(options: dict[str, Any]) -> dict[str, Any]:
+    """submitit has a name of its own for the time; the rest is Slurm's."""
     minutes = {"timeout_min": options.pop("timeout_min")} if "timeout_min" in options else {}
     return {**minutes, "slurm_additional_parameters": options}

@@ -103,11 +103,11 @@ class StudyRun:
 
     def _note(self, people: int | str) -> Path:
         """Where it is written down which pool belongs to these settings."""
-        settings = [self.spec.generator, self.spec.cohort]
         key = digest(
             self.people.data_hash,
             [row.file for row in self.people.train],
-            [each.model_dump(mode="json") for each in settings],
+            self.spec.generator.resolved(),
+            self.spec.cohort.model_dump(mode="json"),
             max(self.spec.ratios),
         )
         return self._beside("pools", people).with_name(f"{people}-{key}.txt")

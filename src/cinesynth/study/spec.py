@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cinesynth.config import Settings
+from cinesynth.config import Settings, dump_config, load_config
 from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
 
@@ -55,6 +55,10 @@ class GeneratorSpec(Settings):
     unlabelled: bool = True
     """Whether it sees the others of the training group too, without their labels and diagnoses."""
 
+    def resolved(self) -> list[object]:
+        """All that it depends on: the settings of the preset themselves, whatever its name."""
+        return [dump_config(load_config(self.preset, self.set)), self.sampling, self.unlabelled]
+
 
 class CohortSpec(Settings):
     """What the generator makes: hearts drawn from the people that it knows."""
@@ -74,6 +78,10 @@ class UNetSpec(Settings):
     preset: str = "compact"
     set: tuple[str, ...] = ()
 
+    def resolved(self) -> list[object]:
+        """All that its segmenters depend on."""
+        return [self.name, dump_config(load_config(self.preset, self.set))]
+
 
 class NnunetSpec(Settings):
     """nnU-Net v2 by its own commands."""
@@ -84,8 +92,12 @@ class NnunetSpec(Settings):
     iterations: Annotated[int, Field(ge=1, le=10000)] = 250
     """Of an epoch."""
     device: Literal["cuda", "cpu", "mps"] = "cuda"
-    bin: Path | None = None
+    bin: Path | None = Field(default=None, exclude=True)
     """Folder of the nnUNetv2 commands; by default those on the PATH."""
+
+    def resolved(self) -> list[object]:
+        """All that its segmenters depend on: not where it is installed."""
+        return [self.model_dump(mode="json")]
 
 
 class StudySpec(Settings):
@@ -146,10 +158,19 @@ def read_spec(path: Path) -> StudySpec:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
         raise InputError(f"{path} is no study\n" + "\n".join(lines), hint="docs/study.md has every key") from None
-    return spec.model_copy(update={"data": path.parent / spec.data, **_engine_beside(spec, path.parent)})
+    return _beside(spec, path.parent)
 
 
-def _engine_beside(spec: StudySpec, folder: Path) -> dict[str, Any]:
-    if isinstance(spec.engine, NnunetSpec) and spec.engine.bin is not None:
-        return {"engine": spec.engine.model_copy(update={"bin": folder / spec.engine.bin})}
-    return {}
+def _beside(spec: StudySpec, folder: Path) -> StudySpec:
+    """``spec`` with its paths, which are relative to ``folder``, as paths of this process."""
+
+    def placed(preset: str) -> str:
+        return str(folder / preset) if preset.endswith((".yaml", ".yml")) else preset
+
+    engine = spec.engine
+    if isinstance(engine, UNetSpec):
+        engine = engine.model_copy(update={"preset": placed(engine.preset)})
+    elif engine.bin is not None:
+        engine = engine.model_copy(update={"bin": folder / engine.bin})
+    generator = spec.generator.model_copy(update={"preset": placed(spec.generator.preset)})
+    return spec.model_copy(update={"data": folder / spec.data, "engine": engine, "generator": generator})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,22 @@ class Share:
 
 
 def draw_requests(
-    pipe: CinePipeline, count: int, *, seed: int = 0, diagnosis: Diagnosis | None = None, **settings: Any
+    pipe: CinePipeline,
+    count: int,
+    *,
+    seed: int = 0,
+    diagnosis: Diagnosis | None = None,
+    vendor: str | None = None,
+    **settings: Any,
 ) -> list[Request]:
-    """``count`` requests from the empirical prior of the weights; ``settings`` are the other fields of `Request`."""
+    """``count`` requests from the empirical prior of the weights; ``settings`` are the other fields of `Request`.
+
+    The vendor is not drawn: it is what is given, or unknown.
+    """
     if count < 1:
         raise InputError(f"{count} cases were asked for", hint="ask for 1 or more")
     priors = [pipe.prior.draw(derive(seed, "prior", case), diagnosis) for case in range(count)]
+    priors = [replace(prior, vendor=vendor) for prior in priors]
     return [Request(prior, case_seed(seed, case), **settings) for case, prior in enumerate(priors)]
 
 

@@ -19,7 +19,6 @@ from cinesynth.web.store import TOKEN, token
 COOKIE = "cinesynth_session"
 SMALL_BODY = 64 * 1024
 """Bytes of what is asked for; only uploads are larger."""
-SAFE = ("GET", "HEAD", "OPTIONS")
 POLICY = "; ".join(
     (
         "default-src 'self'",

@@ -147,8 +147,7 @@ def _requests(pipe: CinePipeline, wish: CohortWish) -> list[Request]:
         diagnosis = Diagnosis.parse(wish.diagnosis)
         asked = None if diagnosis is Diagnosis.UNKNOWN else diagnosis
         settings: dict[str, Any] = {"frames": wish.frames, "tries": wish.tries, "control": wish.control}
-        drawn = draw_requests(pipe, wish.count, seed=wish.seed, diagnosis=asked, **settings)
-        return [replace(request, prior=replace(request.prior, vendor=wish.vendor)) for request in drawn]
+        return draw_requests(pipe, wish.count, seed=wish.seed, diagnosis=asked, vendor=wish.vendor, **settings)
     one = wish.request()
     check_known(one.prior, pipe.told)
     return [replace(one, seed=case_seed(wish.seed, number)) for number in range(wish.count)]

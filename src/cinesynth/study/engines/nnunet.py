@@ -33,7 +33,7 @@ from cinesynth.types import LabelArray
 NUMBER, DATASET = "101", "Dataset101_Study"
 TRAIN = Path(__file__).with_name("nnunet_train.py")
 FOLD = "all"
-DONE = "trained"
+READY, DONE = "ready", "trained"
 LAST_LINES = 15
 
 
@@ -53,8 +53,9 @@ class Nnunet:
             items = [item for item in dataset_items(task.pool) if item.name in names]
             export_nnunet(items, raw, progress=lambda done, total, name: report("export", done, total, {}))
         report("nnU-Net", 0, 2, {})
-        if not (task.folder / "preprocessed" / DATASET / "nnUNetPlans.json").is_file():
+        if not (task.folder / "preprocessed" / READY).is_file():  # plans alone may be of one that was killed
             self._call(task, "plan_and_preprocess", "-d", NUMBER, "-c", self.spec.configuration, "-np", "2")
+            write_text(task.folder / "preprocessed" / READY, "")
         report("nnU-Net", 1, 2, {})
         again = ["--c"] if any((task.folder / "results").rglob("checkpoint_latest.pth")) else []
         self._call(task, "train", NUMBER, self.spec.configuration, FOLD, *self._device(), *again)

@@ -18,10 +18,11 @@ from cinesynth.data.manifest import Row
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.evaluation.segmenter import NAME, Segmenter
-from cinesynth.models.masks import heart_of
+from cinesynth.models.masks import one_heart
 from cinesynth.models.weights import save_stage
-from cinesynth.study.cells import Task, wanted
+from cinesynth.study.cells import Task
 from cinesynth.study.judge import judged
+from cinesynth.study.people import name_of
 from cinesynth.study.spec import UNetSpec
 from cinesynth.training.precision import resolve_precision
 from cinesynth.training.slice_unet import SliceUNet
@@ -52,7 +53,7 @@ class UNet:
             return
         config = self.config(task)
         packed = prepare(task.pool, Grid.from_config(config.grid))
-        names = wanted(task.rows)
+        names = {name_of(row) for row in task.rows}
         part = packed.where([f"{r.dataset}_{r.subject}" in names for r in packed.records])
         accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
         torch.manual_seed(task.seed)
@@ -82,7 +83,7 @@ def label_of(segmenter: Segmenter, spacing_mm: tuple[float, float, float], study
     scale = IntensityScale.of(study.image)
     image = from_uint8(to_uint8(scale.apply(placement.image_to_grid(study.image))))
     label = placement.label_to_native(segmenter.segment(image, spacing_mm))
-    return np.stack([np.where(heart_of(frame), frame, 0).astype(np.uint8) for frame in label])
+    return np.stack([one_heart(frame) for frame in label])
 
 
 def _whole_field(study: Study, spacing_mm: tuple[float, float, float]) -> Placement:
