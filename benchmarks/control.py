@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +25,9 @@ from numpy.typing import NDArray
 from cinesynth.config import parse_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
-from cinesynth.evaluation.agreement import QUANTITIES, Agreement, agreement, both_known
+from cinesynth.evaluation.agreement import QUANTITIES, Agreement, agreement
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients, without_phantoms
-from cinesynth.evaluation.control import DIAGNOSES, MEASURER
+from cinesynth.evaluation.control import DIAGNOSES, MEASURER, Source
 from cinesynth.evaluation.control_figures import COLOURS
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
@@ -38,39 +37,27 @@ from cinesynth.synthesis.export.render import View, tile, window_of
 
 SHOWN = ("EDV", "ESV", "EF")
 WORST, SLICES, PIXELS = 20, 8, 110
-Columns = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Source:
-    """Requested and found of one set of hearts, ``N Q``, read in one way."""
+def agreed(source: Source, quantity: str) -> Agreement:
+    return agreement(quantity, *source.pairs(quantity))
 
-    name: str
-    asked: Columns
-    found: Columns
-    diagnoses: list[str]
 
-    def pairs(self, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        i = QUANTITIES.index(quantity)
-        return both_known(self.asked[:, i], self.found[:, i])
+def row(source: Source) -> str:
+    cells = [f"{a.r:.4f} | {a.bias:+.2f} | {a.mae:.2f}" for a in (agreed(source, q) for q in SHOWN)]
+    return f"| {source.title} | {len(source.asked)} | {' | '.join(cells)} |"
 
-    def agreement(self, quantity: str) -> Agreement:
-        return agreement(quantity, *self.pairs(quantity))
 
-    def row(self) -> str:
-        cells = [f"{a.r:.4f} | {a.bias:+.2f} | {a.mae:.2f}" for a in map(self.agreement, SHOWN)]
-        return f"| {self.name} | {len(self.asked)} | {' | '.join(cells)} |"
-
-    def off(self) -> NDArray[np.float64]:
-        """How far each heart is from its request: the largest of EDV and ESV in mL and EF in points."""
-        places = [QUANTITIES.index(quantity) for quantity in SHOWN]
-        return np.nan_to_num(np.abs(self.found[:, places] - self.asked[:, places]).max(axis=1), nan=np.inf)
+def off(source: Source) -> NDArray[np.float64]:
+    """How far each heart is from its request: the largest of EDV and ESV in mL and EF in points."""
+    places = [QUANTITIES.index(quantity) for quantity in SHOWN]
+    return np.nan_to_num(np.abs(source.found[:, places] - source.asked[:, places]).max(axis=1), nan=np.inf)
 
 
 def sources_of(name: str, cases: CaseSet, segmenter: Segmenter | None, cache: Path, real: bool = False) -> list[Source]:
     """Masks and images; of people the images alone, held against their masks."""
     found = measure(cases, [MEASURER, *([measurer(segmenter)] if segmenter else [])], cache, workers=1)
-    groups = [DIAGNOSES[int(place)].name for place in found["control.diagnosis"]]
+    groups = found["control.diagnosis"]
     masks = found["control.achieved"]
     asked = masks if real else found["control.requested"]
     sources = [] if real else [Source(f"{name}, masks", asked, masks, groups)]
@@ -83,41 +70,40 @@ def draw_scatter(sources: list[Source], path: Path) -> None:
     figure = Figure(figsize=(3.4 * len(SHOWN), 3.1 * len(sources)), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(sources), len(SHOWN), squeeze=False)
-    for row, source in zip(grid, sources, strict=True):
-        for axes, quantity in zip(row, SHOWN, strict=True):
+    for line, source in zip(grid, sources, strict=True):
+        for axes, quantity in zip(line, SHOWN, strict=True):
             asked, found = source.pairs(quantity)
             ends = [min(asked.min(), found.min()), max(asked.max(), found.max())]
             axes.plot(ends, ends, color="0.6", linewidth=1, zorder=0)
-            i = QUANTITIES.index(quantity)
-            for group, colour in COLOURS.items():
-                mine = np.array([g == group for g in source.diagnoses])
-                if mine.any():
-                    axes.plot(source.asked[mine, i], source.found[mine, i], "o", ms=3.5, alpha=0.7, mec="none",
-                              color=colour, label=group)  # fmt: skip
-            result = source.agreement(quantity)
+            for place, diagnosis in enumerate(DIAGNOSES):
+                x, y = source.pairs(quantity, place)
+                if len(x):
+                    colour = COLOURS[diagnosis.value]
+                    axes.plot(x, y, "o", ms=3.5, alpha=0.7, mec="none", color=colour, label=diagnosis.value)
+            result = agreed(source, quantity)
             axes.set_title(f"{quantity}: r = {result.r:.3f}, MAE {result.mae:.1f}", fontsize=9)
             axes.tick_params(labelsize=7)
-        row[0].set_ylabel(source.name, fontsize=9)
+        line[0].set_ylabel(source.title, fontsize=9)
     grid[0][0].legend(fontsize=7)
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
 def draw_worst(cases: CaseSet, sources: list[Source], rejected: set[str], path: Path) -> list[str]:
     """The worst hearts, first those that the rules refuse; their names and why."""
-    off = np.max([source.off() for source in sources], axis=0)
+    away = np.max([off(source) for source in sources], axis=0)
     refused = np.array([name in rejected for name in cases.names])
-    order = np.lexsort((-off, ~refused))[:WORST]
+    order = np.lexsort((-away, ~refused))[:WORST]
     figure = Figure(figsize=(2 * SLICES * PIXELS / 100 + 1.6, len(order) * PIXELS / 100))
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(order), 1, squeeze=False)[:, 0]
     said = []
     for axes, i in zip(grid, order, strict=True):
         why = "refused, " if refused[i] else ""
-        said.append(f"{cases.names[i]}: {why}{off[i]:.1f} off")
+        said.append(f"{cases.names[i]}: {why}{away[i]:.1f} off")
         axes.imshow(_strip(cases[int(i)]), interpolation="none")
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_ylabel(f"{cases.names[i][-4:]}\n{off[i]:.0f}{' R' if refused[i] else ''}", fontsize=7)
+        axes.set_ylabel(f"{cases.names[i][-4:]}\n{away[i]:.0f}{' R' if refused[i] else ''}", fontsize=7)
     figure.subplots_adjust(0.04, 0, 1, 1, 0, 0.02)
     figure.savefig(path, dpi=100, metadata={"Software": None})
     return said
@@ -155,7 +141,7 @@ def main() -> None:
         people = without_phantoms(prepare(arguments.data, grid).split("test"))
         sources += sources_of("people", patients(people, "people"), segmenter, cache, real=True)
     print(f"| | n |{''.join(f' {q} r | bias | MAE |' for q in SHOWN)}\n|---{'|---' * (1 + 3 * len(SHOWN))}|")
-    print("\n".join(source.row() for source in sources))
+    print("\n".join(row(source) for source in sources))
     draw_scatter(sources, arguments.out / "control.png")
     rejected = _rejected(arguments.closed)
     print(f"\naccepted: {len(closed) - len(rejected)} of {len(closed)}; the worst:")

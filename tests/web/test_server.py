@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from cinesynth.data.export.nifti import write_nifti
+from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
+from cinesynth.models.weights import shipped_bundles
 from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
 from cinesynth.web.model import unusual
 from cinesynth.web.settings import ServeSettings
@@ -141,14 +144,39 @@ def test_a_table_that_cannot_be_met_is_refused_by_its_line(client: TestClient, t
     assert said in answer.json()["message"]
 
 
-def test_an_image_is_sent_and_annotated(client: TestClient) -> None:
-    sent = client.post("/api/uploads", content=nifti()).json()
-    assert sent["kind"] == "nifti"
-    job = finished(client, client.post("/api/annotate", json={"upload": sent["id"]}))
-    if job["state"] == "failed":  # random weights may see no heart: then that is said
-        assert "heart" in job["error"]["message"] or "LV" in job["error"]["message"]
-    else:
-        assert "label.nii.gz" in client.get(f"/api/results/{job['results'][0]}").json()["files"]
+def test_a_zip_of_dicom_is_read_where_it_lies(client: TestClient) -> None:
+    """The DICOM that the server gave comes back as the same cine; its segmentations are set aside."""
+    result = finished(client, client.post("/api/generate", json={**QUICK, "frames": 6, "slices": 7}))["results"][0]
+    sent = client.post("/api/uploads", content=client.get(f"/api/results/{result}/zip/dicom").content)
+    assert (sent.status_code, sent.json().get("kind")) == (201, "dicom"), sent.text
+    state = client.app.state  # type: ignore[attr-defined]
+    entry = next(each for each in state.store._entries.values() if each.name == sent.json()["id"])
+    plane = state.model.get().grid.size[:2]
+    assert sorted(nib.load(entry.files["image"]).shape) == sorted([*plane, 7, 6])
+    assert list(entry.folder.iterdir()) == [entry.files["image"]]
+
+
+@pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")
+def test_a_heart_that_is_sent_is_measured_and_set_in_motion(tmp_path: Path) -> None:
+    """An analytic heart of known millilitres, by weights that know hearts."""
+    study = phantom_study(0, frames=6).study
+    write_nifti(tmp_path / "ed.nii.gz", study.image[0], study.affine)
+    known_ml = float(volumes_ml(study.label, Label.LV, study.voxel_ml)[0])
+    app = make_app(ServeSettings(weights=Path("small")))
+    with TestClient(app, base_url=HERE) as client:
+        upload = client.post("/api/uploads", content=(tmp_path / "ed.nii.gz").read_bytes()).json()["id"]
+        job = finished(client, client.post("/api/annotate", json={"upload": upload}))
+        assert job["state"] == "done", job["error"]
+        result = client.get(f"/api/results/{job['results'][0]}").json()
+        assert result["record"]["volumes_ml"]["LV"][0] == pytest.approx(known_ml, rel=0.2)
+        assert {"image.nii.gz", "label.nii.gz"} <= set(result["files"])
+        wish = {"upload": upload, "ef": 45.0, "frames": 4, "tries": 1}
+        job = finished(client, client.post("/api/animate", json=wish))
+        assert job["state"] == "done", job["error"]
+        record = client.get(f"/api/results/{job['results'][0]}").json()["record"]
+        assert record["frames"] == 4
+        assert record["achieved"]["ef_percent"] == pytest.approx(45.0, abs=5.0)
+        assert "personal data" in record["notice"]
 
 
 @pytest.mark.parametrize(
