@@ -6,8 +6,7 @@ import pytest
 from cinesynth.errors import DataError, InputError, WeightsError
 from cinesynth.synthesis.prior import CYCLE_MS, EmpiricalPrior
 from cinesynth.types import ClinicalPrior, Diagnosis
-
-from .conftest import HEARTS, record, records
+from tests.bundles import HEARTS, record, records
 
 
 @pytest.fixture(scope="module")
