@@ -32,7 +32,8 @@ from cinesynth.evaluation.control_figures import COLOURS
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
-from cinesynth.models.weights import find_bundle, stage_info
+from cinesynth.models.bundles import find_bundle
+from cinesynth.models.weights import stage_info
 from cinesynth.synthesis.export.render import View, tile, window_of
 
 SHOWN = ("EDV", "ESV", "EF")

@@ -22,8 +22,9 @@ from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.overlap import overlaps
+from cinesynth.models.bundles import find_bundle
 from cinesynth.models.masks import as_drawn, one_heart
-from cinesynth.models.weights import Bundle, find_bundle, stage_info
+from cinesynth.models.weights import Bundle, stage_info
 from cinesynth.types import STRUCTURES, Label, LabelArray
 
 Draw = Callable[[LabelArray, float], LabelArray]

@@ -12,7 +12,7 @@ from cinesynth import __version__
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.data.phase import default_es_index
-from cinesynth.models.weights import find_bundle, shipped_bundles
+from cinesynth.models.bundles import find_bundle, shipped_bundles
 
 
 def test_version(run) -> None:

@@ -11,7 +11,7 @@ from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation.card import CARD, render_card, write_card
 from cinesynth.evaluation.report import Report, number, read_report
 from cinesynth.evaluation.section import Measure, Section
-from cinesynth.models.weights import INDEX, file_sha256, find_bundle
+from cinesynth.models.bundles import INDEX, file_sha256, find_bundle
 
 NUMBER = re.compile(r"\d+(?:[.,:-]\d+)*")
 FOLDER = find_bundle("small")

@@ -20,7 +20,7 @@ from cinesynth.evaluation.extract.network import evenly
 from cinesynth.evaluation.extract.radiomic import NAMES, frame_features, radiomic
 from cinesynth.evaluation.extract.video import VideoExtractor, clip_of
 from cinesynth.evaluation.measure import measure
-from cinesynth.models.weights import find_bundle
+from cinesynth.models.bundles import find_bundle
 from cinesynth.types import Label
 from tests.evaluation.planted import blurred, noisy
 

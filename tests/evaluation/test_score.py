@@ -13,8 +13,8 @@ from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.gate import GATED, compare, figure_of, read_scores
 from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
+from cinesynth.models.bundles import file_sha256
 from cinesynth.models.recorded import record_scores, recorded_scores
-from cinesynth.models.weights import file_sha256
 from tests.bundles import make_bundle
 
 VENDORS = ("Siemens", "Philips", "GE")

@@ -18,9 +18,9 @@ from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
 from cinesynth.errors import WeightsError
+from cinesynth.models.bundles import shipped_bundles
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import Decoded
-from cinesynth.models.weights import shipped_bundles
 from cinesynth.synthesis.annotate import PhaseFinder, segment
 from cinesynth.types import Label, Study, volumes_ml
 from tests.data.conftest import build_study

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cinesynth.models.weights import shipped_bundles
+from cinesynth.models.bundles import shipped_bundles
 from cinesynth.synthesis.control import (
     MAX_AMPLITUDE,
     REACH_MM,

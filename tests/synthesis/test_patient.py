@@ -16,8 +16,9 @@ from cinesynth.data.export.case import is_case
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
+from cinesynth.models.bundles import file_sha256, find_bundle, shipped_bundles
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import Bundle, file_sha256, find_bundle, shipped_bundles
+from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import Annotation, annotate, locate, segment
 from cinesynth.synthesis.export.patient import save_animation, save_annotation

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from cinesynth.data.export.nifti import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
-from cinesynth.models.weights import shipped_bundles
+from cinesynth.models.bundles import shipped_bundles
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app

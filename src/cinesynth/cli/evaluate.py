@@ -68,7 +68,8 @@ def known_hearts(
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
     from cinesynth.evaluation.known_hearts import known_hearts as known
-    from cinesynth.models.weights import find_bundle, stage_info
+    from cinesynth.models.bundles import find_bundle
+    from cinesynth.models.weights import stage_info
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:

@@ -51,7 +51,8 @@ def annotate(
 
     The masks are a model's guess. They are for looking at and as a start for a hand's work, not for clinical use.
     """
-    from cinesynth.models.weights import Bundle, find_bundle
+    from cinesynth.models.bundles import find_bundle
+    from cinesynth.models.weights import Bundle
     from cinesynth.synthesis.annotate import annotate as make_masks
     from cinesynth.synthesis.export.case import check_free
     from cinesynth.synthesis.export.patient import ANNOTATION, ANNOTATION_FILES, save_annotation

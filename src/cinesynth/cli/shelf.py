@@ -63,8 +63,8 @@ def _scores(entry: Entry) -> str:
 @app.command()
 def verify(weights: Named = None) -> None:
     """Check every file of a weights folder, its lineage and its networks; exit with 4 if anything is wrong."""
+    from cinesynth.models.bundles import find_bundle
     from cinesynth.models.verify import verify_bundle
-    from cinesynth.models.weights import find_bundle
 
     folder = find_bundle(weights)
     checks = verify_bundle(folder)
@@ -86,9 +86,9 @@ def use(
 ) -> None:
     """Make weights your default, for every command that is given none; a folder stays where it is."""
     from cinesynth.errors import InputError
+    from cinesynth.models.bundles import DEFAULT_BUNDLE, find_bundle, shipped_bundles
     from cinesynth.models.choice import VARIABLE, choose, default_set, forget
     from cinesynth.models.verify import refuse_damaged
-    from cinesynth.models.weights import DEFAULT_BUNDLE, find_bundle, shipped_bundles
 
     if reset == (weights is not None):
         raise InputError("give weights or --reset", hint="cinesynth weights list shows what there is")
@@ -134,7 +134,7 @@ def record(
     """Keep scores in the weights folder that they are of, where `list` shows them; single patients are left out."""
     from cinesynth.evaluation.gate import read_scores
     from cinesynth.evaluation.score import without_people
+    from cinesynth.models.bundles import find_bundle
     from cinesynth.models.recorded import record_scores
-    from cinesynth.models.weights import find_bundle
 
     console.out.print(f"{record_scores(find_bundle(weights), without_people(read_scores(scores)))}", markup=False)

@@ -15,7 +15,8 @@ from cinesynth.atomic import write_text
 from cinesynth.config import STAGES
 from cinesynth.errors import InputError
 from cinesynth.evaluation.report import number, read_report
-from cinesynth.models.weights import INDEX, bundle_sha256, find_bundle, read_json, stage_info
+from cinesynth.models.bundles import INDEX, bundle_sha256, find_bundle, read_json
+from cinesynth.models.weights import stage_info
 
 CARD = """# Model card: $name
 

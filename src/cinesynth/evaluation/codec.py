@@ -24,8 +24,9 @@ from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.section import Listing, Measure, Section
 from cinesynth.evaluation.yardstick import interval, known, mean_known
 from cinesynth.models.build import build_codec
+from cinesynth.models.bundles import find_bundle
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import find_bundle, load_stage, stage_info
+from cinesynth.models.weights import load_stage, stage_info
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
 
 __all__ = ["FrameScore", "dice", "mean_ssim", "question", "score_codec", "score_frame"]

@@ -12,18 +12,8 @@ from torch import Tensor
 from cinesynth.atomic import write_text
 from cinesynth.config import STAGES, Config, apply_override, parse_config
 from cinesynth.errors import ConfigError
-from cinesynth.models.weights import (
-    ENCODES_AS,
-    FINGERPRINTS,
-    FORMAT,
-    INDEX,
-    check_lineage,
-    file_sha256,
-    index_text,
-    read_tensors,
-    stage_info,
-    write_tensors,
-)
+from cinesynth.models.bundles import FORMAT, INDEX, file_sha256, index_text
+from cinesynth.models.weights import ENCODES_AS, FINGERPRINTS, check_lineage, read_tensors, stage_info, write_tensors
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
 SAMPLING = tuple(f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in _OF_A_MODEL)

@@ -8,8 +8,9 @@ from typing import Any
 
 from cinesynth.config import parse_config
 from cinesynth.errors import WeightsError
+from cinesynth.models.bundles import INDEX, find_bundle, known_bundles, read_index, shipped_bundles
 from cinesynth.models.recorded import recorded_scores
-from cinesynth.models.weights import INDEX, find_bundle, known_bundles, read_index, shipped_bundles, stage_info
+from cinesynth.models.weights import stage_info
 
 
 @dataclass(frozen=True)

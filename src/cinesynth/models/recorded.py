@@ -11,7 +11,7 @@ from typing import Any
 
 from cinesynth.atomic import write_text
 from cinesynth.errors import WeightsError
-from cinesynth.models.weights import INDEX, SCORES, bundle_sha256, file_sha256, index_text, read_index, read_json
+from cinesynth.models.bundles import INDEX, SCORES, bundle_sha256, file_sha256, index_text, read_index, read_json
 
 SCORES_FILE = "scores.json"
 

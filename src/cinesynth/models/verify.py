@@ -11,18 +11,9 @@ from typing import Any
 from cinesynth.config import STAGES, parse_config
 from cinesynth.errors import CinesynthError, WeightsError
 from cinesynth.models.build import build
+from cinesynth.models.bundles import INDEX, SCORES, file_sha256, read_index, read_json
 from cinesynth.models.recorded import SCORES_FILE
-from cinesynth.models.weights import (
-    INDEX,
-    SCORES,
-    check_lineage,
-    file_sha256,
-    load_stage,
-    read_index,
-    read_json,
-    read_tensors,
-    stage_info,
-)
+from cinesynth.models.weights import check_lineage, load_stage, read_tensors, stage_info
 
 FILES = (*(f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")), "prior.json")
 """What every bundle holds beside its index."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from cinesynth.config import dump_config, load_config
 from cinesynth.errors import DataError
-from cinesynth.models.weights import INDEX
+from cinesynth.models.bundles import INDEX
 from cinesynth.study.datasets import digest
 from cinesynth.study.spec import CohortSpec, GeneratorSpec
 from cinesynth.synthesis.bundle import bundle_run

@@ -16,7 +16,7 @@ from cinesynth.data.reading import reading
 from cinesynth.data.sources.cycle import whole_cycle
 from cinesynth.data.vocabulary import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
-from cinesynth.models.weights import file_sha256
+from cinesynth.models.bundles import file_sha256
 from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
 
 DATASET = "patient"

@@ -14,8 +14,9 @@ import torch
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
+from cinesynth.models.bundles import bundle_sha256, find_bundle
 from cinesynth.models.conditioning import ConditionSet, encode_priors
-from cinesynth.models.weights import Bundle, bundle_sha256, find_bundle
+from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.fingerprints import fingerprint_screen
 from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.prior import EmpiricalPrior

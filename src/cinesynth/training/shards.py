@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cinesynth.atomic import make_folder, write_text, writing
 from cinesynth.errors import WeightsError
-from cinesynth.models.weights import file_sha256, read_json, read_tensors
+from cinesynth.models.bundles import file_sha256, read_json
+from cinesynth.models.weights import read_tensors
 
 SHARD_BYTES = 15 << 20
 """Of tensors in one file: with its header a file stays below 16 MiB. Larger tensors are cut into pieces."""

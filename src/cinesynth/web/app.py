@@ -1,11 +1,14 @@
-"""The server: a page, its files, and what it asks for. What is under ``/api`` can be asked by programs too."""
+"""The server: a page, its files, and what it asks for. What is under ``/api`` can be asked by programs too.
+
+What brings torch is imported when it is first needed, so that the page is there at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +21,6 @@ from starlette.staticfiles import StaticFiles
 from cinesynth import __version__
 from cinesynth.errors import CinesynthError
 from cinesynth.synthesis.export.sidecar import NOTICE
-from cinesynth.web.downloads import packed, together
 from cinesynth.web.guard import REPORT_POLICY, Guard, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
@@ -28,7 +30,9 @@ from cinesynth.web.store import Entry, Store
 from cinesynth.web.uploads import TooLarge, receive, settle
 from cinesynth.web.wishes import AnimateWish, AnnotateWish, CohortWish, GenerateWish
 from cinesynth.web.words import without_paths
-from cinesynth.web.work import Workshop
+
+if TYPE_CHECKING:
+    from cinesynth.web.work import Workshop
 
 STATIC = Path(__file__).with_name("static")
 TYPES = {".gz": "application/gzip", ".nii": "application/octet-stream", ".json": "application/json"}
@@ -54,7 +58,7 @@ def make_app(settings: ServeSettings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     _say_errors(app)
     _answer_model(app, model)
-    _answer_jobs(app, Workshop(model, store), jobs)
+    _answer_jobs(app, lambda: _workshop(model, store), jobs)
     _answer_files(app, store, jobs, settings)
     _answer_reports(app, reports)
 
@@ -119,7 +123,13 @@ def _answer_model(app: FastAPI, model: Model) -> None:
         return {"esv": prior.lv_esv_ml, "unusual": text, "refused": ""}
 
 
-def _answer_jobs(app: FastAPI, shop: Workshop, jobs: Jobs) -> None:
+def _workshop(model: Model, store: Store) -> Workshop:
+    from cinesynth.web.work import Workshop  # torch
+
+    return Workshop(model, store)
+
+
+def _answer_jobs(app: FastAPI, shop: Callable[[], Workshop], jobs: Jobs) -> None:
     def taken(request: Request, kind: str, work: Callable[[Job], list[str]]) -> dict[str, Any]:
         return jobs.to_json(jobs.submit(_session(request), kind, work))
 
@@ -128,24 +138,24 @@ def _answer_jobs(app: FastAPI, shop: Workshop, jobs: Jobs) -> None:
         """A heart; ``keep`` names a result whose anatomy it shares."""
         if wish.keep is None:
             wish.request()  # refused, if it is, before it waits
-        return taken(request, "generate", shop.generate(_session(request), wish))
+        return taken(request, "generate", shop().generate(_session(request), wish))
 
     @app.post("/api/cohort", status_code=202)
     def cohort(request: Request, wish: CohortWish) -> dict[str, Any]:
         """Several hearts."""
         if not wish.drawn and wish.table is None:
             wish.request()
-        return taken(request, "cohort", shop.cohort(_session(request), wish))
+        return taken(request, "cohort", shop().cohort(_session(request), wish))
 
     @app.post("/api/animate", status_code=202)
     def animate(request: Request, wish: AnimateWish) -> dict[str, Any]:
         """An uploaded heart in motion."""
-        return taken(request, "animate", shop.animate(_session(request), wish))
+        return taken(request, "animate", shop().animate(_session(request), wish))
 
     @app.post("/api/annotate", status_code=202)
     def annotate(request: Request, wish: AnnotateWish) -> dict[str, Any]:
         """Masks of an uploaded cine."""
-        return taken(request, "annotate", shop.annotate(_session(request), wish))
+        return taken(request, "annotate", shop().annotate(_session(request), wish))
 
     @app.get("/api/jobs/{name}")
     def job(request: Request, name: str) -> dict[str, Any]:
@@ -204,6 +214,8 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
     @app.get("/api/jobs/{name}/zip")
     def cohort(request: Request, name: str) -> Response:
         """All results of a job as one zip, a folder each, with the table of a cohort."""
+        from cinesynth.web.downloads import together  # torch
+
         session = _session(request)
         entries = [store.get(session, result) for result in jobs.get(session, name).results]
         path = together(entries, store.new(session, "zip"))
@@ -212,6 +224,8 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
     @app.get("/api/results/{name}/zip/{form}")
     def archive(request: Request, name: str, form: str) -> Response:
         """A result as a zip: ``files``, ``nnunet`` or ``dicom``."""
+        from cinesynth.web.downloads import packed  # torch
+
         path = packed(store.get(_session(request), name), form)
         return FileResponse(path, media_type="application/zip", filename=f"cinesynth-{form}.zip")
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cinesynth.errors import CinesynthError
-from cinesynth.models.weights import find_bundle
-from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.synthesis.prior import EmpiricalPrior, Group
+from cinesynth.models.bundles import find_bundle
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES
 from cinesynth.types import EDV_RANGE_ML, SLICE_RANGE, ClinicalPrior, Diagnosis
 from cinesynth.web.words import without_paths
+
+if TYPE_CHECKING:
+    from cinesynth.synthesis.pipeline import CinePipeline
+    from cinesynth.synthesis.prior import EmpiricalPrior, Group
 
 FAR_SD = 3.0
 """Mahalanobis distance from the training subjects' centre beyond which a wish is called unusual."""
@@ -44,6 +46,8 @@ class Model:
         """The pipeline, loaded by whoever asks first while others wait."""
         with self._loading:
             if self._pipe is None:
+                from cinesynth.synthesis.pipeline import CinePipeline  # torch, for which the page does not wait
+
                 try:
                     self._pipe = CinePipeline.from_pretrained(self.folder)
                 except CinesynthError as error:

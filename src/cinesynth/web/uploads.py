@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
-from cinesynth.data.export.nifti import write_nifti
-from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.errors import DataError, InputError
 from cinesynth.web.store import Entry
 
@@ -91,6 +89,9 @@ def _check_zip(archive: Path) -> None:
 
 
 def _from_dicom(archive: Path, target: Path) -> Path:
+    from cinesynth.data.export.nifti import write_nifti
+    from cinesynth.data.sources.dicom import read_dicom
+
     source = read_dicom(archive)
     if len(source) != 1:
         raise DataError(f"the zip holds {len(source)} examinations", hint="send one at a time")
