@@ -92,6 +92,26 @@ def test_a_run_cut_into_pieces_ends_with_the_same_weights(
     assert max(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 16 << 20
 
 
+def test_no_run_loses_more_than_minutes(
+    phantoms: Path, tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps may take half a minute each: then a checkpoint is not waited for until `checkpoint_every_steps`."""
+    settings = tiny.training.vae
+    rare = settings.model_copy(update={"checkpoint_every_steps": 100, "validate_every_steps": settings.steps})
+    monkeypatch.setattr("cinesynth.training.trainer.CHECKPOINT_MINUTES", 0.0)
+    config = tiny.model_copy(update={"training": tiny.training.model_copy(update={"vae": rare})})
+
+    def killed(_name: str, done: int, *_: object) -> None:
+        if done == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_stage("vae", phantoms, tmp_path, config, killed)
+    seen: list[int] = []
+    train_stage("vae", phantoms, tmp_path, config, lambda _name, done, *_: seen.append(done))
+    assert seen == [3, 4]
+
+
 def test_the_verb_says_what_is_left(
     phantoms: Path, tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

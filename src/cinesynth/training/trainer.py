@@ -23,6 +23,8 @@ from cinesynth.training.pieces import Clock, OutOfTime
 from cinesynth.training.shards import read_shards, write_shards
 from cinesynth.training.stage import Stage
 
+CHECKPOINT_MINUTES = 10.0
+"""At most between checkpoints of one process, however long a step takes; several would have to agree on the time."""
 Report = Callable[[str, int, int, dict[str, float]], None]
 """Called after each step with the stage, steps done, steps in all, and what was measured."""
 
@@ -65,6 +67,7 @@ class Trainer:
         """
         stage, settings = self.stage, self.stage.settings
         start, begun = self._resume(), time.monotonic()
+        saved = begun
         with Metrics(self.folder, start, self.accelerator.is_main_process) as metrics:
             for step in range(start, settings.steps):
                 logs = self._step(step)
@@ -73,12 +76,19 @@ class Trainer:
                     logs |= self._validate(done)
                 metrics.write(done, logs)
                 over = self.clock.over and done < settings.steps
-                if done % settings.checkpoint_every_steps == 0 or done == settings.steps or over:
+                if over or self._is_due(done, saved):
                     self._save(done)
+                    saved = time.monotonic()
                 self.report(stage.name, done, settings.steps, logs)
                 if over:
                     raise OutOfTime(stage.name, done, settings.steps, (time.monotonic() - begun) / (done - start))
         return self._best()
+
+    def _is_due(self, done: int, saved: float) -> bool:
+        """Whether a checkpoint is to be written after ``done`` steps, the last one at the time ``saved``."""
+        settings = self.stage.settings
+        late = self.accelerator.num_processes == 1 and time.monotonic() - saved >= 60.0 * CHECKPOINT_MINUTES
+        return late or done == settings.steps or done % settings.checkpoint_every_steps == 0
 
     def _step(self, step: int) -> dict[str, float]:
         settings = self.stage.settings
