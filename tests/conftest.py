@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 Run = Callable[..., tuple[int, str, str]]
+os.environ.pop("COLUMNS", None)  # consoles would keep the width that parallel test processes are started with
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -67,7 +68,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     from cinesynth.cli import main
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", "160")
+        monkeypatch.setenv("COLUMNS", "300")  # tables tell of paths, which are long
         monkeypatch.setattr("sys.argv", ["cinesynth", *map(str, arguments)])
         code = 0
         try:
