@@ -442,6 +442,27 @@ def test_no_short_axis(tmp_path: Path) -> None:
         read_dicom(tmp_path).read("P1")
 
 
+def test_a_stack_of_one_phase_is_ed_where_stills_are_asked_for(tmp_path: Path) -> None:
+    image = write_stack(tmp_path / "ed")
+    for path in (tmp_path / "ed").glob("IM??0[1-9].dcm"):
+        path.unlink()
+    with pytest.raises(DataError, match="fewer than 6 phases"):
+        read_dicom(tmp_path / "ed").read("P1")
+    (study,) = read_dicom(tmp_path / "ed", stills=True)
+    assert np.array_equal(study.image, as_study(image)[:1])
+    assert (study.ed_index, study.frames_in_cycle, study.frame_time_ms) == (0, 1, None)
+    assert study.spacing_mm == pytest.approx((SPACING_MM[1], SPACING_MM[0], STEP_MM), rel=1e-5)
+
+
+def test_a_cine_comes_before_stills_and_few_phases_are_neither(tmp_path: Path) -> None:
+    image = write_stack(tmp_path / "cine")
+    (study,) = read_dicom(tmp_path / "cine", stills=True)
+    assert np.array_equal(study.image, as_study(image))
+    write_stack(tmp_path / "three", frames=3)
+    with pytest.raises(DataError, match="several images of a slice, too few for a cine"):
+        read_dicom(tmp_path / "three", stills=True).read("P1")
+
+
 def truncate(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 

@@ -20,6 +20,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
 from cinesynth.web.model import unusual
 from cinesynth.web.settings import ServeSettings
+from tests.data.dicom_files import COLUMNS, ROWS, SLICES, write_stack
 from tests.web.conftest import HERE, QUICK, Client, finished
 
 
@@ -154,6 +155,18 @@ def test_a_zip_of_dicom_is_read_where_it_lies(client: TestClient) -> None:
     plane = state.model.get().grid.size[:2]
     assert sorted(nib.load(entry.files["image"]).shape) == sorted([*plane, 7, 6])
     assert list(entry.folder.iterdir()) == [entry.files["image"]]
+
+
+def test_a_zip_of_an_ed_stack_is_an_image_without_time(client: TestClient, tmp_path: Path) -> None:
+    write_stack(tmp_path / "ed")
+    with zipfile.ZipFile(tmp_path / "ed.zip", "w") as archive:
+        for path in (tmp_path / "ed").glob("IM??00.dcm"):
+            archive.write(path, path.name)
+    sent = client.post("/api/uploads", content=(tmp_path / "ed.zip").read_bytes())
+    assert (sent.status_code, sent.json().get("kind")) == (201, "dicom"), sent.text
+    store = client.app.state.store  # type: ignore[attr-defined]
+    entry = next(each for each in store._entries.values() if each.name == sent.json()["id"])
+    assert nib.load(entry.files["image"]).shape == (COLUMNS, ROWS, SLICES)
 
 
 @pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from cinesynth.data.nifti import Volume, read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
-from cinesynth.data.phase import default_es_index
 from cinesynth.data.reading import reading
-from cinesynth.data.sources.cycle import whole_cycle
-from cinesynth.data.vocabulary import UNKNOWN_VENDOR
+from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.errors import DataError
 from cinesynth.models.bundles import file_sha256
-from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
+from cinesynth.types import LabelArray, Study, full_coverage
 
 DATASET = "patient"
 
@@ -64,7 +62,12 @@ def read_patient(path: Path | str, order: SliceOrder = "auto") -> Patient:
     volume = read_stack(path)
     if order == "auto":
         _check_short_axis(volume)
-    study = oriented(_study(volume), order)
+    study = oriented(
+        unlabelled_study(
+            volume.frames, volume.affine, subject=path.name, dataset=DATASET, frame_time_ms=volume.frame_time_ms
+        ),
+        order,
+    )
     return Patient(study, path, file_sha256(path), volume.data.ndim == 4)
 
 
@@ -77,24 +80,3 @@ def _check_short_axis(volume: Volume) -> None:
             hint="give the short-axis stack; if it is one and the header is wrong, say which slice is the base: "
             "--slice-order base_first or apex_first",
         )
-
-
-def _study(volume: Volume) -> Study:
-    cycle = whole_cycle(volume)
-    frames = cycle.frames_in_cycle
-    return Study(
-        subject=volume.path.name,
-        dataset=DATASET,
-        vendor=UNKNOWN_VENDOR,
-        diagnosis=Diagnosis.UNKNOWN,
-        image=cycle.image,
-        label=cycle.no_labels,
-        coverage=cycle.no_coverage,
-        frame_index=cycle.frame_index,
-        frames_in_cycle=frames,
-        ed_index=0,
-        es_index=default_es_index(frames) if frames > 1 else 0,
-        affine=volume.affine,
-        frame_time_ms=volume.frame_time_ms,
-        phases_from="assumed",
-    )

@@ -92,7 +92,7 @@ def _from_dicom(archive: Path, target: Path) -> Path:
     from cinesynth.data.export.nifti import write_nifti
     from cinesynth.data.sources.dicom import read_dicom
 
-    source = read_dicom(archive)
+    source = read_dicom(archive, stills=True)
     if len(source) != 1:
         raise DataError(f"the zip holds {len(source)} examinations", hint="send one at a time")
     study = source.read(source.names[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from cinesynth.data.dicom.files import Aside
 from cinesynth.data.dicom.header import Frame
-from cinesynth.data.dicom.series import Slice, grouped, leave, read_slices
+from cinesynth.data.dicom.series import Slice, grouped, leave, read_slices, read_stills
 from cinesynth.data.nifti import SLICE_STEP_MM
 from cinesynth.errors import DataError
 from cinesynth.types import SLICE_RANGE
@@ -29,6 +30,7 @@ UNEVEN = 0.1
 """Largest relative deviation of a slice step from the others."""
 WHOLE = 0.75
 """Smallest share of the slices that a stack keeps when uneven ends are cut off; less is a hole in the heart."""
+Read = Callable[[list[list[Frame]]], tuple[list[Slice], list[Aside]]]
 SHORT = re.compile(r"(?<![a-z])(sax|sa|short[ _-]*ax\w*|kurzachse|kurze[ _-]achse)(?![a-z])")
 LONG = re.compile(r"(?<![a-z])([234] ?-?_?(ch|kammer|chamber)\w*|lax|la|long[ _-]*ax\w*|hla|vla|lvot|rvot)(?![a-z])")
 
@@ -41,22 +43,18 @@ class Stack:
     aside: tuple[Aside, ...]
 
 
-def short_axis(frames: list[Frame]) -> Stack:
+def short_axis(frames: list[Frame], stills: bool = False) -> Stack:
     """The short-axis cine among the images of one examination, and what was left out of it.
 
     The plane with the most parallel slices is the short axis, unless descriptions say otherwise; transverse stacks
-    come last. Slices with another number of phases take the nearest in the cycle. `DataError` if there is no such
-    cine, or a slice is missing in it.
+    come last. Slices with another number of phases take the nearest in the cycle. With ``stills``, a stack of one
+    image a slice is taken where there is no cine. `DataError` if there is none, or a slice is missing in it.
     """
-    unique, aside = _without_copies(frames)
-    candidates: list[list[Slice]] = []
-    for plane in _planes(unique):
-        slices, left = read_slices(_places(plane))
-        aside += left
-        if len(slices) >= SLICE_RANGE[0]:
-            candidates.append(slices)
-        else:
-            aside += leave(_frames(slices), _few(len(slices)))
+    unique, copies = _without_copies(frames)
+    candidates, aside = _candidates(unique, read_slices)
+    if stills and not candidates:
+        candidates, aside = _candidates(unique, read_stills)
+    aside = copies + aside
     if not candidates:
         raise DataError(
             "no short-axis cine: " + _reasons(aside), hint=f"it has {SLICE_RANGE[0]} parallel slices or more"
@@ -68,6 +66,20 @@ def short_axis(frames: list[Frame]) -> Stack:
     complete, left = _of_one_cycle(best)
     whole, shifted = _even(complete)
     return Stack(whole, (*aside, *left, *shifted))
+
+
+def _candidates(frames: list[Frame], read: Read) -> tuple[list[list[Slice]], list[Aside]]:
+    """The planes of which ``read`` makes a stack, and what is left of the others."""
+    candidates: list[list[Slice]] = []
+    aside: list[Aside] = []
+    for plane in _planes(frames):
+        slices, left = read(_places(plane))
+        aside += left
+        if len(slices) >= SLICE_RANGE[0]:
+            candidates.append(slices)
+        else:
+            aside += leave(_frames(slices), _few(len(slices)))
+    return candidates, aside
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[Aside]]:

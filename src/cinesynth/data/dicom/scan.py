@@ -47,13 +47,13 @@ def read_headers(entries: Iterable[Entry]) -> tuple[list[Frame], list[Aside]]:
     return frames, [Aside(tuple(names), reason) for reason, names in reasons.items()]
 
 
-def read_scan(frames: list[Frame]) -> Scan:
-    """The short-axis cine among ``frames`` of one examination.
+def read_scan(frames: list[Frame], stills: bool = False) -> Scan:
+    """The short-axis cine among ``frames`` of one examination; with ``stills``, a stack without time where none is.
 
     Grey values are the stored ones; where the header scales images differently they are scaled, as float32.
     `DataError` if there is no such cine, an image is damaged, or the cine is black.
     """
-    stack = short_axis(frames)
+    stack = short_axis(frames, stills)
     planes = _read_pixels({frame for s in stack.slices for frame in s})
     image = np.stack([np.stack([planes[frame].T for frame in s]) for s in stack.slices], axis=-1)  # T X Y Z
     if image.min() == image.max():
@@ -100,7 +100,9 @@ def _affine(slices: tuple[tuple[Frame, ...], ...]) -> Affine:
 def _frame_time_ms(slices: tuple[tuple[Frame, ...], ...]) -> float | None:
     """Median over slices of the step between trigger times, else of the beat over its phases."""
     triggers = [[frame.trigger_ms for frame in s] for s in slices]
-    steps = [float(np.median(np.diff([t for t in s if t is not None]))) for s in triggers if None not in s]
+    steps = [
+        float(np.median(np.diff([t for t in s if t is not None]))) for s in triggers if len(s) > 1 and None not in s
+    ]
     beats = [s[0].interval_ms / len(s) for s in slices if s[0].interval_ms]
     low, high = FRAME_TIME_MS
     for values in (steps, beats):

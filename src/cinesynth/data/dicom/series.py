@@ -48,7 +48,7 @@ class Slice:
 
     @property
     def _step(self) -> float:
-        return float(np.median(np.diff(self.times)))
+        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 1.0
 
     def at(self, count: int, beat: float) -> tuple[Frame, ...]:
         """``count`` phases, each the image nearest in the cycle; ``beat`` is that of slices with ``count`` images."""
@@ -97,6 +97,18 @@ def read_slices(places: list[list[Frame]]) -> tuple[list[Slice], list[Aside]]:
         kept, others = set(slices[-1].frames), set(frames) - set(best)
         aside += leave((f for f in best if f not in kept), "another image of the same slice and time")
         aside += leave((f for f in frames if f in others), "another series of the same slice")
+    return slices, aside
+
+
+def read_stills(places: list[list[Frame]]) -> tuple[list[Slice], list[Aside]]:
+    """One `Slice` for each place of which there is one image alone."""
+    slices: list[Slice] = []
+    aside: list[Aside] = []
+    for frames in places:
+        if len(frames) == 1:
+            slices.append(Slice(tuple(frames), np.zeros(1), None))
+        else:
+            aside += leave(frames, "several images of a slice, too few for a cine")
     return slices, aside
 
 

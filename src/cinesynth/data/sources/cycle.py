@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from cinesynth.data.nifti import Volume
 from cinesynth.data.phase import default_es_index
+from cinesynth.data.vocabulary import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom
+from cinesynth.types import STRUCTURES, Affine, BoolArray, Diagnosis, Label, LabelArray, PhasesFrom, Study
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,43 @@ def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | N
 
 
 def assumed_phases(frames: int) -> EdEs:
-    """ED and ES of a whole cycle that says nothing of them: acquisition starts at the R wave, which is ED."""
-    return EdEs(0, default_es_index(frames), "assumed")
+    """ED and ES of a whole cycle that says nothing of them: acquisition starts at the R wave, which is ED.
+
+    One frame alone is ED.
+    """
+    return EdEs(0, default_es_index(frames) if frames > 1 else 0, "assumed")
+
+
+def unlabelled_study(
+    image: NDArray[Any],
+    affine: Affine,
+    *,
+    subject: str,
+    dataset: str,
+    vendor: str = UNKNOWN_VENDOR,
+    frame_time_ms: float | None = None,
+    notes: tuple[str, ...] = (),
+) -> Study:
+    """All frames of a cycle (or ED alone), ``T X Y Z`` in the voxel order of the source, of which nothing is told."""
+    count, _, _, slices = image.shape
+    phases = assumed_phases(count)
+    return Study(
+        subject=subject,
+        dataset=dataset,
+        vendor=vendor,
+        diagnosis=Diagnosis.UNKNOWN,
+        image=image,
+        label=np.zeros(image.shape, dtype=np.uint8),
+        coverage=np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_),
+        frame_index=np.arange(count, dtype=np.int64),
+        frames_in_cycle=count,
+        ed_index=phases.ed_index,
+        es_index=phases.es_index,
+        affine=affine,
+        frame_time_ms=frame_time_ms,
+        phases_from=phases.phases_from,
+        notes=notes,
+    )
 
 
 def phases_of_labels(label: LabelArray) -> tuple[int, int] | None:

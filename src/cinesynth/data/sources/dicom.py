@@ -13,24 +13,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from cinesynth.data.dicom import Aside, Entry, Frame, Scan, as_notes, find_entries, read_headers, read_scan
 from cinesynth.data.dicom.group import short_axis
 from cinesynth.data.dicom.series import grouped
 from cinesynth.data.orientation import oriented
 from cinesynth.data.reading import reading
 from cinesynth.data.sources import Source
-from cinesynth.data.sources.cycle import assumed_phases
+from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.data.vocabulary import vendor_of
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, Diagnosis, Study
+from cinesynth.types import Study
 
 
 @reading()
-def read_dicom(root: Path) -> Source:
+def read_dicom(root: Path, stills: bool = False) -> Source:
     """All examinations in ``root``, a folder or a zip; headers are read now, pixels when asked for.
 
+    With ``stills``, an examination without a cine may be a stack of one image a slice.
     `DataError` if there is no image in it, or, while reading, if an examination has no whole short-axis cine.
     """
     entries, aside = find_entries(root)
@@ -41,9 +40,9 @@ def read_dicom(root: Path) -> Source:
         raise DataError(f"no MR images in {root}: {reasons}", hint="name a folder or a zip of DICOM files")
     exams = _examinations(frames)
     for images in exams.values():
-        aside += _left_out(images)
+        aside += _left_out(images, stills)
     files = {name: tuple(sorted({frame.entry for frame in images})) for name, images in exams.items()}
-    return Source(tuple(files), partial(_read, files), as_listed(aside), partial(_paths, files))
+    return Source(tuple(files), partial(_read, files, stills), as_listed(aside), partial(_paths, files))
 
 
 def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str] = lambda file: "") -> Study:
@@ -52,23 +51,13 @@ def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str]
     ``where`` makes of a file's name what the notes say of its place. By default they say nothing: paths are those of
     this machine, and may name patients.
     """
-    count, _, _, slices = scan.image.shape
-    phases = assumed_phases(count)
-    return Study(
+    return unlabelled_study(
+        scan.image,
+        scan.affine,
         subject=subject,
         dataset=dataset,
         vendor=vendor_of(scan.frames[0][0].vendor),
-        diagnosis=Diagnosis.UNKNOWN,
-        image=scan.image,
-        label=np.zeros(scan.image.shape, dtype=np.uint8),
-        coverage=np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_),
-        frame_index=np.arange(count, dtype=np.int64),
-        frames_in_cycle=count,
-        ed_index=phases.ed_index,
-        es_index=phases.es_index,
-        affine=scan.affine,
         frame_time_ms=scan.frame_time_ms,
-        phases_from=phases.phases_from,
         notes=(*as_notes(scan.aside, where), *_filled(scan)),
     )
 
@@ -88,10 +77,10 @@ def as_listed(aside: list[Aside]) -> tuple[tuple[str, str], ...]:
 
 
 @reading()
-def _read(files: dict[str, tuple[Entry, ...]], name: str) -> Study:
+def _read(files: dict[str, tuple[Entry, ...]], stills: bool, name: str) -> Study:
     frames, _ = read_headers(files[name])
     try:
-        return oriented(study_of(read_scan(frames), "dicom", name))
+        return oriented(study_of(read_scan(frames, stills), "dicom", name))
     except DataError as error:
         raise DataError(f"{name}: {error.message}", hint=error.hint) from error
 
@@ -117,8 +106,8 @@ def _file_name(patient: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", patient).strip("_.") or "unnamed"
 
 
-def _left_out(frames: list[Frame]) -> list[Aside]:
+def _left_out(frames: list[Frame], stills: bool) -> list[Aside]:
     try:
-        return list(short_axis(frames).aside)
+        return list(short_axis(frames, stills).aside)
     except DataError:
         return []  # told when the examination is read
