@@ -18,10 +18,13 @@ export class JobView {
     this.say("asking");
     this.bar.hidden = this.stop.hidden = false;
     this.bar.value = 0;
+    this.unwanted = false;
+    this.root.scrollIntoView({ block: "nearest" });
     let job;
     try {
       job = await send(path, body);
       this.id = job.id;
+      if (this.unwanted) await this.cancel();
       let seen = 0;
       while (!["done", "failed", "cancelled"].includes(job.state)) {
         await pause(EVERY_MS);
@@ -56,5 +59,8 @@ export class JobView {
     return null;
   }
 
-  async cancel() { if (this.id) try { await remove(`/api/jobs/${this.id}`); } catch { /* it is over */ } }
+  async cancel() {
+    this.unwanted = true; // also where the server has not answered yet
+    if (this.id) try { await remove(`/api/jobs/${this.id}`); } catch { /* it is over */ }
+  }
 }

@@ -5,8 +5,8 @@ import { choiceField, fileField, numberField, seedField, valuesOf } from "./fiel
 import { JobView } from "./jobs.js";
 import { Viewer } from "./viewer.js";
 
-const ORDERS = [["auto", "as the header says, else base first"], ["base_first", "base first"], ["apex_first", "apex first"]];
-const FILES = "Short axis as .nii, .nii.gz, or a zip of one DICOM cine.";
+const ORDERS = [["auto", "by the header, else base first"], ["base_first", "base first"], ["apex_first", "apex first"]];
+const FILES = "Short axis as .nii, .nii.gz or a zip of DICOM.";
 const DIAGNOSES = [["UNKNOWN", "not said"], ["NOR", "NOR"], ["DCM", "DCM"], ["HCM", "HCM"], ["MINF", "MINF"], ["RV", "RV"]];
 
 function workflow(section, button, path, fields, note) {
