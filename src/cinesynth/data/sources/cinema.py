@@ -24,6 +24,7 @@ from cinesynth.data.sources.cycle import (
     Cycle,
     choose_phases,
     frames_with_labels,
+    labelled_study,
     some_frames,
     whole_cycle,
 )
@@ -63,24 +64,17 @@ def read_subject(folder: Path, row: TableRow) -> Study:
     label = _labels(folder, cycle, declared)
     phases = choose_phases(cycle, label, declared)
     group = _cell(row, "pathology")
-    study = Study(
+    study = labelled_study(
+        cycle,
+        label,
+        full_coverage(frames_with_labels(label), label.shape[3]),
+        phases,
         subject=folder.name,
         dataset="cinema",
         vendor=vendor_of(_cell(row, "vendor_name") or _cell(row, "vendor")),
         diagnosis=diagnosis_of(group),
-        image=cycle.image,
-        label=label,
-        coverage=full_coverage(frames_with_labels(label), label.shape[3]),
-        frame_index=cycle.frame_index,
-        frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=phases.ed_index,
-        es_index=phases.es_index,
-        affine=cycle.grid.affine,
-        frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
-        phases_from=phases.phases_from,
-        reported_lv_edv_ml=_reported_ml(row, "lv_edv", "diastole_volume"),
-        reported_lv_esv_ml=_reported_ml(row, "lv_esv", "systole_volume"),
+        reported_ml=(_reported_ml(row, "lv_edv", "diastole_volume"), _reported_ml(row, "lv_esv", "systole_volume")),
     )
     _check_volumes(study, row)
     return oriented(study)

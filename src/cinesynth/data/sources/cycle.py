@@ -110,6 +110,41 @@ def assumed_phases(frames: int) -> EdEs:
     return EdEs(0, default_es_index(frames) if frames > 1 else 0, "assumed")
 
 
+def labelled_study(
+    cycle: Cycle,
+    label: LabelArray,
+    coverage: BoolArray,
+    phases: EdEs,
+    *,
+    subject: str,
+    dataset: str,
+    vendor: str,
+    diagnosis: Diagnosis,
+    group: str,
+    reported_ml: tuple[float | None, float | None] = (None, None),
+) -> Study:
+    """``cycle`` with what its source tells of it; ``reported_ml`` are the LV's EDV and ESV as it states them."""
+    return Study(
+        subject=subject,
+        dataset=dataset,
+        vendor=vendor,
+        diagnosis=diagnosis,
+        image=cycle.image,
+        label=label,
+        coverage=coverage,
+        frame_index=cycle.frame_index,
+        frames_in_cycle=cycle.frames_in_cycle,
+        ed_index=phases.ed_index,
+        es_index=phases.es_index,
+        affine=cycle.grid.affine,
+        frame_time_ms=cycle.grid.frame_time_ms,
+        group=group,
+        phases_from=phases.phases_from,
+        reported_lv_edv_ml=reported_ml[0],
+        reported_lv_esv_ml=reported_ml[1],
+    )
+
+
 def unlabelled_study(
     image: NDArray[Any],
     affine: Affine,

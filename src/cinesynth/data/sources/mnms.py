@@ -19,7 +19,7 @@ from cinesynth.data.nifti import MNMS_NUMBERS, read_labels, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
-from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, whole_cycle
+from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, labelled_study, whole_cycle
 from cinesynth.data.table import Table, TableRow, read_table
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
@@ -60,22 +60,16 @@ def read_subject(folder: Path, table: Table) -> Study:
     if phases.phases_from == "metadata":
         _check_labels(row, np.flatnonzero(labelled).tolist(), *declared)
     group = row.text("Pathology") if "Pathology" in row.cells else ""
-    study = Study(
+    study = labelled_study(
+        cycle,
+        label,
+        full_coverage(labelled, label.shape[3]),
+        phases,
         subject=folder.name,
         dataset="mnms",
         vendor=vendor_of(row.text("VendorName")),
         diagnosis=diagnosis_of(group),
-        image=cycle.image,
-        label=label,
-        coverage=full_coverage(labelled, label.shape[3]),
-        frame_index=cycle.frame_index,
-        frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=phases.ed_index,
-        es_index=phases.es_index,
-        affine=cycle.grid.affine,
-        frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
-        phases_from=phases.phases_from,
     )
     return oriented(study)
 

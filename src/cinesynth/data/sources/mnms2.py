@@ -8,6 +8,7 @@ which frames of the cycle ED and ES are: they are found by their voxels. Long-ax
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cinesynth.data.nifti import MNMS_NUMBERS, Volume, read_label, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
-from cinesynth.data.sources.cycle import Cycle, check_phases, some_frames, whole_cycle
+from cinesynth.data.sources.cycle import Cycle, EdEs, check_phases, labelled_study, some_frames, whole_cycle
 from cinesynth.data.table import Table, read_table
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
@@ -61,23 +62,18 @@ def read_subject(folder: Path, table: Table, *, cycles: bool = True) -> Study:
     ed, es = (0, 1) if cycle is two else (_frame_of(phase, cycle) for phase in pair)
     check_phases(cycle, ed, es)
     group = row.text("DISEASE")
-    study = Study(
+    study = labelled_study(
+        cycle,
+        _labels(folder, pair[0], cycle, (ed, es)),
+        full_coverage(np.isin(cycle.frame_index, (ed, es)), cycle.image.shape[3]),
+        EdEs(ed, es, "metadata"),
         subject=folder.name,
         dataset="mnms2",
         vendor=vendor_of(row.text("VENDOR")),
         diagnosis=diagnosis_of(group, GROUPS),
-        image=cycle.image,
-        label=_labels(folder, pair[0], cycle, (ed, es)),
-        coverage=full_coverage(np.isin(cycle.frame_index, (ed, es)), cycle.image.shape[3]),
-        frame_index=cycle.frame_index,
-        frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=ed,
-        es_index=es,
-        affine=pair[0].affine,
-        frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
     )
-    return oriented(study)
+    return oriented(replace(study, affine=pair[0].affine))
 
 
 @reading()

@@ -23,6 +23,7 @@ from cinesynth.data.sources.cycle import (
     check_phases,
     choose_phases,
     frames_with_labels,
+    labelled_study,
     some_frames,
     whole_cycle,
 )
@@ -112,24 +113,20 @@ def read_subject(subject: Subject) -> Study:
             hint="name the frames, label the LV in more of them, or leave phases out of the layout: they are assumed",
         )
     group = subject.column(table.group if table else None)
-    study = Study(
+    study = labelled_study(
+        cycle,
+        label,
+        _coverage(subject, cycle, label, labelled, phases[:2]),
+        phases,
         subject=subject.name,
         dataset=layout.dataset,
         vendor=vendor_of(subject.column(table.vendor if table else None) or layout.vendor),
         diagnosis=diagnosis_of(group, layout.diagnoses),
-        image=cycle.image,
-        label=label,
-        coverage=_coverage(subject, cycle, label, labelled, phases[:2]),
-        frame_index=cycle.frame_index,
-        frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=phases.ed_index,
-        es_index=phases.es_index,
-        affine=cycle.grid.affine,
-        frame_time_ms=cycle.grid.frame_time_ms,
         group=group,
-        phases_from=phases.phases_from,
-        reported_lv_edv_ml=subject.volume_ml(table.lv_edv_ml if table else None),
-        reported_lv_esv_ml=subject.volume_ml(table.lv_esv_ml if table else None),
+        reported_ml=(
+            subject.volume_ml(table.lv_edv_ml if table else None),
+            subject.volume_ml(table.lv_esv_ml if table else None),
+        ),
     )
     return oriented(study, layout.slices)
 
