@@ -14,7 +14,8 @@ from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
 from cinesynth.study.datasets import pool, regime
 from cinesynth.study.people import in_turn, people_of
-from cinesynth.study.spec import StudySpec, read_spec
+from cinesynth.study.run import StudyRun
+from cinesynth.study.spec import StudySpec, UNetSpec, read_spec
 from cinesynth.types import Diagnosis
 
 STUDY = """
@@ -68,6 +69,14 @@ def test_one_person_under_two_names_is_refused(tmp_path: Path) -> None:
 def test_a_vendor_that_is_called_unseen_must_be(twenty: Path) -> None:
     with pytest.raises(DataError, match="home is called unseen, but phantom-A, phantom-B is learned from"):
         people_of(spec_of(twenty, STUDY.replace("test]}", "test], unseen: true}")))
+
+
+def test_hearts_that_fit_no_grid_are_told_before_anything_is_trained(twenty: Path, tmp_path: Path) -> None:
+    spec = spec_of(twenty, STUDY)
+    small = spec.model_copy(update={"engine": UNetSpec(preset="smoke", set=("grid.size=[64, 64, 4]",))})
+    with pytest.raises(DataError, match="64x64x4 voxels"):
+        StudyRun(small, tmp_path, lambda *_: None).pool("all")
+    assert not any((tmp_path / made).exists() for made in ("regimes", "generators"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cinesynth.config import dump_config, load_config
+from cinesynth.config import dump_config
 from cinesynth.errors import DataError
 from cinesynth.models.bundles import INDEX
 from cinesynth.study.datasets import digest
@@ -24,7 +24,7 @@ LARGEST_COHORT = 4
 
 def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Report) -> Path:
     """The weights of a generator that learned from the dataset ``data`` alone; goes on where it was stopped."""
-    config = load_config(spec.preset, spec.set)
+    config = spec.config
     run = beside.with_name(f"{beside.name}-{digest(data.name, dump_config(config))}")
     weights = run / f"weights-{digest(spec.sampling)}"
     if not (weights / INDEX).is_file():

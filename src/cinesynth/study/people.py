@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cinesynth.data.geometry import Grid, place
 from cinesynth.data.manifest import Manifest, Row, data_hash
 from cinesynth.data.packed import load_study
 from cinesynth.data.twins import one_person, sketch
@@ -57,6 +58,14 @@ def people_of(spec: StudySpec) -> People:
             )
     _check_apart(spec.data, train, [row for rows in tests.values() for row in rows])
     return People(spec.data, data_hash(spec.data), tuple(train), tests)
+
+
+def check_fit(people: People, grids: Iterable[Grid]) -> None:
+    """`DataError` where somebody who may be learned from does not fit one of the ``grids``: before any training."""
+    for row in people.train:
+        study = load_study(people.data, row)
+        for grid in grids:
+            place(study, grid)
 
 
 def in_turn(rows: Sequence[Row]) -> list[Row]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.atomic import atomic_path, make_folder, write_text
+from cinesynth.data.geometry import Grid
 from cinesynth.data.manifest import Row
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
@@ -22,9 +23,9 @@ from cinesynth.study.datasets import digest, pool, regime
 from cinesynth.study.engines import Engine, engine_of
 from cinesynth.study.generator import make_hearts, needed_hearts, train_generator
 from cinesynth.study.judge import judged, scores
-from cinesynth.study.people import People, name_of, people_of
+from cinesynth.study.people import People, check_fit, name_of, people_of
 from cinesynth.study.results import Results, read_scores, write_scores
-from cinesynth.study.spec import StudySpec
+from cinesynth.study.spec import StudySpec, UNetSpec
 from cinesynth.training.trainer import Report
 from cinesynth.types import LabelArray
 
@@ -83,6 +84,7 @@ class StudyRun:
         known = self.known_pool(people)
         if known is not None:
             return known
+        check_fit(self.people, self._grids())
         labelled = self.people.labelled(people)
 
         def step(done: int, total: int, name: str) -> None:
@@ -100,6 +102,13 @@ class StudyRun:
         """The same, if it is there already."""
         note = self._note(people)
         return self.out / "pools" / note.read_text() if note.is_file() else None
+
+    def _grids(self) -> list[Grid]:
+        """Of the generator, and of the engine where it has one."""
+        configs = [self.spec.generator.config]
+        if isinstance(self.spec.engine, UNetSpec):
+            configs.append(self.spec.engine.config)
+        return [Grid.from_config(config.grid) for config in configs]
 
     def _note(self, people: int | str) -> Path:
         """Where it is written down which pool belongs to these settings."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cinesynth.config import Settings, dump_config, load_config
+from cinesynth.config import Config, Settings, dump_config, load_config
 from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
 
@@ -55,9 +55,14 @@ class GeneratorSpec(Settings):
     unlabelled: bool = True
     """Whether it sees the others of the training group too, without their labels and diagnoses."""
 
+    @property
+    def config(self) -> Config:
+        """The settings of its training."""
+        return load_config(self.preset, self.set)
+
     def resolved(self) -> list[object]:
         """All that it depends on: the settings of the preset themselves, whatever its name."""
-        return [dump_config(load_config(self.preset, self.set)), self.sampling, self.unlabelled]
+        return [dump_config(self.config), self.sampling, self.unlabelled]
 
 
 class CohortSpec(Settings):
@@ -78,9 +83,14 @@ class UNetSpec(Settings):
     preset: str = "compact"
     set: tuple[str, ...] = ()
 
+    @property
+    def config(self) -> Config:
+        """The settings of its training, but for seed and augmentation."""
+        return load_config(self.preset, self.set)
+
     def resolved(self) -> list[object]:
         """All that its segmenters depend on."""
-        return [self.name, dump_config(load_config(self.preset, self.set))]
+        return [self.name, dump_config(self.config)]
 
 
 class NnunetSpec(Settings):

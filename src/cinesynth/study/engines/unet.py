@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from cinesynth.config import Config, load_config
+from cinesynth.config import Config
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid
 from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
 from cinesynth.data.manifest import Row
@@ -39,7 +39,7 @@ class UNet:
 
     def config(self, task: Task) -> Config:
         """The settings of a cell."""
-        config = load_config(self.spec.preset, self.spec.set)
+        config = self.spec.config
         last = config.training.segmenter.steps
         phantoms = sum(row.dataset == PHANTOM for row in task.rows) / len(task.rows)  # everybody is drawn as often
         own = {"augment": task.augment, "validate_every_steps": last, "phantom_share": phantoms}
