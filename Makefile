@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NNUNET := .venv-nnunet
 PIP := $(BIN)/python -m pip --quiet
-# A process a core, each on one thread; a file of tests stays in one, for what its tests share.
-PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+# A process a core, each on one thread; a file of fast tests stays in one, for what its tests share.
+PARALLEL := -n auto --maxprocesses 8 --dist
 .DEFAULT_GOAL := help
 .PHONY: help setup demo app test test-slow lint check format tools nnunet clean
 
@@ -21,10 +21,10 @@ app: $(VENV)/.stamp-app ## open the app: hearts in your browser, on this machine
 	$(BIN)/cinesynth serve
 
 test: $(VENV)/.stamp-dev ## run the tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) loadfile --cov --cov-report=term
 
 test-slow: $(VENV)/.stamp-dev ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PARALLEL) load
 
 lint: $(VENV)/.stamp-dev ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
