@@ -127,18 +127,34 @@ class PackedDataset:
 def prepare(dataset: Path, grid: Grid, progress: Progress | None = None) -> PackedDataset:
     """The dataset on ``grid``: built once (atomically) for these data and this grid, then opened.
 
-    `DataError` names a subject that does not fit the grid, or whose file is missing or altered.
+    `DataError` names the subjects that do not fit the grid, or one whose file is missing or altered.
     """
     dataset = Path(dataset)
     manifest, digest = Manifest.read(dataset), data_hash(dataset)
     path = dataset / "grids" / f"{_key(grid, digest)}.h5"
     if not path.exists():
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+            misfits: list[tuple[Row, DataError]] = []
             for number, row in enumerate(manifest, start=1):
-                _pack(file, row, load_study(dataset, row), grid)
+                study = load_study(dataset, row)
+                try:
+                    placement = place(study, grid)
+                except DataError as error:
+                    misfits.append((row, error))
+                else:
+                    _pack(file, row, study, placement)
                 if progress:
                     progress(number, len(manifest), row.subject)
+            if misfits:
+                raise _all_of(misfits)
     return _read(path, grid, digest)
+
+
+def _all_of(misfits: Sequence[tuple[Row, DataError]]) -> DataError:
+    """One error for all subjects that do not fit a grid."""
+    (_, first), *others = misfits
+    names = ", ".join(row.subject for row, _ in others)
+    return DataError(f"{first.message}; nor do {names}" if others else first.message, hint=first.hint)
 
 
 def load_study(dataset: Path, row: Row) -> Study:
@@ -201,15 +217,14 @@ def _key(grid: Grid, digest: str) -> str:
     return f"{size}_{spacing}mm_{exact[:12]}"
 
 
-def _pack(file: Any, row: Row, study: Study, grid: Grid) -> None:
-    placement = place(study, grid)
+def _pack(file: Any, row: Row, study: Study, placement: Placement) -> None:
     try:
         scale = IntensityScale.of(study.image)
     except DataError as error:
         raise DataError(f"{row.dataset} {row.subject}: {error.message}", hint=error.hint) from None
     image = to_uint8(scale.apply(placement.image_to_grid(study.image)))
     label, coverage = placement.label_to_grid(study.label), placement.coverage_to_grid(study.coverage)
-    group, frame = file.create_group(f"{row.dataset}_{row.subject}"), (1, *grid.size)
+    group, frame = file.create_group(f"{row.dataset}_{row.subject}"), (1, *placement.grid.size)
     group.create_dataset("image", data=image, chunks=frame, **COMPRESSED)
     group.create_dataset("label", data=covered_label(label, coverage), chunks=frame, **COMPRESSED)
     group["coverage"] = coverage
