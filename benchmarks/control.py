@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,16 @@ def off(source: Source) -> NDArray[np.float64]:
     return np.nan_to_num(np.abs(source.found[:, places] - source.asked[:, places]).max(axis=1), nan=np.inf)
 
 
+def ed_and_es(case: Case) -> Case:
+    """``case`` at the two frames that requests are about."""
+    frames = [case.ed, case.es]
+    image, label, coverage = case.image[frames], case.label[frames], case.coverage[frames]
+    return replace(case, image=image, label=label, coverage=coverage, ed=0, es=1, whole_cycle=False)
+
+
 def sources_of(name: str, cases: CaseSet, segmenter: Segmenter | None, cache: Path, real: bool = False) -> list[Source]:
     """Masks and images; of people the images alone, held against their masks."""
+    cases = cases.changed("ED and ES", ed_and_es)
     found = measure(cases, [MEASURER, *([measurer(segmenter)] if segmenter else [])], cache, workers=1)
     groups = found["control.diagnosis"]
     masks = found["control.achieved"]
