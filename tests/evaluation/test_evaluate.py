@@ -20,7 +20,7 @@ from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.report import Report, Verdict, number, read_report
 from cinesynth.evaluation.section import Listing, Measure, Section
 from cinesynth.evaluation.segmenter import Segmenter
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis.manifest import MANIFEST
 
 

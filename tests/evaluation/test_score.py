@@ -13,7 +13,7 @@ from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.gate import GATED, compare, figure_of, read_scores
 from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.models.recorded import record_scores, recorded_scores
 from tests.bundles import make_bundle
 

@@ -11,7 +11,8 @@ from tests.bundles import make_bundle
 
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError
-from cinesynth.models.bundles import INDEX, bundle_sha256, file_sha256, find_bundle, shipped_bundles
+from cinesynth.files import file_sha256
+from cinesynth.models.bundles import INDEX, bundle_sha256, find_bundle, shipped_bundles
 from cinesynth.models.choice import VARIABLE, choice_file, choose, forget, read_choice
 from cinesynth.models.recorded import SCORES_FILE, record_scores, recorded_scores
 from cinesynth.models.verify import verify_bundle

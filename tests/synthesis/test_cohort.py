@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cinesynth.errors import InputError, OutputError
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis.cohort import Share, draw_requests, generate_cohort
 from cinesynth.synthesis.export.case import save_case
 from cinesynth.synthesis.manifest import COLUMNS

@@ -13,7 +13,7 @@ import pytest
 
 from cinesynth.data.lock import holding
 from cinesynth.errors import OutputError
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis import cohort, manifest
 from cinesynth.synthesis.cohort import draw_requests, generate_cohort
 from cinesynth.synthesis.export import case

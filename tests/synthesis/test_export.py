@@ -11,7 +11,7 @@ from PIL import Image
 
 from cinesynth.data.colours import COLOURS
 from cinesynth.errors import DataError, OutputError
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis.export import case
 from cinesynth.synthesis.export.case import FILES, save_case
 from cinesynth.synthesis.export.nifti import INTENSITY_SCALE, write_label

@@ -16,7 +16,8 @@ from cinesynth.data.export.case import is_case
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
-from cinesynth.models.bundles import file_sha256, find_bundle, shipped_bundles
+from cinesynth.files import file_sha256
+from cinesynth.models.bundles import find_bundle, shipped_bundles
 from cinesynth.models.codec import Codec
 from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.animate import Wish, animate

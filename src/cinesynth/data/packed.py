@@ -20,8 +20,9 @@ from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.intensity import IntensityScale, to_uint8
 from cinesynth.data.manifest import SPLITS, Manifest, Row, data_hash
 from cinesynth.data.phase import phase_of_frames, systole_frames
-from cinesynth.data.store import file_hash, read_study
+from cinesynth.data.store import read_study
 from cinesynth.errors import DataError
+from cinesynth.files import file_sha256
 from cinesynth.types import (
     STRUCTURES,
     BoolArray,
@@ -162,7 +163,7 @@ def load_study(dataset: Path, row: Row) -> Study:
     path = Path(dataset) / row.file
     if not path.is_file():
         raise DataError(f"{path} is missing", hint="ingest the source again into a new folder")
-    if file_hash(path) != row.sha256:
+    if file_sha256(path) != row.sha256:
         raise DataError(f"{path} is not the file that was ingested", hint="ingest the source again into a new folder")
     return read_study(path)
 

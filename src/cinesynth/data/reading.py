@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from cinesynth.errors import DataError
+from cinesynth.files import open_regular
 
 MAX_TEXT_BYTES = 64 << 20
 """No table, contour or description is larger."""
@@ -32,13 +31,6 @@ def reading() -> Iterator[None]:
 def is_named(path: Path) -> bool:
     """Whether a folder lists ``path``, be it a link to nowhere: that is a file not fetched, not one never meant."""
     return os.path.lexists(path)
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """``path`` opened for reading; ``OSError`` unless it is a regular file."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "no regular file", str(path))
-    return path.open("rb")
 
 
 def read_small(path: Path) -> bytes:

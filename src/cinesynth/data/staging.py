@@ -14,9 +14,10 @@ from cinesynth import __version__
 from cinesynth.atomic import make_folder
 from cinesynth.data.manifest import SPLITS, Row, describe
 from cinesynth.data.sources import Source
-from cinesynth.data.store import FORMAT, file_hash, read_study, study_file, write_study
+from cinesynth.data.store import FORMAT, read_study, study_file, write_study
 from cinesynth.data.twins import sketch
 from cinesynth.errors import DataError, InputError, OutputError
+from cinesynth.files import file_sha256
 from cinesynth.types import FloatArray, Study
 
 STAGING = ".staging"
@@ -59,7 +60,7 @@ class Stager:
             study = self.source.read(name)
             target, digest = study_file(study), write_study(path, study)
         else:
-            target, digest = study_file(study), file_hash(path)
+            target, digest = study_file(study), file_sha256(path)
         return Staged(describe(study, SPLITS[0], target, digest), path, sketch(study))
 
 
@@ -96,7 +97,7 @@ def content_key(source: Source, name: str) -> str | None:
     digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.recipe}"))
     try:
         for path in source.files(name):
-            digest.update(_bytes(f"\n{path.name} {file_hash(path)}"))
+            digest.update(_bytes(f"\n{path.name} {file_sha256(path)}"))
     except OSError:
         return None  # reading the study will say which file it is
     return digest.hexdigest()

@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 
 from cinesynth.atomic import write_bytes
-from cinesynth.data.reading import open_regular
 from cinesynth.errors import DataError
 from cinesynth.types import (
     STRUCTURES,
@@ -69,15 +68,6 @@ def study_file(study: Study) -> str:
             f"{name[:250]!r} cannot be a file name", hint="subjects are at most 190 letters, digits and . _ + -"
         )
     return f"studies/{name}"
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a regular file, hexadecimal."""
-    with open_regular(path) as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def check_study(study: Study) -> None:

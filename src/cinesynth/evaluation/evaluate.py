@@ -25,7 +25,8 @@ from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.questions import questions
 from cinesynth.evaluation.report import Report
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
-from cinesynth.models.bundles import bundle_sha256, file_sha256, find_bundle
+from cinesynth.files import file_sha256
+from cinesynth.models.bundles import bundle_sha256, find_bundle
 from cinesynth.models.weights import stage_info
 from cinesynth.synthesis.export.case import read_sidecar
 from cinesynth.types import SLICE_RANGE

@@ -27,7 +27,7 @@ from cinesynth.evaluation.cases import Case, patients
 from cinesynth.evaluation.extract.likeness import likeness, likeness_of
 from cinesynth.evaluation.measure import Measured, Progress, measure
 from cinesynth.evaluation.nearest import IMAGE, MASK, Space
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis.tries import Screen
 from cinesynth.types import Diagnosis, FloatArray, LabelArray, full_coverage
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.errors import WeightsError
+from cinesynth.files import file_sha256
 from cinesynth.models.choice import Default, default_set, read_choice
 
 FORMAT = 2
@@ -122,12 +123,3 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path} is not a JSON object", hint="copy the whole folder again")
     return value
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

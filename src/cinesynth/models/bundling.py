@@ -12,7 +12,8 @@ from torch import Tensor
 from cinesynth.atomic import write_text
 from cinesynth.config import STAGES, Config, apply_override, parse_config
 from cinesynth.errors import ConfigError
-from cinesynth.models.bundles import FORMAT, INDEX, file_sha256, index_text
+from cinesynth.files import file_sha256
+from cinesynth.models.bundles import FORMAT, INDEX, index_text
 from cinesynth.models.weights import ENCODES_AS, FINGERPRINTS, check_lineage, read_tensors, stage_info, write_tensors
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")

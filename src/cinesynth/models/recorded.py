@@ -11,7 +11,8 @@ from typing import Any
 
 from cinesynth.atomic import write_text
 from cinesynth.errors import WeightsError
-from cinesynth.models.bundles import INDEX, SCORES, bundle_sha256, file_sha256, index_text, read_index, read_json
+from cinesynth.files import file_sha256
+from cinesynth.models.bundles import INDEX, SCORES, bundle_sha256, index_text, read_index, read_json
 
 SCORES_FILE = "scores.json"
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from cinesynth.config import STAGES, parse_config
 from cinesynth.errors import CinesynthError, WeightsError
+from cinesynth.files import file_sha256
 from cinesynth.models.build import build
-from cinesynth.models.bundles import INDEX, SCORES, file_sha256, read_index, read_json
+from cinesynth.models.bundles import INDEX, SCORES, read_index, read_json
 from cinesynth.models.recorded import SCORES_FILE
 from cinesynth.models.weights import check_lineage, load_stage, read_tensors, stage_info
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from cinesynth.atomic import atomic_path, write_text
 from cinesynth.config import STAGES, Config, parse_config
 from cinesynth.errors import WeightsError
+from cinesynth.files import file_sha256
 from cinesynth.models.build import build
-from cinesynth.models.bundles import file_sha256, read_index, read_json
+from cinesynth.models.bundles import read_index, read_json
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import Motion

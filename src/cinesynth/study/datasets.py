@@ -20,8 +20,9 @@ from cinesynth.data.export.case import SIDECAR, case_terms, read_case
 from cinesynth.data.export.folder import new_folder
 from cinesynth.data.manifest import MANIFEST, Manifest, Row, describe
 from cinesynth.data.packed import load_study
-from cinesynth.data.store import file_hash, study_file, write_study
+from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
+from cinesynth.files import file_sha256
 from cinesynth.study.people import People
 from cinesynth.types import Diagnosis, Study
 
@@ -63,7 +64,7 @@ def pool(
     """What segmenters learn from: ``labelled`` people and the generated ``cases``, all in training."""
     parts: list[Part] = [(row.subject, "train", partial(load_study, people.data, row)) for row in labelled]
     parts += [(case.name, "train", partial(read_case, case, case.name)) for case in cases]
-    key = digest(people.data_hash, [row.file for row in labelled], [file_hash(case / SIDECAR) for case in cases])
+    key = digest(people.data_hash, [row.file for row in labelled], [file_sha256(case / SIDECAR) for case in cases])
     terms = terms_of(people.data, _sources(labelled)) | ({"generated": case_terms(cases[0])} if cases else {})
     return _made(beside.with_name(f"{beside.name}-{key}"), parts, terms, progress)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from cinesynth.data.reading import open_regular
 from cinesynth.errors import InputError
+from cinesynth.files import open_regular
 from cinesynth.synthesis.groups import Group
 from cinesynth.synthesis.values import KEYS, MAX_CASES, MAX_LETTERS, NUMBERS, Text, shown
 

@@ -14,7 +14,7 @@ from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_
 from cinesynth.data.reading import reading
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.errors import DataError
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.types import LabelArray, Study, full_coverage
 
 DATASET = "patient"

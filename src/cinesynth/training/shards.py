@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cinesynth.atomic import make_folder, write_text, writing
 from cinesynth.errors import WeightsError
-from cinesynth.models.bundles import file_sha256, read_json
+from cinesynth.files import file_sha256
+from cinesynth.models.bundles import read_json
 from cinesynth.models.weights import read_tensors
 
 SHARD_BYTES = 15 << 20

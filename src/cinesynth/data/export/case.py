@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from cinesynth.data.nifti import read_labels, read_volume
-from cinesynth.data.store import check_study, file_hash
+from cinesynth.data.store import check_study
 from cinesynth.data.terms import UNSAID, Terms
 from cinesynth.errors import CinesynthError, DataError
+from cinesynth.files import file_sha256
 from cinesynth.types import Diagnosis, Study, full_coverage
 
 IMAGE, LABEL, SIDECAR = "image.nii.gz", "label.nii.gz", "case.json"
@@ -82,7 +83,7 @@ def _sidecar(path: Path) -> dict[str, Any]:
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
     for name in (IMAGE, LABEL):
-        if file_hash(folder / name) != hashes[name]:
+        if file_sha256(folder / name) != hashes[name]:
             raise DataError(
                 f"{folder / name} is not the file that was generated", hint="copy the case again, or generate it again"
             )

@@ -18,7 +18,7 @@ from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.extract.i3d import CLASSES, I3D
 from cinesynth.evaluation.extract.network import evenly, one_thread
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.models.weights import read_tensors
 
 FRAMES, SIDE_PX = 16, 224

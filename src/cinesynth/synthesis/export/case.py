@@ -15,7 +15,7 @@ from cinesynth.atomic import make_folder, writing
 from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
 from cinesynth.data.lock import holding, is_held
 from cinesynth.errors import OutputError
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis.export.nifti import write_image, write_label
 from cinesynth.synthesis.export.render import render_gif
 from cinesynth.synthesis.export.sheet import render_sheet

@@ -13,7 +13,7 @@ import numpy as np
 import cinesynth
 from cinesynth.data.export.case import IMAGE, LABEL
 from cinesynth.data.export.nifti import write_like
-from cinesynth.models.bundles import file_sha256
+from cinesynth.files import file_sha256
 from cinesynth.synthesis.acceptance import Verdicts, judge_anatomy, judge_motion
 from cinesynth.synthesis.annotate import Annotation
 from cinesynth.synthesis.export.case import BEAT, SHEET, case_folder
