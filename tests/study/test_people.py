@@ -18,6 +18,7 @@ from cinesynth.study.run import StudyRun
 from cinesynth.study.spec import StudySpec, UNetSpec, read_spec
 from cinesynth.types import Diagnosis
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 STUDY = """
 data: people
 train: {vendors: [phantom-A, phantom-B], splits: [train]}
@@ -32,6 +33,13 @@ def spec_of(data: Path, text: str = STUDY) -> StudySpec:
     path = data.parent / "study.yaml"
     path.write_text(text)
     return read_spec(path)
+
+
+@pytest.mark.parametrize("name", ["study", "study-pilot"])
+def test_the_examples_can_be_read(name: str) -> None:
+    spec = read_spec(EXAMPLES / f"{name}.yaml")
+    assert spec.generator.config.grid.size[2] >= 15  # M&Ms has hearts of 15 slices
+    assert spec.data == EXAMPLES / "../hearts"
 
 
 def test_smaller_groups_are_part_of_larger_ones_and_nobody_is_on_both_sides(twenty: Path) -> None:
