@@ -56,7 +56,7 @@ export class Viewer extends EventTarget {
     if (result.kind === "generate") buffers.forEach(asArrays);
     const [volume, labels] = buffers.map(readVolume), window = range(volume);
     Object.assign(this, { result, volume, t: 0, z: 0, content: { buffers, volume, labels, window }, loaded: new Set() });
-    await this.load();
+    await this.load(this.view);
     this.frames.input.max = volume.frames - 1;
     this.slices.input.max = volume.size[2] - 1;
     for (const each of [this.dark, this.bright]) Object.assign(each.input, { min: window.low, max: window.high, step: (window.high - window.low) / 200 });
@@ -73,23 +73,24 @@ export class Viewer extends EventTarget {
     this.dispatchEvent(new Event("shown"));
   }
 
-  async load() {
-    if (this.loaded.has(this.view)) return;
-    await this.view.load(this.content);
-    this.loaded.add(this.view);
+  async load(view) {
+    if (this.loaded.has(view)) return;
+    await view.load(this.content);
+    this.loaded.add(view);
   }
 
   async choosePlanes() {
     const place = this.plane.value === "planes" ? 1 : 0, focused = this.canvases.includes(document.activeElement);
     this.canvases.forEach((canvas, i) => { canvas.hidden = i !== place; });
+    if (focused) this.canvases[place].focus(); // before it is loaded: keys go on to count
+    if (this.volume) await this.load(this.views[place]);
+    if (this.canvases[place].hidden) return; // another was chosen meanwhile
     this.view = this.views[place];
     if (!this.volume) return;
-    await this.load();
     this.view.slice(this.z, this.volume.size[2]);
     this.drawOverlay();
     this.drawWindow();
     this.view.frame(this.t);
-    if (focused) this.canvases[place].focus();
   }
 
   tell() {
