@@ -40,9 +40,10 @@ def test_cells_wait_for_their_hearts(twenty: Path, tmp_path: Path, monkeypatch: 
     hearts, cell = Executor.asked[0], Executor.asked[4]
     assert hearts["timeout_min"] == 90
     assert hearts["slurm_additional_parameters"] == {"partition": "gpu", "gres": "gpu:1"}
-    assert cell["slurm_additional_parameters"]["dependency"] == "afterok:102"
+    assert "dependency" not in cell["slurm_additional_parameters"]  # people alone: nothing to wait for
     assert cell["command"] == command(spec, tmp_path / "out", "all-real-0")
     assert cell["command"][-2:] == ["--unit", "all-real-0"]
+    assert Executor.asked[5]["slurm_additional_parameters"]["dependency"] == "afterok:102"
 
 
 def test_a_job_is_a_process_of_its_own(twenty: Path, tmp_path: Path) -> None:

@@ -131,6 +131,19 @@ def test_segmenters_learn_from_the_labelled_and_the_generated(twenty: Path, tmp_
     assert [row.subject for row in Manifest.read(made)] == [row.subject for row in people.labelled(4)]
 
 
+def test_two_units_may_make_one_dataset_at_once(twenty: Path, tmp_path: Path) -> None:
+    people, faster = people_of(spec_of(twenty)), []
+
+    def meanwhile(done: int, total: int, name: str) -> None:
+        if done == total:
+            faster.append(pool(people, people.labelled(4), [], tmp_path / "4"))
+
+    made = pool(people, people.labelled(4), [], tmp_path / "4", meanwhile)
+    assert faster == [made]
+    assert len(Manifest.read(made).rows) == 4
+    assert [path.name for path in tmp_path.iterdir()] == [made.name]
+
+
 def _named(rows: Sequence[Row], subject: str) -> Row:
     (row,) = [row for row in rows if row.subject == subject]
     return row

@@ -70,7 +70,7 @@ def done(twenty: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
 def test_units_come_after_what_they_need(done: StudyRun) -> None:
     names = [unit.name for unit in done.units()]
     assert names == ["hearts-4", "4-real-0", "4-x0.5-0", "4-real-1", "4-x0.5-1"]
-    assert [unit.after for unit in done.units()] == [None, *["hearts-4"] * 4]
+    assert [unit.after for unit in done.units()] == [None, *[None, "hearts-4"] * 2]
     assert done.finished() == set(names)
     with pytest.raises(InputError, match="no unit 'hearts-5'"):
         done.unit("hearts-5")
@@ -80,7 +80,7 @@ def test_half_as_many_generated_hearts_as_people(done: StudyRun) -> None:
     rows = Manifest.read(done.pool(4)).rows
     assert [row.dataset for row in rows] == ["people"] * 4 + ["generated"] * 2
     learned = {
-        cell.arm.name: json.loads((done.task(cell, done.pool(4)).folder / "scores.json").read_text())["learned_from"]
+        cell.arm.name: json.loads((done.task(cell).folder / "scores.json").read_text())["learned_from"]
         for cell in done.results().found
     }
     assert learned["real"] == [f"people_{row.subject}" for row in done.people.labelled(4)]
@@ -99,7 +99,7 @@ def test_the_generator_knows_nobody_else(done: StudyRun) -> None:
 
 def test_labels_lie_on_the_scanners_voxels(done: StudyRun) -> None:
     cell = next(iter(done.results().found))
-    folder = done.task(cell, done.pool(4)).folder / "labels"
+    folder = done.task(cell).folder / "labels"
     rows = done.people.tests["away"]
     assert len(list(folder.glob("away_*.npz"))) == len(rows)
     for row in rows:

@@ -22,6 +22,7 @@ from cinesynth.data.manifest import MANIFEST, Manifest, Row, describe
 from cinesynth.data.packed import load_study
 from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
+from cinesynth.errors import OutputError
 from cinesynth.files import file_sha256
 from cinesynth.study.people import People
 from cinesynth.types import Diagnosis, Study
@@ -91,8 +92,17 @@ def _sources(rows: Iterable[Row]) -> list[str]:
 
 
 def _made(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: Progress | None) -> Path:
-    if (out / MANIFEST).is_file():
-        return out
+    """The dataset ``out``, written unless it is there; units that run at once may all want the same one."""
+    try:
+        if not (out / MANIFEST).is_file():
+            _write(out, parts, terms, progress)
+    except OutputError:
+        if not (out / MANIFEST).is_file():  # no other unit was faster
+            raise
+    return out
+
+
+def _write(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: Progress | None) -> None:
     with new_folder(out) as folder:
         make_folder(folder / "studies")
         rows = []
@@ -104,4 +114,3 @@ def _made(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: P
                 progress(number, len(parts), name)
         write_json(folder / DATASET, about_dataset(terms))
         Manifest(tuple(rows)).write(folder)
-    return out

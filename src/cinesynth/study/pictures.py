@@ -80,12 +80,11 @@ def draw_worst(run: StudyRun, results: Results, out: Path) -> list[Path]:
     Rows are persons at the frame and in the slice where the two segmenters differ most.
     """
     spec, people, seed = run.spec, run.spec.people[0], run.spec.seeds[0]
-    made = run.known_pool(people)
     arms = {arm.name: arm for arm in arms_of(spec)}
     cells = [Cell(people, arms[name], seed) for name in (BASELINE, f"x{spec.judged_ratio:g}")]
-    if made is None or any(cell not in results.found for cell in cells):
+    if any(cell not in results.found for cell in cells):
         return []
-    folders = [run.task(cell, made).folder / LABELS for cell in cells]
+    folders = [run.task(cell).folder / LABELS for cell in cells]
     paths = []
     for group, rows in run.people.tests.items():
         dice = results.found[cells[1]][group]["dice"][:, COLUMNS.index(MEAN)]

@@ -61,7 +61,8 @@ class StudyRun:
     def units(self) -> list[Unit]:
         """All units, in an order in which they can be done."""
         hearts = [Unit(f"{HEARTS}-{people}") for people in self.spec.people]
-        return [*hearts, *(Unit(cell.name, f"{HEARTS}-{cell.people}") for cell in cells_of(self.spec))]
+        cells = [Unit(c.name, f"{HEARTS}-{c.people}" if c.arm.ratio else None) for c in cells_of(self.spec)]
+        return [*hearts, *cells]
 
     def unit(self, name: str) -> None:
         """Do one unit; `InputError` where there is no such one."""
@@ -79,29 +80,37 @@ class StudyRun:
         hearts = {f"{HEARTS}-{people}" for people in self.spec.people if self.known_pool(people) is not None}
         return hearts | {cell.name for cell in self.results().found}
 
-    def pool(self, people: int | str) -> Path:
-        """The dataset that segmenters of so many labelled people learn from, generator and hearts made for it."""
-        known = self.known_pool(people)
+    def pool(self, people: int | str, generated: bool = True) -> Path:
+        """The dataset that segmenters of so many labelled people learn from.
+
+        Generator and hearts are made for it, unless it is that of the arms without ``generated`` hearts, which wait
+        for nothing.
+        """
+        known = self.known_pool(people, generated)
         if known is not None:
             return known
         check_fit(self.people, self._grids())
         labelled = self.people.labelled(people)
-
-        def step(done: int, total: int, name: str) -> None:
-            self.report("data", done, total, {})
-
-        data = regime(self.people, labelled, self.spec.generator.unlabelled, self._beside("regimes", people), step)
-        weights = train_generator(self.spec.generator, data, self._beside("generators", people), self.report)
-        count, beside = needed_hearts(self.spec.ratios, len(labelled)), self._beside("hearts", people)
-        hearts = make_hearts(self.spec.cohort, weights, beside, count, self.report)
-        made = pool(self.people, labelled, hearts, self._beside("pools", people), step)
-        write_text(self._note(people), made.name)
+        hearts = self._hearts(people, labelled) if generated else []
+        made = pool(self.people, labelled, hearts, self._beside("pools", people), self._step)
+        write_text(self._note(people, generated), made.name)
         return made
 
-    def known_pool(self, people: int | str) -> Path | None:
+    def known_pool(self, people: int | str, generated: bool = True) -> Path | None:
         """The same, if it is there already."""
-        note = self._note(people)
+        note = self._note(people, generated)
         return self.out / "pools" / note.read_text() if note.is_file() else None
+
+    def _hearts(self, people: int | str, labelled: Sequence[Row]) -> list[Path]:
+        """Folders of the hearts that a generator of ``labelled`` people made."""
+        unlabelled, beside = self.spec.generator.unlabelled, self._beside
+        data = regime(self.people, labelled, unlabelled, beside("regimes", people), self._step)
+        weights = train_generator(self.spec.generator, data, beside("generators", people), self.report)
+        count = needed_hearts(self.spec.ratios, len(labelled))
+        return make_hearts(self.spec.cohort, weights, beside("hearts", people), count, self.report)
+
+    def _step(self, done: int, total: int, name: str) -> None:
+        self.report("data", done, total, {})
 
     def _grids(self) -> list[Grid]:
         """Of the generator, and of the engine where it has one."""
@@ -110,24 +119,20 @@ class StudyRun:
             configs.append(self.spec.engine.config)
         return [Grid.from_config(config.grid) for config in configs]
 
-    def _note(self, people: int | str) -> Path:
+    def _note(self, people: int | str, generated: bool) -> Path:
         """Where it is written down which pool belongs to these settings."""
-        key = digest(
-            self.people.data_hash,
-            [row.file for row in self.people.train],
-            self.spec.generator.resolved(),
-            self.spec.cohort.model_dump(mode="json"),
-            max(self.spec.ratios),
-        )
+        hearts = [self.spec.generator.resolved(), self.spec.cohort.model_dump(mode="json"), max(self.spec.ratios)]
+        key = digest(self.people.data_hash, [row.file for row in self.people.train], *(hearts if generated else []))
         return self._beside("pools", people).with_name(f"{people}-{key}.txt")
 
-    def task(self, cell: Cell, pool: Path) -> Task:
-        """What the engine is to train for ``cell``."""
+    def task(self, cell: Cell) -> Task:
+        """What the engine is to train for ``cell``; its pool is made where it is not there."""
+        pool = self.pool(cell.people, generated=cell.arm.ratio > 0)
         return task_of(self.spec, self.people, cell, pool, make_folder(self.out / "cells"))
 
     def cell(self, cell: Cell) -> None:
         """Train the segmenter of ``cell`` and score it on everybody who is tested."""
-        task = self.task(cell, self.pool(cell.people))
+        task = self.task(cell)
         if read_scores(task.folder) is not None:
             return
         self.engine.train(task, self.report)
@@ -162,8 +167,8 @@ class StudyRun:
         """What the finished cells found."""
         found = {}
         for cell in cells_of(self.spec):
-            made = self.known_pool(cell.people)
-            scored = None if made is None else read_scores(self.task(cell, made).folder)
+            known = self.known_pool(cell.people, generated=cell.arm.ratio > 0)
+            scored = None if known is None else read_scores(self.task(cell).folder)
             if scored is not None:
                 found[cell] = scored
         return Results(found)
