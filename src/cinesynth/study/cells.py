@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import cinesynth
+from cinesynth.data.export.case import DATASET as GENERATED
 from cinesynth.data.manifest import Manifest, Row
 from cinesynth.study.datasets import digest
 from cinesynth.study.generator import hearts_of
@@ -80,8 +81,8 @@ def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Pat
     Its folder is named by all that its scores depend on: the people on both sides, the hearts, the engine, the code.
     """
     manifest = Manifest.read(pool)
-    real = [row for row in manifest if row.dataset != "generated"]
-    hearts = [row for row in manifest if row.dataset == "generated"]
+    real = [row for row in manifest if row.dataset != GENERATED]
+    hearts = [row for row in manifest if row.dataset == GENERATED]
     chosen = [*(real if cell.arm.real else []), *hearts[: _hearts(cell, len(real))]]
     tested = {name: [row.sha256 for row in rows] for name, rows in people.tests.items()}
     key = digest(

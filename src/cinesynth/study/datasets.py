@@ -16,6 +16,7 @@ import numpy as np
 
 from cinesynth.atomic import make_folder, write_json
 from cinesynth.data import Progress
+from cinesynth.data.export.case import DATASET as GENERATED
 from cinesynth.data.export.case import SIDECAR, case_terms, read_case
 from cinesynth.data.export.folder import new_folder
 from cinesynth.data.manifest import MANIFEST, Manifest, Row, describe
@@ -66,7 +67,7 @@ def pool(
     parts: list[Part] = [(row.subject, "train", partial(load_study, people.data, row)) for row in labelled]
     parts += [(case.name, "train", partial(read_case, case, case.name)) for case in cases]
     key = digest(people.data_hash, [row.file for row in labelled], [file_sha256(case / SIDECAR) for case in cases])
-    terms = terms_of(people.data, _sources(labelled)) | ({"generated": case_terms(cases[0])} if cases else {})
+    terms = terms_of(people.data, _sources(labelled)) | ({GENERATED: case_terms(cases[0])} if cases else {})
     return _made(beside.with_name(f"{beside.name}-{key}"), parts, terms, progress)
 
 

@@ -15,7 +15,7 @@ from cinesynth.study.people import name_of
 from cinesynth.study.pictures import draw_gains, draw_worst
 from cinesynth.study.results import COLUMNS, MEAN, Effect, Results
 from cinesynth.study.run import StudyRun
-from cinesynth.study.spec import NnunetSpec, StudySpec
+from cinesynth.study.spec import NnunetSpec, StudySpec, UNetSpec
 
 PAGE, JSON = "study.md", "results.json"
 HEADER = (
@@ -117,12 +117,7 @@ def methods(run: StudyRun) -> str:
     spec, people = run.spec, run.people
     sizes = ", ".join(str(len(people.labelled(count))) for count in spec.people)
     groups = "; ".join(f"{name} ({len(rows)} persons)" for name, rows in people.tests.items())
-    engine = spec.engine
-    network = (
-        f"nnU-Net v2 ({engine.configuration}, {engine.epochs} epochs of {engine.iterations} iterations)"
-        if isinstance(engine, NnunetSpec)
-        else f"a 2D U-Net (MONAI; preset {engine.preset}{_changes(engine.set)})"
-    )
+    network = _network(spec.engine)
     others = "and, without labels, on all others of the group" if spec.generator.unlabelled else "alone"
     return (
         f"Segmentation networks ({network}) were trained on {sizes} labelled people of {len(people.train)} available, "
@@ -135,6 +130,16 @@ def methods(run: StudyRun) -> str:
         "distance and average symmetric surface distance, a structure that was missed counting as Dice 0 and as far as "
         f"the annotated stack is long. Means are over persons and {len(spec.seeds)} seeds; intervals of 95 % are from "
         "a bootstrap over both, differences paired by person and seed."
+    )
+
+
+def _network(engine: UNetSpec | NnunetSpec) -> str:
+    if isinstance(engine, UNetSpec):
+        return f"a 2D U-Net (MONAI; preset {engine.preset}{_changes(engine.set)})"
+    mirrored = "predictions mirrored" if engine.mirror else "predictions not mirrored"
+    return (
+        f"nnU-Net v2 ({engine.configuration}, planned on the labelled people for {engine.memory_gb:g} GB, "
+        f"{engine.epochs} epochs of {engine.iterations} iterations, {mirrored})"
     )
 
 

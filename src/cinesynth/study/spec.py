@@ -101,6 +101,10 @@ class NnunetSpec(Settings):
     epochs: Annotated[int, Field(ge=1, le=4000)] = 100
     iterations: Annotated[int, Field(ge=1, le=10000)] = 250
     """Of an epoch."""
+    memory_gb: Annotated[float, Field(gt=0, le=640)] = 8.0
+    """What nnU-Net plans its batches and patches for; 8 is its default."""
+    mirror: bool = True
+    """Whether it averages mirrored predictions at the test, as it does by default: four times the time in 2D."""
     device: Literal["cuda", "cpu", "mps"] = "cuda"
     bin: Path | None = Field(default=None, exclude=True)
     """Folder of the nnUNetv2 commands; by default those on the PATH."""

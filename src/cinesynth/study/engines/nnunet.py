@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.atomic import make_folder, write_text
+from cinesynth.data.export.case import DATASET as GENERATED
 from cinesynth.data.export.items import dataset_items
 from cinesynth.data.export.nifti import describe_origin, write_nifti
 from cinesynth.data.export.nnunet import ENDING, export_nnunet
-from cinesynth.data.manifest import Row
+from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.packed import load_study
 from cinesynth.errors import ExternalError, InputError
@@ -30,7 +31,9 @@ from cinesynth.study.spec import NnunetSpec
 from cinesynth.training.trainer import Report
 from cinesynth.types import LabelArray
 
-NUMBER, DATASET = "101", "Dataset101_Study"
+PEOPLE, CELL = ("100", "Dataset100_People"), ("101", "Dataset101_Cell")
+"""Numbers and names of what is planned on, and of what is learned from."""
+PLANS = "nnUNetPlans"
 TRAIN = Path(__file__).with_name("nnunet_train.py")
 FOLD = "all"
 READY, DONE = "ready", "trained"
@@ -47,22 +50,35 @@ class Nnunet:
         """Plan, preprocess and train; goes on with nnU-Net's last checkpoint."""
         if (task.folder / DONE).is_file():
             return
-        raw = task.folder / "raw" / DATASET
-        if not raw.is_dir():
-            names = {name_of(row) for row in task.rows}
-            items = [item for item in dataset_items(task.pool) if item.name in names]
-            export_nnunet(items, raw, progress=lambda done, total, name: report("export", done, total, {}))
         report("nnU-Net", 0, 2, {})
         if not (task.folder / "preprocessed" / READY).is_file():  # plans alone may be of one that was killed
-            self._call(task, "plan_and_preprocess", "-d", NUMBER, "-c", self.spec.configuration, "-np", "2")
+            self._prepare(task, report)
             write_text(task.folder / "preprocessed" / READY, "")
         report("nnU-Net", 1, 2, {})
         again = ["--c"] if any((task.folder / "results").rglob("checkpoint_latest.pth")) else []
-        self._call(task, "train", NUMBER, self.spec.configuration, FOLD, *self._device(), *again)
+        self._call(task, "train", CELL[0], self.spec.configuration, FOLD, *self._device(), *again)
         write_text(task.folder / DONE, "")
         for part in ("raw", "preprocessed"):
             shutil.rmtree(task.folder / part)
         report("nnU-Net", 2, 2, {})
+
+    def _prepare(self, task: Task, report: Report) -> None:
+        """Plan on the labelled people, and preprocess by that plan what the cell learns from: arms are planned alike.
+
+        A plan of people and generated hearts would take its voxels, and so its resolution, from both.
+        """
+        people = {name_of(row) for row in Manifest.read(task.pool) if row.dataset != GENERATED}
+        for (_, name), chosen in ((PEOPLE, people), (CELL, {name_of(row) for row in task.rows})):
+            raw = task.folder / "raw" / name
+            if not raw.is_dir():
+                items = [item for item in dataset_items(task.pool) if item.name in chosen]
+                export_nnunet(items, raw, progress=lambda done, total, name: report("export", done, total, {}))
+        both = (PEOPLE[0], CELL[0])
+        self._call(task, "extract_fingerprint", "-d", *both, "-np", "2")
+        self._call(task, "plan_experiment", "-d", *both, "-gpu_memory_target", f"{self.spec.memory_gb:g}")
+        moved = ["-s", PEOPLE[0], "-t", CELL[0], "-sp", PLANS, "-tp", PLANS]
+        self._call(task, "move_plans_between_datasets", *moved)
+        self._call(task, "preprocess", "-d", CELL[0], "-c", self.spec.configuration, "-np", "2")
 
     def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
         """Labels of the judged frames, each predicted as a volume."""
@@ -78,8 +94,9 @@ class Nnunet:
                 origin = describe_origin(study, synthetic=False)
                 write_nifti(seen / f"{name}_0000{ENDING}", image, study.affine, description=origin)
             frames.append(names)
-        asked = ["-i", str(seen), "-o", str(found), "-d", NUMBER, "-c", self.spec.configuration, "-f", FOLD]
-        self._call(task, "predict", *asked, *self._device())
+        asked = ["-i", str(seen), "-o", str(found), "-d", CELL[0], "-c", self.spec.configuration, "-f", FOLD]
+        mirrored = [] if self.spec.mirror else ["--disable_tta"]
+        self._call(task, "predict", *asked, *mirrored, *self._device())
         for names in frames:
             yield _stacked([found / f"{name}{ENDING}" for name in names])
         for folder in (seen, found):
