@@ -75,6 +75,18 @@ def test_the_same_case_at_any_batch(stage: SegmenterStage) -> None:
     assert not torch.equal(stage._view(3, 1)["slices"][0], stage._view(4, 1)["slices"][0])
 
 
+def test_crops_of_a_larger_field_show_hearts_and_what_is_around(packed: PackedDataset, tiny: Config) -> None:
+    segmenter = tiny.training.segmenter.model_copy(update={"crop": (24, 20, 12), "augment": False})
+    config = tiny.model_copy(update={"training": tiny.training.model_copy(update={"segmenter": segmenter})})
+    people = packed.split("train")
+    stage = SegmenterStage(SliceUNet(config.segmenter), config, people, people, torch.device("cpu"))
+    views = [stage._view(step, case) for step in range(8) for case in range(4)]
+    assert {tuple(view["slices"].shape[-2:]) for view in views} == {(24, 20)}
+    shares = [float((view["label"] > 0).float().mean()) for view in views]
+    assert min(shares) < max(shares) / 4
+    assert sum(share > 0 for share in shares) > len(shares) / 2
+
+
 def test_a_split_without_labels_is_refused(packed: PackedDataset, tiny: Config) -> None:
     blind = packed.where([True] * len(packed))
     blind.records = [replace(r, coverage=np.zeros_like(r.coverage)) for r in packed.records]

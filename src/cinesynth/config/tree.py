@@ -223,6 +223,9 @@ class SegmenterTraining(OptimConfig):
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     phantom_share: Fraction = 0.0
     augment: bool = True
+    crop: tuple[Positive, Positive, Positive] | None = None
+    """Voxels of the random training crop; none: the whole grid. A grid of the whole field, seen in crops, teaches what
+    lies around a heart."""
 
 
 class DiffusionModelConfig(Settings):

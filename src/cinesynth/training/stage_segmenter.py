@@ -64,7 +64,7 @@ class SegmenterStage:
     def _view(self, step: int, case: int) -> dict[str, Tensor]:
         """A random annotated frame through a random view, as another scanner might show it."""
         strength = 1.0 if self.settings.augment else 0.0
-        return self._slices(self.frames.augmented(step, case, None, strength, annotated=True))
+        return self._slices(self.frames.augmented(step, case, self.settings.crop, strength, annotated=True))
 
     def _slices(self, item: dict[str, Tensor]) -> dict[str, Tensor]:
         """The acquired slices of a frame: ``Z 1+2K X Y``, labels ``Z X Y``, coverage ``Z S``."""
