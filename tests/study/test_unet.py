@@ -7,6 +7,7 @@ import numpy as np
 
 from cinesynth.data.phantom import phantom_study
 from cinesynth.study.engines.unet import label_of
+from cinesynth.study.spec import UNetSpec
 from cinesynth.types import Label, Study
 
 
@@ -27,6 +28,13 @@ def bright(at: tuple[int, int], size: tuple[int, int, int] = (120, 100, 7)) -> S
     label[:, x : x + 20, y : y + 16, 2:6] = Label.LV
     changed: dict[str, Any] = {"image": image, "label": label, "coverage": np.ones((2, size[2], 3), dtype=np.bool_)}
     return replace(study, **changed, frame_index=np.array([0, 3]), affine=np.diag([1.25, 1.25, 10.0, 1.0]))
+
+
+def test_the_field_is_wider_than_what_a_crop_shows() -> None:
+    config = UNetSpec(preset="compact").config
+    assert (config.grid.size, config.training.segmenter.crop) == ((288, 288, 16), (192, 192, 16))
+    own = UNetSpec(preset="compact", set=("grid.size=[160, 160, 16]", "training.segmenter.crop=[64, 64, 16]")).config
+    assert (own.grid.size, own.training.segmenter.crop) == ((160, 160, 16), (64, 64, 16))
 
 
 def test_a_heart_anywhere_is_found_and_nothing_apart_from_it() -> None:

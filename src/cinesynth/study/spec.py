@@ -18,6 +18,8 @@ from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
 
 LARGEST_BYTES = 128 * 1024
+FIELD = 1.5
+"""Width of the field that the light engine learns, in those of its crops: 288 mm with the presets."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 Split = Literal["train", "validation", "test"]
 Share = Annotated[float, Field(gt=0.0, le=100.0)]
@@ -85,8 +87,19 @@ class UNetSpec(Settings):
 
     @property
     def config(self) -> Config:
-        """The settings of its training, but for seed and augmentation."""
-        return load_config(self.preset, self.set)
+        """The settings of its training, but for seed and augmentation.
+
+        The preset's grid is what a crop shows, unless a crop is set. The field is `FIELD` times as wide, as whole
+        images are tested: a network that saw hearts in the middle alone takes livers for them.
+        """
+        config = load_config(self.preset, self.set)
+        if config.training.segmenter.crop is not None:
+            return config
+        x, y, z = config.grid.size
+        grid = config.grid.model_copy(update={"size": (round(FIELD * x), round(FIELD * y), z)})
+        segmenter = config.training.segmenter.model_copy(update={"crop": config.grid.size})
+        training = config.training.model_copy(update={"segmenter": segmenter})
+        return config.model_copy(update={"grid": grid, "training": training})
 
     def resolved(self) -> list[object]:
         """All that its segmenters depend on."""
