@@ -13,9 +13,10 @@ from cinesynth.data.packed import load_study
 from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
 from cinesynth.study.datasets import pool, regime
+from cinesynth.study.generator import train_generator
 from cinesynth.study.people import in_turn, people_of
 from cinesynth.study.run import StudyRun
-from cinesynth.study.spec import StudySpec, UNetSpec, read_spec
+from cinesynth.study.spec import GeneratorSpec, StudySpec, UNetSpec, read_spec
 from cinesynth.types import Diagnosis
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -82,7 +83,7 @@ def test_a_vendor_that_is_called_unseen_must_be(twenty: Path) -> None:
 def test_hearts_that_fit_no_grid_are_told_before_anything_is_trained(twenty: Path, tmp_path: Path) -> None:
     spec = spec_of(twenty, STUDY)
     small = spec.model_copy(update={"engine": UNetSpec(preset="smoke", set=("grid.size=[64, 64, 4]",))})
-    with pytest.raises(DataError, match="64x64x4 voxels"):
+    with pytest.raises(DataError, match="96x96x4 voxels"):
         StudyRun(small, tmp_path, lambda *_: None).pool("all")
     assert not any((tmp_path / made).exists() for made in ("regimes", "generators"))
 
@@ -107,7 +108,7 @@ def test_what_cannot_be_studied_is_refused(twenty: Path, change: tuple[str, str]
 def test_a_generator_sees_labels_of_the_labelled_alone(twenty: Path, tmp_path: Path) -> None:
     people = people_of(spec_of(twenty))
     few = people.labelled(4)
-    data = regime(people, few, True, tmp_path / "4")
+    data = regime(people, few, GeneratorSpec(), tmp_path / "4")
     rows = Manifest.read(data).rows
     assert {row.subject for row in rows} == {row.subject for row in people.train}
     assert {row.split for row in rows} == {"train", "validation"}
@@ -119,10 +120,18 @@ def test_a_generator_sees_labels_of_the_labelled_alone(twenty: Path, tmp_path: P
         assert bool(study.coverage.any()) == (row.subject in known)
         assert (study.diagnosis is Diagnosis.UNKNOWN) == (row.subject not in known)
         assert row.split == "train" or row.subject in known  # nobody without labels validates
-    alone = Manifest.read(regime(people, few, False, tmp_path / "alone")).rows
+    beside = Manifest.read(regime(people, few, GeneratorSpec(phantoms=5), tmp_path / "phantoms")).rows
+    assert [(row.dataset, row.split) for row in beside[len(rows) :]] == [("phantom", "train")] * 5
+    alone = Manifest.read(regime(people, few, GeneratorSpec(unlabelled=False), tmp_path / "alone")).rows
     assert {row.subject for row in alone} == known
-    assert regime(people, few, True, tmp_path / "4") == data  # there already
-    assert regime(people, people.labelled("all"), True, tmp_path / "4") != data
+    assert regime(people, few, GeneratorSpec(), tmp_path / "4") == data  # there already
+    assert regime(people, people.labelled("all"), GeneratorSpec(), tmp_path / "4") != data
+
+
+def test_a_generator_starts_from_nobodys_heart(twenty: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot start from small: it has learned from acdc"):
+        train_generator(GeneratorSpec(initial="small"), twenty, tmp_path / "4", lambda *_: None)
+    assert GeneratorSpec(initial="phantom").resolved() != GeneratorSpec().resolved()
 
 
 def test_segmenters_learn_from_the_labelled_and_the_generated(twenty: Path, tmp_path: Path) -> None:

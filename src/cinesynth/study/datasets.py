@@ -21,11 +21,14 @@ from cinesynth.data.export.case import SIDECAR, case_terms, read_case
 from cinesynth.data.export.folder import new_folder
 from cinesynth.data.manifest import MANIFEST, Manifest, Row, describe
 from cinesynth.data.packed import load_study
+from cinesynth.data.phantom import PHANTOM
+from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import OutputError
 from cinesynth.files import file_sha256
 from cinesynth.study.people import People
+from cinesynth.study.spec import GeneratorSpec
 from cinesynth.types import Diagnosis, Study
 
 HELD_BACK = 5
@@ -42,22 +45,27 @@ def digest(*parts: object) -> str:
 
 
 def regime(
-    people: People, labelled: Sequence[Row], unlabelled: bool, beside: Path, progress: Progress | None = None
+    people: People, labelled: Sequence[Row], spec: GeneratorSpec, beside: Path, progress: Progress | None = None
 ) -> Path:
-    """What the generator of ``labelled`` people learns from: them, and the others of the group without labels.
+    """What the generator of ``labelled`` people learns from: them, the others of the group without labels if it is to
+    see them, and as many analytic hearts as are asked for.
 
     One in `HELD_BACK` of the labelled is its validation; nobody is in its test split. What a study says of a heart
     without a segmentation, its diagnosis and reported volumes, is masked as well.
     """
     known = {row.file for row in labelled}
     held = {row.file for row in labelled[HELD_BACK - 1 :: HELD_BACK]} or {labelled[-1].file}
-    rows = [row for row in people.train if row.file in known or unlabelled]
+    rows = [row for row in people.train if row.file in known or spec.unlabelled]
     parts: list[Part] = []
     for row in rows:
         read = partial(load_study if row.file in known else _load_unlabelled, people.data, row)
         parts.append((row.subject, "validation" if row.file in held else "train", read))
-    key = digest(people.data_hash, sorted(known), sorted(held), [row.file for row in rows])
-    return _made(beside.with_name(f"{beside.name}-{key}"), parts, terms_of(people.data, _sources(rows)), progress)
+    if spec.phantoms:
+        phantoms = read_phantoms(spec.phantoms)
+        parts += [(name, "train", partial(phantoms.read, name)) for name in phantoms.names]
+    key = digest(people.data_hash, sorted(known), sorted(held), [row.file for row in rows], spec.phantoms)
+    sources = [*_sources(rows), *([PHANTOM] if spec.phantoms else [])]
+    return _made(beside.with_name(f"{beside.name}-{key}"), parts, terms_of(people.data, sources), progress)
 
 
 def pool(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.config import dump_config
-from cinesynth.errors import DataError
-from cinesynth.models.bundles import INDEX
+from cinesynth.data.phantom import PHANTOM
+from cinesynth.errors import DataError, InputError
+from cinesynth.models.bundles import INDEX, bundle_sha256, find_bundle, read_index
 from cinesynth.study.datasets import digest
 from cinesynth.study.spec import CohortSpec, GeneratorSpec
 from cinesynth.synthesis.bundle import bundle_run
@@ -23,12 +24,21 @@ LARGEST_COHORT = 4
 
 
 def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Report) -> Path:
-    """The weights of a generator that learned from the dataset ``data`` alone; goes on where it was stopped."""
-    config = spec.config
-    run = beside.with_name(f"{beside.name}-{digest(data.name, dump_config(config))}")
+    """The weights of a generator that learned from the dataset ``data`` alone; goes on where it was stopped.
+
+    `InputError` where it would start from weights that know people.
+    """
+    config, initial = spec.config, None if spec.initial is None else find_bundle(spec.initial)
+    if initial is not None and (known := sorted(set(read_index(initial)["datasets"]) - {PHANTOM})):
+        raise InputError(
+            f"generators of a study cannot start from {spec.initial}: it has learned from {', '.join(known)}",
+            hint="labels of people would come in by it; phantom is of analytic hearts alone",
+        )
+    start = [] if initial is None else [bundle_sha256(initial)]
+    run = beside.with_name(f"{beside.name}-{digest(data.name, dump_config(config), *start)}")
     weights = run / f"weights-{digest(spec.sampling)}"
     if not (weights / INDEX).is_file():
-        train_all(data, run, config, report)
+        train_all(data, run, config, report, initial=initial)
         bundle_run(run, data, weights, sampling=spec.sampling)
     return weights
 

@@ -118,11 +118,14 @@ def methods(run: StudyRun) -> str:
     sizes = ", ".join(str(len(people.labelled(count))) for count in spec.people)
     groups = "; ".join(f"{name} ({len(rows)} persons)" for name, rows in people.tests.items())
     network = _network(spec.engine)
-    others = "and, without labels, on all others of the group" if spec.generator.unlabelled else "alone"
+    generator = spec.generator
+    others = " and, without labels, on all others of the group" if generator.unlabelled else ""
+    others += f" and {generator.phantoms} analytic hearts" if generator.phantoms else ""
+    others += f", from the weights {Path(generator.initial).name} of analytic hearts on" if generator.initial else ""
     return (
         f"Segmentation networks ({network}) were trained on {sizes} labelled people of {len(people.train)} available, "
         "with standard augmentation, with and without generated hearts. For each number of labelled people a generator "
-        f"(cinesynth {__version__}, preset {spec.generator.preset}{_changes(spec.generator.set)}) was trained on them "
+        f"(cinesynth {__version__}, preset {generator.preset}{_changes(generator.set)}) was trained on them"
         f"{others}; it drew hearts from the joint distribution of their volumes, {spec.cohort.frames} frames each, in "
         f"ratios of {', '.join(f'{ratio:g}' for ratio in spec.ratios)} to the labelled people. All networks of a study "
         "were trained for the same number of steps and none was selected on any test person. They were tested on "

@@ -103,8 +103,8 @@ class StudyRun:
 
     def _hearts(self, people: int | str, labelled: Sequence[Row]) -> list[Path]:
         """Folders of the hearts that a generator of ``labelled`` people made."""
-        unlabelled, beside = self.spec.generator.unlabelled, self._beside
-        data = regime(self.people, labelled, unlabelled, beside("regimes", people), self._step)
+        beside = self._beside
+        data = regime(self.people, labelled, self.spec.generator, beside("regimes", people), self._step)
         weights = train_generator(self.spec.generator, data, beside("generators", people), self.report)
         count = needed_hearts(self.spec.ratios, len(labelled))
         return make_hearts(self.spec.cohort, weights, beside("hearts", people), count, self.report)

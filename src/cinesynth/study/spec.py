@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cinesynth.config import Config, Settings, dump_config, load_config
 from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
+from cinesynth.models.bundles import bundle_sha256, find_bundle
 
 LARGEST_BYTES = 128 * 1024
 FIELD = 1.5
@@ -56,6 +57,10 @@ class GeneratorSpec(Settings):
     """Changes that `cinesynth bundle --set` makes."""
     unlabelled: bool = True
     """Whether it sees the others of the training group too, without their labels and diagnoses."""
+    phantoms: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Analytic hearts in its training: they know every structure at every phase, and are nobody."""
+    initial: str | None = None
+    """Weights (a name or a folder) of analytic hearts alone that it starts from."""
 
     @property
     def config(self) -> Config:
@@ -64,7 +69,8 @@ class GeneratorSpec(Settings):
 
     def resolved(self) -> list[object]:
         """All that it depends on: the settings of the preset themselves, whatever its name."""
-        return [dump_config(self.config), self.sampling, self.unlabelled]
+        initial = None if self.initial is None else bundle_sha256(find_bundle(self.initial))
+        return [dump_config(self.config), self.sampling, self.unlabelled, self.phantoms, initial]
 
 
 class CohortSpec(Settings):
@@ -199,5 +205,9 @@ def _beside(spec: StudySpec, folder: Path) -> StudySpec:
         engine = engine.model_copy(update={"preset": placed(engine.preset)})
     elif engine.bin is not None:
         engine = engine.model_copy(update={"bin": folder / engine.bin})
-    generator = spec.generator.model_copy(update={"preset": placed(spec.generator.preset)})
+    initial = spec.generator.initial
+    if initial is not None and (folder / initial).is_dir():
+        initial = str(folder / initial)
+    own = {"preset": placed(spec.generator.preset), "initial": initial}
+    generator = spec.generator.model_copy(update=own)
     return spec.model_copy(update={"data": folder / spec.data, "engine": engine, "generator": generator})

@@ -160,10 +160,12 @@ def with_vendors(config: Config, records: list[Record]) -> Config:
     return config.model_copy(update={"vendors": tuple(sorted(spellings.values()))})
 
 
-def train_all(data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None) -> None:
-    """The four stages in order, and the decoder once more where the config says so."""
+def train_all(
+    data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None, initial: Path | None = None
+) -> None:
+    """The four stages in order, started from ``initial``, and the decoder once more where the config says so."""
     for stage in stages_of(config):
-        train_stage(stage, data, run, config, report, clock)
+        train_stage(stage, data, run, config, report, clock, initial if stage in STAGES else None)
 
 
 def _train_vae(session: Session) -> None:
