@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,10 +275,8 @@ def _train_segmenter(session: Session) -> None:
     stage = SegmenterStage(network, session.config, train, held_out, session.accelerator.device)
     network.load_state_dict(session.train(stage).state_dict())
     seen = stage.frames
-    phantoms = seen.phantoms if seen.phantom_share > 0 else []
-    session.finish(
-        "segmenter", network, _count("train", [seen.record(i) for i in [*seen.patients, *phantoms]]) | started
-    )
+    subjects = [*seen.patients, *(seen.phantoms if seen.phantom_share > 0 else [])]
+    session.finish("segmenter", network, _count("train", [seen.record(i) for i in subjects]) | started)
 
 
 def _describe(session: Session, split: str) -> dict[str, Any]:
@@ -286,10 +285,8 @@ def _describe(session: Session, split: str) -> dict[str, Any]:
 
 
 def _count(split: str, records: list[Record]) -> dict[str, Any]:
-    by_dataset: dict[str, int] = {}
-    for record in records:
-        by_dataset[record.dataset] = by_dataset.get(record.dataset, 0) + 1
-    return {"split": split, "subjects": by_dataset, "frames": sum(len(r.phases) for r in records)}
+    by_dataset = Counter(record.dataset for record in records)
+    return {"split": split, "subjects": dict(by_dataset), "frames": sum(len(r.phases) for r in records)}
 
 
 _TRAIN = {
