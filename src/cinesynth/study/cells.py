@@ -30,6 +30,11 @@ class Arm:
     ratio: float = 0.0
     """Generated hearts a labelled person."""
 
+    @property
+    def generated(self) -> bool:
+        """Whether there are generated hearts in it."""
+        return self.ratio > 0
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -97,7 +102,7 @@ def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Pat
 
 
 def _hearts(cell: Cell, labelled: int) -> int:
-    return hearts_of(cell.arm.ratio, labelled) if cell.arm.ratio else 0
+    return hearts_of(cell.arm.ratio, labelled) if cell.arm.generated else 0
 
 
 @cache

@@ -60,7 +60,7 @@ def _draw_lines(
         found = {
             arm.ratio: effect
             for arm in arms_of(spec)
-            if arm.ratio and arm.real
+            if arm.generated and arm.real
             if (effect := results.gain(group, people, arm.name, BASELINE, metric).get(column))
         }
         if not found:

@@ -61,7 +61,7 @@ class StudyRun:
     def units(self) -> list[Unit]:
         """All units, in an order in which they can be done."""
         hearts = [Unit(f"{HEARTS}-{people}") for people in self.spec.people]
-        cells = [Unit(c.name, f"{HEARTS}-{c.people}" if c.arm.ratio else None) for c in cells_of(self.spec)]
+        cells = [Unit(c.name, f"{HEARTS}-{c.people}" if c.arm.generated else None) for c in cells_of(self.spec)]
         return [*hearts, *cells]
 
     def unit(self, name: str) -> None:
@@ -127,7 +127,7 @@ class StudyRun:
 
     def task(self, cell: Cell) -> Task:
         """What the engine is to train for ``cell``; its pool is made where it is not there."""
-        pool = self.pool(cell.people, generated=cell.arm.ratio > 0)
+        pool = self.pool(cell.people, cell.arm.generated)
         return task_of(self.spec, self.people, cell, pool, make_folder(self.out / "cells"))
 
     def cell(self, cell: Cell) -> None:
@@ -167,7 +167,7 @@ class StudyRun:
         """What the finished cells found."""
         found = {}
         for cell in cells_of(self.spec):
-            known = self.known_pool(cell.people, generated=cell.arm.ratio > 0)
+            known = self.known_pool(cell.people, cell.arm.generated)
             scored = None if known is None else read_scores(self.task(cell).folder)
             if scored is not None:
                 found[cell] = scored

@@ -96,7 +96,7 @@ class UNetSpec(Settings):
         """The settings of its training, but for seed and augmentation.
 
         The preset's grid is what a crop shows, unless a crop is set. The field is `FIELD` times as wide, as whole
-        images are tested: a network that saw hearts in the middle alone takes livers for them.
+        images are tested: one that saw hearts in the middle alone finds them anywhere.
         """
         config = load_config(self.preset, self.set)
         if config.training.segmenter.crop is not None:
