@@ -209,7 +209,8 @@ def test_killed_at_a_random_moment_of_each_stage(
     for stage in STAGES:
         kill_in(stage, command, run, moments.randint(1, 3), moments.uniform(0.0, 0.3))
         piece = subprocess.run([*command, "--minutes", "0.001"], check=True, capture_output=True, text=True)
-        assert "the same command goes on" in piece.stderr
+        finished = (run / f"{STAGES[-1]}.json").is_file()  # fast machines: what was left of the last stage fits a piece
+        assert finished != ("the same command goes on" in piece.stderr)
     subprocess.run(command, check=True, capture_output=True)
     assert digests(run) == digests(undisturbed)
 
