@@ -6,21 +6,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from cinesynth.config import dump_config, load_config
-from cinesynth.data.manifest import Manifest
-from cinesynth.data.packed import load_study
+from cinesynth.data.geometry import Grid
+from cinesynth.data.manifest import Manifest, Row
+from cinesynth.data.packed import load_study, prepare
 from cinesynth.errors import InputError
 from cinesynth.study import cells
+from cinesynth.study.cells import Task
 from cinesynth.study.judge import judged
 from cinesynth.study.report import write_report
 from cinesynth.study.run import StudyRun
-from cinesynth.study.spec import NnunetSpec, read_spec
+from cinesynth.study.spec import MixSpec, NnunetSpec, read_spec
+from cinesynth.training.frames import Frames
+from cinesynth.training.trainer import Report
+from cinesynth.types import Label, LabelArray, volumes_ml
 from tests.conftest import Run
 from tests.training.tiny import TINY
 
@@ -125,6 +132,48 @@ def test_another_question_makes_new_cells_and_keeps_the_generator(done: StudyRun
     hearts = done.spec.cohort.model_copy(update={"seed": 9})
     kept = StudyRun(done.spec.model_copy(update={"cohort": hearts}), done.out, quiet).finished()
     assert kept == {"4-real-0", "4-real-1"}  # people alone
+
+
+class Picky:
+    """Sees the masks of every second case, and nothing in the others."""
+
+    def train(self, task: Task, report: Report) -> None:
+        """Nothing to learn."""
+        assert {row.dataset for row in task.rows} == {"people"}
+
+    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+        for number, row in enumerate(people):
+            yield judged(load_study(data, row)).label * np.uint8(number % 2)
+
+
+def test_hearts_are_kept_whose_masks_are_seen_and_stand_in_peoples_chests(done: StudyRun) -> None:
+    mix = MixSpec(agreeing=0.5, surroundings=True)
+    run = StudyRun(done.spec.model_copy(update={"mix": mix}), done.out, quiet)
+    run.__dict__["engine"] = Picky()
+    rows = [row for row in Manifest.read(run.pool(4)).rows if row.dataset == "generated"]
+    assert [row.subject for row in rows] == ["case_0001", "case_0003"]
+    first, second = (load_study(run.pool(4), row) for row in rows)
+    before = load_study(done.pool(4), Manifest.read(done.pool(4)).rows[-1])  # the same heart by itself
+    assert before.subject == first.subject
+    (width, wide), ml = (study.image.shape[1] for study in (before, first)), before.voxel_ml
+    assert wide == round(1.5 * width)
+    assert np.array_equal(volumes_ml(first.label, Label.LV, first.voxel_ml), volumes_ml(before.label, Label.LV, ml))
+    beside = (wide - width) // 2
+    assert not np.array_equal(first.image[0, :beside, :, 0], second.image[0, :beside, :, 0])  # another person
+
+
+def test_people_are_as_much_of_a_batch_as_is_said(done: StudyRun) -> None:
+    mix = MixSpec(people_share=0.75)
+    run = StudyRun(done.spec.model_copy(update={"mix": mix}), done.out, quiet)
+    shares = {cell.arm.name: run.task(cell).people_share for cell in cells.cells_of(run.spec)}
+    assert shares == {"real": None, "x0.5": 0.75}
+    pool = prepare(done.pool(4), Grid.from_config(done.spec.engine.config.grid))
+    for apart, expected in ((None, 2 / 6), (0.25, 0.25), (0.9, 0.9)):
+        frames = Frames(pool, 0, 0.0, apart)
+        drawn = [frames.record(frames.draw("frames", step, 0)[0]).dataset for step in range(600)]
+        assert drawn.count("generated") / 600 == pytest.approx(expected, abs=0.06)
+    with pytest.raises(ValidationError, match="nnU-Net draws everybody as often"):
+        done.spec.model_validate({**done.spec.model_dump(), "engine": {"name": "nnunet"}, "mix": mix.model_dump()})
 
 
 def test_what_stands_in_a_preset_counts_and_not_its_name(twenty: Path, tmp_path: Path) -> None:

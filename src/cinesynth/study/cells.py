@@ -59,6 +59,8 @@ class Task:
     rows: tuple[Row, ...]
     augment: bool
     seed: int
+    people_share: float | None = None
+    """Of the frames, where generated hearts are among the rows; none: everybody is drawn as often."""
 
 
 def arms_of(spec: StudySpec) -> list[Arm]:
@@ -90,15 +92,16 @@ def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Pat
     hearts = [row for row in manifest if row.dataset == GENERATED]
     chosen = [*(real if cell.arm.real else []), *hearts[: _hearts(cell, len(real))]]
     tested = {name: [row.sha256 for row in rows] for name, rows in people.tests.items()}
+    share = spec.mix.people_share if cell.arm.real and cell.arm.generated else None
     key = digest(
         people.data_hash,
         [row.sha256 for row in chosen],
         tested,
-        [cell.arm.augment, cell.seed],
+        [cell.arm.augment, cell.seed, share],
         spec.engine.resolved(),
         code_digest(),
     )
-    return Task(folder / f"{cell.name}-{key}", pool, tuple(chosen), cell.arm.augment, cell.seed)
+    return Task(folder / f"{cell.name}-{key}", pool, tuple(chosen), cell.arm.augment, cell.seed, share)
 
 
 def _hearts(cell: Cell, labelled: int) -> int:

@@ -29,6 +29,7 @@ from cinesynth.errors import OutputError
 from cinesynth.files import file_sha256
 from cinesynth.study.people import People
 from cinesynth.study.spec import GeneratorSpec
+from cinesynth.study.surroundings import surrounded
 from cinesynth.types import Diagnosis, Study
 
 HELD_BACK = 5
@@ -69,12 +70,27 @@ def regime(
 
 
 def pool(
-    people: People, labelled: Sequence[Row], cases: Sequence[Path], beside: Path, progress: Progress | None = None
+    people: People,
+    labelled: Sequence[Row],
+    cases: Sequence[Path],
+    beside: Path,
+    progress: Progress | None = None,
+    surroundings: bool = False,
 ) -> Path:
-    """What segmenters learn from: ``labelled`` people and the generated ``cases``, all in training."""
+    """What segmenters learn from: ``labelled`` people and the generated ``cases``, all in training.
+
+    With ``surroundings`` the hearts stand in those of the labelled people, by turns.
+    """
     parts: list[Part] = [(row.subject, "train", partial(load_study, people.data, row)) for row in labelled]
-    parts += [(case.name, "train", partial(read_case, case, case.name)) for case in cases]
-    key = digest(people.data_hash, [row.file for row in labelled], [file_sha256(case / SIDECAR) for case in cases])
+    for number, case in enumerate(cases):
+        around = labelled[number % len(labelled)] if surroundings else None
+        parts.append((case.name, "train", partial(_load_heart, case, people.data, around)))
+    key = digest(
+        people.data_hash,
+        [row.file for row in labelled],
+        [file_sha256(case / SIDECAR) for case in cases],
+        *(["surroundings"] if surroundings else []),
+    )
     terms = terms_of(people.data, _sources(labelled)) | ({GENERATED: case_terms(cases[0])} if cases else {})
     return _made(beside.with_name(f"{beside.name}-{key}"), parts, terms, progress)
 
@@ -94,6 +110,11 @@ def without_labels(study: Study) -> Study:
 
 def _load_unlabelled(data: Path, row: Row) -> Study:
     return without_labels(load_study(data, row))
+
+
+def _load_heart(case: Path, data: Path, around: Row | None) -> Study:
+    heart = read_case(case, case.name)
+    return heart if around is None else surrounded(heart, load_study(data, around))
 
 
 def _sources(rows: Iterable[Row]) -> list[str]:

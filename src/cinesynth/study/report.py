@@ -15,7 +15,7 @@ from cinesynth.study.people import name_of
 from cinesynth.study.pictures import draw_gains, draw_worst
 from cinesynth.study.results import COLUMNS, MEAN, Effect, Results
 from cinesynth.study.run import StudyRun
-from cinesynth.study.spec import NnunetSpec, StudySpec, UNetSpec
+from cinesynth.study.spec import MixSpec, NnunetSpec, StudySpec, UNetSpec
 
 PAGE, JSON = "study.md", "results.json"
 HEADER = (
@@ -127,13 +127,22 @@ def methods(run: StudyRun) -> str:
         "with standard augmentation, with and without generated hearts. For each number of labelled people a generator "
         f"(cinesynth {__version__}, preset {generator.preset}{_changes(generator.set)}) was trained on them"
         f"{others}; it drew hearts from the joint distribution of their volumes, {spec.cohort.frames} frames each, in "
-        f"ratios of {', '.join(f'{ratio:g}' for ratio in spec.ratios)} to the labelled people. All networks of a study "
-        "were trained for the same number of steps and none was selected on any test person. They were tested on "
-        f"{groups}, none of whom either network had seen, at ED and ES in the scanner's voxels: Dice, 95 % Hausdorff "
-        "distance and average symmetric surface distance, a structure that was missed counting as Dice 0 and as far as "
-        f"the annotated stack is long. Means are over persons and {len(spec.seeds)} seeds; intervals of 95 % are from "
-        "a bootstrap over both, differences paired by person and seed."
+        f"ratios of {', '.join(f'{ratio:g}' for ratio in spec.ratios)} to the labelled people{_mixed(spec.mix)}. All "
+        "networks of a study were trained for the same number of steps and none was selected on any test person. They "
+        f"were tested on {groups}, none of whom either network had seen, at ED and ES in the scanner's voxels: Dice, "
+        "95 % Hausdorff distance and average symmetric surface distance, a structure that was missed counting as Dice "
+        f"0 and as far as the annotated stack is long. Means are over persons and {len(spec.seeds)} seeds; intervals "
+        "of 95 % are from a bootstrap over both, differences paired by person and seed."
     )
+
+
+def _mixed(mix: MixSpec) -> str:
+    """How the hearts came to the segmenters, as far as it is worth a word."""
+    kept = f"the {100 * mix.agreeing:g} % in which a segmenter of the labelled people saw the most of the masks"
+    said = [f"; of those that were accepted {kept} were kept"] if mix.agreeing < 1.0 else []
+    said += ["; they were set into the surroundings of the labelled people"] if mix.surroundings else []
+    said += [f"; {100 * mix.people_share:g} % of the frames were people's"] if mix.people_share else []
+    return "".join(said)
 
 
 def _network(engine: UNetSpec | NnunetSpec) -> str:

@@ -6,6 +6,7 @@ on several machines, or again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +16,10 @@ import numpy as np
 
 from cinesynth.atomic import atomic_path, make_folder, write_text
 from cinesynth.data.geometry import Grid
-from cinesynth.data.manifest import Row
+from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
-from cinesynth.study.cells import Cell, Task, cells_of, code_digest, task_of
+from cinesynth.study.cells import Cell, Task, arms_of, cells_of, code_digest, task_of
 from cinesynth.study.datasets import digest, pool, regime
 from cinesynth.study.engines import Engine, engine_of
 from cinesynth.study.generator import make_hearts, needed_hearts, train_generator
@@ -92,7 +93,8 @@ class StudyRun:
         check_fit(self.people, self._grids())
         labelled = self.people.labelled(people)
         hearts = self._hearts(people, labelled) if generated else []
-        made = pool(self.people, labelled, hearts, self._beside("pools", people), self._step)
+        around = generated and self.spec.mix.surroundings
+        made = pool(self.people, labelled, hearts, self._beside("pools", people), self._step, around)
         write_text(self._note(people, generated), made.name)
         return made
 
@@ -102,12 +104,30 @@ class StudyRun:
         return self.out / "pools" / note.read_text() if note.is_file() else None
 
     def _hearts(self, people: int | str, labelled: Sequence[Row]) -> list[Path]:
-        """Folders of the hearts that a generator of ``labelled`` people made."""
+        """Folders of the hearts that a generator of ``labelled`` people made, and that are kept."""
         beside = self._beside
         data = regime(self.people, labelled, self.spec.generator, beside("regimes", people), self._step)
         weights = train_generator(self.spec.generator, data, beside("generators", people), self.report)
         count = needed_hearts(self.spec.ratios, len(labelled))
-        return make_hearts(self.spec.cohort, weights, beside("hearts", people), count, self.report)
+        share = self.spec.mix.agreeing
+        made = make_hearts(self.spec.cohort, weights, beside("hearts", people), math.ceil(count / share), self.report)
+        return made if share == 1.0 else self._agreeing(people, made, count)
+
+    def _agreeing(self, people: int | str, cases: Sequence[Path], count: int) -> list[Path]:
+        """The ``count`` of the cases, in their order, in whose images the segmenter of the labelled people alone, of
+        the first seed, sees the most of their masks: mean Dice of the structures at ED and ES."""
+        judge = self.task(Cell(people, arms_of(self.spec)[0], self.spec.seeds[0]))
+        self.engine.train(judge, self.report)
+        candidates = pool(self.people, [], cases, self._beside("candidates", people), self._step)
+        rows = {row.subject: row for row in Manifest.read(candidates)}
+        chosen = [rows[case.name] for case in cases]
+        seen = self.engine.labels(judge, candidates, chosen)
+        dice = [
+            np.nanmean(scores(label, judged(load_study(candidates, row)))["dice"])
+            for row, label in zip(chosen, seen, strict=True)
+        ]
+        best = sorted(np.argsort(dice, kind="stable")[::-1][:count])
+        return [cases[i] for i in best]
 
     def _step(self, done: int, total: int, name: str) -> None:
         self.report("data", done, total, {})
@@ -121,7 +141,10 @@ class StudyRun:
 
     def _note(self, people: int | str, generated: bool) -> Path:
         """Where it is written down which pool belongs to these settings."""
-        hearts = [self.spec.generator.resolved(), self.spec.cohort.model_dump(mode="json"), max(self.spec.ratios)]
+        spec = self.spec
+        hearts = [spec.generator.resolved(), spec.cohort.model_dump(mode="json"), max(spec.ratios)]
+        hearts += [spec.mix.surroundings, spec.mix.agreeing]
+        hearts += [spec.engine.resolved(), spec.seeds[0], code_digest()] if spec.mix.agreeing < 1.0 else []
         key = digest(self.people.data_hash, [row.file for row in self.people.train], *(hearts if generated else []))
         return self._beside("pools", people).with_name(f"{people}-{key}.txt")
 

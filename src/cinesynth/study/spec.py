@@ -84,6 +84,18 @@ class CohortSpec(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class MixSpec(Settings):
+    """How generated hearts come to the segmenters."""
+
+    agreeing: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the hearts that is kept: those in which a segmenter of the labelled people alone sees the most of what
+    their masks say."""
+    surroundings: bool = False
+    """Whether the hearts are set into the surroundings of the labelled people: their own field ends close to them."""
+    people_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the frames that are people's, of the light engine; by default people and hearts are drawn as often."""
+
+
 class UNetSpec(Settings):
     """The light engine: the 2D U-Net of ``cinesynth train segmenter``."""
 
@@ -153,6 +165,7 @@ class StudySpec(Settings):
     engine: Annotated[UNetSpec | NnunetSpec, Field(discriminator="name")] = UNetSpec()
     generator: GeneratorSpec = GeneratorSpec()
     cohort: CohortSpec = CohortSpec()
+    mix: MixSpec = MixSpec()
 
     @field_validator("tests")
     @classmethod
@@ -170,9 +183,11 @@ class StudySpec(Settings):
         return values
 
     @model_validator(mode="after")
-    def _the_judged_ratio_is_there(self) -> StudySpec:
+    def _the_parts_go_together(self) -> StudySpec:
         if self.judged_ratio not in self.ratios:
             raise ValueError(f"judged_ratio {self.judged_ratio:g} is none of the ratios")
+        if self.mix.people_share is not None and not isinstance(self.engine, UNetSpec):
+            raise ValueError("mix.people_share is of the engine unet: nnU-Net draws everybody as often")
         return self
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cinesynth.data.export.case import DATASET as GENERATED
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
@@ -19,22 +20,38 @@ from cinesynth.training.streams import stream, uniform
 
 
 class Frames:
-    """The frames of one split, drawn by address: patients and phantoms in a fixed ratio, subjects evenly."""
+    """The frames of one split, drawn by address: patients and phantoms in a fixed ratio, subjects evenly.
 
-    def __init__(self, data: PackedDataset, seed: int, phantom_share: float) -> None:
+    Generated hearts are drawn like patients, or, where ``generated_share`` says how often, apart from both.
+    """
+
+    def __init__(
+        self, data: PackedDataset, seed: int, phantom_share: float, generated_share: float | None = None
+    ) -> None:
         self.data, self.seed = data, seed
+        apart = set() if generated_share is None else {GENERATED}
         self.phantoms = [i for i, r in enumerate(data.records) if r.dataset == PHANTOM]
-        self.patients = [i for i, r in enumerate(data.records) if r.dataset != PHANTOM]
+        self.generated = [i for i, r in enumerate(data.records) if r.dataset in apart]
+        self.patients = [i for i, r in enumerate(data.records) if r.dataset not in {PHANTOM} | apart]
         if not data.records:
             raise DataError("the split holds no subject", hint="ingest more subjects, or other split fractions")
         self.phantom_share = 1.0 if not self.patients else 0.0 if not self.phantoms else phantom_share
+        people = bool(self.phantoms or self.patients)
+        self.generated_share = 0.0 if not self.generated else (generated_share or 0.0) if people else 1.0
         self.volumes = lru_cache(maxsize=4096)(self._load)
 
     def draw(self, purpose: str, step: int, case: int) -> tuple[int, torch.Generator]:
         """A subject for one case of one step, and the generator that belongs to it."""
         generator = stream(self.seed, purpose, step, case)
-        group = self.phantoms if uniform(generator) < self.phantom_share else self.patients
+        group = self._group(uniform(generator))
         return group[int(uniform(generator, 0, len(group)))], generator
+
+    def _group(self, chance: float) -> list[int]:
+        """Whom a number in [0, 1) stands for."""
+        if chance < self.generated_share:
+            return self.generated
+        phantoms = (1.0 - self.generated_share) * self.phantom_share
+        return self.phantoms if chance < self.generated_share + phantoms else self.patients
 
     def record(self, subject: int) -> Record:
         """What is known of a subject."""

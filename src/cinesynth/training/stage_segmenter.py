@@ -38,9 +38,11 @@ class SegmenterStage:
         train: PackedDataset,
         held_out: PackedDataset,
         device: torch.device,
+        generated_share: float | None = None,
     ) -> None:
+        """``generated_share`` of the frames are generated hearts; by default they are drawn as often as people."""
         self.settings, self.device, self.seed = config.training.segmenter, device, config.training.seed
-        self.neighbours = network.neighbours
+        self.neighbours, self.generated_share = network.neighbours, generated_share
         self.frames = self._annotated(train, "to learn from")
         self.held_out = self._annotated(held_out, "to be validated on")
         self.modules: dict[str, nn.Module] = {"model": network}
@@ -52,7 +54,7 @@ class SegmenterStage:
                 f"a segmenter has nobody with labels {purpose}",
                 hint="ingest subjects with labels, or other split fractions",
             )
-        return Frames(kept, self.seed, self.settings.phantom_share)
+        return Frames(kept, self.seed, self.settings.phantom_share, self.generated_share)
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """Dice and cross-entropy of all acquired slices of the step's frames."""

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from cinesynth.config import Config
+from cinesynth.data.export.case import DATASET as GENERATED
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid
 from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
 from cinesynth.data.manifest import Row
@@ -41,7 +42,8 @@ class UNet:
         """The settings of a cell."""
         config = self.spec.config
         last = config.training.segmenter.steps
-        phantoms = sum(row.dataset == PHANTOM for row in task.rows) / len(task.rows)  # everybody is drawn as often
+        alike = [row for row in task.rows if task.people_share is None or row.dataset != GENERATED]
+        phantoms = sum(row.dataset == PHANTOM for row in alike) / len(alike)  # each of them is drawn as often
         own = {"augment": task.augment, "validate_every_steps": last, "phantom_share": phantoms}
         segmenter = config.training.segmenter.model_copy(update=own)
         training = config.training.model_copy(update={"segmenter": segmenter, "seed": task.seed})
@@ -58,7 +60,8 @@ class UNet:
         accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
         torch.manual_seed(task.seed)
         network = SliceUNet(config.segmenter)
-        stage = SegmenterStage(network, config, part, part, accelerator.device)
+        hearts = None if task.people_share is None else 1.0 - task.people_share
+        stage = SegmenterStage(network, config, part, part, accelerator.device, hearts)
         trained = Trainer(stage, task.folder / "training", accelerator, report).run()
         network.load_state_dict(trained.state_dict())
         count = {d: sum(r.dataset == d for r in part.records) for d in sorted({r.dataset for r in part.records})}

@@ -1,0 +1,58 @@
+"""A generated heart in a person's chest: its own voxels in the middle, the person's beyond, everything in place."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cinesynth.data.geometry import Grid, place
+from cinesynth.data.phantom import phantom_study
+from cinesynth.study.surroundings import FULL, RIM_MM, surrounded
+from cinesynth.types import Label, Study, volumes_ml
+
+SPACING_MM = (2.0, 2.0, 10.0)
+
+
+@pytest.fixture(scope="module")
+def heart() -> Study:
+    """A heart as a generator of a small field makes it: 80 voxels of 2 mm, 0 to 1000."""
+    study = phantom_study(1, frames=6).study
+    placement = place(study, Grid((80, 80, study.image.shape[3]), SPACING_MM))
+    image = placement.image_to_grid(study.image)
+    unit = (image - image.min()) / (image.max() - image.min())
+    affine = placement.grid_affine
+    label = placement.label_to_grid(study.label)
+    return replace(study, image=(FULL * unit).astype(np.int16), label=label, affine=affine, dataset="generated")
+
+
+def test_the_heart_keeps_its_voxels_volume_and_place(heart: Study) -> None:
+    person = phantom_study(2, frames=6).study
+    seen = surrounded(heart, person)
+    assert seen.image.shape[1:] == (120, 120, heart.image.shape[3])
+    inner = (slice(None), slice(20, 100), slice(20, 100))
+    assert np.array_equal(seen.label[inner], heart.label)
+    assert np.array_equal(
+        volumes_ml(seen.label, Label.LV, seen.voxel_ml), volumes_ml(heart.label, Label.LV, heart.voxel_ml)
+    )
+    before, after = heart.affine @ [3, 5, 2, 1], seen.affine @ [3 + 20, 5 + 20, 2, 1]
+    assert after == pytest.approx(before)
+    rim = round(RIM_MM / 2)
+    middle = (slice(None), slice(20 + rim, 100 - rim), slice(20 + rim, 100 - rim))
+    own = heart.image[:, rim:-rim, rim:-rim].astype(float)
+    bright = own > 50  # one gain for all
+    gains = seen.image[middle][bright] / own[bright]
+    unclipped = seen.image[middle][bright] < FULL
+    assert np.ptp(gains[unclipped]) < 0.03
+
+
+def test_around_the_heart_the_person_stands_still_at_ed(heart: Study) -> None:
+    person = phantom_study(2, frames=6).study
+    seen = surrounded(heart, person)
+    outside = np.ones(seen.image.shape[1:3], dtype=bool)
+    outside[20:100, 20:100] = False
+    around = seen.image[:, outside]
+    assert np.ptp(around, axis=0).max() == 0
+    brighter = replace(person, image=person.image * 3 + 7)
+    assert np.abs(surrounded(heart, brighter).image[:, outside].astype(int) - around).max() <= 1
+    other = surrounded(heart, phantom_study(3, frames=6).study)
+    assert np.abs(other.image[:, outside].astype(int) - around).mean() > 10
