@@ -6,7 +6,7 @@ import pytest
 from cinesynth.errors import DataError
 from cinesynth.study.cells import Arm, Cell
 from cinesynth.study.claim import CLAIMS
-from cinesynth.study.results import COLUMNS, FILE, MEAN, Effect, Results, effect, read_scores, write_scores
+from cinesynth.study.results import COLUMNS, MEAN, Effect, Results, effect, read_scores, write_scores
 
 REAL, MORE = Arm("real", "real"), Arm("x1", "real + 1 x", ratio=1.0)
 
@@ -58,15 +58,15 @@ def test_only_seeds_that_are_there_in_both_arms_count() -> None:
 
 def test_scores_are_kept(tmp_path) -> None:
     one = {m: np.array([np.nan, 0.5, 0.9]) for m in ("dice", "hd95_mm", "assd_mm")}
-    write_scores(tmp_path, {"arm": "real"}, {"away": [one, one]})
-    found = read_scores(tmp_path)
+    write_scores(tmp_path / "scores.json", {"arm": "real"}, {"away": [one, one]})
+    found = read_scores(tmp_path / "scores.json")
     assert found is not None
     assert found["away"]["dice"].shape == (2, len(COLUMNS))
     assert found["away"]["dice"][0, -1] == pytest.approx(0.7)  # of the structures that were annotated
-    assert read_scores(tmp_path / "other") is None
-    (tmp_path / FILE).write_text("{")
+    assert read_scores(tmp_path / "other.json") is None
+    (tmp_path / "scores.json").write_text("{")
     with pytest.raises(DataError, match="is damaged"):
-        read_scores(tmp_path)
+        read_scores(tmp_path / "scores.json")
 
 
 @pytest.mark.parametrize(

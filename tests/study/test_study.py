@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,8 +88,7 @@ def test_half_as_many_generated_hearts_as_people(done: StudyRun) -> None:
     rows = Manifest.read(done.pool(4)).rows
     assert [row.dataset for row in rows] == ["people"] * 4 + ["generated"] * 2
     learned = {
-        cell.arm.name: json.loads((done.task(cell).folder / "scores.json").read_text())["learned_from"]
-        for cell in done.results().found
+        cell.arm.name: json.loads(done.task(cell).scores.read_text())["learned_from"] for cell in done.results().found
     }
     assert learned["real"] == [f"people_{row.subject}" for row in done.people.labelled(4)]
     assert learned["x0.5"] == [*learned["real"], "generated_case_0000", "generated_case_0001"]
@@ -124,6 +124,20 @@ def test_finished_cells_are_left_alone_and_other_code_makes_new_ones(
     assert {path: path.stat().st_mtime_ns for path in done.out.rglob("*") if path.is_file()} == before
     monkeypatch.setattr(cells, "code_digest", lambda: "other")
     assert done.finished() == {"hearts-4"}
+
+
+def test_other_people_are_tested_by_the_segmenters_that_are_there(done: StudyRun, tmp_path: Path) -> None:
+    shutil.copytree(done.out, tmp_path / "out")
+    tests = {"away": done.spec.tests["away"]}
+    run = StudyRun(done.spec.model_copy(update={"tests": tests}), tmp_path / "out", quiet)
+    assert run.finished() == {"hearts-4"}
+    cell = next(cells.cells_of(run.spec))
+    weights = run.task(cell).folder / "segmenter.safetensors"
+    before = weights.stat().st_mtime_ns
+    run.cell(cell)
+    assert weights.stat().st_mtime_ns == before
+    ((_, scored),) = run.results().found.items()
+    assert np.array_equal(scored["away"]["dice"], done.results().found[cell]["away"]["dice"], equal_nan=True)
 
 
 def test_another_question_makes_new_cells_and_keeps_the_generator(done: StudyRun) -> None:
@@ -237,5 +251,5 @@ def test_killed_at_random_moments_it_ends_with_the_same_scores(done: StudyRun, t
             process.wait()
             time.sleep(0.1)
     subprocess.run(command, check=True, capture_output=True)
-    for path in (done.out / "cells").rglob("scores.json"):
+    for path in (done.out / "cells").rglob("scores-*.json"):
         assert (tmp_path / path.relative_to(done.out)).read_text() == path.read_text()

@@ -52,9 +52,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Task:
-    """What an engine is to train: ``rows`` of the dataset ``pool``, in ``folder``."""
+    """What an engine is to train: ``rows`` of the dataset ``pool``, in ``folder``; and where its scores are kept."""
 
     folder: Path
+    scores: Path
     pool: Path
     rows: tuple[Row, ...]
     augment: bool
@@ -85,7 +86,8 @@ def cells_of(spec: StudySpec) -> Iterator[Cell]:
 def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Path) -> Task:
     """What the segmenter of ``cell`` learns from.
 
-    Its folder is named by all that its scores depend on: the people on both sides, the hearts, the engine, the code.
+    Its folder is named by all that the segmenter depends on: the people, the hearts, the engine, the code; its scores
+    by who is tested, so that another test needs no other segmenter.
     """
     manifest = Manifest.read(pool)
     real = [row for row in manifest if row.dataset != GENERATED]
@@ -96,12 +98,12 @@ def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Pat
     key = digest(
         people.data_hash,
         [row.sha256 for row in chosen],
-        tested,
         [cell.arm.augment, cell.seed, share],
         spec.engine.resolved(),
         code_digest(),
     )
-    return Task(folder / f"{cell.name}-{key}", pool, tuple(chosen), cell.arm.augment, cell.seed, share)
+    own = folder / f"{cell.name}-{key}"
+    return Task(own, own / f"scores-{digest(tested)}.json", pool, tuple(chosen), cell.arm.augment, cell.seed, share)
 
 
 def _hearts(cell: Cell, labelled: int) -> int:

@@ -17,7 +17,6 @@ from cinesynth.study.cells import Cell
 from cinesynth.study.judge import METRICS
 from cinesynth.types import STRUCTURES
 
-FILE = "scores.json"
 MEAN = "mean"
 """Of the structures that were annotated of a person."""
 COLUMNS = (*(structure.name for structure in STRUCTURES), MEAN)
@@ -41,18 +40,17 @@ class Effect:
         return {**self.__dict__}
 
 
-def write_scores(folder: Path, about: Mapping[str, Any], persons: Mapping[str, Sequence[Scores]]) -> None:
-    """Keep what a segmenter is worth on the persons of each group: ``about`` says which segmenter."""
+def write_scores(path: Path, about: Mapping[str, Any], persons: Mapping[str, Sequence[Scores]]) -> None:
+    """Keep in a JSON what a segmenter is worth on the persons of each group: ``about`` says which segmenter."""
     groups = {
         group: {metric: [_plain(one[metric]) for one in found] for metric in METRICS}
         for group, found in persons.items()
     }
-    write_json(folder / FILE, {**about, "structures": [s.name for s in STRUCTURES], "groups": groups})
+    write_json(path, {**about, "structures": [s.name for s in STRUCTURES], "groups": groups})
 
 
-def read_scores(folder: Path) -> dict[str, Scores] | None:
+def read_scores(path: Path) -> dict[str, Scores] | None:
     """The scores of a finished cell by group; None where it is not finished."""
-    path = folder / FILE
     if not path.is_file():
         return None
     try:

@@ -156,7 +156,7 @@ class StudyRun:
     def cell(self, cell: Cell) -> None:
         """Train the segmenter of ``cell`` and score it on everybody who is tested."""
         task = self.task(cell)
-        if read_scores(task.folder) is not None:
+        if read_scores(task.scores) is not None:
             return
         self.engine.train(task, self.report)
         found = {}
@@ -174,7 +174,7 @@ class StudyRun:
             "data_hash": self.people.data_hash,
             "code": code_digest(),
         }
-        write_scores(task.folder, about, found)
+        write_scores(task.scores, about, found)
 
     def _labels(self, task: Task, group: str, rows: Sequence[Row]) -> Iterator[tuple[Row, LabelArray]]:
         """Label the people of a group, and keep the labels."""
@@ -191,7 +191,7 @@ class StudyRun:
         found = {}
         for cell in cells_of(self.spec):
             known = self.known_pool(cell.people, cell.arm.generated)
-            scored = None if known is None else read_scores(self.task(cell).folder)
+            scored = None if known is None else read_scores(self.task(cell).scores)
             if scored is not None:
                 found[cell] = scored
         return Results(found)
