@@ -60,6 +60,8 @@ def test_what_is_missing_is_told(submit) -> None:
     assert "SLURM_ARRAY_TASK_ID" in submit("c.csv", "out").stderr
 
 
-def test_the_study_is_one() -> None:
-    spec = read_spec(EXAMPLES / "study.yaml")
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("study*.yaml")), ids=lambda path: path.stem)
+def test_the_studies_are_some(path: Path) -> None:
+    spec = read_spec(path)
+    assert spec.generator.config.grid.size[2] >= 12  # stacks of that many slices are in the data they name
     assert [name for name, group in spec.tests.items() if group.unseen] == ["Philips", "GE"]
