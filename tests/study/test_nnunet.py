@@ -25,7 +25,7 @@ from tests.study.test_study import quiet
 def small_task(twenty: Path, folder: Path, augment: bool = True) -> Task:
     people = people_of(spec_of(twenty))
     made = pool(people, people.labelled(4), [], folder / "4")
-    return Task(folder / "cell", made, people.labelled(4), augment, 0)
+    return Task(folder / "cell", folder / "cell" / "scores.json", made, people.labelled(4), augment, 0)
 
 
 def test_without_nnunet_the_error_says_how_to_get_it(twenty: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_arms_are_planned_alike(twenty: Path, tmp_path: Path) -> None:
     rows = Manifest.read(tmp_path / "pool").rows
     plans = {}
     for name, chosen in (("alone", [row for row in rows if row.dataset == "people"]), ("both", rows)):
-        task = Task(tmp_path / name, tmp_path / "pool", tuple(chosen), True, 0)
+        task = Task(tmp_path / name, tmp_path / name / "scores.json", tmp_path / "pool", tuple(chosen), True, 0)
         engine._prepare(task, quiet)
         plans[name] = json.loads((task.folder / "preprocessed" / CELL[1] / "nnUNetPlans.json").read_text())
         seen = task.folder / "preprocessed" / CELL[1] / plans[name]["configurations"]["2d"]["data_identifier"]
