@@ -13,14 +13,13 @@ import numpy as np
 from cinesynth.data.geometry import Grid, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.study.spec import FIELD
+from cinesynth.synthesis.export.nifti import from_stored, to_stored
 from cinesynth.types import FloatArray, Study
 
 RIM_MM = 12.0
 """Over so much the heart's field goes over into the person's."""
 GAIN = (0.5, 2.0)
 """Least and most by which the heart's brightness follows the person's."""
-FULL = 1000.0
-"""Brightest value of a generated image."""
 
 
 def surrounded(heart: Study, person: Study) -> Study:
@@ -34,16 +33,15 @@ def surrounded(heart: Study, person: Study) -> Study:
     size = (width + 2 * pads[0], height + 2 * pads[1])
     around = _field(person, size, heart.spacing_mm, slices)
     spread = ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0))
-    inside = np.pad(heart.image.astype(np.float32) / FULL, spread, mode="edge")
+    inside = np.pad((from_stored(heart.image) + 1.0) / 2.0, spread, mode="edge")
     weight = _weight((width, height), pads, heart.spacing_mm)
     rim = (weight > 0.0) & (weight < 1.0)
     gain = float(np.clip(around[rim].mean() / max(float(inside[:, rim].mean()), 1e-3), *GAIN))
     image = weight[..., None] * np.clip(gain * inside, 0.0, 1.0) + (1.0 - weight[..., None]) * around
     affine = heart.affine.copy()
     affine[:3, 3] -= heart.affine[:3, 0] * pads[0] + heart.affine[:3, 1] * pads[1]
-    return replace(
-        heart, image=np.rint(FULL * image).astype(np.int16), label=np.pad(heart.label, spread), affine=affine
-    )
+    stored = to_stored(np.asarray(2.0 * image - 1.0, dtype=np.float32))
+    return replace(heart, image=stored, label=np.pad(heart.label, spread), affine=affine)
 
 
 def _field(person: Study, size: tuple[int, int], spacing_mm: tuple[float, float, float], slices: int) -> FloatArray:
