@@ -26,9 +26,9 @@ from typing import Any
 
 import yaml
 
-from cinesynth.atomic import write_text
 from cinesynth.config import STAGES, apply_override
 from cinesynth.data.manifest import Manifest
+from cinesynth.io.files import write_text
 
 LADDER = Path(__file__).with_suffix(".yaml")
 

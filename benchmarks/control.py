@@ -33,9 +33,8 @@ from cinesynth.evaluation.control_figures import COLOURS
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
-from cinesynth.models.bundles import find_bundle
-from cinesynth.models.weights import stage_info
-from cinesynth.synthesis.export.render import View, tile, window_of
+from cinesynth.reports.pictures import View, tile, window_of
+from cinesynth.weights.folder import find_bundle, stage_info
 
 SHOWN = ("EDV", "ESV", "EF")
 WORST, SLICES, PIXELS = 20, 8, 110

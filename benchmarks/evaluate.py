@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cinesynth.cases.cohort import write_manifest
+from cinesynth.cases.writing import save_case
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
 from cinesynth.data.intensity import IntensityScale
@@ -28,8 +30,6 @@ from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.evaluate import evaluate
 from cinesynth.synthesis.cohort import case_name
-from cinesynth.synthesis.export.case import save_case
-from cinesynth.synthesis.manifest import write_manifest
 from cinesynth.types import Cine, ClinicalPrior, Label, Study, volumes_ml
 
 GRID = Grid((192, 192, 16), (1.0, 1.0, 10.0))

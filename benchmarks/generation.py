@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from cinesynth.config import load_config
-from cinesynth.models.cost import network_calls, sequence_flops
+from cinesynth.models.build import network_calls, sequence_flops
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan, Sampler

@@ -21,11 +21,10 @@ from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
-from cinesynth.evaluation.overlap import overlaps
-from cinesynth.models.bundles import find_bundle
+from cinesynth.evaluation.surfaces import overlaps
 from cinesynth.models.masks import as_drawn, one_heart
-from cinesynth.models.weights import Bundle, stage_info
 from cinesynth.types import STRUCTURES, Label, LabelArray
+from cinesynth.weights.folder import Bundle, find_bundle, stage_info
 
 Draw = Callable[[LabelArray, float], LabelArray]
 

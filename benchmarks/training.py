@@ -31,15 +31,15 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.models.build import build
+from cinesynth.models.layers import resolve_precision
+from cinesynth.models.segmenter import SliceUNet
 from cinesynth.training.frames import Frames
 from cinesynth.training.latents import Sequence
-from cinesynth.training.precision import resolve_precision
-from cinesynth.training.slice_unet import SliceUNet
-from cinesynth.training.stage import Stage
-from cinesynth.training.stage_diffusion import DiffusionStage, Example, TrainableDiffusion
-from cinesynth.training.stage_motion import MotionStage
-from cinesynth.training.stage_segmenter import SegmenterStage
-from cinesynth.training.stage_vae import VAEStage
+from cinesynth.training.stages import Stage
+from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion
+from cinesynth.training.stages.residual_motion import MotionStage
+from cinesynth.training.stages.segmenter import SegmenterStage
+from cinesynth.training.stages.vae import VAEStage
 from cinesynth.training.trainer import Trainer
 from cinesynth.types import ClinicalPrior, Diagnosis
 

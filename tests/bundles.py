@@ -1,21 +1,19 @@
 """Random weights in the form of finished ones: what generation promises must hold for any weights."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.packed import Record
 from cinesynth.models.build import build
-from cinesynth.models.bundling import write_bundle
 from cinesynth.models.vae import VAE
-from cinesynth.models.weights import save_stage
-from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.types import Diagnosis, Label
+from cinesynth.weights.build import write_bundle
+from cinesynth.weights.folder import save_stage
+from cinesynth.weights.prior import EmpiricalPrior
 
 SMALL = ("grid.size=[32,32,12]", "vae.channels=[8,8]", "motion.width=8")
 SMALL += tuple(f"{stage}.denoiser.channels=[8,8]" for stage in ("anatomy", "dynamics"))
@@ -84,17 +82,3 @@ def make_bundle(folder: Path, *changes: str) -> Path:
     prior = EmpiricalPrior.fit(records()).to_json()
     write_bundle(folder / "run", folder / "weights", prior, {"licence": "none: random numbers"})
     return folder / "weights"
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny networks gain nothing from threads, and results can depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="package")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bundle(tmp_path_factory.mktemp("bundle"))

@@ -4,9 +4,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from cinesynth.synthesis.pipeline import CinePipeline
+    from cinesynth.types import Cine, Study
 
 Run = Callable[..., tuple[int, str, str]]
 os.environ.pop("COLUMNS", None)  # consoles would keep the width that parallel test processes are started with
@@ -78,3 +82,58 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code, *capsys.readouterr()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def make_study() -> Callable[..., "Study"]:
+    """Small studies drawn with rulers."""
+    from tests.data.conftest import build_study
+
+    return build_study
+
+
+# --- pipelines of random weights -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def one_thread() -> Iterator[None]:
+    """Tiny networks gain nothing from threads, and results can depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
+    """A weights folder of tiny random networks."""
+    from tests.bundles import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def pipe(weights: Path) -> "CinePipeline":
+    from cinesynth.synthesis.pipeline import CinePipeline
+
+    return CinePipeline.from_pretrained(weights, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> "CinePipeline":
+    """As in the paper: one residual a frame, tokens, group norms."""
+    from cinesynth.synthesis.pipeline import CinePipeline
+    from tests.bundles import make_bundle
+
+    conditioning = [f"{stage}.denoiser.conditioning=cross_attention" for stage in ("anatomy", "dynamics")]
+    changes = ["motion.harmonics=0", "vae.norm=group", "anatomy.diffusion.guidance=2", *conditioning]
+    return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("per_frame"), *changes), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def cine(pipe: "CinePipeline") -> "Cine":
+    from cinesynth.types import ClinicalPrior, Diagnosis
+
+    return pipe(ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, slices=7), frames=6, seed=7)

@@ -41,7 +41,7 @@ def functions() -> Iterator[tuple[str, int]]:
 # --- the package -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["cinesynth", "cinesynth.cli", "cinesynth.web.serve"])
+@pytest.mark.parametrize("module", ["cinesynth", "cinesynth.cli", "cinesynth.web.app"])
 def test_import_is_silent_and_brings_nothing_heavy(module: str) -> None:
     code = f"""
 import socket, sys

@@ -6,8 +6,7 @@ import yaml
 from torch import nn
 
 from cinesynth.config import dump_config, load_config, parse_config, presets
-from cinesynth.models.build import Networks, build
-from cinesynth.models.cost import network_calls, sequence_flops
+from cinesynth.models.build import Networks, build, network_calls, sequence_flops
 
 
 def build_on_meta(preset: str) -> Networks:

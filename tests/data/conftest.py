@@ -71,11 +71,6 @@ def build_study(
     )
 
 
-@pytest.fixture(name="make_study", scope="session")
-def _make_study() -> MakeStudy:
-    return build_study
-
-
 @pytest.fixture
 def acdc_folder(tmp_path: Path) -> Path:
     """An ACDC folder of two drawn patients: ED is frame 1, ES frame 3 of 4, one-based in Info.cfg."""

@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.config import disable_value_validation
+
 from tests.data.dicom_files import encode
 
 Rng = np.random.Generator

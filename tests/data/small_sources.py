@@ -6,10 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from tests.data.conftest import build_study
-from tests.data.dicom_files import enhanced, save, write_stack
-from tests.data.nifti_files import TO_MNMS
-from tests.data.nifti_files import save as save_nifti
 
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
@@ -21,6 +17,10 @@ from cinesynth.data.sources.mnms import read_mnms
 from cinesynth.data.sources.mnms2 import read_mnms2
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.data.sources.scd import read_scd
+from tests.data.conftest import build_study
+from tests.data.dicom_files import enhanced, save, write_stack
+from tests.data.nifti_files import TO_MNMS
+from tests.data.nifti_files import save as save_nifti
 
 SLICES, FRAMES = 4, 8
 """Of the DICOM stacks: a few more than a short-axis cine must have, so that one may be lost."""

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.nifti_files import only_frames, phantom, save
 
 from cinesynth.data.sources.cinema import read_cinema
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis, Label, Study, volumes_ml
+from tests.data.nifti_files import only_frames, phantom, save
 
 Break = Callable[[Path], object]
 AFFINE = np.diag([-1.0, -1.0, 10.0, 1.0])

@@ -16,6 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
+
+from cinesynth.data.dicom import Entry, find_entries, read_headers, read_scan
+from cinesynth.data.orientation import apply
+from cinesynth.data.sources.dicom import read_dicom
+from cinesynth.data.store import check_study
+from cinesynth.errors import DataError
+from cinesynth.types import Diagnosis, Study
 from tests.data.dicom_files import (
     BASE_TO_APEX,
     COLUMN,
@@ -41,13 +48,6 @@ from tests.data.dicom_files import (
     unit,
     write_stack,
 )
-
-from cinesynth.data.dicom import Entry, find_entries, read_headers, read_scan
-from cinesynth.data.orientation import apply
-from cinesynth.data.sources.dicom import read_dicom
-from cinesynth.data.store import check_study
-from cinesynth.errors import DataError
-from cinesynth.types import Diagnosis, Study
 
 
 def the_study(root: Path) -> Study:

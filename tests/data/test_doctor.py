@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.exports import small
 
 from cinesynth.cli import main
 from cinesynth.data.doctor import Checkup, examine
+from cinesynth.data.duplicates import find_twins, sketch
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest, describe
 from cinesynth.data.store import write_study
-from cinesynth.data.twins import find_twins, sketch
 from cinesynth.errors import DataError
 from cinesynth.types import Label, Study
+from tests.cases.exports import small
 
 GRID = Grid((64, 64, 8), (2.5, 2.5, 10.0))
 

@@ -6,6 +6,13 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
+
+from cinesynth.data.ingest import ingest
+from cinesynth.data.phase import default_es_index
+from cinesynth.data.sources.dsb import read_dsb
+from cinesynth.data.store import check_study
+from cinesynth.errors import DataError
+from cinesynth.types import Study
 from tests.data.dicom_files import (
     COLUMN,
     COLUMNS,
@@ -23,13 +30,6 @@ from tests.data.dicom_files import (
     turned,
     write_stack,
 )
-
-from cinesynth.data.ingest import ingest
-from cinesynth.data.phase import default_es_index
-from cinesynth.data.sources.dsb import read_dsb
-from cinesynth.data.store import check_study
-from cinesynth.errors import DataError
-from cinesynth.types import Study
 
 SAX = {0: 57, 1: 5, 2: 33, 3: 9, 4: 12}
 """Folder numbers of the slices, base first: they do not follow the positions."""

@@ -14,23 +14,22 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from cinesynth.cli import main
+from cinesynth.data.dicom import Entry, read_headers
+from cinesynth.data.ingest import ingest, read_rejected
+from cinesynth.data.nifti import read_volume
+from cinesynth.data.sources.acdc import read_acdc
+from cinesynth.data.sources.cinema import read_cinema
+from cinesynth.data.sources.dicom import read_dicom
+from cinesynth.errors import CinesynthError, ConfigError, DataError, OutputError
+from cinesynth.io.tables import read_table
+from cinesynth.types import Study
 from tests.data.conftest import build_study
 from tests.data.dicom_files import Change, base_header, classic, corner, encode, save, tiny_heart, write_stack
 from tests.data.nifti_files import change_header
 from tests.data.small_sources import SOURCES
 from tests.limits import files_below, work_within
-
-from cinesynth.cli import main
-from cinesynth.data.dicom import Entry, read_headers
-from cinesynth.data.ingest import ingest
-from cinesynth.data.nifti import read_volume
-from cinesynth.data.rejected import read_rejected
-from cinesynth.data.sources.acdc import read_acdc
-from cinesynth.data.sources.cinema import read_cinema
-from cinesynth.data.sources.dicom import read_dicom
-from cinesynth.data.table import read_table
-from cinesynth.errors import CinesynthError, ConfigError, DataError, OutputError
-from cinesynth.types import Study
 
 Harm = Callable[[Path], object]
 MIB = 1 << 20

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.mutations import damage
-from tests.data.small_sources import SOURCES
-from tests.limits import work_within
 
-from cinesynth.data.ingest import ingest
-from cinesynth.data.rejected import read_rejected
+from cinesynth.data.ingest import ingest, read_rejected
 from cinesynth.data.store import read_study
 from cinesynth.errors import CinesynthError
 from cinesynth.types import Study
+from tests.data.mutations import damage
+from tests.data.small_sources import SOURCES
+from tests.limits import work_within
 
 CASES = int(os.environ.get("CINESYNTH_FUZZ_CASES", "200"))
 """Of each source."""

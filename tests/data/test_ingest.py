@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.limits import files_below
 
 from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest, data_hash
@@ -19,6 +18,7 @@ from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import Diagnosis, Study
+from tests.limits import files_below
 
 MakeStudy = Callable[..., Study]
 

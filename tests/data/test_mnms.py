@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.data.nifti_files import SCANNER, TO_MNMS, only_frames, phantom, save, scanner_affine
 
 from cinesynth.data.ingest import ingest
 from cinesynth.data.orientation import apply
@@ -13,6 +12,7 @@ from cinesynth.data.phase import default_es_index
 from cinesynth.data.sources.mnms import read_mnms
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis, Label, volumes_ml
+from tests.data.nifti_files import SCANNER, TO_MNMS, only_frames, phantom, save, scanner_affine
 
 Break = Callable[[Path], object]
 TABLE = "211230_M&Ms_Dataset_information_diagnosis_opendataset.csv"

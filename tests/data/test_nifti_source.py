@@ -11,7 +11,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.data.nifti_files import TO_MNMS, change_header, only_frames, phantom, save, scanner_affine
 
 from cinesynth.data.nifti import read_label, read_volume
 from cinesynth.data.orientation import apply
@@ -21,6 +20,7 @@ from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.data.store import check_study
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, Study, volumes_ml
+from tests.data.nifti_files import TO_MNMS, change_header, only_frames, phantom, save, scanner_affine
 
 Break = Callable[[Path], object]
 OURS = {"RV": 1, "MYO": 2, "LV": 3}

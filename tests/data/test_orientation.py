@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.nifti_files import SCANNER, phantom, scanner_affine
 
 from cinesynth.data.nifti import MNMS_NUMBERS, OUR_NUMBERS, Numbers, read_label, read_volume
 from cinesynth.data.orientation import (
@@ -27,6 +26,7 @@ from cinesynth.data.orientation import (
     reorient,
 )
 from cinesynth.types import SAME_ORIENTATION, STRUCTURES, Label, Orientation, Study, full_coverage
+from tests.data.nifti_files import SCANNER, phantom, scanner_affine
 
 TRANSFORMS = [
     tuple(zip(axes, flips, strict=True)) for axes in permutations(range(3)) for flips in product((1, -1), repeat=3)

@@ -16,8 +16,8 @@ from cinesynth.data.packed import PackedDataset, load_study, prepare, volume_rep
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError, OutputError
-from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.types import Diagnosis, Label, Study
+from cinesynth.weights.prior import EmpiricalPrior
 
 MakeStudy = Callable[..., Study]
 GRID = Grid((64, 64, 12), (3.0, 3.0, 10.0))

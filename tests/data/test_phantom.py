@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cinesynth.data.phantom import PhantomStudy, phantom_study, rasterize_labels
+from cinesynth.data.phantom import PhantomStudy, make_phantom_heart, phantom_study, rasterize_labels
 from cinesynth.data.phantom.anatomy import PHI, Heart
-from cinesynth.data.phantom.motion import ejected_at
-from cinesynth.data.phantom.patients import GROUPS
-from cinesynth.data.phantom.scanner import VENDORS
+from cinesynth.data.phantom.patients import GROUPS, ejected_at
+from cinesynth.data.phantom.scanner import TISSUES, VENDORS, bssfp_signal, signals
 from cinesynth.data.phantom.shape import sections
-from cinesynth.data.phantom.study import make_phantom_heart
-from cinesynth.data.phantom.tissue import TISSUES, bssfp_signal, signals
 from cinesynth.errors import InputError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, volumes_ml
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cinesynth.data.ingest import ingest
-from cinesynth.data.rejected import Rejection, read_rejected, write_rejected
+from cinesynth.data.ingest import Rejection, ingest, read_rejected, write_rejected
 from cinesynth.data.sources import Source
 from cinesynth.errors import DataError
 from cinesynth.types import Study

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset
-from tests.data.dicom_files import COLUMNS, FRAMES, ROWS, SLICES, series, write_stack
 
-from cinesynth.data.polygon import fill
-from cinesynth.data.sources.scd import read_scd
+from cinesynth.data.sources.scd import fill, read_scd
 from cinesynth.data.store import check_study
 from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, volumes_ml
+from tests.data.dicom_files import COLUMNS, FRAMES, ROWS, SLICES, series, write_stack
 
 Break = Callable[[Path], object]
 ED, ES = FRAMES - 1, 2

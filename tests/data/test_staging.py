@@ -13,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.data.conftest import build_study
 
-from cinesynth.data import pool
 from cinesynth.data.ingest import ingest
-from cinesynth.data.lock import LOCK, only_writer
 from cinesynth.data.manifest import Manifest, data_hash
-from cinesynth.data.pool import in_order
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import KEPT, STAGING, content_key
 from cinesynth.errors import CinesynthError, DataError, OutputError
+from cinesynth.io import parallel as pool
+from cinesynth.io.lock import LOCK, only_writer
+from cinesynth.io.parallel import in_order
 from cinesynth.types import Study
+from tests.data.conftest import build_study
 
 COUNT = 5
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.data.exports import small
 
-from cinesynth.data.export.items import dataset_items
-from cinesynth.data.export.nifti import export_nifti
+from cinesynth.cases.export_items import dataset_items
+from cinesynth.cases.export_nifti import export_nifti
 from cinesynth.data.ingest import ingest
 from cinesynth.data.sources.layout import load_layout
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.data.terms import KNOWN, RESEARCH, UNKNOWN, Terms, combined, terms_of
 from cinesynth.errors import DataError
+from tests.cases.exports import small
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = Terms("CC-BY-4.0", "Us et al., 2026")

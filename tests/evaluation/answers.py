@@ -2,8 +2,7 @@
 
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, Measurer, Values, measure
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Section
+from cinesynth.evaluation.section import Evidence, Question, Section
 
 _known: dict[tuple[object, ...], Values] = {}
 

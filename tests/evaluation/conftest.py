@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.cases.cohort import write_manifest
+from cinesynth.cases.writing import save_case
 from cinesynth.config import load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
@@ -15,8 +17,6 @@ from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
 from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.synthesis.cohort import case_name
-from cinesynth.synthesis.export.case import save_case
-from cinesynth.synthesis.manifest import write_manifest
 from cinesynth.training.run import train_stage
 from cinesynth.types import Cine, ClinicalPrior, Label, Study
 

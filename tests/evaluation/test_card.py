@@ -11,8 +11,8 @@ from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation.card import CARD, render_card, write_card
 from cinesynth.evaluation.report import Report, number, read_report
 from cinesynth.evaluation.section import Measure, Section
-from cinesynth.files import file_sha256
-from cinesynth.models.bundles import INDEX, find_bundle
+from cinesynth.io.files import file_sha256
+from cinesynth.weights.folder import INDEX, find_bundle
 
 NUMBER = re.compile(r"\d+(?:[.,:-]\d+)*")
 FOLDER = find_bundle("small")

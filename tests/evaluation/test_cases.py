@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.cases.cohort import MANIFEST
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
 from cinesynth.evaluation.measure import Measurer, measure
 from cinesynth.evaluation.section import Measure
-from cinesynth.synthesis.manifest import MANIFEST
 from cinesynth.types import Label
 from tests.evaluation.conftest import GRID, as_cine, write_cohort
 

@@ -20,8 +20,8 @@ from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.requests import ControlResult
 from cinesynth.evaluation.score import ScoreReport
 from cinesynth.models.vae import Decoded
-from cinesynth.models.weights import Bundle
 from cinesynth.types import Label, covered_label
+from cinesynth.weights.folder import Bundle
 from tests.bundles import make_bundle
 from tests.evaluation.answers import answer
 from tests.evaluation.conftest import GRID

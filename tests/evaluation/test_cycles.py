@@ -9,11 +9,10 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.evaluation.cycles import score_cycles, summary
+from cinesynth.evaluation.codec_scores import score_cycles, summary
 from cinesynth.models.build import build_codec, build_motion
-from cinesynth.models.bundles import shipped_bundles
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import load_stage
+from cinesynth.weights.folder import load_stage, shipped_bundles
 
 
 @pytest.fixture(scope="module")

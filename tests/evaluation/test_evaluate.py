@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 
 import cinesynth.evaluation.evaluate as evaluation
+from cinesynth.cases.cohort import MANIFEST
 from cinesynth.errors import CinesynthError, DataError, InputError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.evaluate import evaluate
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.question import Evidence, Question
 from cinesynth.evaluation.report import Report, Verdict, number, read_report
-from cinesynth.evaluation.section import Listing, Measure, Section
+from cinesynth.evaluation.section import Evidence, Listing, Measure, Question, Section
 from cinesynth.evaluation.segmenter import Segmenter
-from cinesynth.files import file_sha256
-from cinesynth.synthesis.manifest import MANIFEST
+from cinesynth.io.files import file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +220,7 @@ def test_the_worst_measure_decides_and_is_named() -> None:
 
 
 def test_what_people_wrote_cannot_break_the_page(evaluated: tuple[Report, Path]) -> None:
-    from cinesynth.evaluation.report.page import render
+    from cinesynth.evaluation.page import render
 
     report, _ = evaluated
     nasty = "<script>alert(1)</script> $title"

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 import cinesynth.evaluation.evaluate as evaluation
-from cinesynth.evaluation.question import Question
-from cinesynth.evaluation.section import Measure, Section
+from cinesynth.evaluation.section import Measure, Question, Section
 from tests.conftest import Run
 
 

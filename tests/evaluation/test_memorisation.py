@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cinesynth.data.likeness.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
 from cinesynth.errors import DataError
 from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.known_hearts import KnownHearts, known_hearts, screen
 from cinesynth.evaluation.measure import Measured, measure
-from cinesynth.evaluation.question import Evidence
-from cinesynth.evaluation.section import Section
+from cinesynth.evaluation.section import Evidence, Section
+from cinesynth.evaluation.training_index import KnownHearts, known_hearts, screen
+from cinesynth.memorisation.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
 from tests.evaluation.planted import disguised, noisy
 
 QUESTION = memorisation.question()

@@ -9,8 +9,7 @@ import pytest
 
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.cases import Case, patients
-from cinesynth.evaluation.evaluate import evaluate
-from cinesynth.evaluation.questions import questions
+from cinesynth.evaluation.evaluate import evaluate, questions
 from cinesynth.evaluation.report import Report
 from tests.evaluation.conftest import as_generated, changed_cohort, noisy, shifted_masks, shuffled, write_cohort
 

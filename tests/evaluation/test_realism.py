@@ -5,8 +5,7 @@ import pytest
 from cinesynth.evaluation import realism
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure
-from cinesynth.evaluation.question import Evidence
-from cinesynth.evaluation.section import Measure, Section
+from cinesynth.evaluation.section import Evidence, Measure, Section
 from tests.evaluation.planted import blurred, noisy, pale
 
 QUESTION = realism.question()

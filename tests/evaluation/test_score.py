@@ -11,10 +11,10 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
-from cinesynth.evaluation.gate import GATED, compare, figure_of, read_scores
 from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
-from cinesynth.files import file_sha256
-from cinesynth.models.recorded import record_scores, recorded_scores
+from cinesynth.io.files import file_sha256
+from cinesynth.weights.comparison import GATED, compare, figure_of, read_scores
+from cinesynth.weights.registry import record_scores, recorded_scores
 from tests.bundles import make_bundle
 
 VENDORS = ("Siemens", "Philips", "GE")

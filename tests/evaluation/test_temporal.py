@@ -14,8 +14,7 @@ from cinesynth.evaluation.cases import Case, CaseSet, patients
 from cinesynth.evaluation.limits import LIMITS, Limit
 from cinesynth.evaluation.measure import Measured, measure
 from cinesynth.evaluation.motion import PHASES, measure_motion, motion, of_curve
-from cinesynth.evaluation.question import Evidence
-from cinesynth.evaluation.section import Measure, Section
+from cinesynth.evaluation.section import Evidence, Measure, Section
 from cinesynth.evaluation.temporal import question
 from tests.evaluation.conftest import noisy, shuffled
 

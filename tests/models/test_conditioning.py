@@ -10,10 +10,9 @@ from torch import nn
 
 from cinesynth.config import load_config
 from cinesynth.errors import ConfigError, InputError
-from cinesynth.models.bundles import shipped_bundles
 from cinesynth.models.conditioning import DIAGNOSES, ClinicalEmbedding, ConditionSet, drop, encode_priors
-from cinesynth.models.weights import read_tensors
 from cinesynth.types import CONDITIONS, FURTHER_CONDITIONS, UNCONDITIONAL, ClinicalPrior, Diagnosis
+from cinesynth.weights.folder import read_tensors, shipped_bundles
 
 PRIOR = ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, 10)
 TOLD = ConditionSet(CONDITIONS, ("GE", "Siemens"))

@@ -12,7 +12,7 @@ from cinesynth.models.conditioning import encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import HarmonicCode
 from cinesynth.models.solvers import make_solver
-from cinesynth.training.stage_diffusion import TrainableDiffusion
+from cinesynth.training.stages.diffusion import TrainableDiffusion
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 PRIOR = ClinicalPrior.from_ef(Diagnosis.HCM, 130.0, 70.0, 8)

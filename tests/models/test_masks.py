@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.people import people
 
 from cinesynth.config import GridConfig, load_config
 from cinesynth.models.codec import Codec
 from cinesynth.models.masks import as_drawn
 from cinesynth.types import Label, LabelArray
+from tests.people import people
 
 LV_CROP, BASE = slice(20, 44), 1
 

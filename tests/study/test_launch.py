@@ -6,8 +6,7 @@ from typing import ClassVar
 import pytest
 
 from cinesynth.errors import InputError
-from cinesynth.study.launch import command, parse_options, submit
-from cinesynth.study.run import StudyRun
+from cinesynth.study.run import StudyRun, command, parse_options, submit
 from cinesynth.study.spec import read_spec
 from tests.study.test_study import quiet, written
 

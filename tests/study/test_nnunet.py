@@ -11,15 +11,15 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.errors import ExternalError, InputError
-from cinesynth.study.cells import Task
 from cinesynth.study.datasets import pool
-from cinesynth.study.engines.nnunet import CELL, Nnunet
-from cinesynth.study.judge import judged
-from cinesynth.study.people import people_of
+from cinesynth.study.metrics import judged
+from cinesynth.study.nnunet import CELL, Nnunet
+from cinesynth.study.runs import Task
 from cinesynth.study.spec import NnunetSpec
+from cinesynth.study.subjects import people_of
 from tests.external import nnunet_python
-from tests.study.test_people import spec_of
 from tests.study.test_study import quiet
+from tests.study.test_subjects import spec_of
 
 
 def small_task(twenty: Path, folder: Path, augment: bool = True) -> Task:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cinesynth.errors import DataError
-from cinesynth.study.cells import Arm, Cell
-from cinesynth.study.claim import CLAIMS
-from cinesynth.study.results import COLUMNS, MEAN, Effect, Results, effect, read_scores, write_scores
+from cinesynth.study.metrics import COLUMNS, MEAN, Effect, Results, effect, read_scores, write_scores
+from cinesynth.study.report import CLAIMS
+from cinesynth.study.runs import Arm, Cell
 
 REAL, MORE = Arm("real", "real"), Arm("x1", "real + 1 x", ratio=1.0)
 

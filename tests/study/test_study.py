@@ -20,11 +20,11 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.errors import InputError
-from cinesynth.study import cells
-from cinesynth.study.cells import Task
-from cinesynth.study.judge import judged
+from cinesynth.study import runs as cells
+from cinesynth.study.metrics import judged
 from cinesynth.study.report import write_report
 from cinesynth.study.run import StudyRun
+from cinesynth.study.runs import Task
 from cinesynth.study.spec import MixSpec, NnunetSpec, read_spec
 from cinesynth.training.frames import Frames
 from cinesynth.training.trainer import Report

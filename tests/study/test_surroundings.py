@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cinesynth.cases.writing import to_stored
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.phantom import phantom_study
-from cinesynth.study.surroundings import RIM_MM, surrounded
-from cinesynth.synthesis.export.nifti import to_stored
+from cinesynth.study.datasets import RIM_MM, surrounded
 from cinesynth.types import Label, Study, volumes_ml
 
 SPACING_MM = (2.0, 2.0, 10.0)

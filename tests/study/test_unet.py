@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from cinesynth.data.phantom import phantom_study
-from cinesynth.study.engines.unet import label_of
 from cinesynth.study.spec import UNetSpec
+from cinesynth.study.unet import label_of
 from cinesynth.types import Label, Study
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cinesynth.synthesis.acceptance import enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
-from cinesynth.synthesis.control import MYO_ES_SHARE
+from cinesynth.synthesis.volume_matching import MYO_ES_SHARE
 from cinesynth.types import STRUCTURES, Label, LabelArray, volumes_ml
 from tests.people import people
 

@@ -18,11 +18,11 @@ from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
 from cinesynth.errors import WeightsError
-from cinesynth.models.bundles import shipped_bundles
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import Decoded
 from cinesynth.synthesis.annotate import PhaseFinder, segment
 from cinesynth.types import Label, Study, volumes_ml
+from cinesynth.weights.folder import shipped_bundles
 from tests.data.conftest import build_study
 
 shipped = pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")

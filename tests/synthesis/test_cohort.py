@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cinesynth.cases.cohort import COLUMNS
+from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError, OutputError
-from cinesynth.files import file_sha256
+from cinesynth.io.files import file_sha256
 from cinesynth.synthesis.cohort import Share, draw_requests, generate_cohort
-from cinesynth.synthesis.export.case import save_case
-from cinesynth.synthesis.manifest import COLUMNS
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis

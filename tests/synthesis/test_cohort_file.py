@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from cinesynth.cli import main
 from cinesynth.errors import InputError
+from cinesynth.io.seeds import case_seed
 from cinesynth.synthesis.cohort_file import read_cohort
-from cinesynth.synthesis.groups import requests_of
+from cinesynth.synthesis.cohort_groups import requests_of
+from cinesynth.synthesis.cohort_schema import KEYS
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.seeds import case_seed
-from cinesynth.synthesis.values import KEYS
 from cinesynth.types import CONDITIONS, ClinicalPrior, Diagnosis
 from tests.bundles import make_bundle
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
-from cinesynth.synthesis.export.case import save_case
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis

@@ -12,21 +12,20 @@ import pytest
 import torch
 from scipy import ndimage
 
-from cinesynth.data.export.case import is_case
+from cinesynth.cases.reading import is_case
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
-from cinesynth.files import file_sha256
-from cinesynth.models.bundles import find_bundle, shipped_bundles
+from cinesynth.io.files import file_sha256
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import Annotation, annotate, locate, segment
-from cinesynth.synthesis.export.patient import save_animation, save_annotation
 from cinesynth.synthesis.patient import read_patient
+from cinesynth.synthesis.patient_files import save_animation, save_annotation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
+from cinesynth.weights.folder import Bundle, find_bundle, shipped_bundles
 from tests.conftest import Run
 from tests.data.nifti_files import SCANNER, change_header, phantom, save, scanner_affine
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cinesynth.io.seeds import stream
 from cinesynth.training.appearance import (
     MAX_BIAS,
     Appearance,
@@ -30,7 +31,6 @@ from cinesynth.training.augment import (
     look,
     sampling_points,
 )
-from cinesynth.training.streams import stream
 
 SPACING = (2.0, 2.0, 10.0)
 GRID = (64, 64)

@@ -14,15 +14,14 @@ from cinesynth.config import Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.models.weights import stage_info
+from cinesynth.io.seeds import stream
 from cinesynth.training.augment import draw_copy
-from cinesynth.training.frames import Frames
+from cinesynth.training.frames import Frames, possible_volumes
 from cinesynth.training.latents import Wanted, cached_sequences, encode_sequence, kept_frames
-from cinesynth.training.measured import possible_volumes
 from cinesynth.training.run import train_stage, with_vendors
-from cinesynth.training.stage_diffusion import DiffusionStage, Example
-from cinesynth.training.streams import stream
+from cinesynth.training.stages.diffusion import DiffusionStage, Example
 from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label, LabelArray
+from cinesynth.weights.folder import stage_info
 from tests.training.tiny import TINY
 
 ALL = f"conditions=[{', '.join(CONDITIONS)}]"

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from cinesynth.config import STAGES, Config, load_config
 from cinesynth.errors import ConfigError, WeightsError
-from cinesynth.models.bundling import write_bundle
-from cinesynth.models.weights import ENCODES_AS, Bundle, stage_info
 from cinesynth.training.run import stages_of, train_all, train_stage
+from cinesynth.weights.build import write_bundle
+from cinesynth.weights.folder import ENCODES_AS, Bundle, stage_info
 from tests.training.tiny import TINY
 
 DECODER = (

@@ -7,7 +7,7 @@ import torch
 
 from cinesynth.config import Config, load_config
 from cinesynth.models.build import build_anatomy
-from cinesynth.training.stage_diffusion import DiffusionStage, Example, TrainableDiffusion, acquired_window
+from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion, acquired_window
 from cinesynth.types import ClinicalPrior, Diagnosis
 from tests.training.tiny import TINY
 

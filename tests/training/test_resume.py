@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from cinesynth.cli.bundle import bundle
 from cinesynth.cli.train import train
-from cinesynth.cli.weights import bundle
 from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.errors import ConfigError, InputError, WeightsError
-from cinesynth.models.bundling import write_bundle
-from cinesynth.models.weights import Bundle, stage_info
-from cinesynth.training.pieces import OutOfTime
 from cinesynth.training.run import train_all, train_stage
+from cinesynth.training.stages import OutOfTime
+from cinesynth.weights.build import write_bundle
+from cinesynth.weights.folder import Bundle, stage_info
 from tests.training.tiny import TINY
 
 

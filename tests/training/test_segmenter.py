@@ -14,10 +14,10 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import DataError
-from cinesynth.models.weights import stage_info
+from cinesynth.models.segmenter import SliceUNet, with_neighbours
 from cinesynth.training.run import train_stage
-from cinesynth.training.slice_unet import SliceUNet, with_neighbours
-from cinesynth.training.stage_segmenter import SegmenterStage
+from cinesynth.training.stages.segmenter import SegmenterStage
+from cinesynth.weights.folder import stage_info
 
 SETTINGS = ("steps=4", "validate_every_steps=2", "checkpoint_every_steps=2", "augment=true")
 TINY = [f"training.segmenter.{setting}" for setting in SETTINGS]

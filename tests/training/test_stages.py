@@ -9,14 +9,14 @@ import torch
 from cinesynth.config import Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
+from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import AMPLITUDES, Wanted, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
-from cinesynth.training.stage_vae import VAEStage
-from cinesynth.training.streams import stream, uniform
+from cinesynth.training.stages.vae import VAEStage
 from cinesynth.training.trainer import learning_rate_factor
 from cinesynth.types import Label
 

@@ -9,12 +9,10 @@ from starlette.testclient import TestClient
 
 from cinesynth.web.app import make_app
 from cinesynth.web.settings import ServeSettings
-from tests.bundles import one_thread, weights
 
 HERE = "http://127.0.0.1:7860"
 QUICK: dict[str, Any] = {"diagnosis": "NOR", "frames": 2, "tries": 1, "control": False, "slices": 6}
 Client = Callable[[], TestClient]
-__all__ = ["one_thread", "weights"]
 
 
 @pytest.fixture(scope="module")

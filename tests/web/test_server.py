@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cinesynth.data.export.nifti import write_nifti
+from cinesynth.cases.export_nifti import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
-from cinesynth.models.bundles import shipped_bundles
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
 from cinesynth.web.model import unusual
 from cinesynth.web.settings import ServeSettings
+from cinesynth.weights.folder import shipped_bundles
 from tests.data.dicom_files import COLUMNS, ROWS, SLICES, write_stack
 from tests.web.conftest import HERE, QUICK, Client, finished
 

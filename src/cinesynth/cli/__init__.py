@@ -11,6 +11,7 @@ import typer
 
 from cinesynth import __version__
 from cinesynth.cli import (
+    bundle,
     console,
     doctor,
     evaluate,
@@ -18,9 +19,7 @@ from cinesynth.cli import (
     generate,
     ingest,
     patient,
-    report,
     serve,
-    shelf,
     study,
     train,
     weights,
@@ -55,12 +54,12 @@ app = typer.Typer(
 app.add_typer(ingest.app, name="ingest")
 app.command("prepare")(ingest.prepare)
 app.add_typer(train.app, name="train")
-app.command("bundle")(weights.bundle)
-app.add_typer(shelf.app, name="weights")
+app.command("bundle")(bundle.bundle)
+app.add_typer(weights.app, name="weights")
 app.command("generate")(generate.generate)
 app.command("annotate")(patient.annotate)
 app.command("animate")(patient.animate)
-app.command("score")(weights.score)
+app.command("score")(bundle.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("study")(study.study)
@@ -68,7 +67,7 @@ app.command("card")(evaluate.card)
 app.command("known-hearts")(evaluate.known_hearts)
 app.command("look")(ingest.look)
 app.command("doctor")(doctor.doctor)
-app.command("report")(report.report)
+app.command("report")(doctor.report)
 app.command("export")(export.export)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.weights import Weights
+from cinesynth.cli.bundle import Weights
 
 FAILED = 10
 """Exit code of ``--strict`` where a verdict is fail; those of errors are below it."""
@@ -35,7 +35,7 @@ def evaluate(
     The same command again takes what was measured from the cache.
     """
     from cinesynth.evaluation.evaluate import evaluate as run
-    from cinesynth.evaluation.report.report import PAGE
+    from cinesynth.evaluation.report import PAGE
 
     with console.progress() as step:
         report = run(
@@ -67,9 +67,8 @@ def known_hearts(
     """The training subjects, small and blurred, for `generate --known-hearts`. Treat the file as images of patients."""
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
-    from cinesynth.evaluation.known_hearts import known_hearts as known
-    from cinesynth.models.bundles import find_bundle
-    from cinesynth.models.weights import stage_info
+    from cinesynth.evaluation.training_index import known_hearts as known
+    from cinesynth.weights.folder import find_bundle, stage_info
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:

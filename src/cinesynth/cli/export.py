@@ -11,8 +11,8 @@ import typer
 from cinesynth.cli import console
 
 if TYPE_CHECKING:
+    from cinesynth.cases.export_items import Item
     from cinesynth.data import Progress
-    from cinesynth.data.export.items import Item
 
 
 class Format(str, Enum):
@@ -56,7 +56,7 @@ def export(
 
     What is not of a person is marked as synthetic. nnU-Net gets the splits of the dataset, and generated cases train.
     """
-    from cinesynth.data.export.items import case_items, dataset_items
+    from cinesynth.cases.export_items import case_items, dataset_items
 
     items = dataset_items(data, split, subject or ()) if data is not None else []
     items += case_items(case or ())
@@ -76,7 +76,7 @@ def export(
 
 
 def _nifti(items: list[Item], out: Path, progress: Progress) -> list[str]:
-    from cinesynth.data.export.nifti import export_nifti
+    from cinesynth.cases.export_nifti import export_nifti
 
     done = export_nifti(items, out, progress)
     again = [f"read again by: cinesynth ingest nifti {path.parent} --layout {path}" for path in done.layouts]
@@ -85,7 +85,7 @@ def _nifti(items: list[Item], out: Path, progress: Progress) -> list[str]:
 
 
 def _nnunet(items: list[Item], out: Path, order: Order, frames: Frames, progress: Progress) -> list[str]:
-    from cinesynth.data.export.nnunet import SPLITS_FILE, export_nnunet
+    from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
 
     done = export_nnunet(
         items,
@@ -108,7 +108,7 @@ def _nnunet(items: list[Item], out: Path, order: Order, frames: Frames, progress
 
 
 def _dicom(items: list[Item], out: Path, segmentations: bool, progress: Progress) -> list[str]:
-    from cinesynth.data.export.dicom import export_dicom
+    from cinesynth.cases.export_dicom import export_dicom
 
     done = export_dicom(items, out, segmentations=segmentations, progress=progress)
     return [f"{_studies(done.studies)} in {out}: {done.images} images, {done.segmentations} segmentations"]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.cohort import make_cohort, requests_of_file
-from cinesynth.cli.weights import Weights
+from cinesynth.cli.bundle import Weights
 from cinesynth.errors import InputError
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
+    from cinesynth.synthesis.cohort import Share
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 
@@ -98,7 +101,7 @@ def _pipe(weights: Path | None, known_hearts: Path | None) -> CinePipeline:
 
     pipe = CinePipeline.from_pretrained(weights)
     if known_hearts is not None:
-        from cinesynth.evaluation.known_hearts import screen
+        from cinesynth.evaluation.training_index import screen
 
         pipe.screens += (screen(known_hearts, pipe.grid),)
     return pipe
@@ -122,10 +125,10 @@ def _requests(
     pipe: CinePipeline, prior: ClinicalPrior, count: int | None, seed: int, settings: dict[str, Any]
 ) -> list[Request]:
     """Of one case, or of a cohort whose cases differ by their seeds; where nothing is asked, each draws its prior."""
+    from cinesynth.io.seeds import case_seed
     from cinesynth.synthesis.cohort import draw_requests
-    from cinesynth.synthesis.knowledge import check_known
     from cinesynth.synthesis.request import Request
-    from cinesynth.synthesis.seeds import case_seed
+    from cinesynth.weights.registry import check_known
 
     check_known(prior, pipe.told)
     if not _nothing_asked(prior):
@@ -146,8 +149,8 @@ def _counterfactuals(
     settings: dict[str, Any],
 ) -> list[Request]:
     """The anatomy of ``case`` once, or with ``count`` motions."""
+    from cinesynth.io.seeds import case_seed
     from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
-    from cinesynth.synthesis.seeds import case_seed
 
     named = changes.pop("diagnosis")
     changes["diagnosis"] = None if named is None else Diagnosis.parse(named)
@@ -164,7 +167,7 @@ def _refuse(given: Mapping[str, object], beside: str, reason: str) -> None:
 
 
 def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pictures: bool) -> None:
-    from cinesynth.synthesis.export.case import check_free, save_case
+    from cinesynth.cases.writing import check_free, save_case
 
     check_free(out, overwrite=overwrite)
     with console.err.status("generating"):
@@ -183,3 +186,66 @@ def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
     if not sidecar["accepted"]:
         console.err.print("no draw met every anatomical rule; the best one was kept (see case.json)", style="yellow")
     console.out.print("synthetic, research use only; look at sheet.png and beat.gif")
+
+
+# --- Cohorts of ``cinesynth generate`` -------------------------------------------------------------------------------
+
+
+QUIET_S = 30.0
+"""Between two lines of a log, where nobody watches a terminal."""
+
+
+def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dict[str, Any]], list[Request]]:
+    """Read a cohort's file; what is returned makes its requests with weights, a seed, a count and further settings."""
+    from cinesynth.synthesis.cohort_file import read_cohort
+    from cinesynth.synthesis.cohort_groups import requests_of
+
+    groups = read_cohort(path)
+    return lambda pipe, seed, count, settings: requests_of(groups, pipe, seed=seed, count=count, **settings)
+
+
+def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
+    """Generate this process' share of a cohort, and say what came out of all that is there."""
+    from cinesynth.synthesis.cohort import generate_cohort
+
+    share = share_of_process()
+    with console.progress() as step:
+        rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=_progress(step))
+    accepted = sum(bool(row["accepted"]) for row in rows)
+    console.out.print(
+        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}"
+    )
+
+
+def share_of_process() -> Share:
+    """As ``torchrun``, ``accelerate launch`` and the like say it: ``RANK`` of ``WORLD_SIZE``; alone, everything."""
+    from cinesynth.synthesis.cohort import Share
+
+    numbers = []
+    for name, alone in (("RANK", "0"), ("WORLD_SIZE", "1")):
+        text = os.environ.get(name, alone)
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise InputError(
+                f"the environment variable {name} is {text[:40]!r}", hint="give a whole number, or unset it"
+            )
+        numbers.append(int(text))
+    return Share(*numbers)
+
+
+def _progress(step: console.Step) -> Callable[[int, int], None]:
+    """A bar; in a log, now and then a line with the time that is left."""
+    begun_s = told_s = time.monotonic()
+    first: int | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told_s, first
+        step("generate", done, total, {})
+        now_s = time.monotonic()
+        first = done if first is None else first
+        if console.err.is_terminal or done == first or (now_s < told_s + QUIET_S and done < total):
+            return
+        told_s = now_s
+        left_s = (now_s - begun_s) / (done - first) * (total - done)
+        console.err.print(f"generate {done}/{total}, {timedelta(seconds=round(left_s))} left")
+
+    return tell

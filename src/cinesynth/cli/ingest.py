@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from cinesynth.cli import console
-from cinesynth.cli.weights import Weights
+from cinesynth.cli.bundle import Weights
 from cinesynth.config import load_config
 from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
@@ -263,7 +263,7 @@ def look(
     """A contact sheet of a study of the dataset, with its labels as contours."""
     from cinesynth.data.manifest import Manifest
     from cinesynth.data.packed import load_study
-    from cinesynth.synthesis.export.sheet import render_study
+    from cinesynth.reports.contact_sheet import render_study
 
     rows = {row.subject: row for row in Manifest.read(data)}
     if subject not in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.weights import Weights
+from cinesynth.cli.bundle import Weights
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
@@ -51,12 +51,11 @@ def annotate(
 
     The masks are a model's guess. They are for looking at and as a start for a hand's work, not for clinical use.
     """
-    from cinesynth.models.bundles import find_bundle
-    from cinesynth.models.weights import Bundle
+    from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.annotate import annotate as make_masks
-    from cinesynth.synthesis.export.case import check_free
-    from cinesynth.synthesis.export.patient import ANNOTATION, ANNOTATION_FILES, save_annotation
     from cinesynth.synthesis.patient import read_patient
+    from cinesynth.synthesis.patient_files import ANNOTATION, ANNOTATION_FILES, save_annotation
+    from cinesynth.weights.folder import Bundle, find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
     patient = read_patient(image, slice_order.told)
@@ -99,11 +98,11 @@ def animate(
     EDV and slices are measured on the image; an ESV or EF that is not asked for is the model's choice. What is written
     is personal data of the patient, as the image is.
     """
+    from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.animate import Wish
     from cinesynth.synthesis.animate import animate as set_in_motion
-    from cinesynth.synthesis.export.case import check_free
-    from cinesynth.synthesis.export.patient import ANIMATION, ANIMATION_FILES, save_animation
     from cinesynth.synthesis.patient import read_patient
+    from cinesynth.synthesis.patient_files import ANIMATION, ANIMATION_FILES, save_animation
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.weights import Weights
+from cinesynth.cli.bundle import Weights
 
 
 def serve(
@@ -29,7 +29,7 @@ def serve(
 
     Research use, synthetic data, not for diagnosis.
     """
-    from cinesynth.web.serve import serve as run
+    from cinesynth.web.app import serve as run
     from cinesynth.web.settings import ServeSettings, read_password
 
     password = None if password_file is None else read_password(password_file)

@@ -57,7 +57,7 @@ def study(
 
 
 def _submit(run: StudyRun, spec: Path, options: list[str]) -> None:
-    from cinesynth.study.launch import parse_options, submit
+    from cinesynth.study.run import parse_options, submit
 
     jobs = submit(run, spec.resolve(), parse_options(options))
     console.table("jobs", ("unit", "job"), list(jobs.items()))

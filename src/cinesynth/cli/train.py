@@ -83,8 +83,8 @@ def train(
     initial: Path | None = None,
 ) -> None:
     """Train stages with a progress display and print what each reached, or after ``minutes`` what is left."""
-    from cinesynth.training.pieces import Clock, OutOfTime
     from cinesynth.training.run import train_stage
+    from cinesynth.training.stages import Clock, OutOfTime
 
     clock = Clock(minutes)
     for number, stage in enumerate(stages):
@@ -103,7 +103,7 @@ def train(
 
 def print_plan(config: Config) -> None:
     """The resolved tree, and parameters and FLOPs of each part."""
-    from cinesynth.models.cost import count_costs, sequence_flops
+    from cinesynth.models.build import count_costs, sequence_flops
 
     console.out.print(dump_config(config), markup=False)
     rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]

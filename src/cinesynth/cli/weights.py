@@ -1,83 +1,140 @@
-"""``cinesynth bundle`` and ``score``: a run into a weights folder, and what the weights are worth."""
+"""``cinesynth weights``: which there are, are they whole, which is the default, and may new ones replace old ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cinesynth.cli import console
+from cinesynth.cli.evaluate import FAILED
 
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="Weights folder or a name of `weights list`; by default what `weights use` chose, else compact."),
+if TYPE_CHECKING:
+    from cinesynth.weights.registry import Entry
+
+app = typer.Typer(no_args_is_help=True, help="The weights at hand: list, verify, choose, compare.")
+Named = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME|FOLDER", help="A name of `weights list` or a folder; by default the default."),
 ]
 
 
-def bundle(
-    run: Annotated[Path, typer.Argument(help="Run folder with the four stages finished.")],
-    data: Annotated[Path, typer.Option(help="Dataset it was trained on: the empirical prior is fitted to it.")],
-    out: Annotated[Path, typer.Option(help="Weights folder to write.")],
-    half: Annotated[bool, typer.Option(help="Store fp16.")] = True,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Sampling steps or guidance, e.g. dynamics.diffusion.guidance=2."
-        ),
+@app.command("list")
+def list_() -> None:
+    """Weights that ship with the package, and those that you chose once."""
+    from cinesynth.weights.registry import catalogue
+
+    entries, no_default = catalogue()
+    for entry in entries:
+        for line in _lines(entry):
+            console.out.print(line, markup=False)
+    if no_default:
+        console.err.print(f"error: {no_default}", markup=False, style="red")
+        raise typer.Exit(4)
+
+
+def _lines(entry: Entry) -> list[str]:
+    title = f"{entry.name}{' (default)' if entry.default else ''}: {entry.folder}"
+    if entry.problem:
+        return [title, f"  cannot be used: {entry.problem}"]
+    (x, y, z), (a, b, c) = entry.size, entry.spacing_mm
+    trained = ", ".join(f"{count} {name}" for name, count in entry.trained_on) or "unknown data"
+    return [
+        title,
+        f"  preset {entry.preset}, {x} x {y} x {z} voxels of {a:g} x {b:g} x {c:g} mm, {entry.mib:.1f} MiB",
+        f"  trained on {trained}; licence {entry.licence}",
+        f"  {_scores(entry)}",
+    ]
+
+
+def _scores(entry: Entry) -> str:
+    from cinesynth.weights.comparison import GATED, figure_of
+
+    if entry.scores is None:
+        return "no scores recorded"
+    known = ((gated.name, figure_of(entry.scores, gated)) for gated in GATED)
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
+    about = entry.scores["about"]
+    loop = "closed" if about.get("closed_loop") else "open"
+    return f"scores ({about.get('split')} split, {about.get('cases')} cases, {loop} loop): {figures}"
+
+
+@app.command()
+def verify(weights: Named = None) -> None:
+    """Check every file of a weights folder, its lineage and its networks; exit with 4 if anything is wrong."""
+    from cinesynth.weights.folder import find_bundle
+    from cinesynth.weights.verify import verify_bundle
+
+    folder = find_bundle(weights)
+    checks = verify_bundle(folder)
+    for check in checks:
+        console.out.print(f"{check.name}: {check.problem or 'ok'}", markup=False)
+    damaged = sum(bool(check.problem) for check in checks)
+    console.out.print(f"{folder}: {f'{damaged} problems' if damaged else 'whole and unaltered'}", markup=False)
+    if damaged:
+        console.err.print("hint: copy the whole folder again, or train and bundle the weights again", markup=False)
+        raise typer.Exit(4)
+
+
+@app.command()
+def use(
+    weights: Annotated[
+        str | None, typer.Argument(metavar="NAME|FOLDER", help="A name of `weights list`, or a folder anywhere.")
     ] = None,
-    fingerprints: Annotated[
-        bool, typer.Option(help="Take fingerprints of the training subjects along: their near-copies are drawn again.")
-    ] = True,
+    reset: Annotated[bool, typer.Option("--reset", help="Go back to the default of the package.")] = False,
 ) -> None:
-    """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
-    from cinesynth.data.terms import UNKNOWN
-    from cinesynth.synthesis.bundle import bundle_run
+    """Make weights your default, for every command that is given none; a folder stays where it is."""
+    from cinesynth.errors import InputError
+    from cinesynth.weights.default import VARIABLE, choose, default_set, forget
+    from cinesynth.weights.folder import DEFAULT_BUNDLE, find_bundle, shipped_bundles
+    from cinesynth.weights.verify import refuse_damaged
 
-    index = bundle_run(run, data, out, half=half, sampling=set_ or (), fingerprints=fingerprints)
-    size = sum((out / name).stat().st_size for name in index["files"])
-    console.table("terms of the data", ("dataset", "licence"), list(index["licences"].items()))
-    console.out.print(f"{out}: {size / 2**20:.1f} MiB, licence {index['licence']}")
-    if UNKNOWN in index["licence"]:
-        console.out.print(
-            f"hint: say licence and citation of these data in their layout, or under 'terms' in {data}/dataset.json, "
-            "and bundle again",
-            markup=False,
-        )
+    if reset == (weights is not None):
+        raise InputError("give weights or --reset", hint="cinesynth weights list shows what there is")
+    if weights is None:
+        file, chosen = forget(), DEFAULT_BUNDLE
+    else:
+        folder = find_bundle(weights)
+        refuse_damaged(folder)
+        ships = folder == shipped_bundles().get(weights)
+        chosen = weights if ships else str(folder.resolve())  # what ships is found by its name after an update too
+        file = choose(chosen)
+    console.out.print(f"{chosen} is the default, by {file}", markup=False)
+    default = default_set()
+    if default is not None and VARIABLE in default.said_by:
+        console.err.print(f"warning: {VARIABLE} is set and wins: {default.weights}", markup=False)
 
 
-def score(
-    data: Annotated[Path, typer.Option(help="Dataset folder.")],
-    weights: Weights = None,
-    split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
-    count: Annotated[int, typer.Option(min=0, help="Cases to generate; 0 for the codec alone.")] = 50,
-    frames: Annotated[
-        int, typer.Option(min=2, help="Frames a case; 2 is ED and ES alone: faster, and nothing is said of motion.")
-    ] = 30,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
-    tries: Annotated[int, typer.Option(help="Draws allowed for an anatomy, and for its motion.")] = 3,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes for real hearts; all cores by default.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write, for `weights gate` and `weights record`.")] = None,
+@app.command()
+def gate(
+    new: Annotated[Path, typer.Argument(help="Scores of the new weights: `cinesynth score --out NEW.json`.")],
+    old: Annotated[Path, typer.Argument(help="Scores of the old ones, of the same data, split, counts and seed.")],
 ) -> None:
-    """What the codec reconstructs of held-out patients; and of hearts generated for what they had: how they meet what
-    was asked, how they move, whether they are near-copies of training subjects, and how long each takes."""
-    from cinesynth.evaluation.score import score_bundle
+    """Compare two files of scores; exit with 10 if a gated figure of the new one is worse beyond its tolerance."""
+    from cinesynth.weights.comparison import compare, notes, read_scores
 
-    with console.progress() as step:
-        report = score_bundle(
-            data,
-            weights,
-            split=split,
-            count=count,
-            seed=seed,
-            control=control,
-            tries=tries,
-            frames=frames,
-            workers=workers,
-            progress=step,
-        )
-    for name, section in report.tables().items():
-        console.table(name, section.columns, section.rows)
-    if out is not None:
-        report.write(out)
+    after, before = read_scores(new), read_scores(old)
+    rows = compare(after, before)
+    shown = [(r.gated.name, r.old, r.new, r.gated.rule, r.verdict) for r in rows]
+    console.table("gate", ("figure", "old", "new", "tolerance", "verdict"), shown)
+    for note in notes(after, before):
+        console.out.print(f"note: {note}", markup=False)
+    closed = [r.gated.name for r in rows if r.closes]
+    console.out.print(f"closed: {', '.join(closed)}" if closed else "open: nothing is worse beyond its tolerance")
+    if closed:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def record(
+    scores: Annotated[Path, typer.Argument(help="Scores: `cinesynth score --out SCORES.json`.")],
+    weights: Named = None,
+) -> None:
+    """Keep scores in the weights folder that they are of, where `list` shows them; single patients are left out."""
+    from cinesynth.evaluation.score import without_people
+    from cinesynth.weights.comparison import read_scores
+    from cinesynth.weights.folder import find_bundle
+    from cinesynth.weights.registry import record_scores
+
+    console.out.print(f"{record_scores(find_bundle(weights), without_people(read_scores(scores)))}", markup=False)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cinesynth.config.tree import (
+from cinesynth.config.schema import (
     STAGES,
     AutoencodingLosses,
     Config,

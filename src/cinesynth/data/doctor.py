@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.data import Progress
+from cinesynth.data.duplicates import find_twins, sketch
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.manifest import COLUMNS, FIRST_COLUMNS, SPLITS, Manifest, Row, describe
 from cinesynth.data.nifti import PLANE_STEP_MM, SLICE_STEP_MM
 from cinesynth.data.packed import load_study
-from cinesynth.data.twins import find_twins, sketch
 from cinesynth.errors import DataError
 from cinesynth.types import SLICE_RANGE, STRUCTURES, Diagnosis, FloatArray, Label, Study
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from cinesynth.atomic import make_folder, write_json, writing
 from cinesynth.data import Progress
-from cinesynth.data.lock import only_writer
+from cinesynth.data.duplicates import one_person, sketch
 from cinesynth.data.manifest import FRACTIONS, MANIFEST, Manifest, Row, assign_splits
 from cinesynth.data.packed import load_study
-from cinesynth.data.pool import in_order
-from cinesynth.data.rejected import REJECTED, Rejection, read_rejected, write_rejected
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, said_terms
-from cinesynth.data.twins import one_person, sketch
 from cinesynth.errors import DataError, OutputError
+from cinesynth.io.files import make_folder, write_json, write_text, writing
+from cinesynth.io.lock import only_writer
+from cinesynth.io.parallel import in_order
 from cinesynth.types import FloatArray, Study
 
 SHOWN = 5
@@ -195,3 +196,51 @@ def _publish(
             with suppress(OSError):
                 studies.rmdir()
         raise
+
+
+# --- What an ingestion left out and why ------------------------------------------------------------------------------
+
+
+REJECTED = "rejected.csv"
+MAX_CELL = 2000
+COLUMNS = ["name", "reason", "hint"]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A study, series or file of a source that is not in the dataset."""
+
+    name: str
+    reason: str
+    hint: str = ""
+
+
+def read_rejected(folder: Path) -> tuple[Rejection, ...]:
+    """What was left out of the dataset in ``folder`` so far; `DataError` if the list is damaged."""
+    path = Path(folder) / REJECTED
+    if not path.exists():
+        return ()
+    try:
+        header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+        if header != COLUMNS:
+            raise ValueError("other columns than expected")
+        return tuple(Rejection(name, reason, hint) for name, reason, hint in rows)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}", hint="rename it: it is a list for people to read") from None
+
+
+def write_rejected(folder: Path, rejected: Sequence[Rejection]) -> None:
+    """Replace the list of ``folder`` atomically, each entry once; an empty list makes no file."""
+    if not rejected:
+        return
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(dict.fromkeys(tuple(map(_cell, astuple(rejection))) for rejection in rejected))
+    write_text(Path(folder) / REJECTED, text.getvalue())
+
+
+def _cell(text: str) -> str:
+    """Text that every reader of CSV can show: what cannot be printed is spelled out, and nobody reads a novel."""
+    spelled = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return spelled if len(spelled) <= MAX_CELL else spelled[:MAX_CELL] + "..."

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.atomic import write_text
 from cinesynth.errors import DataError
+from cinesynth.io.files import write_text
 from cinesynth.types import (
     SAME_ORIENTATION,
     STRUCTURES,

@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.atomic import atomic_path
 from cinesynth.data import Progress
 from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.intensity import IntensityScale, to_uint8
@@ -22,7 +21,7 @@ from cinesynth.data.manifest import SPLITS, Manifest, Row, data_hash
 from cinesynth.data.phase import phase_of_frames, systole_frames
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError
-from cinesynth.files import file_sha256
+from cinesynth.io.files import atomic_path, file_sha256
 from cinesynth.types import (
     STRUCTURES,
     BoolArray,

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cinesynth import __version__
-from cinesynth.atomic import make_folder
+from cinesynth.data.duplicates import sketch
 from cinesynth.data.manifest import SPLITS, Row, describe
 from cinesynth.data.sources import Source
 from cinesynth.data.store import FORMAT, read_study, study_file, write_study
-from cinesynth.data.twins import sketch
 from cinesynth.errors import DataError, InputError, OutputError
-from cinesynth.files import file_sha256
+from cinesynth.io.files import file_sha256, make_folder
 from cinesynth.types import FloatArray, Study
 
 STAGING = ".staging"

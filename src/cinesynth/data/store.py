@@ -12,8 +12,8 @@ from typing import Any, get_args
 import h5py
 import numpy as np
 
-from cinesynth.atomic import write_bytes
 from cinesynth.errors import DataError
+from cinesynth.io.files import write_bytes
 from cinesynth.types import (
     STRUCTURES,
     Diagnosis,

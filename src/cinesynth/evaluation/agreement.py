@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.yardstick import RESAMPLES
+from cinesynth.evaluation.statistics import RESAMPLES
 from cinesynth.types import MYO_G_PER_ML, STRUCTURES, Label, without_gap
 
 FURTHER = ("RV EDV", "RV ESV", "mass")

@@ -12,14 +12,12 @@ from scipy import stats
 from cinesynth.evaluation.anatomy_figures import distributions, overlaps_picture
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.control import NO_SEGMENTER
-from cinesynth.evaluation.edges import measure_edges
 from cinesynth.evaluation.measure import Measured, Measurer
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Judgement, Listing, Measure, Picture, Section
+from cinesynth.evaluation.section import Evidence, Judgement, Listing, Measure, Picture, Question, Section
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
-from cinesynth.evaluation.wall import measure_wall
-from cinesynth.evaluation.yardstick import FAIL_P, FEWEST, WARN_P, Yardstick, known
+from cinesynth.evaluation.statistics import FAIL_P, FEWEST, WARN_P, Yardstick, known
+from cinesynth.evaluation.surfaces import measure_edges, measure_wall
 from cinesynth.synthesis.acceptance import Verdict, judge_anatomy, judge_motion
 from cinesynth.types import STRUCTURES, BoolArray, Label
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cinesynth.evaluation.pictures import to_png
+from cinesynth.evaluation.control_figures import to_png
 from cinesynth.evaluation.section import Picture
 from cinesynth.types import STRUCTURES
 

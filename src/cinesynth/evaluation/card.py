@@ -11,12 +11,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from cinesynth.atomic import write_text
 from cinesynth.config import STAGES
 from cinesynth.errors import InputError
 from cinesynth.evaluation.report import number, read_report
-from cinesynth.models.bundles import INDEX, bundle_sha256, find_bundle, read_json
-from cinesynth.models.weights import stage_info
+from cinesynth.io.files import write_text
+from cinesynth.weights.folder import INDEX, bundle_sha256, find_bundle, read_json, stage_info
 
 CARD = """# Model card: $name
 

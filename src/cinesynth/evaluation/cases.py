@@ -15,15 +15,15 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
+from cinesynth.cases.cohort import MANIFEST
+from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
+from cinesynth.cases.schema import prior_from_json
+from cinesynth.cases.writing import from_stored
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.intensity import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
-from cinesynth.synthesis.export.nifti import from_stored
-from cinesynth.synthesis.manifest import MANIFEST
-from cinesynth.synthesis.request import prior_from_json
 from cinesynth.types import (
     SLICE_RANGE,
     BoolArray,

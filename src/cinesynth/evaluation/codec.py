@@ -19,15 +19,13 @@ from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measured, Measurer
-from cinesynth.evaluation.overlap import dice, overlaps
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Listing, Measure, Section
-from cinesynth.evaluation.yardstick import interval, known, mean_known
+from cinesynth.evaluation.section import Evidence, Listing, Measure, Question, Section
+from cinesynth.evaluation.statistics import interval, known, mean_known
+from cinesynth.evaluation.surfaces import dice, overlaps
 from cinesynth.models.build import build_codec
-from cinesynth.models.bundles import find_bundle
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import load_stage, stage_info
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
+from cinesynth.weights.folder import find_bundle, load_stage, stage_info
 
 __all__ = ["FrameScore", "dice", "mean_ssim", "question", "score_codec", "score_frame"]
 

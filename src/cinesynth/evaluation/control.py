@@ -24,11 +24,10 @@ from cinesynth.evaluation.agreement import (
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.control_figures import agreement_picture
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Judgement, Listing, Measure, Picture, Section
+from cinesynth.evaluation.section import Evidence, Judgement, Listing, Measure, Picture, Question, Section
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
-from cinesynth.evaluation.yardstick import Yardstick
+from cinesynth.evaluation.statistics import Yardstick
 from cinesynth.types import Diagnosis
 
 TITLE = "Control"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cinesynth.evaluation.agreement import agreement
-from cinesynth.evaluation.pictures import to_png
 from cinesynth.evaluation.section import Picture
 
 Shown = tuple[NDArray[Any], NDArray[Any], Sequence[str]]
@@ -77,3 +78,14 @@ def _bland_altman(
     axis.set_xlabel("mean of both", fontsize=8)
     axis.set_ylabel("achieved - requested", fontsize=8)
     axis.tick_params(labelsize=7)
+
+
+# --- Figures as bytes ------------------------------------------------------------------------------------------------
+
+
+def to_png(figure: Figure) -> bytes:
+    """A figure as PNG, without a display."""
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    return stream.getvalue()

@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth import __version__
+from cinesynth.cases.writing import read_sidecar
 from cinesynth.config import load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.manifest import MANIFEST
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import DataError, InputError
+from cinesynth.evaluation import anatomy, codec, control, memorisation, realism, segmenter, temporal
 from cinesynth.evaluation.cases import CaseSet, cohort, patients, without_phantoms
 from cinesynth.evaluation.measure import Measured, Progress, measure
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.questions import questions
 from cinesynth.evaluation.report import Report
+from cinesynth.evaluation.section import Evidence, Question
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
-from cinesynth.files import file_sha256
-from cinesynth.models.bundles import bundle_sha256, find_bundle
-from cinesynth.models.weights import stage_info
-from cinesynth.synthesis.export.case import read_sidecar
+from cinesynth.io.files import file_sha256
 from cinesynth.types import SLICE_RANGE
+from cinesynth.weights.folder import bundle_sha256, find_bundle, stage_info
 
 HELD_OUT = ("test", "validation")
 """Splits that nothing was trained on; choices are made on validation, figures are given on test."""
@@ -224,3 +223,23 @@ def _command(paths: Mapping[str, Path | None], split: str) -> str:
     for name, path in paths.items():
         words += [f"--{name}", str(path)] if path is not None else []
     return shlex.join([*words, *(["--split", split] if split != HELD_OUT[0] else [])])
+
+
+# --- What a report asks, in its order --------------------------------------------------------------------------------
+
+
+def questions(weights: Path | None = None, eye: Path | None = None, i3d: Path | None = None) -> list[Question]:
+    """Every question; ``weights``, ``eye`` (a segmenter of real images) and ``i3d`` are for those that need a network.
+
+    `WeightsError` where one of them is missing, damaged or of another kind.
+    """
+    seen_by = segmenter.Segmenter.load(eye) if eye else None
+    asked = [
+        control.question(seen_by),
+        realism.question(weights, i3d),
+        temporal.question(),
+        anatomy.question(seen_by),
+        memorisation.question(weights),
+    ]
+    asked += [segmenter.question(seen_by)] if seen_by else []
+    return asked + ([codec.question(weights)] if weights else [])

@@ -19,9 +19,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from cinesynth.atomic import atomic_path
-from cinesynth.data.pool import in_order
 from cinesynth.evaluation.cases import Case, CaseSet
+from cinesynth.io.files import atomic_path
+from cinesynth.io.parallel import in_order
+from cinesynth.memorisation.thumbnails import image_thumbnail, mask_thumbnail
 
 Values = dict[str, NDArray[np.float32]]
 Progress = Callable[[str, int, int], None]
@@ -133,3 +134,23 @@ def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values
         with atomic_path(_file(cache, cases, measurer)) as temporary:
             # safetensors writes the memory of an array as it lies, whatever its strides
             save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, temporary)
+
+
+# --- `likeness` ------------------------------------------------------------------------------------------------------
+
+
+def likeness_of(case: Case) -> Mapping[str, NDArray[np.float32]]:
+    """``image`` and ``mask`` of ED, ``5 P P`` each: whole numbers 0-255, and labels; NaN where ED was not wholly
+    annotated."""
+    image, label = case.image[case.ed], case.label[case.ed]
+    mask = mask_thumbnail(label, case.spacing_mm)
+    whole = case.coverage[case.ed].all()
+    return {
+        "image": image_thumbnail(image, label, case.spacing_mm),
+        "mask": mask if whole else np.full_like(mask, np.nan),
+    }
+
+
+def likeness() -> Measurer:
+    """``image`` and ``mask``, ``5 P P``."""
+    return Measurer("likeness", "1", likeness_of)

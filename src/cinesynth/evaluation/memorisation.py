@@ -12,16 +12,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import binomtest, mannwhitneyu
 
-from cinesynth.data.likeness.nearest import NEXT, Nearest, copy_limit, nearest, nearest_other
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.comparison import WARN_P
-from cinesynth.evaluation.extract.latent import LatentExtractor
-from cinesynth.evaluation.extract.likeness import likeness
-from cinesynth.evaluation.extract.view import middle_slice
-from cinesynth.evaluation.measure import Measured
-from cinesynth.evaluation.nearest import IMAGE, LATENT, MASK, Space
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Listing, Measure, Picture, Section
+from cinesynth.evaluation.features.appearance import middle_slice
+from cinesynth.evaluation.features.latent import LatentExtractor
+from cinesynth.evaluation.measure import Measured, likeness
+from cinesynth.evaluation.section import Evidence, Listing, Measure, Picture, Question, Section
+from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEXT, Nearest, Space, copy_limit, nearest, nearest_other
 
 TITLE = "Memorisation"
 QUESTION = "Is any generated heart a copy of a training subject?"

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import torch
+from monai.metrics.regression import MultiScaleSSIMMetric
 from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
@@ -25,15 +29,14 @@ from cinesynth.evaluation.distances import (
     neighbours,
     overlap,
 )
-from cinesynth.evaluation.extract.appearance import BANDS, GREYS, appearance
-from cinesynth.evaluation.extract.latent import LatentExtractor
-from cinesynth.evaluation.extract.radiomic import radiomic
-from cinesynth.evaluation.extract.randconv import randconv3d
-from cinesynth.evaluation.extract.video import VideoExtractor
+from cinesynth.evaluation.features.appearance import BANDS, GREYS, appearance
+from cinesynth.evaluation.features.latent import LatentExtractor
+from cinesynth.evaluation.features.radiomic import radiomic
+from cinesynth.evaluation.features.randconv import one_thread, randconv3d
+from cinesynth.evaluation.features.video import VideoExtractor
 from cinesynth.evaluation.measure import Measured
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Measure, Section
-from cinesynth.evaluation.similarity import Pairs
+from cinesynth.evaluation.section import Evidence, Measure, Question, Section
+from cinesynth.types import FloatArray
 
 TITLE = "Realism"
 QUESTION = "Do generated hearts look like people who were not in training?"
@@ -223,3 +226,44 @@ def _left_out(sets: Sequence[Measured], features: Sequence[Features]) -> list[st
             if any(not text.startswith("0 ") for text in gone):
                 lines.append(f"{f.name} leaves out {', '.join(gone)}: not annotated at ED and ES, or no whole cycle.")
     return lines
+
+
+# --- MS-SSIM of pairs of hearts --------------------------------------------------------------------------------------
+
+
+KERNEL_PX, SIGMA_PX = 7, 1.5
+WEIGHTS = (0.0710, 0.4530, 0.4760)
+"""The first three of Wang's five scales, of sum 1: 64 pixels have no room for the others."""
+BATCH = 256
+
+
+def ms_ssim(a: FloatArray, b: FloatArray) -> NDArray[np.float64]:
+    """MS-SSIM (Wang et al., 2003) of each of ``N`` pairs of ``X Y`` images in [-1, 1], at three scales: ``N``."""
+    metric = MultiScaleSSIMMetric(2, data_range=2.0, kernel_size=KERNEL_PX, kernel_sigma=SIGMA_PX, weights=WEIGHTS)
+    parts = []
+    with one_thread():
+        for start in range(0, len(a), BATCH):
+            pair = (torch.from_numpy(x[start : start + BATCH])[:, None] for x in (a, b))
+            parts.append(metric(*pair).flatten().double().numpy())
+    return np.asarray(np.nan_to_num(np.concatenate(parts)), dtype=np.float64)
+
+
+class Pairs:
+    """MS-SSIM of all pairs of ``images`` (``N X Y``) within each of the sets of places ``among``."""
+
+    def __init__(self, images: FloatArray, among: tuple[Indices, ...]) -> None:
+        self.images, self.among = images, among
+
+    @cached_property
+    def table(self) -> NDArray[np.float64]:
+        """``N N``, NaN where it was not asked for."""
+        table = np.full((len(self.images), len(self.images)), np.nan)
+        for places in self.among:
+            first, second = np.array(list(combinations(places, 2))).T
+            table[first, second] = table[second, first] = ms_ssim(self.images[first], self.images[second])
+        return table
+
+    def mean(self, places: Indices) -> float:
+        """Mean over the pairs of a group."""
+        square = self.table[np.ix_(places, places)]
+        return float(square[np.triu_indices(len(places), k=1)].mean())

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from cinesynth.cases.schema import accepted
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.evaluation.agreement import Pair
+from cinesynth.io.seeds import case_seed
 from cinesynth.models.conditioning import CORE, ConditionSet
-from cinesynth.synthesis.export.sidecar import accepted
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.seeds import case_seed
-from cinesynth.training.measured import Volumes, measured_prior
+from cinesynth.training.frames import Volumes, measured_prior
 from cinesynth.types import (
     FURTHER_CONDITIONS,
     MYO_G_PER_ML,

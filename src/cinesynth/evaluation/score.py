@@ -12,19 +12,18 @@ from typing import Any
 import torch
 
 from cinesynth import __version__
-from cinesynth.atomic import write_text
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import Agreement, agree
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.codec import FrameScore, score_codec
-from cinesynth.evaluation.codec_scores import CodecScores, Group
-from cinesynth.evaluation.cycles import CycleScore, score_cycles, summary
-from cinesynth.evaluation.gate import FORMAT
+from cinesynth.evaluation.codec_scores import CodecScores, CycleScore, Group, score_cycles, summary
 from cinesynth.evaluation.requests import ControlResult, requests_of, score_control
 from cinesynth.evaluation.score_hearts import Hearts, HeartScores, score_hearts
+from cinesynth.io.files import write_text
 from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.weights.comparison import FORMAT
 
 HELD_OUT = ("validation", "test")
 FRAMES = 30

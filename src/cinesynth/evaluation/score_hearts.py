@@ -8,14 +8,13 @@ from typing import Any
 
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.cases import generated, patients
-from cinesynth.evaluation.extract.likeness import likeness
 from cinesynth.evaluation.limits import LIMITS
-from cinesynth.evaluation.measure import Measured, Progress, Values, gathered, measure, measure_case
+from cinesynth.evaluation.measure import Measured, Progress, Values, gathered, likeness, measure, measure_case
 from cinesynth.evaluation.memorisation import missing, search
 from cinesynth.evaluation.motion import motion
-from cinesynth.evaluation.nearest import IMAGE, MASK, Space
 from cinesynth.evaluation.section import Measure
 from cinesynth.evaluation.temporal import kept
+from cinesynth.memorisation.nearest import IMAGE, MASK, Space
 from cinesynth.types import Cine
 
 SHOWN = ("closure", "boiling", "roughness")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from cinesynth.evaluation.cases import CaseSet
+from cinesynth.evaluation.measure import Measured, Measurer
 
 Judgement = Literal["pass", "warn", "fail"]
 
@@ -94,3 +97,28 @@ class Section:
             ],
             "notes": list(self.notes),
         }
+
+
+# --- A question of the evaluation ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Hearts and their numbers. Patients of ``train`` and of ``held_out`` are other people."""
+
+    synthetic: Measured
+    train: Measured
+    held_out: Measured
+    synthetic_cases: CaseSet
+    train_cases: CaseSet
+    held_out_cases: CaseSet
+    """The voxels, for pictures of a few hearts."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Asked by one module of the evaluation, answered as one section of the report."""
+
+    title: str
+    measurers: Sequence[Measurer]
+    answer: Callable[[Evidence], Section]

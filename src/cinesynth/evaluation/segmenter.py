@@ -18,14 +18,13 @@ from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import achieved
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.overlap import overlaps
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Measure, Section
-from cinesynth.evaluation.yardstick import interval, known, mean_known
-from cinesynth.models.weights import load_stage, stage_info
-from cinesynth.training.precision import resolve_precision
-from cinesynth.training.slice_unet import SliceUNet, with_neighbours
+from cinesynth.evaluation.section import Evidence, Measure, Question, Section
+from cinesynth.evaluation.statistics import interval, known, mean_known
+from cinesynth.evaluation.surfaces import overlaps
+from cinesynth.models.layers import resolve_precision
+from cinesynth.models.segmenter import SliceUNet, with_neighbours
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
+from cinesynth.weights.folder import load_stage, stage_info
 
 NAME = "segmenter"
 TITLE = "The independent segmenter"

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.evaluation.comparison import Comparison
-from cinesynth.evaluation.curves import draw_curves
 from cinesynth.evaluation.distances import Indices, frechet
 from cinesynth.evaluation.limits import LIMITS, Limit, verdict
 from cinesynth.evaluation.measure import Measured
-from cinesynth.evaluation.motion import PHASES, motion
-from cinesynth.evaluation.question import Evidence, Question
-from cinesynth.evaluation.section import Listing, Measure, Picture, Section
+from cinesynth.evaluation.motion import PHASES, draw_curves, motion
+from cinesynth.evaluation.section import Evidence, Listing, Measure, Picture, Question, Section
 from cinesynth.types import STRUCTURES
 
 TITLE = "Motion over time"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cinesynth.config import Config
 from cinesynth.models.codec import Codec
-from cinesynth.models.conditioning import ConditionSet
+from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import Motion
+from cinesynth.types import UNCONDITIONAL
 
 
 @dataclass(frozen=True)
@@ -51,3 +57,78 @@ def build_dynamics(config: Config) -> LatentDiffusion:
 def build(config: Config) -> Networks:
     """All four."""
     return Networks(build_codec(config), build_motion(config), build_anatomy(config), build_dynamics(config))
+
+
+# --- What a preset costs, counted on the meta device -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One part of a preset: parameters, and FLOPs of one forward pass of one case with every slice acquired."""
+
+    part: str
+    parameters: int
+    flops: int
+
+
+def count_costs(config: Config) -> list[Cost]:
+    """Costs of the encoder, the decoders, M and the two denoisers."""
+    with torch.device("meta"):
+        networks = build(config)
+        x, y, z = config.grid.size
+        image, mask = torch.empty(1, 1, x, y, z), torch.ones(1, z, dtype=torch.bool)
+        latent = torch.empty(1, config.vae.latent_channels, *config.latent_size)
+        time = torch.empty(1)
+        conditions = encode_priors([UNCONDITIONAL], ConditionSet.of(config)).to("meta").at_phase(time)
+        motion = torch.empty(1, networks.motion.code.channels, *config.latent_size)
+        vae, dynamics = networks.codec.vae, networks.dynamics.network
+        anatomy = networks.anatomy.network
+        return [
+            Cost("encoder", _parameters(vae.encoder), _flops(lambda: vae.encode(image, mask))),
+            Cost("decoder", _parameters(vae.decoders), _flops(lambda: vae.decode(latent, mask))),
+            Cost(
+                "residual motion",
+                _parameters(networks.motion.network),
+                _flops(lambda: networks.motion.network(latent, latent, mask)),
+            ),
+            Cost("anatomy denoiser", _parameters(anatomy), _flops(lambda: anatomy(latent, time, conditions, mask))),
+            Cost(
+                "dynamics denoiser",
+                _parameters(dynamics),
+                _flops(lambda: dynamics(motion, time, conditions, mask, latent)),
+            ),
+        ]
+
+
+def sequence_flops(config: Config, frames: int = 30) -> int:
+    """FLOPs of one generated cine, guidance and solver steps included."""
+    cost = {c.part: c.flops for c in count_costs(config)}
+    anatomy, dynamics = config.anatomy.diffusion, config.dynamics.diffusion
+    of_anatomy = cost["anatomy denoiser"] * anatomy.sampling_steps * _passes(anatomy.guidance)
+    a_trajectory = cost["dynamics denoiser"] * dynamics.sampling_steps * _passes(dynamics.guidance)
+    return of_anatomy + a_trajectory * _trajectories(config, frames) + cost["decoder"] * frames
+
+
+def network_calls(config: Config, frames: int = 30) -> int:
+    """Sequential calls of a denoiser for one cine; a guided step is one call of twice the batch."""
+    of_motion = config.dynamics.diffusion.sampling_steps * _trajectories(config, frames)
+    return config.anatomy.diffusion.sampling_steps + of_motion
+
+
+def _trajectories(config: Config, frames: int) -> int:
+    """Of the motion: one for a whole cycle, else one for each frame after ED."""
+    return 1 if config.motion.harmonics else frames - 1
+
+
+def _passes(guidance: float) -> int:
+    return 1 if guidance in (0.0, 1.0) else 2
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _flops(call: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())

@@ -144,3 +144,19 @@ def depth_to_space(x: Tensor, factor: int) -> Tensor:
 def broadcast_mask(slice_mask: Tensor, like: Tensor) -> Tensor:
     """``B Z`` booleans as ``B 1 1 1 Z`` factors of the type of ``like``."""
     return slice_mask[:, None, None, None, :].to(like.dtype)
+
+
+# --- Which numbers a machine multiplies fastest ----------------------------------------------------------------------
+
+
+def resolve_precision(precision: str) -> str:
+    """accelerate's name of a precision; ``auto`` takes bf16 only where the hardware multiplies it."""
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
+        return "bf16" if fast else "no"
+    return {"fp32": "no", "bf16": "bf16"}[precision]
+
+
+def _cpu_multiplies_bf16() -> bool:
+    features = torch.backends.cpu.get_cpu_capability()
+    return "AMX" in features.upper() or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())

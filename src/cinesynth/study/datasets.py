@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.atomic import make_folder, write_json
+from cinesynth.cases.export_items import new_folder
+from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.cases.reading import SIDECAR, case_terms, read_case
+from cinesynth.cases.writing import from_stored, to_stored
 from cinesynth.data import Progress
-from cinesynth.data.export.case import DATASET as GENERATED
-from cinesynth.data.export.case import SIDECAR, case_terms, read_case
-from cinesynth.data.export.folder import new_folder
+from cinesynth.data.geometry import Grid, place, slices_on_grid
+from cinesynth.data.intensity import IntensityScale
 from cinesynth.data.manifest import MANIFEST, Manifest, Row, describe
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
@@ -26,11 +28,10 @@ from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import OutputError
-from cinesynth.files import file_sha256
-from cinesynth.study.people import People
-from cinesynth.study.spec import GeneratorSpec
-from cinesynth.study.surroundings import surrounded
-from cinesynth.types import Diagnosis, Study
+from cinesynth.io.files import file_sha256, make_folder, write_json
+from cinesynth.study.spec import FIELD, GeneratorSpec
+from cinesynth.study.subjects import People
+from cinesynth.types import Diagnosis, FloatArray, Study
 
 HELD_BACK = 5
 """Of so many labelled people one chooses the generator's checkpoints."""
@@ -144,3 +145,54 @@ def _write(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: 
                 progress(number, len(parts), name)
         write_json(folder / DATASET, about_dataset(terms))
         Manifest(tuple(rows)).write(folder)
+
+
+# --- Generated hearts in the surroundings of people ------------------------------------------------------------------
+
+
+RIM_MM = 12.0
+"""Over so much the heart's field goes over into the person's."""
+GAIN = (0.5, 2.0)
+"""Least and most by which the heart's brightness follows the person's."""
+
+
+def surrounded(heart: Study, person: Study) -> Study:
+    """The generated ``heart`` in the middle of a field `FIELD` times as wide, where around it ``person`` is seen at ED.
+
+    Slices of both are matched from base to apex, and the heart is made as bright as the person where they meet; the
+    labels are the heart's. The person's own heart lies under the generated field, whose grid it fits.
+    """
+    width, height, slices = heart.image.shape[1:]
+    pads = tuple(round((FIELD - 1.0) * n / 2) for n in (width, height))
+    size = (width + 2 * pads[0], height + 2 * pads[1])
+    around = _field(person, size, heart.spacing_mm, slices)
+    spread = ((0, 0), (pads[0],) * 2, (pads[1],) * 2, (0, 0))
+    inside = np.pad((from_stored(heart.image) + 1.0) / 2.0, spread, mode="edge")
+    weight = _weight((width, height), pads, heart.spacing_mm)
+    rim = (weight > 0.0) & (weight < 1.0)
+    gain = float(np.clip(around[rim].mean() / max(float(inside[:, rim].mean()), 1e-3), *GAIN))
+    image = weight[..., None] * np.clip(gain * inside, 0.0, 1.0) + (1.0 - weight[..., None]) * around
+    affine = heart.affine.copy()
+    affine[:3, 3] -= heart.affine[:3, 0] * pads[0] + heart.affine[:3, 1] * pads[1]
+    stored = to_stored(np.asarray(2.0 * image - 1.0, dtype=np.float32))
+    return replace(heart, image=stored, label=np.pad(heart.label, spread), affine=affine)
+
+
+def _field(person: Study, size: tuple[int, int], spacing_mm: tuple[float, float, float], slices: int) -> FloatArray:
+    """``person`` at ED about the heart, ``X Y Z`` in [0, 1], in as many ``slices`` as the heart has."""
+    grid = Grid((*size, slices_on_grid(person, spacing_mm[2])), spacing_mm)
+    ed = int(np.flatnonzero(person.frame_index == person.ed_index)[0])
+    scale = IntensityScale.of(person.image)
+    image = scale.apply(place(person, grid).image_to_grid(person.image[ed : ed + 1]))[0]
+    nearest = np.rint(np.linspace(0, grid.size[2] - 1, slices)).astype(int)
+    return np.asarray((image[..., nearest] + 1.0) / 2.0, dtype=np.float32)
+
+
+def _weight(size: tuple[int, int], pads: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> FloatArray:
+    """1 inside the heart's field, 0 outside, and a smooth way down within its rim: ``X Y``."""
+    x, y = (
+        np.pad(np.clip((np.minimum(np.arange(n), np.arange(n)[::-1]) + 0.5) * step / RIM_MM, 0.0, 1.0), pad)
+        for n, pad, step in zip(size, pads, spacing_mm, strict=False)
+    )
+    ramp = np.minimum(x[:, None], y[None])
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * ramp), dtype=np.float32)

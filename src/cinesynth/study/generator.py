@@ -10,14 +10,14 @@ from typing import Any
 from cinesynth.config import dump_config
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError, InputError
-from cinesynth.models.bundles import INDEX, bundle_sha256, find_bundle, read_index
 from cinesynth.study.datasets import digest
 from cinesynth.study.spec import CohortSpec, GeneratorSpec
-from cinesynth.synthesis.bundle import bundle_run
 from cinesynth.synthesis.cohort import draw_requests, generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.training.run import train_all
 from cinesynth.training.trainer import Report
+from cinesynth.weights.build import bundle_run
+from cinesynth.weights.folder import INDEX, bundle_sha256, find_bundle, read_index
 
 LARGEST_COHORT = 4
 """Times the hearts that are needed: where fewer of so many pass the rules, the generator is no good."""

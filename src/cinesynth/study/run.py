@@ -7,28 +7,31 @@ on several machines, or again.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cinesynth.atomic import atomic_path, make_folder, write_text
 from cinesynth.data.geometry import Grid
 from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
-from cinesynth.study.cells import Cell, Task, arms_of, cells_of, code_digest, task_of
+from cinesynth.io.files import atomic_path, make_folder, write_text
 from cinesynth.study.datasets import digest, pool, regime
-from cinesynth.study.engines import Engine, engine_of
 from cinesynth.study.generator import make_hearts, needed_hearts, train_generator
-from cinesynth.study.judge import judged, scores
-from cinesynth.study.people import People, check_fit, name_of, people_of
-from cinesynth.study.results import Results, read_scores, write_scores
-from cinesynth.study.spec import StudySpec, UNetSpec
+from cinesynth.study.metrics import Results, judged, read_scores, scores, write_scores
+from cinesynth.study.runs import Cell, Task, arms_of, cells_of, code_digest, task_of
+from cinesynth.study.spec import NnunetSpec, StudySpec, UNetSpec
+from cinesynth.study.subjects import People, check_fit, name_of, people_of
 from cinesynth.training.trainer import Report
 from cinesynth.types import LabelArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HEARTS, LABELS = "hearts", "labels"
 
@@ -198,3 +201,76 @@ class StudyRun:
 
     def _beside(self, kind: str, people: int | str) -> Path:
         return make_folder(self.out / kind) / str(people)
+
+
+# --- The units of a study on a cluster -------------------------------------------------------------------------------
+
+
+LOGS = "jobs"
+
+
+def submit(run: StudyRun, spec: Path, options: dict[str, Any]) -> dict[str, str]:
+    """Hand every unit that is not finished to Slurm; the job of each by its name.
+
+    ``options`` are Slurm's, without dashes: ``partition``, ``gres``, ``time`` and the like. A job is the same command
+    with ``--unit``: it may be submitted again, and what is finished is not done again.
+    """
+    import submitit
+
+    jobs: dict[str, str] = {}
+    finished = run.finished()
+    for unit in [unit for unit in run.units() if unit.name not in finished]:
+        given = dict(options)
+        if unit.after in jobs:
+            given["dependency"] = f"afterok:{jobs[unit.after]}"
+        executor = submitit.AutoExecutor(folder=run.out / LOGS / unit.name, cluster="slurm")
+        executor.update_parameters(name=f"cinesynth-{unit.name}", **_as_submitit(given))
+        job = executor.submit(submitit.helpers.CommandFunction(command(spec, run.out, unit.name)))
+        jobs[unit.name] = str(job.job_id)
+    return jobs
+
+
+def command(spec: Path, out: Path, unit: str) -> list[str]:
+    """The command line of one unit."""
+    return [sys.executable, "-m", "cinesynth", "study", str(spec), "--out", str(out), "--unit", unit]
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` each; `InputError` where one is not."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.replace("_", "").isalpha():
+            raise InputError(f"--slurm {text!r} is not of the form KEY=VALUE", hint="for example --slurm partition=gpu")
+        options[key] = int(value) if value.isdigit() else value
+    return options
+
+
+def _as_submitit(options: dict[str, Any]) -> dict[str, Any]:
+    """submitit has a name of its own for the time; the rest is Slurm's."""
+    minutes = {"timeout_min": options.pop("timeout_min")} if "timeout_min" in options else {}
+    return {**minutes, "slurm_additional_parameters": options}
+
+
+# --- What trains segmenters ------------------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """Trains the segmenter of a cell, and labels people with it."""
+
+    def train(self, task: Task, report: Report) -> None:
+        """Train it in the task's folder, or go on with it; a finished one is left alone."""
+
+    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+        """Labels of each of the people of the dataset ``data``, at the frames that are `judged`: ``T X Y Z``."""
+
+
+def engine_of(spec: StudySpec) -> Engine:
+    """The engine that a study names."""
+    if isinstance(spec.engine, NnunetSpec):
+        from cinesynth.study.nnunet import Nnunet
+
+        return Nnunet(spec.engine)
+    from cinesynth.study.unet import UNet
+
+    return UNet(spec.engine)

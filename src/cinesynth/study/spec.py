@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cinesynth.config import Config, Settings, dump_config, load_config
 from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
-from cinesynth.models.bundles import bundle_sha256, find_bundle
+from cinesynth.weights.folder import bundle_sha256, find_bundle
 
 LARGEST_BYTES = 128 * 1024
 FIELD = 1.5

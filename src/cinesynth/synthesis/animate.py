@@ -22,13 +22,13 @@ from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
 from cinesynth.synthesis.annotate import check_seen, locate
-from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.rejection import best_of
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan
-from cinesynth.synthesis.tries import best_of
 from cinesynth.types import EDV_RANGE_ML, Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.weights.registry import check_known
 
 SEAM_MM = 8.0
 """Reach of the mixture of decoded and real image within the border of the grid of the weights."""

@@ -19,12 +19,11 @@ from scipy import ndimage
 from cinesynth.data.geometry import Grid, Placement, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
-from cinesynth.models.bundles import bundle_sha256, find_bundle
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.provenance import made_with
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
+from cinesynth.weights.folder import Bundle, bundle_sha256, find_bundle
 
 MIN_EDV_ML = 15.0
 """A smaller largest LV is none: what the model took for it is something else. EDV of adults begin at 49 mL in ACDC."""

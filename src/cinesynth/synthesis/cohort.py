@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cinesynth.atomic import make_folder
+from cinesynth.cases.cohort import Row, Table
+from cinesynth.cases.writing import check_free, read_sidecar, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
-from cinesynth.synthesis.export.case import check_free, read_sidecar, remove_stale, save_case
-from cinesynth.synthesis.manifest import Row, Table
+from cinesynth.io.files import make_folder
+from cinesynth.io.seeds import case_seed, derive
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.seeds import case_seed, derive
 from cinesynth.types import Cine, Diagnosis
 
 Progress = Callable[[int, int], None]

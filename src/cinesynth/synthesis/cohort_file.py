@@ -17,9 +17,9 @@ from pathlib import Path
 import yaml
 
 from cinesynth.errors import InputError
-from cinesynth.files import open_regular
-from cinesynth.synthesis.groups import Group
-from cinesynth.synthesis.values import KEYS, MAX_CASES, MAX_LETTERS, NUMBERS, Text, shown
+from cinesynth.io.files import open_regular
+from cinesynth.synthesis.cohort_groups import Group
+from cinesynth.synthesis.cohort_schema import KEYS, MAX_CASES, MAX_LETTERS, NUMBERS, Text, shown
 
 MAX_BYTES = {".csv": 16 << 20, ".yaml": 1 << 17, ".yml": 1 << 17}
 """Of a file, by its suffix. YAML is read slowly: as much as that takes seconds, and more groups are a table."""

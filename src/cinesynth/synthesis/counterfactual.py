@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cinesynth.data.export.case import SIDECAR
+from cinesynth.cases.reading import SIDECAR
+from cinesynth.cases.writing import read_sidecar
 from cinesynth.errors import InputError
-from cinesynth.synthesis.export.case import read_sidecar
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import EDV_RANGE_ML, ClinicalPrior, Diagnosis

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cinesynth.data.nifti import Volume, read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
-from cinesynth.data.reading import reading
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.errors import DataError
-from cinesynth.files import file_sha256
+from cinesynth.io.files import file_sha256
+from cinesynth.io.tables import reading
 from cinesynth.types import LabelArray, Study, full_coverage
 
 DATASET = "patient"

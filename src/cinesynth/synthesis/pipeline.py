@@ -14,18 +14,17 @@ import torch
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
-from cinesynth.models.bundles import bundle_sha256, find_bundle
+from cinesynth.io.seeds import case_seed, derive
+from cinesynth.memorisation.fingerprints import Screen, fingerprint_screen
 from cinesynth.models.conditioning import ConditionSet, encode_priors
-from cinesynth.models.weights import Bundle
-from cinesynth.synthesis.fingerprints import fingerprint_screen
-from cinesynth.synthesis.knowledge import check_known
-from cinesynth.synthesis.prior import EmpiricalPrior
 from cinesynth.synthesis.provenance import provenance
+from cinesynth.synthesis.rejection import Draw, best_of, tries_json
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan, Sampler
-from cinesynth.synthesis.seeds import case_seed, derive
-from cinesynth.synthesis.tries import Draw, Screen, best_of, tries_json
 from cinesynth.types import Cine, ClinicalPrior
+from cinesynth.weights.folder import Bundle, bundle_sha256, find_bundle
+from cinesynth.weights.prior import EmpiricalPrior
+from cinesynth.weights.registry import check_known
 
 
 class CinePipeline:
@@ -44,7 +43,8 @@ class CinePipeline:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.told = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
-        self.screens = tuple(judge for judge in (fingerprint_screen(bundle), screen) if judge is not None)
+        own = fingerprint_screen(bundle.fingerprints, self.grid.spacing_mm)
+        self.screens = tuple(judge for judge in (own, screen) if judge is not None)
         self.sampler = Sampler(bundle, self.device)
 
     @classmethod

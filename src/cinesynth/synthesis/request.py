@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cinesynth.cases.schema import prior_from_json, prior_to_json
 from cinesynth.errors import InputError
-from cinesynth.types import CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior
 
 FRAME_RANGE = (2, 200)
 FRAMES = 30
@@ -72,18 +73,3 @@ class Request:
         kept = values.get("anatomy")
         rest = {name: values[name] for name in SETTINGS}
         return cls(prior_from_json(values), **rest, anatomy=None if kept is None else cls.from_json(kept))
-
-
-def prior_to_json(prior: ClinicalPrior) -> dict[str, object]:
-    """A clinical prior as plain values: the core, None where unknown, and what is known of the further conditions."""
-    core: dict[str, object] = {name: getattr(prior, name) for name in CORE_CONDITIONS}
-    further: dict[str, object] = {name: getattr(prior, name) for name in FURTHER_CONDITIONS}
-    further = {name: value for name, value in further.items() if value is not None}
-    return {**core, "diagnosis": prior.diagnosis.value, **further}
-
-
-def prior_from_json(values: Mapping[str, Any]) -> ClinicalPrior:
-    """The inverse of `prior_to_json`."""
-    core = {name: values[name] for name in CORE_CONDITIONS}
-    further = {name: values.get(name) for name in FURTHER_CONDITIONS}
-    return ClinicalPrior(**{**core, **further, "diagnosis": Diagnosis(values["diagnosis"])})

@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cinesynth.io.seeds import noise
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
-from cinesynth.models.weights import Bundle
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.control import cells_near_heart, ed_targets, es_targets, steer, steer_motion
+from cinesynth.synthesis.rejection import Draw, best_of
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.seeds import noise
-from cinesynth.synthesis.tries import Draw, best_of
+from cinesynth.synthesis.volume_matching import cells_near_heart, ed_targets, es_targets, steer, steer_motion
 from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.weights.folder import Bundle
 
 FRAMES_PER_CALL = {"cpu": 2}
 """Frames of one case in a network call. Fixed for a kind of device, so that it never changes a case's bits."""

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cinesynth.training.fields import nodes_along, spread
-from cinesynth.training.streams import uniform
+from cinesynth.io.seeds import uniform
 
 NOISE_PROBABILITY = BLUR_PROBABILITY = COARSE_PROBABILITY = 0.1
 """Three in four images are as sharp as the scanner made them: the decoder learns from those how sharp hearts are."""
@@ -123,3 +122,16 @@ def coarsen(image: Tensor, pixel_mm: float, spacing_mm: tuple[float, float]) -> 
     planes = image.movedim(-1, 0)  # Z 1 X Y
     low = F.interpolate(planes, coarse, mode="bicubic", antialias=True)
     return F.interpolate(low, size, mode="bicubic").movedim(0, -1).clamp(-1, 1)
+
+
+# --- Smooth random fields --------------------------------------------------------------------------------------------
+
+
+def nodes_along(extent_mm: float, distance_mm: float) -> int:
+    """Nodes along an axis, at least ``distance_mm`` apart where the axis is that long; one on either border."""
+    return 1 + max(1, int(extent_mm / distance_mm))
+
+
+def spread(nodes: Tensor, size: tuple[int, int]) -> Tensor:
+    """``K nodes nodes`` to ``K X Y`` by cubic interpolation, from border to border."""
+    return F.interpolate(nodes[None], size, mode="bicubic", align_corners=True)[0]

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cinesynth.training.appearance import degrade, draw_appearance
-from cinesynth.training.fields import nodes_along, spread
-from cinesynth.training.streams import uniform
+from cinesynth.io.seeds import uniform
+from cinesynth.training.appearance import degrade, draw_appearance, nodes_along, spread
 
 Item = dict[str, Tensor]
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cinesynth.errors import WeightsError
-from cinesynth.training.shards import read_shards, write_shards
+from cinesynth.io.files import file_sha256, make_folder, write_text, writing
+from cinesynth.weights.folder import read_json, read_tensors
 
 
 def save_checkpoint(
@@ -55,3 +62,90 @@ def _restore(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+# --- Many tensors as a folder of small safetensors files, and an index that makes them valid -------------------------
+
+
+SHARD_BYTES = 15 << 20
+"""Of tensors in one file: with its header a file stays below 16 MiB. Larger tensors are cut into pieces."""
+INDEX = "index.json"
+FORMAT = 1
+
+Piece = tuple[str, int, Tensor]
+"""Name of the tensor, offset in elements, the elements from there on."""
+
+
+def write_shards(
+    folder: Path, tag: str, tensors: dict[str, Tensor], info: dict[str, Any], limit_bytes: int = SHARD_BYTES
+) -> None:
+    """Replace what ``folder`` holds by ``tensors`` and ``info`` (JSON); ``tag`` names the files, another each time."""
+    make_folder(folder)
+    index: dict[str, Any] = {"format": FORMAT, **info, "files": {}, "tensors": {}}
+    for name, tensor in tensors.items():
+        index["tensors"][name] = {"shape": list(tensor.shape), "pieces": []}
+    for number, pieces in enumerate(_packed(tensors, limit_bytes)):
+        path = folder / f"{tag}-{number:04d}.safetensors"
+        with writing(path):
+            path.write_bytes(save({f"{name}@{offset}": piece for name, offset, piece in pieces}))
+            index["files"][path.name] = file_sha256(path)
+        for name, offset, _ in pieces:
+            index["tensors"][name]["pieces"].append([path.name, f"{name}@{offset}"])
+    write_text(folder / INDEX, json.dumps(index))
+    for path in folder.glob("*.safetensors"):
+        if path.name not in index["files"]:
+            with suppress(OSError):
+                path.unlink()
+
+
+def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The tensors of ``folder`` and the index, or ``None`` where none was written.
+
+    `WeightsError` names a shard that is missing, damaged or of another checkpoint.
+    """
+    if not (folder / INDEX).is_file():
+        return None
+    index = read_json(folder / INDEX, f"the index of {folder}")
+    if index.get("format") != FORMAT:
+        raise WeightsError(f"{folder} has format {index.get('format')}, expected {FORMAT}", hint=_hint(folder))
+    files: dict[str, dict[str, Tensor]] = {}
+    for name, expected in index["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise WeightsError(f"{path} is missing: the index names {len(index['files'])} shards", hint=_hint(folder))
+        if file_sha256(path) != expected:
+            raise WeightsError(f"{path} is damaged: its SHA-256 is not the index's", hint=_hint(folder))
+        files[name] = read_tensors(path)
+    return {name: _joined(entry, files) for name, entry in index["tensors"].items()}, index
+
+
+def _joined(entry: dict[str, Any], files: dict[str, dict[str, Tensor]]) -> Tensor:
+    pieces = [files[name][key] for name, key in entry["pieces"]]
+    return torch.cat(pieces).reshape(entry["shape"])
+
+
+def _hint(folder: Path) -> str:
+    return f"copy {folder.name} again, or delete it: what it holds is then trained again"
+
+
+def _packed(tensors: dict[str, Tensor], limit_bytes: int) -> Iterator[list[Piece]]:
+    """Pieces in order, as many at a time as one file takes."""
+    held: list[Piece] = []
+    room = limit_bytes
+    for piece in _pieces(tensors, limit_bytes):
+        size = piece[2].nbytes
+        if held and size > room:
+            yield held
+            held, room = [], limit_bytes
+        held.append(piece)
+        room -= size
+    if held:
+        yield held
+
+
+def _pieces(tensors: dict[str, Tensor], limit_bytes: int) -> Iterator[Piece]:
+    for name, tensor in tensors.items():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        step = max(1, limit_bytes // flat.element_size())
+        for offset in range(0, max(1, prod(tensor.shape)), step):
+            yield name, offset, flat[offset : offset + step].clone()

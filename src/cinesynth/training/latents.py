@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cinesynth.io.seeds import stream
 from cinesynth.models.codec import Codec
-from cinesynth.models.weights import read_tensors, write_tensors
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import Frames
-from cinesynth.training.measured import Volumes, decoded_volumes, measured_prior, possible_volumes
-from cinesynth.training.pieces import Clock, OutOfTime
-from cinesynth.training.streams import stream
+from cinesynth.training.frames import Frames, Volumes, decoded_volumes, measured_prior, possible_volumes
+from cinesynth.training.stages import Clock, OutOfTime
 from cinesynth.types import MYO_G_PER_ML, UNCONDITIONAL, ClinicalPrior
+from cinesynth.weights.folder import read_tensors, write_tensors
 
 MAX_FRAMES = 12
 """Frames kept of a whole cycle: six harmonics are drawn by twelve."""

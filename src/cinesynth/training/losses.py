@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,7 +15,6 @@ from torch import Tensor, nn
 from cinesynth.config import AutoencodingLosses
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import Decoded
-from cinesynth.training.spectrum import spectrum_distance
 from cinesynth.types import STRUCTURES
 
 GRADIENT_SCALES = (1, 2, 4)
@@ -138,3 +139,71 @@ def reconstruction(
         parts["adversarial"], parts["perceptual"] = critic.persuade(fake, real)
     total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
     return total, parts
+
+
+# --- How much of each scale of detail images hold --------------------------------------------------------------------
+
+
+RINGS = 16
+"""Rings of equal width between frequency 0 and Nyquist."""
+FLOOR = 1e-6
+"""Power added to each coefficient: about that of rounding to bytes, which nobody sees and no loss chases."""
+
+
+def band_powers(slices: Tensor) -> Tensor:
+    """Mean power in each ring of frequencies, ``N R``, of ``N 1 X Y`` images (Hann window, orthonormal transform)."""
+    images = slices[:, 0].float()
+    x, y = images.shape[-2:]
+    window = torch.outer(torch.hann_window(x, periodic=False), torch.hann_window(y, periodic=False)).to(images)
+    centred = images - images.mean(dim=(1, 2), keepdim=True)
+    power = torch.fft.rfft2(centred * window, norm="ortho").abs().square().flatten(1)  # N F
+    bands: Tensor = power @ _rings(x, y).to(power) + FLOOR
+    return bands
+
+
+@lru_cache(maxsize=16)
+def _rings(x: int, y: int) -> Tensor:
+    """Weights ``F R`` that average coefficients over rings."""
+    radius = torch.hypot(torch.fft.fftfreq(x)[:, None], torch.fft.rfftfreq(y)[None]).flatten() / 0.5  # 1 at Nyquist
+    ring = torch.where(radius < 1.0, (radius * RINGS).long(), RINGS)
+    member = torch.nn.functional.one_hot(ring, RINGS + 1)[:, :RINGS].float()
+    return member / member.sum(dim=0).clamp(min=1)
+
+
+def spectrum_distance(slices: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of log powers over rings (scalar): detail of the right amount, wherever it lies."""
+    return (band_powers(slices).log() - band_powers(target).log()).abs().mean()
+
+
+def sharpness_db(slices: Tensor, target: Tensor) -> float:
+    """Power above half of Nyquist beside that of ``target``, dB, mean over images ``N 1 X Y``: 0 is as sharp."""
+    fine, wanted = (band_powers(s)[:, RINGS // 2 :].mean(dim=1) for s in (slices, target))
+    return float(10.0 * (fine / wanted).log10().mean())
+
+
+# --- What a decoded batch gets wrong, in the units that people compare -----------------------------------------------
+
+
+def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[str, float]:
+    """L1, PSNR (dB, range 2) and sharpness (dB) of acquired slices, Dice of each structure where it was annotated."""
+    found, target = (acquired_slices(x, batch["slice_mask"]) for x in (decoded.image.clamp(-1, 1), batch["image"]))
+    error = found - target
+    mse = float(error.square().mean())
+    scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}
+    scores["sharpness_db"] = sharpness_db(found, target)
+    return scores | dice_scores(decoded.logits.argmax(dim=1), batch["label"][:, 0].long(), batch["coverage"])
+
+
+def dice_scores(predicted: Tensor, truth: Tensor, coverage: Tensor) -> dict[str, float]:
+    """Dice of each structure of ``B X Y Z`` labels over the slices that cover it (``B Z S``).
+
+    A structure that neither label has there is left out.
+    """
+    scores = {}
+    for i, structure in enumerate(STRUCTURES):
+        covered = coverage[:, None, None, :, i]
+        a, b = (predicted == structure) & covered, (truth == structure) & covered
+        size = float(a.sum() + b.sum())
+        if size > 0:
+            scores[f"dice_{structure.name.lower()}"] = 2.0 * float(torch.logical_and(a, b).sum()) / size
+    return scores

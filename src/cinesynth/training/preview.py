@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from cinesynth.atomic import atomic_path
 from cinesynth.data.colours import COLOURS
+from cinesynth.io.files import atomic_path
 from cinesynth.models.vae import Decoded
 
 ENLARGE = 2

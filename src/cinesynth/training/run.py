@@ -19,28 +19,25 @@ from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
+from cinesynth.models.layers import resolve_precision
 from cinesynth.models.residual_motion import FrameCode, Motion
-from cinesynth.models.weights import load_stage, save_stage, stage_info
-from cinesynth.training.frames import Frames, collate
+from cinesynth.models.segmenter import SliceUNet
+from cinesynth.training.frames import Frames, collate, vendor_of_record
 from cinesynth.training.latents import Sequence, Wanted, cached_sequences
-from cinesynth.training.measured import vendor_of_record
-from cinesynth.training.pieces import Clock
-from cinesynth.training.precision import resolve_precision
 from cinesynth.training.run_dir import RunDir, git_revision
-from cinesynth.training.slice_unet import SliceUNet
-from cinesynth.training.stage import Stage
-from cinesynth.training.stage_decoder import DecoderStage
-from cinesynth.training.stage_diffusion import (
+from cinesynth.training.stages import Clock, Stage
+from cinesynth.training.stages.diffusion import (
     DiffusionStage,
     TrainableDiffusion,
     anatomy_examples,
     dynamics_examples,
     residuals_of,
 )
-from cinesynth.training.stage_motion import MotionStage
-from cinesynth.training.stage_segmenter import SegmenterStage
-from cinesynth.training.stage_vae import VAEStage
+from cinesynth.training.stages.residual_motion import MotionStage
+from cinesynth.training.stages.segmenter import SegmenterStage
+from cinesynth.training.stages.vae import DecoderStage, VAEStage
 from cinesynth.training.trainer import Report, Trainer
+from cinesynth.weights.folder import load_stage, save_stage, stage_info
 
 FEWEST_REAL_CYCLES = 5
 """Patients with whole cycles below which phantoms help to tell how a cycle goes."""

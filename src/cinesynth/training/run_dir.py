@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from cinesynth import __version__
-from cinesynth.atomic import make_folder, write_text
 from cinesynth.config import Config, dump_config, load_config
 from cinesynth.errors import ConfigError, DataError
-from cinesynth.models.bundles import read_json
+from cinesynth.io.files import make_folder, write_text
+from cinesynth.weights.folder import read_json
 
 PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5py", "safetensors")
 

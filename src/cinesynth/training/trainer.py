@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.tensorboard import SummaryWriter
 
-from cinesynth.atomic import make_folder
 from cinesynth.config import OptimConfig
 from cinesynth.errors import ConfigError, WeightsError
-from cinesynth.training.checkpoint import load_checkpoint, save_checkpoint
-from cinesynth.training.metrics import Metrics
-from cinesynth.training.pieces import Clock, OutOfTime
-from cinesynth.training.shards import read_shards, write_shards
-from cinesynth.training.stage import Stage
+from cinesynth.io.files import make_folder, write_text
+from cinesynth.training.checkpoint import load_checkpoint, read_shards, save_checkpoint, write_shards
+from cinesynth.training.stages import Clock, OutOfTime, Stage
 
 CHECKPOINT_MINUTES = 10.0
 """At most between checkpoints of one process, however long a step takes; several would have to agree on the time."""
@@ -184,3 +183,42 @@ def _share(batch_size: int, accelerator: Accelerator) -> range:
             hint=f"set it to {(each + 1) * accelerator.num_processes}",
         )
     return range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
+
+
+# --- What a run measured ---------------------------------------------------------------------------------------------
+
+
+class Metrics:
+    """Appends to ``metrics.jsonl`` and ``tensorboard/``; lines after the step resumed from are dropped."""
+
+    def __init__(self, folder: Path, start: int, active: bool) -> None:
+        self.path, self.start, self.active = folder / "metrics.jsonl", start, active
+        self.stream: TextIO | None = None
+        self.board: SummaryWriter | None = None
+
+    def __enter__(self) -> Metrics:
+        if self.active:
+            write_text(self.path, "".join(line + "\n" for line in self._kept()))
+            self.stream = self.path.open("a")
+            self.board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=self.start)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.stream is not None and self.board is not None:
+            self.stream.close()
+            self.board.close()
+
+    def write(self, step: int, logs: dict[str, float]) -> None:
+        """Record one step."""
+        if self.stream is None or self.board is None:
+            return
+        self.stream.write(json.dumps({"step": step, **logs}) + "\n")
+        self.stream.flush()
+        for name, value in logs.items():
+            self.board.add_scalar(name, value, step)
+
+    def _kept(self) -> list[str]:
+        if not self.path.is_file():
+            return []
+        lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
+        return [line for line in lines if json.loads(line)["step"] <= self.start]

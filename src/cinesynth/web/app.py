@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -19,17 +20,16 @@ from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from cinesynth import __version__
-from cinesynth.errors import CinesynthError
-from cinesynth.synthesis.export.sidecar import NOTICE
+from cinesynth.cases.schema import NOTICE
+from cinesynth.errors import CinesynthError, OutputError
 from cinesynth.web.guard import REPORT_POLICY, Guard, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.reports import Reports
+from cinesynth.web.schemas import AnimateWish, AnnotateWish, CohortWish, GenerateWish, without_paths
 from cinesynth.web.settings import ServeSettings
 from cinesynth.web.store import Entry, Store
 from cinesynth.web.uploads import TooLarge, receive, settle
-from cinesynth.web.wishes import AnimateWish, AnnotateWish, CohortWish, GenerateWish
-from cinesynth.web.words import without_paths
 
 if TYPE_CHECKING:
     from cinesynth.web.work import Workshop
@@ -262,3 +262,30 @@ def _told(entry: Entry) -> dict[str, Any]:
         "seed": about.get("seed"),
         "unusual": about.get("unusual", ""),
     }
+
+
+# --- Run the server until it is interrupted --------------------------------------------------------------------------
+
+
+def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
+    """Serve, and ``say`` the address once it answers. `OutputError` where the port cannot be had."""
+    config = uvicorn.Config(
+        make_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        limit_concurrency=64,
+    )
+    try:
+        socket = config.bind_socket()
+    except SystemExit:  # how uvicorn says that it cannot
+        raise OutputError(
+            f"port {settings.port} of {settings.host} cannot be had", hint="give another --port"
+        ) from None
+    port = socket.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    say(f"http://{host}:{port}")
+    uvicorn.Server(config).run(sockets=[socket])

@@ -7,13 +7,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from cinesynth.atomic import atomic_path
-from cinesynth.data.export.dicom import export_dicom
-from cinesynth.data.export.items import Item, case_items
-from cinesynth.data.export.nnunet import export_nnunet
+from cinesynth.cases.cohort import write_manifest
+from cinesynth.cases.export_dicom import export_dicom
+from cinesynth.cases.export_items import Item, case_items
+from cinesynth.cases.export_nnunet import export_nnunet
 from cinesynth.errors import InputError
+from cinesynth.io.files import atomic_path
 from cinesynth.synthesis.cohort import case_name
-from cinesynth.synthesis.manifest import write_manifest
 from cinesynth.web.store import Entry
 from cinesynth.web.work import CASE
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cinesynth.errors import CinesynthError, InputError
+from cinesynth.web.schemas import without_paths
 from cinesynth.web.store import GONE, token
-from cinesynth.web.words import without_paths
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 KEPT = 200

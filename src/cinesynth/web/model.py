@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cinesynth.errors import CinesynthError
-from cinesynth.models.bundles import find_bundle
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES
 from cinesynth.types import EDV_RANGE_ML, SLICE_RANGE, ClinicalPrior, Diagnosis
-from cinesynth.web.words import without_paths
+from cinesynth.web.schemas import without_paths
+from cinesynth.weights.folder import find_bundle
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
-    from cinesynth.synthesis.prior import EmpiricalPrior, Group
+    from cinesynth.weights.prior import EmpiricalPrior, Group
 
 FAR_SD = 3.0
 """Mahalanobis distance from the training subjects' centre beyond which a wish is called unusual."""

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.errors import CinesynthError, InputError
-from cinesynth.evaluation.report import read_report
-from cinesynth.evaluation.report.report import PAGE
+from cinesynth.evaluation.report import PAGE, read_report
 
 
 class Reports:

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cinesynth.data.export.case import IMAGE, LABEL, SIDECAR
+from torch import nn
+
+from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
+from cinesynth.cases.writing import BEAT, SHEET, save_case
 from cinesynth.errors import InputError
+from cinesynth.io.seeds import case_seed
 from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import annotate
 from cinesynth.synthesis.cohort import draw_requests
 from cinesynth.synthesis.cohort_file import read_cohort
+from cinesynth.synthesis.cohort_groups import Group, requests_of
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
-from cinesynth.synthesis.export.case import BEAT, SHEET, save_case
-from cinesynth.synthesis.export.patient import ANIMATION, ANNOTATION, save_animation, save_annotation
-from cinesynth.synthesis.groups import Group, requests_of
-from cinesynth.synthesis.knowledge import check_known
 from cinesynth.synthesis.patient import read_patient
+from cinesynth.synthesis.patient_files import ANIMATION, ANNOTATION, save_animation, save_annotation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.seeds import case_seed
 from cinesynth.types import ClinicalPrior, Diagnosis
 from cinesynth.web.jobs import Job
 from cinesynth.web.model import Model, unusual
+from cinesynth.web.schemas import LARGEST_COHORT, AnimateWish, AnnotateWish, CohortWish, GenerateWish
 from cinesynth.web.store import Entry, Store
-from cinesynth.web.watch import watched
-from cinesynth.web.wishes import LARGEST_COHORT, AnimateWish, AnnotateWish, CohortWish, GenerateWish
+from cinesynth.weights.registry import check_known
 
 CASE = "case"
 
@@ -176,3 +178,45 @@ def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
     names |= {SHEET: SHEET, BEAT: BEAT}
     entry.files = {name: folder / file for name, file in names.items() if (folder / file).is_file()}
     return entry.name
+
+
+# --- How far a case is -----------------------------------------------------------------------------------------------
+
+
+STEERING_CALLS = 24
+"""Of the decoder, at ED and again at ES: between 10 and 30."""
+Told = Callable[[float, str], None]
+
+
+@contextmanager
+def watched(pipe: CinePipeline, request: Request, told: Told) -> Iterator[None]:
+    """While the body runs, ``told`` hears of every network call how much of the case is done and what is going on.
+
+    What it raises is raised in the body. The share is a guess: draws may be refused and steering takes as long as it
+    takes; it never goes back.
+    """
+    bundle = pipe.bundle
+    steps = [request.steps or model.config.sampling_steps for model in (bundle.anatomy, bundle.dynamics)]
+    steering = STEERING_CALLS if request.control else 2
+    frames = request.frames / pipe.sampler.frames_per_call
+    parts = {"anatomy": steps[0] + steering, "motion": steps[1] + steering, "frames": frames}
+    total, counts = sum(parts.values()), {"anatomy": 0, "motion": 0}
+    seen = {"part": "anatomy"}
+
+    def call(part: str | None) -> None:
+        if part is not None:
+            seen["part"] = part
+        counts[seen["part"]] += 1
+        done = min(counts["anatomy"], parts["anatomy"])
+        if seen["part"] == "motion":
+            done = parts["anatomy"] + min(counts["motion"], parts["motion"] + frames)
+        told(0.95 * done / total, seen["part"])
+
+    networks: list[tuple[nn.Module, str | None]] = [(decoder, None) for decoder in bundle.codec.vae.decoders]
+    networks += [(bundle.anatomy.network, "anatomy"), (bundle.dynamics.network, "motion")]
+    handles = [net.register_forward_pre_hook(lambda _net, _args, part=part: call(part)) for net, part in networks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

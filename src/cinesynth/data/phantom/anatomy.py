@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import beta, ive
 
-from cinesynth.data.phantom.motion import Beat
-from cinesynth.data.phantom.patients import Patient
+from cinesynth.data.phantom.patients import Beat, Patient
 
 Array = NDArray[np.float64]
 

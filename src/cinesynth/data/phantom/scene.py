@@ -10,14 +10,17 @@ from scipy.ndimage import gaussian_filter
 
 from cinesynth.data.phantom.anatomy import PHI, Heart
 from cinesynth.data.phantom.scanner import Sampling, plane_coordinates
-from cinesynth.data.phantom.shape import Sections, angle_index, label_plane, sections
-from cinesynth.data.phantom.walls import (
+from cinesynth.data.phantom.shape import (
     ABSENT,
     Disks,
+    Sections,
     Walls,
+    angle_index,
     build_walls,
+    label_plane,
     outlet_disks,
     papillary_disks,
+    sections,
 )
 from cinesynth.types import FloatArray, Label, LabelArray
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.nifti import Volume, read_label, read_volume
-from cinesynth.data.reading import is_named, read_small, reading
 from cinesynth.data.sources import Source
 from cinesynth.errors import DataError, InputError
+from cinesynth.io.tables import is_named, read_small, reading
 from cinesynth.types import Diagnosis, Label, LabelArray, Study, full_coverage
 
 LAYOUT = (".", "training", "testing", "database/training", "database/testing")

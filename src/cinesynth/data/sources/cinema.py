@@ -18,7 +18,6 @@ import numpy as np
 
 from cinesynth.data.nifti import read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import (
     Cycle,
@@ -28,9 +27,9 @@ from cinesynth.data.sources.cycle import (
     some_frames,
     whole_cycle,
 )
-from cinesynth.data.table import TableRow, read_table
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
+from cinesynth.io.tables import TableRow, is_named, read_table, reading
 from cinesynth.types import Label, LabelArray, Study, full_coverage, volumes_ml
 
 TABLE, CODE = "_metadata.csv", "pid"

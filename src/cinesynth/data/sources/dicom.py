@@ -17,11 +17,11 @@ from cinesynth.data.dicom import Aside, Entry, Frame, Scan, as_notes, find_entri
 from cinesynth.data.dicom.group import short_axis
 from cinesynth.data.dicom.series import grouped
 from cinesynth.data.orientation import oriented
-from cinesynth.data.reading import reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.data.vocabulary import vendor_of
 from cinesynth.errors import DataError
+from cinesynth.io.tables import reading
 from cinesynth.types import Study
 
 

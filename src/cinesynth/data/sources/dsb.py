@@ -14,11 +14,10 @@ from pathlib import Path
 
 from cinesynth.data.dicom import Frame, find_entries, read_headers, read_scan
 from cinesynth.data.orientation import oriented
-from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.dicom import study_of
-from cinesynth.data.table import TableRow, read_table
 from cinesynth.errors import DataError
+from cinesynth.io.tables import TableRow, is_named, read_table, reading
 from cinesynth.types import Study
 
 SPLITS = ("train", "validate", "test")

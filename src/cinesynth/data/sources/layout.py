@@ -15,10 +15,9 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_
 from cinesynth.config import Settings
 from cinesynth.data.nifti import Numbers
 from cinesynth.data.orientation import SliceOrder
-from cinesynth.data.reading import read_small
 from cinesynth.data.sources.patterns import FRAME, check_pattern
-from cinesynth.data.table import MAX_FRAMES
 from cinesynth.errors import ConfigError
+from cinesynth.io.tables import MAX_FRAMES, read_small
 from cinesynth.types import Diagnosis, Label
 
 Pattern = Annotated[str, AfterValidator(check_pattern)]

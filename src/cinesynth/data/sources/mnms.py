@@ -17,12 +17,11 @@ import numpy as np
 
 from cinesynth.data.nifti import MNMS_NUMBERS, read_labels, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, labelled_study, whole_cycle
-from cinesynth.data.table import Table, TableRow, read_table
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
+from cinesynth.io.tables import Table, TableRow, is_named, read_table, reading
 from cinesynth.types import LabelArray, Study, full_coverage
 
 TABLE, CODE = "*M&Ms*.csv", "External code"

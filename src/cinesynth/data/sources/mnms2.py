@@ -16,12 +16,11 @@ import numpy as np
 
 from cinesynth.data.nifti import MNMS_NUMBERS, Volume, read_label, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.reading import is_named, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import Cycle, EdEs, check_phases, labelled_study, some_frames, whole_cycle
-from cinesynth.data.table import Table, read_table
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
+from cinesynth.io.tables import Table, is_named, read_table, reading
 from cinesynth.types import Diagnosis, Label, LabelArray, Study, full_coverage
 
 TABLE, CODE = "dataset_information.csv", "SUBJECT_CODE"

@@ -16,7 +16,6 @@ import numpy as np
 
 from cinesynth.data.nifti import Spacing, Volume, read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.reading import reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import (
     Cycle,
@@ -29,10 +28,10 @@ from cinesynth.data.sources.cycle import (
 )
 from cinesynth.data.sources.layout import Layout, Pair, Phases
 from cinesynth.data.sources.patterns import FRAME, SUBJECT, find, numbered, only
-from cinesynth.data.table import Table, TableRow, read_table
 from cinesynth.data.terms import Terms
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
+from cinesynth.io.tables import Table, TableRow, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study
 
 

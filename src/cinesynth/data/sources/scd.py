@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 
 from cinesynth.data.dicom import Frame, Scan, find_entries, read_headers, read_scan
 from cinesynth.data.orientation import oriented
-from cinesynth.data.polygon import fill
-from cinesynth.data.reading import read_small, reading
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import phases_of_labels
 from cinesynth.data.sources.dicom import study_of
-from cinesynth.data.table import Table, read_table
 from cinesynth.data.vocabulary import diagnosis_of
 from cinesynth.errors import DataError
+from cinesynth.io.tables import Table, read_small, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
 
 IMAGES = ("SCD*", "SCD_IMAGES*/SCD*", "SCD_IMAGES*/SCD_IMAGES*/SCD*")
@@ -213,3 +211,26 @@ def _phases(name: str, label: LabelArray) -> tuple[int, int]:
         return told
     frames = int((label == Label.LV).any(axis=(1, 2, 3)).sum())
     raise DataError(f"{name}: contours at {frames} phase, not at ED and ES", hint=COPY_AGAIN)
+
+
+# --- Drawn contours to voxels ----------------------------------------------------------------------------------------
+
+
+def fill(points: NDArray[np.float64], shape: tuple[int, int]) -> BoolArray:
+    """Voxels ``X Y`` whose centre lies in the closed polygon ``N 2`` or on its outline; even-odd where it crosses.
+
+    Whole coordinates are voxel centres. Contours that were traced along voxels run through many centres: counting
+    those belongs to the polygon, and nothing is lost to rounding, as only products of differences are compared.
+    """
+    mask = np.zeros(shape, dtype=np.bool_)
+    low = np.clip(np.floor(points.min(axis=0)), 0, shape).astype(int)
+    high = np.clip(np.ceil(points.max(axis=0)) + 1, 0, shape).astype(int)
+    x = np.arange(low[0], high[0], dtype=np.float64)[:, None]
+    y = np.arange(low[1], high[1], dtype=np.float64)[None, :]
+    inside, on = np.zeros((2, len(x), y.shape[1]), dtype=np.bool_)
+    for (ax, ay), (bx, by) in zip(points, np.roll(points, -1, axis=0), strict=True):
+        side = (bx - ax) * (y - ay) - (by - ay) * (x - ax)
+        inside ^= ((ay > y) != (by > y)) & ((side > 0) == (by > ay))
+        on |= (side == 0) & (min(ax, bx) <= x) & (x <= max(ax, bx)) & (min(ay, by) <= y) & (y <= max(ay, by))
+    mask[low[0] : high[0], low[1] : high[1]] = inside | on
+    return mask

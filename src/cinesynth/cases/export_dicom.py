@@ -1,0 +1,139 @@
+"""Studies as DICOM: ``OUT/NAME/cine/`` is a classic MR series, ``OUT/NAME/segmentation/`` an object a labelled frame.
+
+Slices keep the order of the dataset, base first: DICOM has no voxel order to restore, each image says where it lies.
+Whole numbers of 16 bits stay exactly as they are. What is not of a person says so in every file: in ImageType,
+SeriesDescription, DerivationDescription and ImageComments, and in the patient's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+import cinesynth
+from cinesynth.cases.export_dicom_series import MAKER, TEXT, Series
+from cinesynth.cases.export_items import Item, check_items, new_folder
+from cinesynth.data import Progress
+from cinesynth.data.colours import COLOURS
+from cinesynth.io.files import make_folder
+from cinesynth.types import STRUCTURES, Label
+
+
+@dataclass
+class DicomExport:
+    """What was written."""
+
+    folder: Path
+    studies: int = 0
+    images: int = 0
+    segmentations: int = 0
+
+
+def export_dicom(
+    items: Sequence[Item], out: Path, *, segmentations: bool = True, progress: Progress | None = None
+) -> DicomExport:
+    """Write ``items`` into the new folder ``out``; ``ModuleNotFoundError`` if segmentations need highdicom.
+
+    `DataError` if a study is missing, altered or cannot be said in DICOM, `OutputError` if it cannot be written; then
+    nothing is left.
+    """
+    check_items(items)
+    if segmentations:
+        import highdicom  # noqa: F401  # before anything is written
+
+    export = DicomExport(Path(out))
+    with new_folder(out) as folder:
+        for number, item in enumerate(items, start=1):
+            _write_study(folder / item.name, Series(item.load(), item.synthetic), segmentations, export)
+            if progress:
+                progress(number, len(items), item.name)
+    return export
+
+
+def _write_study(folder: Path, series: Series, segmentations: bool, export: DicomExport) -> None:
+    study, cine = series.study, make_folder(folder / "cine")
+    for frame, index in enumerate(study.frame_index):
+        images = list(series.images(frame))
+        for z, image in enumerate(images):
+            _save(image, cine / f"slice{z + 1:02d}_frame{index + 1:02d}.dcm")
+        if segmentations and study.labelled[frame]:
+            from cinesynth.cases.export_dicom import segmentation
+
+            path = make_folder(folder / "segmentation") / f"frame{index + 1:02d}.dcm"
+            _save(segmentation(series, frame, images), path)
+            export.segmentations += 1
+        export.images += len(images)
+    export.studies += 1
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    dataset.save_as(path, enforce_file_format=True)
+
+
+# --- Labels as DICOM SEG ---------------------------------------------------------------------------------------------
+
+
+SERIES_NUMBER = 100
+_TYPES = {
+    Label.RV: codes.SCT.RightVentricle,
+    Label.MYO: codes.SCT.LeftVentricleMyocardium,
+    Label.LV: codes.SCT.LeftVentricle,
+}
+_NAMES = {Label.RV: "RV cavity", Label.MYO: "LV myocardium", Label.LV: "LV cavity"}
+
+
+def segmentation(series: Series, frame: int, images: Sequence[Dataset]) -> Dataset:
+    """The label of a stored frame, whose ``images`` it refers to (all slices, base first).
+
+    Only structures that were annotated in the frame are segments, and each says in which slices. There a segment has
+    a plane even if it is empty: that the structure is not in this slice was looked at as well.
+    """
+    study = series.study
+    coverage = study.coverage[frame]  # Z S
+    covered = [i for i in range(len(STRUCTURES)) if coverage[:, i].any()]
+    slices = np.flatnonzero(coverage.any(axis=1))
+    planes = study.label[frame].transpose(2, 1, 0)[slices]  # Z Y X
+    masks = np.stack([planes == STRUCTURES[i] for i in covered], axis=-1).astype(np.uint8)
+    index = int(study.frame_index[frame])
+    return hd.seg.Segmentation(
+        source_images=[images[z] for z in slices.tolist()],
+        pixel_array=masks,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_describe(series, number, i, frame) for number, i in enumerate(covered, start=1)],
+        series_instance_uid=series.uid("segmentations"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=series.uid("segmentation", index),
+        instance_number=index + 1,
+        manufacturer=MAKER,
+        manufacturer_model_name=MAKER,
+        software_versions=cinesynth.__version__,
+        device_serial_number="0",
+        content_label="HEART",
+        content_description=f"frame {index + 1} of {study.frames_in_cycle}"[:TEXT],
+        series_description=("SYNTHETIC " if series.synthetic else "") + "heart segmentation",
+        omit_empty_frames=False,
+    )
+
+
+def _describe(series: Series, number: int, i: int, frame: int) -> hd.seg.SegmentDescription:
+    structure = STRUCTURES[i]
+    algorithm = hd.AlgorithmIdentificationSequence(MAKER, codes.DCM.ArtificialIntelligence, cinesynth.__version__)
+    kind = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC if series.synthetic else hd.seg.SegmentAlgorithmTypeValues.MANUAL
+    segment = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=_NAMES[structure],
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=_TYPES[structure],
+        algorithm_type=kind,
+        algorithm_identification=algorithm if series.synthetic else None,
+        display_color=hd.color.CIELabColor.from_rgb(*COLOURS[structure]),
+    )
+    slices = np.flatnonzero(series.study.coverage[frame, :, i]) + 1
+    segment.SegmentDescription = f"annotated in slices {', '.join(map(str, slices))}, counted from the base"
+    return segment

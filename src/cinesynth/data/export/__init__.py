@@ -1,1 +1,0 @@
-"""Studies of a dataset, and generated cases, in the formats that other tools read: NIfTI, nnU-Net and DICOM."""

@@ -1,0 +1,1 @@
+"""Near-duplicate search: does a generated heart copy a training subject?"""

@@ -1,0 +1,1 @@
+"""Pictures and pages: slices, contact sheets, GIFs and HTML reports."""

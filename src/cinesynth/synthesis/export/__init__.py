@@ -1,1 +1,0 @@
-"""A generated case as files: NIfTI, a JSON sidecar and pictures."""

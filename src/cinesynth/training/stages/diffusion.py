@@ -1,0 +1,212 @@
+"""Stages 3 and 4: the anatomy and the dynamics diffusion model on cached codes (paper, sections 2.3 and 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cinesynth.config import Config, DiffusionConfig, OptimConfig
+from cinesynth.io.seeds import stream
+from cinesynth.models.codec import Codec
+from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors
+from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.residual_motion import HarmonicCode, Motion
+from cinesynth.training.latents import Sequence as LatentSequence
+from cinesynth.training.preview import save_samples
+from cinesynth.training.stages import Loss
+from cinesynth.types import ClinicalPrior
+
+VALIDATION_CASES = 32
+PREVIEW_CASES = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clean code to learn, with what it is conditioned on."""
+
+    clean: Tensor  # C x y z
+    prior: ClinicalPrior
+    slice_mask: Tensor  # Z
+    anatomy: Tensor | None = None  # C x y z, the ED latent
+    observed: Tensor | None = None  # 2K 2K, what the subject's frames tell about its cycle
+    phase: float | None = None
+    phantom: bool = False
+
+    @property
+    def whole_cycle(self) -> bool:
+        """Whether the subject's frames tell everything about its cycle."""
+        return self.observed is not None and float(self.observed.trace()) > len(self.observed) - 0.5
+
+
+class DiffusionStage:
+    """Trains a latent diffusion model on examples."""
+
+    def __init__(
+        self, name: str, model: nn.Module, config: Config, train: Sequence[Example], validation: Sequence[Example]
+    ) -> None:
+        self.name = name
+        self.seed = config.training.seed
+        self.told = ConditionSet.of(config)
+        self.settings: OptimConfig = getattr(config.training, name)
+        self.diffusion: DiffusionConfig = getattr(config, name).diffusion
+        self.crops = getattr(config, name).denoiser.norm == "layer"  # group norms average over the padding too
+        patients = [e for e in train if not e.phantom]
+        self.patients = patients
+        self.shares = [
+            (self.settings.phantom_share, [e for e in train if e.phantom]),
+            (getattr(self.settings, "whole_cycle_share", 0.0), [e for e in patients if e.whole_cycle]),
+        ]
+        self.validation = validation
+        self.modules = {"model": model}
+        self.codec: Codec | None = None
+        self.motion: Motion | None = None
+
+    def losses(self, step: int, cases: range) -> Iterator[Loss]:
+        """The denoising loss of one batch."""
+        examples = [self._draw(step, case) for case in cases]
+        drawn = [stream(self.seed, self.name, "noise", step, case) for case in cases]
+        uniforms = torch.stack([torch.rand(6, generator=g, dtype=torch.float64) for g in drawn])
+        noise = torch.stack([torch.randn(e.clean.shape, generator=g) for e, g in zip(examples, drawn, strict=True)])
+        priors = [self._drop(e.prior, u[1:], g) for e, u, g in zip(examples, uniforms, drawn, strict=True)]
+        yield Loss("model", self._loss(self.modules["model"], examples, priors, noise, uniforms[:, 0].float()))
+
+    def _drop(self, prior: ClinicalPrior, uniforms: Tensor, generator: torch.Generator) -> ClinicalPrior:
+        """Forget; further conditions draw after the noise, so that what the core draws does not depend on them."""
+        further = torch.rand(len(self.told.names) - len(CORE.names), generator=generator, dtype=torch.float64)
+        case, field = self.diffusion.condition_dropout, self.diffusion.field_dropout
+        return drop(prior, [*uniforms.tolist(), *further.tolist()], case, field, self.told.names)
+
+    def _draw(self, step: int, case: int) -> Example:
+        generator = stream(self.seed, self.name, "example", step, case)
+        group, member = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        chosen = self.patients or self.shares[0][1]
+        reached = 0.0
+        for share, examples in self.shares:
+            if reached <= group < reached + share and examples:
+                chosen = examples
+            reached += share
+        return chosen[int(member * len(chosen))]
+
+    def _loss(
+        self, model: nn.Module, examples: Sequence[Example], priors: list[ClinicalPrior], noise: Tensor, times: Tensor
+    ) -> Tensor:
+        device = next(model.parameters()).device
+        masks = torch.stack([e.slice_mask for e in examples])
+        window = acquired_window(masks) if self.crops else slice(None)
+        batch = {
+            "clean": torch.stack([e.clean for e in examples])[..., window],
+            "noise": noise[..., window],
+            "uniforms": times,
+            "slice_mask": masks[:, window],
+        }
+        if examples[0].anatomy is not None:
+            batch["anatomy"] = torch.stack([e.anatomy for e in examples if e.anatomy is not None])[..., window]
+        if examples[0].observed is not None:
+            batch["observed"] = torch.stack([e.observed for e in examples if e.observed is not None])
+        conditions = conditions_of(examples, priors, self.told).to(device)
+        loss: Tensor = model(conditions=conditions, **{k: v.to(device) for k, v in batch.items()})
+        return loss
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """The denoising loss on validation subjects at fixed noise and evenly spread times."""
+        kept = self.validation[:: max(1, len(self.validation) // VALIDATION_CASES)][:VALIDATION_CASES]
+        losses = []
+        for index, example in enumerate(kept):
+            noise = torch.randn(example.clean.shape, generator=stream(self.seed, self.name, "validation", index))
+            time = torch.tensor([(index * 0.6180339887 + 0.5) % 1.0])
+            losses.append(float(self._loss(model, [example], [example.prior], noise[None], time)))
+        return {"score": sum(losses) / len(losses)}
+
+    def preview(self, model: nn.Module, path: Path) -> None:
+        """Generated hearts for the priors of validation subjects; of the dynamics model, their ED and ES."""
+        if self.codec is None:
+            return
+        assert isinstance(model, TrainableDiffusion)
+        kept, device = self.validation[:PREVIEW_CASES], self.codec.latent_mean.device
+        shape = (len(kept), *kept[0].clean.shape)
+        noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(device)
+        mask = torch.stack([e.slice_mask for e in kept]).to(device)
+        conditions = conditions_of(kept, [e.prior for e in kept], self.told).to(device)
+        anatomy = [e.anatomy for e in kept if e.anatomy is not None]
+        given = torch.stack(anatomy).to(device) if anatomy else None
+        sample = model.diffusion.sample(noise, conditions, mask, given)
+        latents = [sample] if given is None else [given, given + self._at_es(sample, conditions)]
+        save_samples(path, [self.codec.decode(latent, mask) for latent in latents], mask)
+
+    def _at_es(self, code: Tensor, conditions: Conditions) -> Tensor:
+        """Residuals at ES (or, per frame, at the phase that was asked) of generated codes."""
+        assert self.motion is not None
+        motion = self.motion.code.to(code.device)
+        if isinstance(motion, HarmonicCode):
+            return motion.decode(code, torch.ones(1))[:, 0]
+        assert conditions.phase is not None
+        return motion.decode(code, conditions.phase)
+
+
+class TrainableDiffusion(nn.Module):
+    """A diffusion model whose forward pass is its loss, as data-parallel training needs it."""
+
+    def __init__(self, diffusion: LatentDiffusion) -> None:
+        super().__init__()
+        self.diffusion = diffusion
+
+    def forward(self, conditions: Conditions, observed: Tensor | None = None, **batch: Tensor) -> Tensor:
+        """Loss of a batch; ``observed`` (``B 2K 2K``) keeps the observed part of the error in the harmonics."""
+        if observed is None:
+            return self.diffusion.loss(**batch, conditions=conditions)  # type: ignore[arg-type]
+        projector, size = observed, observed.shape[1]
+        rank = projector.diagonal(dim1=1, dim2=2).sum(dim=1).clamp(min=1.0)
+        weight = (size / rank).sqrt()[:, None, None, None, None]
+
+        def project(error: Tensor) -> Tensor:
+            maps = error.reshape(len(error), size, -1, *error.shape[2:])  # B 2K C x y z
+            return torch.einsum("bjk,bkcxyz->bjcxyz", projector, maps).flatten(1, 2) * weight
+
+        return self.diffusion.loss(**batch, conditions=conditions, project=project)
+
+
+def acquired_window(masks: Tensor) -> slice:
+    """The slices that any case of a batch (``B Z``) acquired, and those between."""
+    acquired = masks.any(dim=0).nonzero()[:, 0]
+    return slice(int(acquired[0]), int(acquired[-1]) + 1)
+
+
+def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior], told: ConditionSet) -> Conditions:
+    """Conditions of a batch, with phases where the examples have them."""
+    conditions = encode_priors(priors, told)
+    phases = [e.phase for e in examples if e.phase is not None]
+    return conditions.at_phase(torch.tensor(phases, dtype=torch.float32)) if phases else conditions
+
+
+def anatomy_examples(sequences: list[LatentSequence], phantoms: set[int]) -> list[Example]:
+    """ED latents with their measured volumes."""
+    return [Example(s.latents[0], s.prior, s.slice_mask, phantom=s.subject in phantoms) for s in sequences]
+
+
+@torch.no_grad()
+def residuals_of(motion: Motion, sequence: LatentSequence) -> Tensor:
+    """M's residual of every frame of a sequence, ``T C x y z``; the ED frame's is exactly zero."""
+    device = next(motion.parameters()).device
+    ed = sequence.latents[:1].to(device)
+    mask = sequence.slice_mask[None].to(device)
+    frames = [motion.network(ed, frame[None].to(device), mask) for frame in sequence.latents[1:]]
+    return torch.cat([torch.zeros_like(ed), *frames]).cpu()
+
+
+def dynamics_examples(motion: Motion, sequences: list[LatentSequence], phantoms: set[int]) -> list[Example]:
+    """Motion codes: one a subject for harmonics, one a moving frame else."""
+    examples = []
+    for s in sequences:
+        residuals, phantom = residuals_of(motion, s), s.subject in phantoms
+        if isinstance(motion.code, HarmonicCode):
+            code, observed = motion.code.encode(residuals, s.phases), motion.code.observed(s.phases)
+            examples.append(Example(code, s.prior, s.slice_mask, s.latents[0], observed, None, phantom))
+        else:
+            codes = motion.code.encode(residuals)
+            for code, phase in zip(codes[1:], s.phases.tolist()[1:], strict=True):
+                examples.append(Example(code, s.prior, s.slice_mask, s.latents[0], None, phase, phantom))
+    return examples

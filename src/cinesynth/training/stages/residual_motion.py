@@ -1,0 +1,103 @@
+"""Stage 2: the deterministic residual-motion model, through the frozen codec (paper, section 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cinesynth.config import Config
+from cinesynth.io.seeds import stream, uniform
+from cinesynth.models.codec import Codec
+from cinesynth.models.residual_motion import ResidualMotion
+from cinesynth.models.vae import Decoded
+from cinesynth.training.frames import Frames, collate
+from cinesynth.training.latents import Sequence
+from cinesynth.training.losses import Critic, judged_slices, reconstruction, reconstruction_scores
+from cinesynth.training.preview import save_reconstructions
+from cinesynth.training.stages import Loss
+
+VALIDATION_PAIRS = 16
+
+
+class MotionStage:
+    """Trains M on pairs (ED, another frame) of one subject, in latent space, judged by what decodes."""
+
+    name = "motion"
+
+    def __init__(
+        self,
+        model: ResidualMotion,
+        codec: Codec,
+        config: Config,
+        train: tuple[Frames, list[Sequence]],
+        validation: tuple[Frames, list[Sequence]],
+    ) -> None:
+        self.config, self.codec = config, codec
+        self.settings = config.training.motion
+        self.frames, sequences = train
+        self.sequences = {s.subject: s for s in sequences}
+        self.held_out, self.held_out_sequences = validation
+        self.modules: dict[str, nn.Module] = {"model": model}
+        self.critic = Critic() if self.settings.losses.adversarial > 0 else None
+        if self.critic is not None:
+            self.modules["critic"] = self.critic
+
+    def losses(self, step: int, cases: range) -> Iterator[Loss]:
+        """M's loss, then the critic's."""
+        weights, model = self.settings.losses, self.modules["model"]
+        batch = self._collate([self._pair(step, case) for case in cases])
+        residual = model(batch["ed"], batch["frame"], batch["slice_mask"])
+        noisy = residual + self._noise(step, cases, residual) * self._noise_level(step)
+        decoded = self.codec.decode(batch["ed"] + noisy, batch["slice_mask"])
+        total, parts = reconstruction(decoded, batch, weights, self.critic, step)
+        still = model(batch["ed"], batch["ed"], batch["slice_mask"])
+        parts |= {"residual_energy": residual.square().mean(), "identity": still.square().mean()}
+        total = total + weights.residual_energy * parts["residual_energy"] + weights.identity * parts["identity"]
+        yield Loss("model", total, {name: float(value.detach()) for name, value in parts.items()})
+        if self.critic is not None and step >= weights.adversarial_start_step:
+            mask = batch["slice_mask"]
+            fake, real = (judged_slices(x, mask, step) for x in (decoded.image, batch["image"]))
+            yield Loss("critic", self.critic.judge(fake, real))
+
+    def _noise_level(self, step: int) -> float:
+        return self.settings.losses.residual_noise * (1.0 - step / self.settings.steps)
+
+    def _noise(self, step: int, cases: range, like: Tensor) -> Tensor:
+        seed = self.config.training.seed
+        noise = [torch.randn(like.shape[1:], generator=stream(seed, "motion noise", step, case)) for case in cases]
+        return torch.stack(noise).to(like)
+
+    def _pair(self, step: int, case: int) -> dict[str, Tensor]:
+        subject, generator = self.frames.draw("pairs", step, case)
+        sequence = self.sequences[subject]
+        return _pair(self.frames, sequence, int(uniform(generator, 1, len(sequence.frames))))
+
+    def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return collate(items, self.codec.latent_mean.device)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """What the codec loses when z_t is replaced by z_ED + M(z_ED, z_t), on validation subjects."""
+        scores = [reconstruction_scores(self._reconstruct(model, batch), batch) for batch in self._validation_batches()]
+        mean = {name: sum(s[name] for s in scores) / len(scores) for name in ("l1", "psnr")}
+        return {**mean, "score": mean["l1"]}
+
+    def preview(self, model: nn.Module, path: Path) -> None:
+        """Validation frames above what the residual makes of their ED."""
+        pairs = [(batch, self._reconstruct(model, batch)) for batch in self._validation_batches()[:4]]
+        save_reconstructions(path, pairs)
+
+    def _reconstruct(self, model: nn.Module, batch: dict[str, Tensor]) -> Decoded:
+        residual = model(batch["ed"], batch["frame"], batch["slice_mask"])
+        return self.codec.decode(batch["ed"] + residual, batch["slice_mask"])
+
+    def _validation_batches(self) -> list[dict[str, Tensor]]:
+        kept = self.held_out_sequences[:VALIDATION_PAIRS]
+        return [self._collate([_pair(self.held_out, s, len(s.frames) // 2)]) for s in kept]
+
+
+def _pair(frames: Frames, sequence: Sequence, position: int) -> dict[str, Tensor]:
+    item = frames.item(sequence.subject, sequence.frames[position])
+    return {**item, "ed": sequence.latents[0], "frame": sequence.latents[position]}

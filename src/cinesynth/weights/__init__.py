@@ -1,0 +1,1 @@
+"""Weights folders: reading, building, verifying and comparing them, and the registry of those at hand."""

@@ -1,0 +1,125 @@
+"""A finished run becomes a weights folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cinesynth import __version__
+from cinesynth.config import STAGES, Config, apply_override, parse_config
+from cinesynth.data.geometry import Grid
+from cinesynth.data.packed import prepare
+from cinesynth.data.phantom import PHANTOM
+from cinesynth.data.terms import combined, terms_of
+from cinesynth.errors import ConfigError, DataError
+from cinesynth.io.files import file_sha256, write_text
+from cinesynth.memorisation.fingerprints import fingerprints_of
+from cinesynth.weights.folder import (
+    ENCODES_AS,
+    FINGERPRINTS,
+    FORMAT,
+    INDEX,
+    check_lineage,
+    index_text,
+    read_tensors,
+    stage_info,
+    write_tensors,
+)
+from cinesynth.weights.prior import EmpiricalPrior
+
+_OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
+SAMPLING = tuple(f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in _OF_A_MODEL)
+"""Settings that training does not use: they may be chosen after it, on validation patients."""
+
+
+def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
+    """``config`` with other settings of sampling, ``a.b=c``; `ConfigError` on any other key."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key not in SAMPLING:
+            raise ConfigError(f"--set {override}: {key} is of the training", hint=f"one of {', '.join(SAMPLING)}")
+        apply_override(tree, override)
+    return parse_config(tree)
+
+
+def write_bundle(
+    run: Path,
+    out: Path,
+    prior: dict[str, Any],
+    info: dict[str, Any],
+    half: bool = True,
+    sampling: Sequence[str] = (),
+    fingerprints: dict[str, Tensor] | None = None,
+) -> dict[str, Any]:
+    """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false.
+
+    Where the run has a decoder, it is that of the bundle's VAE. ``sampling`` are overrides of `SAMPLING`; the index
+    lists them.
+    """
+    infos = {stage: stage_info(run, stage) for stage in STAGES}
+    sources = {stage: stage for stage in STAGES}
+    if (run / "decoder.json").is_file():
+        infos["vae"], sources["vae"] = _with_decoder(run, infos["vae"]), "decoder"
+    check_lineage(infos)
+    out.mkdir(parents=True, exist_ok=True)
+    for stage, record in infos.items():
+        tensors = read_tensors(run / f"{sources[stage]}.safetensors")
+        cast = {k: v.half() if half and v.is_floating_point() and v.dim() > 1 else v for k, v in tensors.items()}
+        sha = write_tensors(out / f"{stage}.safetensors", cast)
+        config = with_sampling(parse_config(record["config"]), sampling).model_dump(mode="json")
+        write_text(out / f"{stage}.json", json.dumps({**record, "config": config, "sha256": sha}, indent=1))
+    write_text(out / "prior.json", json.dumps(prior, indent=1))
+    names = [f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")] + ["prior.json"]
+    if fingerprints is not None:
+        write_tensors(out / FINGERPRINTS, fingerprints)
+        names.append(FINGERPRINTS)
+    index = {
+        "format": FORMAT,
+        **info,
+        "sampling_set": list(sampling),
+        "files": {name: file_sha256(out / name) for name in names},
+    }
+    write_text(out / INDEX, index_text(index))
+    return index
+
+
+def _with_decoder(run: Path, vae: dict[str, Any]) -> dict[str, Any]:
+    """The record of a VAE with the decoder that ``run`` trained for it."""
+    decoder = stage_info(run, "decoder")
+    check_lineage({"vae": vae, "decoder": decoder})
+    return {**decoder, "stage": "vae", "parents": {}, ENCODES_AS: vae["id"]}
+
+
+# --- A finished run and the dataset that it was trained on become a weights folder -----------------------------------
+
+
+def bundle_run(
+    run: Path, data: Path, out: Path, *, half: bool = True, sampling: Sequence[str] = (), fingerprints: bool = True
+) -> dict[str, Any]:
+    """Write the weights folder ``out`` and return its index.
+
+    The empirical prior is that of the training people, the licence the strictest of their datasets. `DataError` where
+    ``run`` was trained on other data; see `write_bundle` for the rest.
+    """
+    info = stage_info(run, "dynamics")
+    config = parse_config(info["config"])
+    packed = prepare(data, Grid.from_config(config.grid))
+    if packed.data_hash != info["data_hash"]:
+        raise DataError(f"{run} was not trained on {data}", hint="give the dataset that the run was trained on")
+    train = packed.split("train")
+    patients = [r for r in train.records if r.dataset != PHANTOM] or train.records
+    datasets = sorted({r.dataset for r in train.records})
+    about = {
+        "preset": config.preset,
+        "cinesynth": __version__,
+        "data_hash": packed.data_hash,
+        "datasets": {name: sum(r.dataset == name for r in train.records) for name in datasets},
+        **combined(terms_of(data, datasets)),
+    }
+    known = fingerprints_of(train) if fingerprints else None
+    return write_bundle(run, out, EmpiricalPrior.fit(patients).to_json(), about, half, sampling, known)

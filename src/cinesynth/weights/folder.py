@@ -1,0 +1,261 @@
+"""Weights as safetensors with a JSON beside each: what it is, what it was made of, and the hash of every byte.
+
+A bundle is a folder with the four stages, the empirical prior of its training set and an index. Loading verifies that
+every file is there and unaltered and that the stages were trained on each other. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cinesynth.config import STAGES, Config, parse_config
+from cinesynth.errors import WeightsError
+from cinesynth.io.files import atomic_path, file_sha256, write_text
+from cinesynth.models.build import build
+from cinesynth.models.codec import Codec
+from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.residual_motion import Motion
+from cinesynth.weights.default import Default, default_set, read_choice
+
+FINGERPRINTS = "fingerprints.safetensors"
+"""Of the training subjects, where a bundle has them (see `cinesynth.memorisation.fingerprints`)."""
+PARENTS = {
+    "vae": (),
+    "decoder": ("vae",),
+    "motion": ("vae",),
+    "anatomy": ("vae",),
+    "dynamics": ("vae", "motion"),
+    "segmenter": (),
+}
+"""Which stages' weights a stage was trained on; the segmenter must be independent of all."""
+
+ENCODES_AS = "encodes_as"
+"""Key of a bundle's VAE whose decoder was trained further: the id of the VAE whose encoder, and latents, it has."""
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write a safetensors file atomically; returns its SHA-256."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary)
+        return file_sha256(Path(temporary))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; `WeightsError` where it is missing or damaged."""
+    if not path.is_file():
+        raise WeightsError(f"{path} is missing", hint="copy the whole folder again")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a safetensors file: {error}", hint="copy the file again") from None
+
+
+def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info: dict[str, Any]) -> str:
+    """Write a finished stage with its parents' ids; returns its own id, the hash of its weights."""
+    path = folder / f"{stage}.safetensors"
+    sha = write_tensors(path, module.state_dict())
+    parents = {parent: stage_info(folder, parent)["id"] for parent in PARENTS[stage]}
+    record = {"stage": stage, "id": sha, "sha256": sha, "parents": parents, "config": config.model_dump(mode="json")}
+    write_text(folder / f"{stage}.json", json.dumps({**record, **info}, indent=1))
+    return sha
+
+
+def stage_info(folder: Path, stage: str) -> dict[str, Any]:
+    """The JSON of a finished stage."""
+    return read_json(folder / f"{stage}.json", f"stage {stage} of {folder}")
+
+
+def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
+    """Fill ``module`` with a stage's verified weights, as fp32; returns its JSON."""
+    info = stage_info(folder, stage)
+    path = folder / f"{stage}.safetensors"
+    tensors = read_tensors(path)
+    found = file_sha256(path)
+    if found != info.get("sha256"):
+        raise WeightsError(
+            f"{path} was altered: SHA-256 {found[:12]}..., expected {str(info.get('sha256'))[:12]}...",
+            hint="copy the folder again, or train the stage again",
+        )
+    try:
+        module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit its own configuration: {error}") from None
+    return info
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Everything generation needs, ready to run."""
+
+    folder: Path
+    config: Config
+    codec: Codec
+    motion: Motion
+    anatomy: LatentDiffusion
+    dynamics: LatentDiffusion
+    prior: dict[str, Any]
+    info: dict[str, Any]
+    fingerprints: dict[str, Tensor] | None = None
+
+    @classmethod
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
+        """Load and verify a weights folder; `WeightsError` says what is missing, altered or mixed."""
+        folder = Path(folder)
+        index = read_index(folder)
+        infos = {stage: stage_info(folder, stage) for stage in STAGES}
+        check_lineage(infos)
+        _check_index(folder, index)
+        config = parse_config(infos["dynamics"]["config"])
+        networks = build(config)
+        for stage, module in zip(STAGES, vars(networks).values(), strict=True):
+            load_stage(folder, stage, module)
+            module.eval().requires_grad_(False).to(device)
+        prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
+        fingerprints = read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in index["files"] else None
+        stages = (networks.codec, networks.motion, networks.anatomy, networks.dynamics)
+        return cls(folder, config, *stages, prior, index, fingerprints)
+
+
+def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
+    """Refuse stages that were not trained on each other."""
+    for stage, info in infos.items():
+        for parent in PARENTS[stage]:
+            expected, found = info["parents"].get(parent), infos[parent].get(ENCODES_AS, infos[parent]["id"])
+            if expected != found:
+                raise WeightsError(
+                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but beside it lies {found[:12]}...",
+                    hint=f"train {stage} again, or put back the {parent} it was trained on",
+                )
+
+
+def _check_index(folder: Path, index: dict[str, Any]) -> None:
+    for name, expected in index.get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise WeightsError(f"{folder} is incomplete: {name} is missing", hint="copy the whole folder again")
+        if file_sha256(path) != expected:
+            raise WeightsError(f"{path} was altered: its hash is not the index's", hint="copy the whole folder again")
+
+
+# --- Weights folders -------------------------------------------------------------------------------------------------
+
+
+FORMAT = 2
+"""2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
+INDEX = "bundle.json"
+DEFAULT_BUNDLE = "compact"
+SCORES = "scores"
+"""Key of the index that holds the hash of the scores recorded beside it, which are no part of the weights."""
+
+
+def find_bundle(weights: Path | str | None = None) -> Path:
+    """A weights folder by its path or by a name of `known_bundles`.
+
+    By default that of the environment variable `choice.VARIABLE`, else the user's choice, else `DEFAULT_BUNDLE`.
+    `WeightsError` where there is none; a default that somebody set is never replaced by another.
+    """
+    if weights is not None:
+        return _named(str(weights))
+    default = default_set()
+    if default is None:
+        return _of(shipped_bundles(), DEFAULT_BUNDLE)
+    try:
+        return _default_folder(default)
+    except WeightsError as error:
+        raise WeightsError(
+            f"the default weights, {default.weights} by {default.said_by}, cannot be used: {error.message}",
+            hint=default.hint,
+        ) from None
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """The weights folders that come with the package, by name."""
+    folder = Path(str(resources.files("cinesynth") / "weights"))
+    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
+
+
+def known_bundles() -> dict[str, Path]:
+    """Those that ship, and the folders that the user chose once, by the name of the folder or, if taken, its path."""
+    found = shipped_bundles()
+    for folder in map(Path, read_choice().known):
+        found[str(folder) if folder.name in found else folder.name] = folder
+    return found
+
+
+def _default_folder(default: Default) -> Path:
+    """The folder of a default, with an index that can be read; what it lists is verified by loading it."""
+    folder = Path(default.weights)
+    if not folder.is_absolute():  # a name: a folder that happens to lie here under it is not meant
+        folder = _of(known_bundles(), default.weights)
+    if not folder.is_dir():
+        raise WeightsError(f"there is no folder {folder}")
+    read_index(folder)
+    return folder
+
+
+def _named(name: str) -> Path:
+    if Path(name).exists():
+        return Path(name)
+    shipped = shipped_bundles()
+    return shipped[name] if name in shipped else _of(known_bundles(), name)
+
+
+def _of(bundles: dict[str, Path], name: str) -> Path:
+    if name not in bundles:
+        known = ", ".join(bundles) or "none in this installation"
+        raise WeightsError(
+            f"there are no weights {name}",
+            hint=f"give a folder made by `cinesynth bundle`, or one of these names: {known}",
+        )
+    return bundles[name]
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a weights folder; `WeightsError` where it is missing, damaged or of another format."""
+    index = read_json(folder / INDEX, f"the weights folder {folder}")
+    if index.get("format") != FORMAT:
+        raise WeightsError(
+            f"{folder} has format {index.get('format')}, expected {FORMAT}",
+            hint="update cinesynth, or train and bundle the weights again if they are the older ones",
+        )
+    return index
+
+
+def bundle_sha256(folder: Path) -> str:
+    """Which weights a folder holds: the hash of its index as bundled, before `SCORES` were recorded in it."""
+    path = folder / INDEX
+    index = read_json(path, f"the weights folder {folder}")
+    if SCORES not in index:
+        return file_sha256(path)
+    return hashlib.sha256(index_text({k: v for k, v in index.items() if k != SCORES}).encode()).hexdigest()
+
+
+def index_text(index: dict[str, Any]) -> str:
+    """The index as it is written."""
+    return json.dumps(index, indent=1)
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """A JSON object; `WeightsError` says what is missing or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{what} is incomplete: {path.name} is missing", hint="copy the whole folder again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", hint="copy the whole folder again") from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path} is not a JSON object", hint="copy the whole folder again")
+    return value

@@ -1,0 +1,149 @@
+"""Closed loop: the shift meets the volume, leaves ED alone, and is no part of an open-loop case."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
+from cinesynth.synthesis.volume_matching import (
+    MAX_AMPLITUDE,
+    REACH_MM,
+    TOLERANCE,
+    Target,
+    cells_near_heart,
+    ed_targets,
+    es_targets,
+    meeting_amplitude,
+    soft_volumes_ml,
+    steer,
+    steer_motion,
+    swing,
+)
+from cinesynth.types import ClinicalPrior, Diagnosis, Label
+from cinesynth.weights.folder import shipped_bundles
+
+
+@pytest.fixture(scope="module")
+def small() -> CinePipeline:
+    """Trained weights: an untrained decoder of masks sees no heart."""
+    if "small" not in shipped_bundles():
+        pytest.skip("no weights are shipped in this checkout")
+    return CinePipeline.from_pretrained("small")
+
+
+@pytest.fixture(scope="module")
+@torch.inference_mode()
+def latent(small: CinePipeline) -> torch.Tensor:
+    plan = small.plan(Request(ClinicalPrior(Diagnosis.NOR, 140.0, slices=9), seed=3, control=False))
+    return small.sampler.anatomy(plan, 0).latent
+
+
+def lv_ml(small: CinePipeline, latent: torch.Tensor) -> float:
+    return float(soft_volumes_ml(small.bundle.codec, latent, everywhere(latent))[Label.LV])
+
+
+def everywhere(latent: torch.Tensor) -> torch.Tensor:
+    return torch.ones(1, latent.shape[-1], dtype=torch.bool)
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2])
+def test_the_volume_is_met_by_a_small_shift(small: CinePipeline, latent: torch.Tensor, factor: float) -> None:
+    before = lv_ml(small, latent)
+    steering = steer(small.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
+    after = lv_ml(small, latent + steering.shift)
+    assert steering.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
+    assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
+    assert abs(after - factor * before) < 0.5 * abs(before - factor * before)
+    assert steering.to_json()["shift_rms"] < 1.0  # type: ignore[operator]
+
+
+def test_several_volumes_are_met_together(small: CinePipeline, latent: torch.Tensor) -> None:
+    before = soft_volumes_ml(small.bundle.codec, latent, everywhere(latent))
+    wanted = {Label.LV: 0.95, Label.RV: 1.05, Label.MYO: 1.0}
+    targets = [Target.of(s, share * float(before[s])) for s, share in wanted.items()]
+    found = steer(small.bundle.codec, latent, everywhere(latent), targets).after_ml
+    for structure, share in wanted.items():
+        assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.06)
+
+
+def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: torch.Tensor) -> None:
+    codec, stride = small.bundle.codec, small.bundle.config.vae.stride
+    label = np.zeros(codec.grid.size, np.uint8)
+    label[:4, :4] = Label.LV  # in a corner
+    where = cells_near_heart(codec, label)
+    reach = math.ceil((4 + REACH_MM / codec.grid.spacing_mm[0]) / stride)
+    assert where[..., 0, 0, 0].all()
+    assert not where[..., reach:, :, :].any()
+    assert not where[..., reach:, :].any()
+    assert cells_near_heart(codec, np.zeros_like(label)).all()  # no heart yet: it may grow anywhere
+    shift = steer(codec, latent, everywhere(latent), [Target.of(Label.LV, 1.2 * lv_ml(small, latent))], where).shift
+    assert (shift != 0).any()
+    assert not (shift * (1.0 - where)).any()
+
+
+def test_a_volume_that_is_right_is_left_alone(small: CinePipeline, latent: torch.Tensor) -> None:
+    there = lv_ml(small, latent)
+    for target in (Target.of(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
+        steering = steer(small.bundle.codec, latent, everywhere(latent), [target])
+        assert steering.steps == 0
+        assert not steering.shift.any()
+
+
+def test_what_a_prior_asks_is_what_is_steered_to() -> None:
+    prior = ClinicalPrior(Diagnosis.DCM, 280.0, 210.0, 10, rv_edv_ml=180.0, rv_esv_ml=110.0, myo_mass_g=147.0)
+    asked = {target.structure: (target.low_ml, target.high_ml) for target in ed_targets(prior)}
+    assert asked == {Label.LV: (280.0, 280.0), Label.RV: (171.0, 189.0), Label.MYO: pytest.approx((133.0, 147.0))}
+    lv, rv, myo = es_targets(prior, 140.0)
+    assert (lv.low_ml, rv.low_ml) == (210.0, pytest.approx(104.5))
+    assert myo.error(torch.tensor(120.0)) == pytest.approx(120 / 133 - 1)  # muscle may not go
+    assert [float(myo.error(torch.tensor(ml))) for ml in (140.0, 174.0)] == [0.0, 0.0]
+    assert myo.error(torch.tensor(210.0)) == pytest.approx(0.2)
+    assert (ed_targets(ClinicalPrior()), es_targets(ClinicalPrior(), 140.0)) == ((), ())
+
+
+def test_the_shift_swings_with_the_cycle() -> None:
+    weights = swing(torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0], dtype=torch.float64))
+    torch.testing.assert_close(weights, torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("target_ml", [52.0, 70.0, 99.0])
+def test_the_amplitude_that_contracts_to_the_target_is_found(target_ml: float) -> None:
+    def contracting(amplitude: float) -> float:  # EDV 120 mL, ESV 60 mL at its own motion
+        return 120.0 * 0.5**amplitude
+
+    assert contracting(meeting_amplitude(contracting, target_ml)) == pytest.approx(target_ml, rel=0.01)
+
+
+def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
+    assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 30.0) == MAX_AMPLITUDE
+    assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 130.0) == 1.0
+
+
+def test_a_motion_meets_the_volume_by_its_size_first(small: CinePipeline, latent: torch.Tensor) -> None:
+    codec, mask = small.bundle.codec, everywhere(latent)
+    shrunk = steer(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(small, latent))]).shift
+    target = Target.of(Label.LV, lv_ml(small, latent + 0.5 * shrunk))
+    steering = steer_motion(codec, latent, shrunk, mask, [target])
+    assert steering.amplitude == pytest.approx(0.5, abs=0.1)
+    assert float(steering.shift.square().mean().sqrt()) < 0.1 * float(shrunk.square().mean().sqrt())
+    still = steering.move(torch.zeros_like(latent).expand(2, -1, -1, -1, -1), torch.tensor([0.0, 1.0]))
+    assert not still[0].any()
+
+
+def test_nothing_requested_is_nothing_steered(pipe: CinePipeline) -> None:
+    prior = ClinicalPrior(Diagnosis.NOR, slices=8)
+    closed, open_ = (pipe(prior, frames=4, seed=3, tries=1, control=control) for control in (True, False))
+    assert np.array_equal(closed.image, open_.image)
+    assert np.array_equal(closed.label, open_.label)
+
+
+def test_control_changes_frames_towards_the_request(pipe: CinePipeline) -> None:
+    asked = ClinicalPrior(Diagnosis.DCM, 400.0, 300.0, 10)
+    closed, open_ = (pipe(asked, frames=4, seed=3, tries=1, control=control) for control in (True, False))
+    error = [abs(float(cine.volumes_ml(Label.LV)[0]) - 400.0) for cine in (closed, open_)]
+    assert error[0] < error[1]
+    assert closed.provenance["acceptance"]["anatomy"]["control"]["steps"] > 0  # type: ignore[index]
+    assert open_.provenance["acceptance"]["anatomy"]["control"] is None  # type: ignore[index]

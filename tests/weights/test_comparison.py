@@ -1,0 +1,105 @@
+"""The gate closes on what got worse, opens on what got better, and compares nothing that is not the same test."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cinesynth.cli import main
+from cinesynth.errors import InputError
+from cinesynth.weights.comparison import GATED, SAME, compare, figure_of, read_scores
+
+
+@pytest.fixture
+def scores() -> dict[str, Any]:
+    figures = {name: {"mean": 0.85} for name in ("PSNR", "SSIM", "Dice LV", "Dice MYO", "Dice RV")}
+    about = {
+        "data_hash": "d" * 64,
+        "split": "test",
+        "people": 17,
+        "cases": 50,
+        "seed": 0,
+        "same_data_as_training": True,
+    }
+    return {
+        "format": 1,
+        "about": {**about, "frames_per_case": 30, "closed_loop": False},
+        "codec": {"all": {"figures": figures}},
+        "control": {q: {"r": 0.9, "mae": 6.0} for q in ("EDV mL", "ESV mL", "EF %")},
+        "accepted": {"rate": 0.96},
+        "memorisation": {space: {"rate": 0.0} for space in ("image", "mask")},
+    }
+
+
+def changed(scores: dict[str, Any], path: tuple[str, ...], by: float) -> dict[str, Any]:
+    result = copy.deepcopy(scores)
+    place = result
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] += by
+    return result
+
+
+@pytest.mark.parametrize("gated", GATED, ids=lambda gated: gated.name)
+def test_each_figure_closes_beyond_its_tolerance_alone(scores: dict[str, Any], gated) -> None:
+    assert gated.reason
+    worse = -1 if gated.better == "high" else 1
+    verdicts = {}
+    for name, by in (
+        ("worse", worse * (gated.tolerance + 1e-3)),
+        ("within", worse * gated.tolerance),
+        ("better", -worse),
+    ):
+        rows = {row.gated.name: row for row in compare(changed(scores, gated.path, by), scores)}
+        verdicts[name] = rows.pop(gated.name).closes
+        assert {row.verdict for row in rows.values()} == {"same"}
+    assert verdicts == {"worse": True, "within": False, "better": False}
+
+
+def test_a_figure_that_is_lost_closes_and_one_that_is_unknown_does_not(scores: dict[str, Any]) -> None:
+    without = copy.deepcopy(scores)
+    del without["control"]["EF %"]
+    assert {r.gated.name for r in compare(without, scores) if r.closes} == {"r EF", "MAE EF %"}
+    assert {r.verdict for r in compare(scores, without)} == {"same", "new"}
+    assert not any(r.closes for r in compare(without, without))
+
+
+def test_near_copies_close_also_where_the_old_weights_made_as_many(scores: dict[str, Any]) -> None:
+    copies = changed(scores, ("memorisation", "mask", "rate"), 0.02)
+    assert [r.gated.name for r in compare(copies, copies) if r.closes] == ["near-copies, mask"]
+    assert not any(r.closes for r in compare(scores, copies))
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_another_test_is_refused(scores: dict[str, Any], key: str) -> None:
+    other = copy.deepcopy(scores)
+    other["about"][key] = "other"
+    with pytest.raises(InputError, match=f"{key} other against"):
+        compare(other, scores)
+
+
+def test_the_command_exits_by_its_verdict(
+    scores: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lv = ("codec", "all", "figures", "Dice LV", "mean")
+    files = {"old": scores, "worse": changed(scores, lv, -0.05), "better": changed(scores, lv, 0.05)}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    for name, code, said in (("worse", 10, "closed: Dice LV"), ("better", 0, "open")):
+        monkeypatch.setattr("sys.argv", ["cinesynth", "weights", "gate", str(tmp_path / name), str(tmp_path / "old")])
+        try:
+            main()
+            found = 0
+        except SystemExit as stop:
+            found = int(stop.code or 0)
+        assert (found, said in capsys.readouterr().out) == (code, True)
+
+
+def test_files_of_something_else_are_refused(tmp_path: Path, scores: dict[str, Any]) -> None:
+    for content, found in (("[", "cannot be read"), ("[1]", "format None"), ('{"about": {}}', "format None")):
+        (tmp_path / "x.json").write_text(content)
+        with pytest.raises(InputError, match=found):
+            read_scores(tmp_path / "x.json")
+    assert figure_of({"codec": 3}, GATED[0]) is None
