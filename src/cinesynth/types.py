@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.errors import InputError
+from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_MASS_RANGE_G, SLICE_RANGE
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.uint8]
@@ -47,17 +48,6 @@ CORE_CONDITIONS: tuple[Condition, ...] = ("diagnosis", "lv_edv_ml", "lv_esv_ml",
 FURTHER_CONDITIONS: tuple[Condition, ...] = ("rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor")
 """What only a model that was trained with it can be told."""
 CONDITIONS = CORE_CONDITIONS + FURTHER_CONDITIONS
-
-EDV_RANGE_ML = (20.0, 600.0)
-"""End-diastolic volumes that a ventricle of a human heart can have."""
-ESV_SHARE_RANGE = (0.05, 0.97)
-"""ESV over EDV: ejection fractions of 95 to 3 %."""
-MASS_RANGE_G = (20.0, 600.0)
-"""Masses of LV myocardium that a human heart can have."""
-MYO_G_PER_ML = 1.05
-"""Density of myocardium (Lorenz et al., 1999)."""
-SLICE_RANGE = (3, 24)
-"""Short-axis slices of a study that covers a heart."""
 
 
 class Label(IntEnum):
@@ -136,7 +126,7 @@ class ClinicalPrior:
                 f"{self.slices} slices are outside {SLICE_RANGE[0]}-{SLICE_RANGE[1]}",
                 hint="a short-axis stack that covers the heart has 6-12 slices of 10 mm",
             )
-        low, high = MASS_RANGE_G
+        low, high = MYO_MASS_RANGE_G
         if self.myo_mass_g is not None and not low <= self.myo_mass_g <= high:
             raise InputError(f"mass {self.myo_mass_g:g} g is outside {low:g}-{high:g} g", hint="give grams")
         if self.vendor is not None and not self.vendor.strip():

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cinesynth.data.phantom import phantom_study
-from cinesynth.data.quality import LV_ANYONE, Check, checks, flags, lv_limits, slice_shifts_mm, volume_curve
+from cinesynth.data.quality import Check, checks, flags, lv_limits, slice_shifts_mm, volume_curve
 from cinesynth.data.sources.acdc import read_acdc
+from cinesynth.physiology import LV_RANGES
 from cinesynth.types import Diagnosis, Label, Study, covered_label
 
 Damage = Callable[[Study], Study]
@@ -89,9 +90,9 @@ def test_brightness_of_ed_against_es(heart: Study) -> None:
 
 
 def test_volumes_against_the_group(heart: Study) -> None:
-    assert lv_limits(Diagnosis.UNKNOWN) == LV_ANYONE
+    assert lv_limits(Diagnosis.UNKNOWN) == LV_RANGES
     for group in set(Diagnosis) - {Diagnosis.UNKNOWN}:
-        for (low, high), (lowest, highest) in zip(lv_limits(group), LV_ANYONE, strict=True):
+        for (low, high), (lowest, highest) in zip(lv_limits(group), LV_RANGES, strict=True):
             assert lowest <= low < high <= highest
     larger = replace(heart, affine=heart.affine @ np.diag([2.0, 2.0, 1.0, 1.0]))
     volumes = {check.name: check.value for check in checks(heart)}

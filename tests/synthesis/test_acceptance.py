@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.physiology import MYO_ES_SHARE_RANGE
 from cinesynth.synthesis.acceptance import enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
-from cinesynth.synthesis.volume_matching import MYO_ES_SHARE
 from cinesynth.types import STRUCTURES, Label, LabelArray, volumes_ml
 from tests.people import people
 
@@ -169,5 +169,5 @@ def test_every_real_heart_is_accepted_in_every_frame(cine_data: Path) -> None:
         muscle_kept.append(myo_ml[(es - ed) % len(label)] / myo_ml[0])
     assert len(muscle_kept) == 80 + 64 + 10
     quartiles = np.percentile(muscle_kept, [25, 75])  # what steering holds the myocardium at ES to
-    assert MYO_ES_SHARE[0] <= quartiles[0] < quartiles[1] <= MYO_ES_SHARE[1]
+    assert MYO_ES_SHARE_RANGE[0] <= quartiles[0] < quartiles[1] <= MYO_ES_SHARE_RANGE[1]
     assert quartiles == pytest.approx([0.98, 1.18], abs=0.01)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cinesynth.errors import DataError, InputError, WeightsError
+from cinesynth.physiology import USUAL_CYCLE_MS
 from cinesynth.types import ClinicalPrior, Diagnosis
-from cinesynth.weights.prior import CYCLE_MS, EmpiricalPrior
+from cinesynth.weights.prior import EmpiricalPrior
 from tests.bundles import HEARTS, record, records
 
 
@@ -86,7 +87,7 @@ def test_unknown_frame_times_and_volumes_are_left_out() -> None:
     prior = EmpiricalPrior.fit([*known, record("b", Diagnosis.DCM, None, 20.0)])
     assert prior.overall.count == 1
     assert Diagnosis.DCM not in prior.groups
-    assert prior.frame_time_ms(Diagnosis.NOR, 30) == pytest.approx(CYCLE_MS / 30)
+    assert prior.frame_time_ms(Diagnosis.NOR, 30) == pytest.approx(USUAL_CYCLE_MS / 30)
     assert prior.draw(0).lv_edv_ml == pytest.approx(120.0, abs=0.1)
 
 

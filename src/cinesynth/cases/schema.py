@@ -7,16 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cinesynth.types import (
-    CORE_CONDITIONS,
-    FURTHER_CONDITIONS,
-    MYO_G_PER_ML,
-    STRUCTURES,
-    Cine,
-    ClinicalPrior,
-    Diagnosis,
-    Label,
-)
+from cinesynth.physiology import MYO_G_PER_ML
+from cinesynth.types import CORE_CONDITIONS, FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, Diagnosis, Label
 
 NOTICE = "synthetic image, not of a person; research use only, not for clinical use"
 DECIMALS = 3

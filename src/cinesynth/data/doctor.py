@@ -16,7 +16,8 @@ from cinesynth.data.manifest import COLUMNS, FIRST_COLUMNS, SPLITS, Manifest, Ro
 from cinesynth.data.nifti import PLANE_STEP_MM, SLICE_STEP_MM
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError
-from cinesynth.types import SLICE_RANGE, STRUCTURES, Diagnosis, FloatArray, Label, Study
+from cinesynth.physiology import SLICE_RANGE
+from cinesynth.types import STRUCTURES, Diagnosis, FloatArray, Label, Study
 
 SKEW = 0.01
 """Cosine between two voxel edges above which a grid is worth a word."""

@@ -14,6 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cinesynth.physiology import (
+    FRAMES_IN_CYCLE_RANGE,
+    LV_BY_DIAGNOSIS,
+    LV_RANGES,
+    MYO_ES_PERCENT_RANGE,
+    MYO_RANGE_ML,
+    RV_EDV_RANGE_ML,
+    SLICE_STEP_RANGE_MM,
+)
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
 
 BLACK_PERCENT = 5.0
@@ -22,28 +31,9 @@ FLICKER_PERCENT = 4.0
 """Most that a slice may be brighter or darker than in the frames around it; in whole cycles at hand up to 2.8 %."""
 PAIR_FLICKER_PERCENT = 7.5
 """The same, from the mean of both, where only ED and ES are stored; 8 of ACDC have them scaled apart, none of M&Ms."""
-FRAMES_IN_CYCLE = (10, 100)
-"""Fewer cannot show a beat, and more are several beats; ACDC has 12-35, other collections up to 90. Sources that know
-ED and ES only count two."""
 
-LV_GROUPS = {
-    Diagnosis.NOR: ((129.5, 28.2), (49.0, 14.2), (62.5, 5.8)),
-    Diagnosis.HCM: ((131.9, 33.8), (39.6, 16.4), (69.9, 9.1)),
-    Diagnosis.MINF: ((180.7, 44.9), (125.6, 38.7), (30.9, 8.0)),
-    Diagnosis.DCM: ((283.1, 50.8), (228.6, 52.1), (19.7, 8.2)),
-    Diagnosis.RV: ((114.7, 36.5), (49.9, 19.9), (56.9, 7.2)),
-}
-"""EDV and ESV (mL) and EF (%) of the left ventricle, mean and standard deviation by group, of all 150 ACDC patients."""
 SPREADS = 3.0
 """Standard deviations between a study and its group: one of 370 lies farther off where the group is a normal one."""
-LV_ANYONE = ((40.0, 450.0), (8.0, 400.0), (8.0, 85.0))
-"""The same three, where the group is unknown: ACDC has EDV 49-374 mL, ESV 19-334 mL, EF 10-82 %."""
-RV_EDV_ML = (40.0, 350.0)
-"""ACDC and M&Ms have 47-306 mL."""
-MYO_ML = (30.0, 350.0)
-"""Myocardium at ED, 32-368 g; ACDC and M&Ms have 33-326 mL."""
-MYO_KEPT_PERCENT = (70.0, 150.0)
-"""Myocardium at ES of that at ED. Muscle keeps its volume, the slices drawn do not: ACDC and M&Ms have 75-147 %."""
 EXCESS_PERCENT = 10.0
 """Most that the cavity of another frame may exceed that of ED, or fall short of that of ES: then it is ED, or ES."""
 
@@ -62,8 +52,6 @@ SHIFT_MM = 10.0
 """Most that a slice may lie beside the middle of its neighbours: breath-holds differ by less. 3 of ACDC, 6 of M&Ms."""
 LARGE_SLICE = 0.3
 """Share of the largest slice's area from which on the centre of a slice is that of the heart, not of its tip."""
-STEP_MM = (3.0, 12.5)
-"""Slice steps that show a heart: ACDC, M&Ms and Najman's have 3.8-10 mm."""
 
 Limits = tuple[float, float]
 
@@ -123,7 +111,7 @@ def image_checks(study: Study) -> Iterator[Check]:
         yield Check("flicker", float(change[place]), high=PAIR_FLICKER_PERCENT, unit="%", where=where)
     yield Check("frames that differ", len({frame.tobytes() for frame in study.image}), low=len(image))
     if study.frames_in_cycle > 2:
-        yield Check("frames in the cycle", study.frames_in_cycle, *FRAMES_IN_CYCLE)
+        yield Check("frames in the cycle", study.frames_in_cycle, *FRAMES_IN_CYCLE_RANGE)
 
 
 def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
@@ -143,11 +131,11 @@ def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
 
 def lv_limits(diagnosis: Diagnosis) -> tuple[Limits, Limits, Limits]:
     """Limits of EDV and ESV in mL and of EF in percent: those of the group, within those of anyone."""
-    if diagnosis not in LV_GROUPS:
-        return LV_ANYONE
+    if diagnosis not in LV_BY_DIAGNOSIS:
+        return LV_RANGES
     edv, esv, ef = (
         (max(low, mean - SPREADS * spread), min(high, mean + SPREADS * spread))
-        for (low, high), (mean, spread) in zip(LV_ANYONE, LV_GROUPS[diagnosis], strict=True)
+        for (low, high), (mean, spread) in zip(LV_RANGES, LV_BY_DIAGNOSIS[diagnosis], strict=True)
     )
     return edv, esv, ef
 
@@ -157,12 +145,12 @@ def volume_checks(study: Study) -> Iterator[Check]:
     curves = {structure: volume_curve(study, structure) for structure in STRUCTURES}
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in (study.ed_index, study.es_index))
     yield from _lv_checks(study, curves[Label.LV], ed, es)
-    for name, structure, limits in (("RV EDV", Label.RV, RV_EDV_ML), ("MYO at ED", Label.MYO, MYO_ML)):
+    for name, structure, limits in (("RV EDV", Label.RV, RV_EDV_RANGE_ML), ("MYO at ED", Label.MYO, MYO_RANGE_ML)):
         if np.isfinite(curves[structure][ed]):
             yield Check(name, float(curves[structure][ed]), *limits, unit="mL")
     muscle_ed, muscle_es = curves[Label.MYO][[ed, es]]
     if muscle_ed > 0 and np.isfinite(muscle_es):
-        yield Check("MYO at ES of ED", 100.0 * float(muscle_es / muscle_ed), *MYO_KEPT_PERCENT, unit="%")
+        yield Check("MYO at ES of ED", 100.0 * float(muscle_es / muscle_ed), *MYO_ES_PERCENT_RANGE, unit="%")
 
 
 def volume_curve(study: Study, structure: Label) -> FloatArray:
@@ -209,7 +197,7 @@ def label_checks(study: Study) -> Iterator[Check]:
 
 def stack_checks(study: Study) -> Iterator[Check]:
     """The slices: their step, and shifts and gaps that the labels show."""
-    yield Check("slice step", study.spacing_mm[2], *STEP_MM, unit="mm")
+    yield Check("slice step", study.spacing_mm[2], *SLICE_STEP_RANGE_MM, unit="mm")
     present = np.stack([(study.label == structure).any(axis=(1, 2)) for structure in STRUCTURES], axis=-1)  # T Z S
     if not present.any():
         return

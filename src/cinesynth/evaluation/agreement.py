@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.statistics import RESAMPLES
-from cinesynth.types import MYO_G_PER_ML, STRUCTURES, Label, without_gap
+from cinesynth.physiology import MYO_G_PER_ML
+from cinesynth.types import STRUCTURES, Label, without_gap
 
 FURTHER = ("RV EDV", "RV ESV", "mass")
 """What only some weights can be asked for."""

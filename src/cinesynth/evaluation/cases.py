@@ -24,8 +24,8 @@ from cinesynth.data.intensity import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
+from cinesynth.physiology import SLICE_RANGE
 from cinesynth.types import (
-    SLICE_RANGE,
     BoolArray,
     Cine,
     ClinicalPrior,

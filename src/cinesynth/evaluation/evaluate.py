@@ -27,7 +27,7 @@ from cinesynth.evaluation.report import Report
 from cinesynth.evaluation.section import Evidence, Question
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.io.files import file_sha256
-from cinesynth.types import SLICE_RANGE
+from cinesynth.physiology import SLICE_RANGE
 from cinesynth.weights.folder import bundle_sha256, find_bundle, stage_info
 
 HELD_OUT = ("test", "validation")

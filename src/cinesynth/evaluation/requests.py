@@ -13,19 +13,11 @@ from cinesynth.errors import DataError
 from cinesynth.evaluation.agreement import Pair
 from cinesynth.io.seeds import case_seed
 from cinesynth.models.conditioning import CORE, ConditionSet
+from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.training.frames import Volumes, measured_prior
-from cinesynth.types import (
-    FURTHER_CONDITIONS,
-    MYO_G_PER_ML,
-    STRUCTURES,
-    Cine,
-    ClinicalPrior,
-    Label,
-    volumes_ml,
-    without_gap,
-)
+from cinesynth.types import FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, Label, volumes_ml, without_gap
 
 ED_AND_ES = 2
 """Frames of a generated cine that holds ED and ES alone: the volumes need no others."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cinesynth.evaluation.cases import Case
-from cinesynth.types import MYO_G_PER_ML, STRUCTURES, BoolArray, FloatArray, Label, LabelArray, without_gap
+from cinesynth.physiology import MYO_G_PER_ML
+from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, without_gap
 
 Spacing = tuple[float, float, float]
 PERCENTILE = 95
@@ -65,7 +66,7 @@ SMOOTHING_MM = 2.0
 """Standard deviation of the Gaussian whose gradient is taken."""
 DISPLACED_MM = 4.0
 """Two voxels of 2 mm: far enough to leave an edge, near enough to stay within the wall."""
-REACH_MM, STEP_MM = 8.0, 1.0
+REACH_MM, SLICE_STEP_RANGE_MM = 8.0, 1.0
 """How far, and how finely, a better place is looked for."""
 DIRECTIONS = 16
 FEWEST_POINTS = 40
@@ -127,7 +128,7 @@ def _ring_mm() -> NDArray[np.float64]:
 
 def _places_mm() -> NDArray[np.float64]:
     """Shifts of a disc, the nearest first: of equal edges the nearest counts."""
-    steps = np.arange(-REACH_MM, REACH_MM + STEP_MM / 2, STEP_MM)
+    steps = np.arange(-REACH_MM, REACH_MM + SLICE_STEP_RANGE_MM / 2, SLICE_STEP_RANGE_MM)
     places = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
     distance = np.hypot(*places.T)
     order = np.argsort(distance, kind="stable")

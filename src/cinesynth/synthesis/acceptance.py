@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
 
+from cinesynth.physiology import MAX_ES_SHARE, MIN_MYO_ES_SHARE
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, volumes_ml
 
 MIN_VOLUME_ML = 1.0
@@ -27,12 +28,8 @@ MIN_ENCLOSED_FIRST = 0.5
 """Of the LV's outline in its first slice; people: .77, phantoms, whose valve plane crosses it, .53 at least."""
 LEAST_BASE = 0.1
 """Share of the largest slice's LV below which a slice is a sliver of the base, and not judged as its first."""
-MAX_ES_SHARE = 0.99
-"""ESV over EDV: an ejection fraction of 1 %, less than any heart that supports life."""
 MAX_LATER_SHARE = 1.1
 """ED is the fullest frame; a tenth more is a segmentation's noise."""
-MIN_MYO_ES_SHARE = 0.7
-"""Myocardium hardly compresses: as labelled its volume at ES is .75-1.47 of that at ED in people."""
 LATE_SHARE = 0.1
 """Share of the cycle by which the smallest LV may miss the frame of ES; one frame always may."""
 MINIMUM_DEPTH = 0.05

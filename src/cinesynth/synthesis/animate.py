@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from cinesynth.data.geometry import Placement
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
+from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.annotate import check_seen, locate
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.rejection import best_of
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan
-from cinesynth.types import EDV_RANGE_ML, Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.types import Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 from cinesynth.weights.registry import check_known
 
 SEAM_MM = 8.0

@@ -20,15 +20,11 @@ from cinesynth.data.geometry import Grid, Placement, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
+from cinesynth.physiology import MAX_DETECTED_ES_SHARE, MIN_DETECTED_EDV_ML
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.provenance import made_with
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
 from cinesynth.weights.folder import Bundle, bundle_sha256, find_bundle
-
-MIN_EDV_ML = 15.0
-"""A smaller largest LV is none: what the model took for it is something else. EDV of adults begin at 49 mL in ACDC."""
-MAX_ES_SHARE = 0.95
-"""ESV over EDV above which the curve is flat: no patient of ACDC ejects less than 10 %."""
 
 LOOKS, NEAR_ENOUGH = 4, 3
 """Times that `locate` looks at most, and the voxels in the plane that it lets a heart lie beside the middle."""
@@ -54,9 +50,9 @@ class Masks:
 
 def check_seen(lv_ml: FloatArray) -> None:
     """`DataError` where the LV is in no frame of a curve (mL, ``T``) as large as a heart's."""
-    if not lv_ml.max() >= MIN_EDV_ML:
+    if not lv_ml.max() >= MIN_DETECTED_EDV_ML:
         raise DataError(
-            f"the model sees an LV of {lv_ml.max():.0f} mL at most, and takes {MIN_EDV_ML:.0f} mL for a heart",
+            f"the model sees an LV of {lv_ml.max():.0f} mL at most, and takes {MIN_DETECTED_EDV_ML:.0f} mL for a heart",
             hint="give a short-axis cine with the heart in it, and say by --slice-order which slice is the base",
         )
 
@@ -68,7 +64,7 @@ def beat_of(lv_ml: FloatArray) -> tuple[int, int]:
     """
     check_seen(lv_ml)
     ed, es = int(lv_ml.argmax()), int(lv_ml.argmin())
-    if not lv_ml[es] <= MAX_ES_SHARE * lv_ml[ed]:
+    if not lv_ml[es] <= MAX_DETECTED_ES_SHARE * lv_ml[ed]:
         raise DataError(
             f"the LV that the model sees hardly moves, from {lv_ml[es]:.0f} to {lv_ml[ed]:.0f} mL",
             hint="give the whole cycle of a heart that beats",

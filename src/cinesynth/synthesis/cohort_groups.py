@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cinesynth.errors import InputError
 from cinesynth.io.seeds import case_seed, derive
+from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.cohort_schema import (
     DRAW,
     MAX_CASES,
@@ -31,7 +32,7 @@ from cinesynth.synthesis.cohort_schema import (
     parse_whole,
 )
 from cinesynth.synthesis.request import FRAMES, Request
-from cinesynth.types import EDV_RANGE_ML, ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline

@@ -10,8 +10,9 @@ from enum import Enum
 import numpy as np
 
 from cinesynth.errors import InputError
+from cinesynth.physiology import EDV_RANGE_ML, MYO_MASS_RANGE_G, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE
-from cinesynth.types import EDV_RANGE_ML, MASS_RANGE_G, SLICE_RANGE, Diagnosis
+from cinesynth.types import Diagnosis
 
 MAX_CASES = 100_000
 """Of one cohort."""
@@ -26,7 +27,7 @@ NUMBERS = {
     "slices": f"a whole number, {SLICE_RANGE[0]} to {SLICE_RANGE[1]}",
     "rv_edv": _EDV,
     "rv_esv": _ESV,
-    "mass": f"g, {MASS_RANGE_G[0]:g} to {MASS_RANGE_G[1]:g}",
+    "mass": f"g, {MYO_MASS_RANGE_G[0]:g} to {MYO_MASS_RANGE_G[1]:g}",
 }
 """What is asked of a heart in numbers, and what each may be."""
 SETTINGS = {

@@ -12,9 +12,10 @@ from typing import Any
 from cinesynth.cases.reading import SIDECAR
 from cinesynth.cases.writing import read_sidecar
 from cinesynth.errors import InputError
+from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.types import EDV_RANGE_ML, ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior, Diagnosis
 
 
 def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cinesynth.models.codec import Codec
-from cinesynth.types import MYO_G_PER_ML, ClinicalPrior, Label, LabelArray
+from cinesynth.physiology import MYO_ES_SHARE_RANGE, MYO_G_PER_ML
+from cinesynth.types import ClinicalPrior, Label, LabelArray
 
 STEPS = 20
 LAST_STEPS = 10
@@ -45,8 +46,6 @@ BESIDE_WEIGHT = 0.1
 """Weight of their errors beside the LV's."""
 REACH_MM = 10.0
 """In the plane, how far from the heart as it is the latent may be moved."""
-MYO_ES_SHARE = (0.95, 1.25)
-"""Myocardium at ES over that at ED, by volume: .98-1.18 in half of 154 people (ACDC, M&Ms, Najman)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def es_targets(prior: ClinicalPrior, myo_ed_ml: float) -> tuple[Target, ...]:
     """What a prior asks of ES, and with it a myocardium that stays; nothing where nothing is asked."""
     asked = {Label.LV: prior.lv_esv_ml, Label.RV: prior.rv_esv_ml}
     targets = tuple(Target.of(structure, ml) for structure, ml in asked.items() if ml is not None)
-    low, high = (share * max(myo_ed_ml, 1.0) for share in MYO_ES_SHARE)
+    low, high = (share * max(myo_ed_ml, 1.0) for share in MYO_ES_SHARE_RANGE)
     return (*targets, Target(Label.MYO, low, high)) if targets else ()
 
 

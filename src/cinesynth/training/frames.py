@@ -20,8 +20,9 @@ from cinesynth.data.vocabulary import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
 from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.codec import Codec
+from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_G_PER_ML, MYO_MASS_RANGE_G
 from cinesynth.training.augment import augment
-from cinesynth.types import EDV_RANGE_ML, ESV_SHARE_RANGE, MASS_RANGE_G, MYO_G_PER_ML, ClinicalPrior, Label
+from cinesynth.types import ClinicalPrior, Label
 
 
 class Frames:
@@ -155,7 +156,7 @@ def possible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float 
 
 def possible_mass(myo_ml: float | None) -> float | None:
     """Mass in grams of so much myocardium, None where no heart has it."""
-    if myo_ml is None or not MASS_RANGE_G[0] <= MYO_G_PER_ML * myo_ml <= MASS_RANGE_G[1]:
+    if myo_ml is None or not MYO_MASS_RANGE_G[0] <= MYO_G_PER_ML * myo_ml <= MYO_MASS_RANGE_G[1]:
         return None
     return MYO_G_PER_ML * myo_ml
 

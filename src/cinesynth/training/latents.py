@@ -13,10 +13,11 @@ from torch import Tensor
 
 from cinesynth.io.seeds import stream
 from cinesynth.models.codec import Codec
+from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames, Volumes, decoded_volumes, measured_prior, possible_volumes
 from cinesynth.training.stages import Clock, OutOfTime
-from cinesynth.types import MYO_G_PER_ML, UNCONDITIONAL, ClinicalPrior
+from cinesynth.types import UNCONDITIONAL, ClinicalPrior
 from cinesynth.weights.folder import read_tensors, write_tensors
 
 MAX_FRAMES = 12

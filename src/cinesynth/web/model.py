@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cinesynth.errors import CinesynthError
+from cinesynth.physiology import EDV_RANGE_ML, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES
-from cinesynth.types import EDV_RANGE_ML, SLICE_RANGE, ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior, Diagnosis
 from cinesynth.web.schemas import without_paths
 from cinesynth.weights.folder import find_bundle
 

@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from cinesynth.data.packed import Record
 from cinesynth.errors import DataError, InputError, WeightsError
+from cinesynth.physiology import USUAL_CYCLE_MS, USUAL_SYSTOLE_FRACTION
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 Matrix = NDArray[np.float64]
 
 FORMAT = 1
-CYCLE_MS = 900.0
-"""A resting heart at 67 beats a minute, where no training subject tells its frame time."""
-SYSTOLIC_FRACTION = 0.38
 SHRINKAGE_SUBJECTS = 2.0
 """Weight of the pooled covariance in a diagnosis' own, in subjects."""
 FLOOR = (0.05, 0.1, 0.3)
@@ -152,7 +150,7 @@ class EmpiricalPrior:
 
     def frame_time_ms(self, diagnosis: Diagnosis, frames: int) -> float:
         """Time between frames of a usual beat cut into ``frames``, to a hundredth."""
-        cycle_ms = self.group(diagnosis).cycle_ms or self.overall.cycle_ms or CYCLE_MS
+        cycle_ms = self.group(diagnosis).cycle_ms or self.overall.cycle_ms or USUAL_CYCLE_MS
         return round(cycle_ms / frames, 2)
 
     def group(self, diagnosis: Diagnosis) -> Group:
@@ -207,7 +205,7 @@ def _group(records: Sequence[Record], pooled: Matrix) -> Group:
         covariance=covariance.tolist(),
         low=rows.min(axis=0).tolist(),
         high=rows.max(axis=0).tolist(),
-        systolic_fraction=_median(records, _systolic_fraction) or SYSTOLIC_FRACTION,
+        systolic_fraction=_median(records, _systolic_fraction) or USUAL_SYSTOLE_FRACTION,
         cycle_ms=_median(records, _cycle_ms),
     )
 

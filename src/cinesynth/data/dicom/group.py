@@ -17,7 +17,7 @@ from cinesynth.data.dicom.header import Frame
 from cinesynth.data.dicom.series import Slice, grouped, leave, read_slices, read_stills
 from cinesynth.data.nifti import SLICE_STEP_MM
 from cinesynth.errors import DataError
-from cinesynth.types import SLICE_RANGE
+from cinesynth.physiology import SLICE_RANGE
 
 SAME_PLACE_MM = 1.0
 """Images nearer to each other show one slice."""

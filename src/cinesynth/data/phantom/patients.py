@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.errors import InputError
+from cinesynth.physiology import SYSTOLE_FRACTION_RANGE
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 
@@ -85,8 +86,6 @@ def draw_patient(
 # --- Timing of one heart beat ----------------------------------------------------------------------------------------
 
 
-SYSTOLE_FRACTION = (0.30, 0.45)
-"""End systole as a fraction of the cycle, the range seen in clinical cines."""
 ISOVOLUMIC_MS = 60.0
 KICK_END = 0.985
 
@@ -109,7 +108,7 @@ def smooth_step(x: NDArray[np.float64]) -> NDArray[np.float64]:
 def es_index_of(frames: int, heart_rate: float) -> int:
     """Frame of end systole; ejection time 413 - 1.7 HR ms (Weissler et al., Circulation 1968)."""
     fraction = (413.0 - 1.7 * heart_rate + ISOVOLUMIC_MS) * heart_rate / 60_000.0
-    first, last = math.ceil(SYSTOLE_FRACTION[0] * frames), math.floor(SYSTOLE_FRACTION[1] * frames)
+    first, last = math.ceil(SYSTOLE_FRACTION_RANGE[0] * frames), math.floor(SYSTOLE_FRACTION_RANGE[1] * frames)
     return max(1, min(max(round(fraction * frames), first), max(first, last)))
 
 
