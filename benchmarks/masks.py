@@ -22,17 +22,17 @@ from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.surfaces import overlaps
-from cinesynth.models.masks import as_drawn, one_heart
+from cinesynth.models.masks import clean_mask, one_heart
 from cinesynth.types import STRUCTURES, Label, LabelArray
 from cinesynth.weights.folder import Bundle, find_bundle, stage_info
 
-Draw = Callable[[LabelArray, float], LabelArray]
+Candidate = Callable[[LabelArray, float], LabelArray]
 
 
-WAYS: dict[str, Draw] = {
+WAYS: dict[str, Candidate] = {
     "likeliest": lambda label, _: label,
     "the largest heart alone": lambda label, _: one_heart(label),
-    "as people draw": as_drawn,
+    "as people draw": clean_mask,
 }
 
 

@@ -76,7 +76,7 @@ def covered_label(label: LabelArray, coverage: BoolArray) -> LabelArray:
     return result
 
 
-def without_gap(covered: BoolArray) -> bool:
+def is_contiguous(covered: BoolArray) -> bool:
     """Whether the slices ``covered`` (``Z``) follow each other: only then is the volume of what they hold known."""
     slices = np.flatnonzero(covered)
     return len(slices) > 0 and bool(slices[-1] - slices[0] + 1 == len(slices))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cinesynth.data.geometry import Grid, Placement, place, slice_mask
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import prepare
-from cinesynth.types import STRUCTURES, Label, Study, covered_label, full_coverage, without_gap
+from cinesynth.types import STRUCTURES, Label, Study, covered_label, full_coverage, is_contiguous
 
 MakeStudy = Callable[..., Study]
 GRID = Grid((64, 64, 12), (3.0, 3.0, 10.0))
@@ -54,7 +54,7 @@ def test_labels_that_nobody_vouches_for_are_taken_back(make_study: MakeStudy) ->
     ("covered", "known"), [([0, 1, 1, 0], True), ([1], True), ([1, 0, 1], False), ([0, 0], False), ([], False)]
 )
 def test_gaps(covered: list[int], known: bool) -> None:
-    assert without_gap(np.array(covered, dtype=bool)) is known
+    assert is_contiguous(np.array(covered, dtype=bool)) is known
 
 
 @given(st.integers(1, 24), st.floats(4.0, 20.0), st.lists(st.booleans(), min_size=2, max_size=2))

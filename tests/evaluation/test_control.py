@@ -138,8 +138,8 @@ def test_the_rv_and_the_mass_are_judged_where_they_were_asked_for(
 
 
 def test_people_are_asked_for_as_they_were_measured(packed: PackedDataset) -> None:
-    told = ConditionSet(CONDITIONS, (packed.records[0].vendor,))
-    record, prior, voxel_ml = packed.records[0], prior_of(packed, 0, told), packed.grid.voxel_ml
+    condition_set = ConditionSet(CONDITIONS, (packed.records[0].vendor,))
+    record, prior, voxel_ml = packed.records[0], prior_of(packed, 0, condition_set), packed.grid.voxel_ml
     assert prior is not None
     counted = (packed.label(0, record.ed) == int(Label.RV)).sum() * voxel_ml
     assert prior.rv_edv_ml == pytest.approx(counted, rel=1e-5)

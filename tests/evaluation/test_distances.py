@@ -102,7 +102,7 @@ def test_sets_are_compared_at_equal_counts() -> None:
     small, large = sets.divisions[0]
     assert sorted([*small, *large]) == list(range(37))
     assert len(small) == 7
-    assert "7 of 20 generated and 7 of 7 held-out against 30 train" in sets.told()
+    assert "7 of 20 generated and 7 of 7 held-out against 30 train" in sets.condition_set()
 
 
 def difference_of_means(values: np.ndarray):

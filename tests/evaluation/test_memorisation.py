@@ -12,7 +12,7 @@ from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure
 from cinesynth.evaluation.section import Evidence, Section
-from cinesynth.evaluation.training_index import KnownHearts, known_hearts, screen
+from cinesynth.evaluation.training_index import TrainingIndex, known_hearts, screen
 from cinesynth.memorisation.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
 from tests.evaluation.planted import disguised, noisy
 
@@ -118,9 +118,9 @@ def test_known_hearts_are_recognised_from_a_file(
     train: CaseSet, held_out: CaseSet, synthetic: CaseSet, real: tuple[Measured, Measured], tmp_path: Path
 ) -> None:
     path = tmp_path / "known.safetensors"
-    KnownHearts.of(*real).save(path)
+    TrainingIndex.of(*real).save(path)
     assert path.stat().st_size < 25_000 * len(train)
-    known = KnownHearts.load(path)
+    known = TrainingIndex.load(path)
     for i in (0, 7):
         copy = known.copied(disguised(train[i]))
         assert copy is not None
@@ -139,10 +139,10 @@ def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(
     judge = screen(path, train.grid)
     assert len(judge.identity.removeprefix("known hearts ")) == 64
     copy = disguised(train[3])
-    refused = judge.refuses(copy.intensity[copy.ed], copy.label[copy.ed])
+    refused = judge.reject_reason(copy.intensity[copy.ed], copy.label[copy.ed])
     assert refused.startswith("a near-copy of a known heart (image, closeness 0.")
     assert train.names[3] not in refused  # a message must not name a patient
-    assert [judge.refuses(case.intensity[case.ed], case.label[case.ed]) for case in held_out] == [""] * 4
+    assert [judge.reject_reason(case.intensity[case.ed], case.label[case.ed]) for case in held_out] == [""] * 4
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all"])
@@ -150,5 +150,5 @@ def test_a_file_of_something_else_is_refused(content: bytes, tmp_path: Path) -> 
     path = tmp_path / "known.safetensors"
     path.write_bytes(content)
     with pytest.raises(DataError, match="holds no known hearts") as error:
-        KnownHearts.load(path)
+        TrainingIndex.load(path)
     assert error.value.hint

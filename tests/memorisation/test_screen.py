@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cinesynth.errors import InputError, OutputError
-from cinesynth.memorisation.fingerprints import Screen
+from cinesynth.memorisation.fingerprints import DuplicateFilter
 from cinesynth.synthesis.cohort import generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
@@ -15,7 +15,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis, FloatArray, LabelArray
 PRIOR = ClinicalPrior(Diagnosis.NOR, 130.0, 50.0, 7)
 
 
-def with_screen(pipe: CinePipeline, screen: Screen) -> CinePipeline:
+def with_screen(pipe: CinePipeline, screen: DuplicateFilter) -> CinePipeline:
     return CinePipeline(pipe.bundle, "cpu", screen)
 
 
@@ -23,12 +23,12 @@ def test_a_refused_anatomy_is_drawn_again_and_never_kept(pipe: CinePipeline) -> 
     plain = pipe(PRIOR, frames=3, seed=5, tries=1)
     seen: list[FloatArray] = []
 
-    def refuses(image: FloatArray, label: LabelArray) -> str:
+    def reject_reason(image: FloatArray, label: LabelArray) -> str:
         assert image.shape == label.shape == plain.label.shape[1:]
         seen.append(image)
         return "too well known" if np.array_equal(image, plain.image[0]) else ""
 
-    cine = with_screen(pipe, Screen("a test", refuses))(PRIOR, frames=3, seed=5, tries=2)
+    cine = with_screen(pipe, DuplicateFilter("a test", reject_reason))(PRIOR, frames=3, seed=5, tries=2)
     assert [np.array_equal(image, plain.image[0]) for image in seen] == [True, False, False]  # a refusal is no try
     assert any(np.array_equal(cine.image[0], image) for image in seen[1:])
     assert cine.provenance["screen"] == "a test"
@@ -37,7 +37,7 @@ def test_a_refused_anatomy_is_drawn_again_and_never_kept(pipe: CinePipeline) -> 
 
 
 def test_where_every_draw_is_refused_there_is_no_case(pipe: CinePipeline, tmp_path: Path) -> None:
-    nothing = with_screen(pipe, Screen("strict", lambda *_: "a near-copy"))
+    nothing = with_screen(pipe, DuplicateFilter("strict", lambda *_: "a near-copy"))
     with pytest.raises(InputError, match="each of 8 draws was refused: a near-copy") as error:
         generate_cohort(nothing, [Request(PRIOR, seed=1, frames=3, tries=2)], tmp_path, pictures=False)
     assert "another seed" in error.value.hint
@@ -47,6 +47,6 @@ def test_where_every_draw_is_refused_there_is_no_case(pipe: CinePipeline, tmp_pa
 def test_a_cohort_does_not_go_on_with_unscreened_cases(pipe: CinePipeline, tmp_path: Path) -> None:
     requests = [Request(PRIOR, seed=1, frames=3, tries=1)]
     generate_cohort(pipe, requests, tmp_path, pictures=False)
-    lenient = with_screen(pipe, Screen("lenient", lambda *_: ""))
+    lenient = with_screen(pipe, DuplicateFilter("lenient", lambda *_: ""))
     with pytest.raises(OutputError, match="of another request or screen"):
         generate_cohort(lenient, requests, tmp_path, pictures=False)

@@ -8,7 +8,7 @@ import torch
 
 from cinesynth.config import GridConfig, load_config
 from cinesynth.models.codec import Codec
-from cinesynth.models.masks import as_drawn
+from cinesynth.models.masks import clean_mask
 from cinesynth.types import Label, LabelArray
 from tests.people import people
 
@@ -26,7 +26,7 @@ def heart() -> LabelArray:
 
 
 def drawn(label: LabelArray) -> LabelArray:
-    return as_drawn(label, 1.0)
+    return clean_mask(label, 1.0)
 
 
 def test_a_heart_stays_as_it_is(heart: LabelArray) -> None:
@@ -124,7 +124,7 @@ def test_masks_of_people_stay_as_they_are(cine_data: Path) -> None:
     for study in people(cine_data):
         pixel_mm2 = study.spacing_mm[0] * study.spacing_mm[1]
         for label in study.label[study.labelled]:
-            changed = (as_drawn(label, pixel_mm2) != label).sum() / (label > 0).sum()
+            changed = (clean_mask(label, pixel_mm2) != label).sum() / (label > 0).sum()
             shares[study.dataset if study.dataset in shares else "other"].append(changed)
     assert (len(shares["najman4d"]), len(shares["other"])) == (238, 288)
     assert max(shares["najman4d"]) < 0.02

@@ -164,7 +164,7 @@ def test_workers_that_are_forked_do_not_hang_and_change_nothing(weights: Path, t
     one, two = ((tmp_path / workers / "manifest.csv").read_bytes() for workers in ("1", "2"))
     assert one == two
     notes = [load_study(tmp_path / "2", row).notes for row in Manifest.read(tmp_path / "2")]
-    assert [len(told) for told in notes] == [2, 2]  # all of them were looked at
+    assert [len(condition_set) for condition_set in notes] == [2, 2]  # all of them were looked at
 
 
 # --- real data ----------------------------------------------------------------------------------------------------

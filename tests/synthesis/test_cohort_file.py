@@ -26,8 +26,8 @@ HEADER = "diagnosis,edv,esv,ef,slices,frames,es_index,seed,count\n"
 
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> CinePipeline:
-    told = [f"conditions=[{', '.join(CONDITIONS)}]", "vendors=[GE, Siemens]"]
-    return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("knowing"), *told), device="cpu")
+    condition_set = [f"conditions=[{', '.join(CONDITIONS)}]", "vendors=[GE, Siemens]"]
+    return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("knowing"), *condition_set), device="cpu")
 
 
 @pytest.fixture
@@ -255,13 +255,13 @@ def test_any_file_is_requests_or_refused(
 ) -> None:
     path = tmp_path / f"fuzz{file[0]}"
     path.write_bytes(file[1])
-    requests, told = [], None
+    requests, condition_set = [], None
     try:
         groups = read_cohort(path)
         requests = requests_of(groups, pipe, seed=seed, count=count or min(5, sum(g.count for g in groups)))
     except InputError as error:
-        told = error
-    assert requests or (told and "fuzz" in told.message and told.hint)
+        condition_set = error
+    assert requests or (condition_set and "fuzz" in condition_set.message and condition_set.hint)
     for request in requests:
         assert Request.from_json(json.loads(json.dumps(request.to_json(), allow_nan=False))) == request
         assert pipe.plan(request).prior.slices

@@ -321,11 +321,11 @@ def bad_files(heart: Study, folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 def test_what_is_no_short_axis_image_is_refused(small: CinePipeline, heart: Study, tmp_path: Path) -> None:
-    for name, (path, told) in bad_files(heart, tmp_path).items():
+    for name, (path, condition_set) in bad_files(heart, tmp_path).items():
         for make in (lambda p: annotate(small.bundle, p), lambda p: animate(small, p, wish(50.0))):
             with pytest.raises(DataError) as error:
                 make(read_patient(path))
-            assert told in str(error.value), name
+            assert condition_set in str(error.value), name
             assert error.value.hint, name
 
 
@@ -344,11 +344,11 @@ def test_what_is_no_short_axis_image_is_refused(small: CinePipeline, heart: Stud
     ],
 )
 def test_wishes_that_no_heart_can_meet_are_refused(
-    run: Run, ed_file: Path, tmp_path: Path, words: list[object], told: str
+    run: Run, ed_file: Path, tmp_path: Path, words: list[object], condition_set: str
 ) -> None:
     code, _, err = run("animate", ed_file, "--out", tmp_path / "out", "--weights", "small", *words)
     assert code == 2
-    assert told in " ".join(err.split())
+    assert condition_set in " ".join(err.split())
     assert "hint:" in err
     assert list(tmp_path.iterdir()) == []
 

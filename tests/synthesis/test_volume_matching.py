@@ -16,9 +16,9 @@ from cinesynth.synthesis.volume_matching import (
     cells_near_heart,
     ed_targets,
     es_targets,
+    match_volumes,
     meeting_amplitude,
     soft_volumes_ml,
-    steer,
     steer_motion,
     swing,
 )
@@ -52,7 +52,7 @@ def everywhere(latent: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_the_volume_is_met_by_a_small_shift(small: CinePipeline, latent: torch.Tensor, factor: float) -> None:
     before = lv_ml(small, latent)
-    steering = steer(small.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
+    steering = match_volumes(small.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
     after = lv_ml(small, latent + steering.shift)
     assert steering.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
     assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
@@ -64,7 +64,7 @@ def test_several_volumes_are_met_together(small: CinePipeline, latent: torch.Ten
     before = soft_volumes_ml(small.bundle.codec, latent, everywhere(latent))
     wanted = {Label.LV: 0.95, Label.RV: 1.05, Label.MYO: 1.0}
     targets = [Target.of(s, share * float(before[s])) for s, share in wanted.items()]
-    found = steer(small.bundle.codec, latent, everywhere(latent), targets).after_ml
+    found = match_volumes(small.bundle.codec, latent, everywhere(latent), targets).after_ml
     for structure, share in wanted.items():
         assert found[structure] == pytest.approx(share * float(before[structure]), rel=0.06)
 
@@ -79,7 +79,9 @@ def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: t
     assert not where[..., reach:, :, :].any()
     assert not where[..., reach:, :].any()
     assert cells_near_heart(codec, np.zeros_like(label)).all()  # no heart yet: it may grow anywhere
-    shift = steer(codec, latent, everywhere(latent), [Target.of(Label.LV, 1.2 * lv_ml(small, latent))], where).shift
+    shift = match_volumes(
+        codec, latent, everywhere(latent), [Target.of(Label.LV, 1.2 * lv_ml(small, latent))], where
+    ).shift
     assert (shift != 0).any()
     assert not (shift * (1.0 - where)).any()
 
@@ -87,7 +89,7 @@ def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: t
 def test_a_volume_that_is_right_is_left_alone(small: CinePipeline, latent: torch.Tensor) -> None:
     there = lv_ml(small, latent)
     for target in (Target.of(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
-        steering = steer(small.bundle.codec, latent, everywhere(latent), [target])
+        steering = match_volumes(small.bundle.codec, latent, everywhere(latent), [target])
         assert steering.steps == 0
         assert not steering.shift.any()
 
@@ -124,7 +126,7 @@ def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
 
 def test_a_motion_meets_the_volume_by_its_size_first(small: CinePipeline, latent: torch.Tensor) -> None:
     codec, mask = small.bundle.codec, everywhere(latent)
-    shrunk = steer(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(small, latent))]).shift
+    shrunk = match_volumes(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(small, latent))]).shift
     target = Target.of(Label.LV, lv_ml(small, latent + 0.5 * shrunk))
     steering = steer_motion(codec, latent, shrunk, mask, [target])
     assert steering.amplitude == pytest.approx(0.5, abs=0.1)

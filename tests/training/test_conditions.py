@@ -16,8 +16,8 @@ from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.io.seeds import stream
 from cinesynth.training.augment import draw_copy
-from cinesynth.training.frames import Frames, possible_volumes
-from cinesynth.training.latents import Wanted, cached_sequences, encode_sequence, kept_frames
+from cinesynth.training.frames import Frames, plausible_volumes
+from cinesynth.training.latents import CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.run import train_stage, with_vendors
 from cinesynth.training.stages.diffusion import DiffusionStage, Example
 from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label, LabelArray
@@ -85,14 +85,14 @@ def test_volumes_of_a_known_heart_in_millilitres(frames: Frames, codec: Any) -> 
 
 
 def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: Frames, codec: Any, tmp_path: Path) -> None:
-    wanted, path = Wanted(whole_cycle=True, affine_copies=1, amplitude_copies=2), tmp_path / "latents.safetensors"
+    wanted, path = CacheSpec(whole_cycle=True, affine_copies=1, amplitude_copies=2), tmp_path / "latents.safetensors"
     made = cached_sequences(path, codec, frames, [0], wanted)
     assert len(made) == 6
     voxel_ml, es_frame = codec.grid.voxel_ml, frames.record(0).es
     for sequence in made:
         ed, es = (sequence.latents[i][0].round() for i in (0, sequence.frames.index(es_frame)))
         rv_ml = [float((frame == int(Label.RV)).sum()) * voxel_ml for frame in (ed, es)]
-        edv_ml, esv_ml = possible_volumes(*rv_ml)  # labels in between labels may be no heart's
+        edv_ml, esv_ml = plausible_volumes(*rv_ml)  # labels in between labels may be no heart's
         assert sequence.prior.rv_edv_ml == pytest.approx(edv_ml, rel=1e-5)
         assert sequence.prior.rv_esv_ml == (esv_ml if esv_ml is None else pytest.approx(esv_ml, rel=1e-5))
         myo_g = 1.05 * float((ed == int(Label.MYO)).sum()) * voxel_ml
@@ -104,7 +104,7 @@ def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: Frames, codec: A
     """ED alone is encoded; ES of the subject is measured once for all its copies."""
     record = frames.record(0)
     own = encode_sequence(codec, frames, 0, None, [record.ed, record.es]).prior
-    made = cached_sequences(tmp_path / "a", codec, frames, [0], Wanted(whole_cycle=False, affine_copies=3))
+    made = cached_sequences(tmp_path / "a", codec, frames, [0], CacheSpec(whole_cycle=False, affine_copies=3))
     assert len({round(s.prior.rv_edv_ml or 0.0) for s in made}) == 4
     for sequence in made:
         prior = sequence.prior

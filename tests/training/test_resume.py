@@ -17,7 +17,7 @@ from cinesynth.cli.train import train
 from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.training.run import train_all, train_stage
-from cinesynth.training.stages import OutOfTime
+from cinesynth.training.stages import TimeLimitReached
 from cinesynth.weights.build import write_bundle
 from cinesynth.weights.folder import Bundle, stage_info
 from tests.training.tiny import TINY
@@ -85,7 +85,7 @@ def test_a_run_cut_into_pieces_ends_with_the_same_weights(
         try:
             train_all(phantoms, tmp_path, tiny, quiet, Pieces())  # type: ignore[arg-type]
             break
-        except OutOfTime as stop:
+        except TimeLimitReached as stop:
             stopped.add(stop.stage if 0 < stop.done < stop.total else "nowhere")
     assert stopped == {*STAGES, "latents"}
     assert digests(tmp_path) == digests(undisturbed)
@@ -116,9 +116,9 @@ def test_the_verb_says_what_is_left(
     phantoms: Path, tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(list(STAGES), phantoms, tmp_path, tiny, minutes=1e-6)
-    told = " ".join(capsys.readouterr().err.split())
-    assert "vae stopped at 1 of 4: 3 left" in told
-    assert "the same command goes on (then motion, anatomy, dynamics)" in told
+    condition_set = " ".join(capsys.readouterr().err.split())
+    assert "vae stopped at 1 of 4: 3 left" in condition_set
+    assert "the same command goes on (then motion, anatomy, dynamics)" in condition_set
     with pytest.raises(InputError, match="no time"):
         train(list(STAGES), phantoms, tmp_path, tiny, minutes=0)
 
@@ -164,9 +164,9 @@ def test_the_verb_names_the_terms_of_the_data(
     info = Bundle.load(tmp_path / "weights").info
     assert (info["licence"], info["licences"]) == ("Apache-2.0", {"phantom": "Apache-2.0"})
     assert info["citations"] == []
-    told = capsys.readouterr().out
-    assert "licence Apache-2.0" in told
-    assert "hint" not in told
+    condition_set = capsys.readouterr().out
+    assert "licence Apache-2.0" in condition_set
+    assert "hint" not in condition_set
 
 
 def test_a_bundle_loads_and_an_altered_one_does_not(undisturbed: Path, tmp_path: Path) -> None:

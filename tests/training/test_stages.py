@@ -14,7 +14,7 @@ from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Frames, collate
-from cinesynth.training.latents import AMPLITUDES, Wanted, cached_sequences, encode_sequence, kept_frames
+from cinesynth.training.latents import AMPLITUDES, CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stages.vae import VAEStage
 from cinesynth.training.trainer import learning_rate_factor
@@ -135,7 +135,7 @@ def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
     frames = Frames(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
     codec, path = build_codec(tiny).eval(), tmp_path / "latents"
-    wanted = Wanted(whole_cycle=True, affine_copies=1, amplitude_copies=2)
+    wanted = CacheSpec(whole_cycle=True, affine_copies=1, amplitude_copies=2)
     sequences = cached_sequences(path, codec, frames, [0], wanted)
     assert len(sequences) == 2 * 3  # subject and affine copy, each as it moved and with two other amplitudes
     voxel_ml = float(np.prod(codec.grid.spacing_mm)) / 1000.0

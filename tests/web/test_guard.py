@@ -118,10 +118,10 @@ def test_a_header_that_claims_terabytes_costs_nothing(client: TestClient) -> Non
 
 def test_html_in_what_is_asked_stays_text(client: TestClient) -> None:
     answer = client.post("/api/generate", json={"vendor": "<img src=x onerror=alert(1)>"})
-    told = answer.json() if answer.status_code != 202 else finished(client, answer)
+    condition_set = answer.json() if answer.status_code != 202 else finished(client, answer)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert told.get("state") in (None, "failed")
+    assert condition_set.get("state") in (None, "failed")
 
 
 @pytest.mark.parametrize(
@@ -225,5 +225,5 @@ def test_a_password_file_is_for_its_owner_alone(tmp_path: Path) -> None:
         ("C:\\Users\\me\\a.nii is damaged", "a.nii is damaged"),
     ],
 )
-def test_no_path_of_the_server_is_told(text: str, told: str) -> None:
-    assert without_paths(text) == told
+def test_no_path_of_the_server_is_told(text: str, condition_set: str) -> None:
+    assert without_paths(text) == condition_set

@@ -30,7 +30,7 @@ Cohort = Annotated[
     Path | None,
     typer.Option("--cohort", help="CSV or YAML that says what each case or group of a cohort is asked for."),
 ]
-KnownHearts = Annotated[
+TrainingIndex = Annotated[
     Path | None, typer.Option(help="File of `cinesynth known-hearts`: what copies one of them is drawn again.")
 ]
 KeepAnatomy = Annotated[
@@ -61,7 +61,7 @@ def generate(
     control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a case that lies at --out.")] = False,
     pictures: Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")] = True,
-    known_hearts: KnownHearts = None,
+    known_hearts: TrainingIndex = None,
     keep_anatomy: KeepAnatomy = None,
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
@@ -128,9 +128,9 @@ def _requests(
     from cinesynth.io.seeds import case_seed
     from cinesynth.synthesis.cohort import draw_requests
     from cinesynth.synthesis.request import Request
-    from cinesynth.weights.registry import check_known
+    from cinesynth.weights.registry import check_supported
 
-    check_known(prior, pipe.told)
+    check_supported(prior, pipe.condition_set)
     if not _nothing_asked(prior):
         seeds = [seed] if count is None else [case_seed(seed, case) for case in range(count)]
         return [Request(prior, seed, **settings) for seed in seeds]

@@ -84,14 +84,14 @@ def train(
 ) -> None:
     """Train stages with a progress display and print what each reached, or after ``minutes`` what is left."""
     from cinesynth.training.run import train_stage
-    from cinesynth.training.stages import Clock, OutOfTime
+    from cinesynth.training.stages import Deadline, TimeLimitReached
 
-    clock = Clock(minutes)
+    clock = Deadline(minutes)
     for number, stage in enumerate(stages):
         try:
             with console.progress() as step:
                 info = train_stage(stage, data, run, config, step, clock, initial)
-        except OutOfTime as stop:
+        except TimeLimitReached as stop:
             later = ", ".join(stages[number + 1 :])
             console.err.print(f"{stop}{f' (then {later})' if later else ''}")
             return

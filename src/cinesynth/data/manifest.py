@@ -24,8 +24,8 @@ from cinesynth.types import (
     PhasesFrom,
     SlicesFrom,
     Study,
+    is_contiguous,
     volumes_ml,
-    without_gap,
 )
 
 MANIFEST = "manifest.csv"
@@ -230,7 +230,7 @@ def _volumes(study: Study, frame: int) -> dict[Label, float | None]:
     (stored,) = np.flatnonzero(study.frame_index == frame)
     label, coverage = study.label[stored : stored + 1], study.coverage[stored]
     volumes = {s: float(volumes_ml(label, s, study.voxel_ml)[0]) for s in STRUCTURES}
-    known = {s: volumes[s] > 0 and without_gap(coverage[:, i]) for i, s in enumerate(STRUCTURES)}
+    known = {s: volumes[s] > 0 and is_contiguous(coverage[:, i]) for i, s in enumerate(STRUCTURES)}
     return {s: round(volumes[s], 3) if known[s] else None for s in STRUCTURES}
 
 

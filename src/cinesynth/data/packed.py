@@ -30,8 +30,8 @@ from cinesynth.types import (
     LabelArray,
     Study,
     covered_label,
+    is_contiguous,
     volumes_ml,
-    without_gap,
 )
 
 FORMAT = 3
@@ -237,7 +237,7 @@ def _record(row: Row, study: Study, placement: Placement, label: LabelArray) -> 
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in cycle[:2])
     volumes = volumes_ml(label, Label.LV, placement.grid.voxel_ml)
     covered = study.coverage[..., STRUCTURES.index(Label.LV)]
-    edv, esv = (float(volumes[t]) if without_gap(covered[t]) else 0.0 for t in (ed, es))
+    edv, esv = (float(volumes[t]) if is_contiguous(covered[t]) else 0.0 for t in (ed, es))
     return {
         "subject": row.subject,
         "dataset": row.dataset,

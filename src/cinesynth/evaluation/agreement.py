@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.statistics import RESAMPLES
 from cinesynth.physiology import MYO_G_PER_ML
-from cinesynth.types import STRUCTURES, Label, without_gap
+from cinesynth.types import STRUCTURES, Label, is_contiguous
 
 FURTHER = ("RV EDV", "RV ESV", "mass")
 """What only some weights can be asked for."""
@@ -114,7 +114,7 @@ def known_volumes_ml(case: Case, structure: Label) -> NDArray[np.float64]:
     """Volume of a structure in each frame, ``T``; NaN where its annotated slices do not follow each other."""
     covered = case.coverage[:, :, STRUCTURES.index(structure)]
     volumes = case.volumes_ml(structure).astype(np.float64)
-    return np.where([without_gap(frame) for frame in covered], volumes, np.nan)
+    return np.where([is_contiguous(frame) for frame in covered], volumes, np.nan)
 
 
 def _from_ed(case: Case, frame: int) -> int:

@@ -92,7 +92,7 @@ class Comparison:
             **rest,
         )
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """The counts in words."""
         drawn = f"; mean of {SUBSAMPLES} subsamples where there are more" if self.synthetic != self.held_out else ""
         small = f"{self.count} of {self.synthetic} generated and {self.count} of {self.held_out} held-out"

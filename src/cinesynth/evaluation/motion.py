@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, without_gap
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, is_contiguous
 
 PHASES = 32
 """Points of a resampled curve, evenly spaced in time, the first at ED."""
@@ -141,7 +141,7 @@ class _Beat:
     def known(self) -> dict[Label, bool]:
         """Structures whose volume is known at every frame of a whole cycle."""
         return {
-            s: self.case.whole_cycle and all(without_gap(frame) for frame in self.coverage[..., i])
+            s: self.case.whole_cycle and all(is_contiguous(frame) for frame in self.coverage[..., i])
             for i, s in enumerate(STRUCTURES)
         }
 

@@ -91,7 +91,7 @@ def _section(evidence: Evidence, features: Sequence[Features]) -> Section:
     sets = (evidence.train, evidence.held_out, evidence.synthetic)
     everyone = Comparison(*(len(s) for s in sets))
     measures += [*_of_appearance(sets, everyone), _diversity(sets)]
-    return Section(TITLE, QUESTION, measures, notes=(f"Compared: {everyone.told()}.", *_left_out(sets, features)))
+    return Section(TITLE, QUESTION, measures, notes=(f"Compared: {everyone.describe()}.", *_left_out(sets, features)))
 
 
 def _of_features(evidence: Evidence, features: Features) -> list[Measure]:
@@ -106,7 +106,7 @@ def _of_features(evidence: Evidence, features: Features) -> list[Measure]:
         return [Measure.unknown(name, sets.missing, detail=features.detail) for name in names]
     points = np.concatenate(known)
     alike = standardised(points, sets.people)
-    detail = f"{features.detail}; {sets.told()}"
+    detail = f"{features.detail}; {sets.describe()}"
     return [
         _frechet(frechet_name, points if features.raw else alike, sets, detail, features.raw),
         _mmd(names[1], alike, sets, detail),
@@ -168,9 +168,9 @@ def _overlaps(names: Sequence[str], points: Points, sets: Comparison, detail: st
         "density": lambda x, y: within(x, y).density,
         "coverage": lambda x, y: within(x, y).coverage,
     }
-    told = {"precision": NEIGHBOURS, "recall": NEIGHBOURS, "density": k, "coverage": k}
+    used = {"precision": NEIGHBOURS, "recall": NEIGHBOURS, "density": k, "coverage": k}
     return [
-        sets.measure(name, statistic, "low", detail=f"{detail}; {told[kind]} neighbours")
+        sets.measure(name, statistic, "low", detail=f"{detail}; {used[kind]} neighbours")
         for name, (kind, statistic) in zip(names, statistics.items(), strict=True)
     ]
 

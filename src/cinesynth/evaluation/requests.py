@@ -17,7 +17,7 @@ from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.training.frames import Volumes, measured_prior
-from cinesynth.types import FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, Label, volumes_ml, without_gap
+from cinesynth.types import FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, Label, is_contiguous, volumes_ml
 
 ED_AND_ES = 2
 """Frames of a generated cine that holds ED and ES alone: the volumes need no others."""
@@ -38,33 +38,33 @@ def requests_of(
     data: PackedDataset,
     count: int,
     seed: int,
-    told: ConditionSet = CORE,
+    condition_set: ConditionSet = CORE,
     **settings: Any,
 ) -> list[Request]:
     """``count`` requests for what held-out patients had, patient by patient, each with its own seed.
 
-    Only what weights are ``told`` is asked of them. ``settings`` are the other fields of `Request`; by default ED and
-    ES are its frames.
+    A request holds only the conditions in ``condition_set``. ``settings`` are the other fields of `Request`; by
+    default its frames are ED and ES.
     """
-    priors = [prior for i in range(len(data)) if (prior := prior_of(data, i, told)) is not None]
+    priors = [prior for i in range(len(data)) if (prior := prior_of(data, i, condition_set)) is not None]
     if not priors:
         raise DataError("no subject of the split has both volumes", hint="choose another split")
     settings = {"frames": ED_AND_ES, **settings}
     return [Request(priors[case % len(priors)], case_seed(seed, case), **settings) for case in range(count)]
 
 
-def prior_of(data: PackedDataset, index: int, told: ConditionSet = CORE) -> ClinicalPrior | None:
-    """Diagnosis, volumes and slices of a subject as a request, and those further conditions that are ``told``."""
+def prior_of(data: PackedDataset, index: int, condition_set: ConditionSet = CORE) -> ClinicalPrior | None:
+    """Diagnosis, volumes and slices of a subject as a request, and its further conditions in ``condition_set``."""
     record = data.records[index]
     if record.lv_edv_ml is None or record.lv_esv_ml is None:
         return None
     prior = ClinicalPrior(record.diagnosis, record.lv_edv_ml, record.lv_esv_ml, record.slices)
-    further = [name for name in FURTHER_CONDITIONS if name in told.names]
+    further = [name for name in FURTHER_CONDITIONS if name in condition_set.names]
     if not further:
         return prior
     found = measured_prior(record, *(_volumes(data, index, frame) for frame in (record.ed, record.es)))
     values = {name: getattr(found, name) for name in further}
-    if told.vendor_index(found.vendor) == 0:
+    if condition_set.vendor_index(found.vendor) == 0:
         values.pop("vendor", None)
     return replace(prior, **values)
 
@@ -72,7 +72,7 @@ def prior_of(data: PackedDataset, index: int, told: ConditionSet = CORE) -> Clin
 def _volumes(data: PackedDataset, index: int, frame: int) -> Volumes:
     """Volumes of what was annotated of a frame without a gap."""
     label, coverage = data.label(index, frame)[None], data.records[index].coverage[frame]
-    covered = [without_gap(coverage[:, i]) for i in range(len(STRUCTURES))]
+    covered = [is_contiguous(coverage[:, i]) for i in range(len(STRUCTURES))]
     voxel_ml = data.grid.voxel_ml
     found = (float(volumes_ml(label, s, voxel_ml)[0]) if c else None for s, c in zip(STRUCTURES, covered, strict=True))
     return Volumes(*found)

@@ -148,7 +148,7 @@ def score_bundle(
     codec, motion = pipe.bundle.codec, pipe.bundle.motion
     cycles = score_cycles(codec, motion, held, lambda done, total: progress("cycles", done, total, {}))
     asked = {"frames": frames, "control": control, "tries": tries}
-    requests = requests_of(held, count, seed, pipe.told, **asked) if count else []
+    requests = requests_of(held, count, seed, pipe.condition_set, **asked) if count else []
     hearts = Hearts()
     result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)
     scores = score_hearts(hearts, train, held, workers, lambda name, done, total: progress(name, done, total, {}))

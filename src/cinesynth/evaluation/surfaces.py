@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.physiology import MYO_G_PER_ML
-from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, without_gap
+from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, is_contiguous
 
 Spacing = tuple[float, float, float]
 PERCENTILE = 95
@@ -180,7 +180,7 @@ def myocardium_ml(case: Case) -> NDArray[np.float64]:
     """Volume of myocardium at each frame, ``T``; NaN where the annotated slices do not follow each other."""
     covered = case.coverage[:, :, STRUCTURES.index(Label.MYO)]
     volumes = case.volumes_ml(Label.MYO).astype(np.float64)
-    return np.where([without_gap(frame) for frame in covered], volumes, np.nan)
+    return np.where([is_contiguous(frame) for frame in covered], volumes, np.nan)
 
 
 def measure_wall(case: Case) -> dict[str, float | list[float]]:

@@ -123,7 +123,7 @@ def _ratio(name: str, quantity: str, over: str, sets: Sequence[Measured]) -> Mea
     def ratio(x: Indices, y: Indices) -> float:
         return float(values[x].mean() / values[y].mean())
 
-    return counts.measure(name, ratio, "both", unit="times", detail=f"{over}; {counts.told()}")
+    return counts.measure(name, ratio, "both", unit="times", detail=f"{over}; {counts.describe()}")
 
 
 def _why_not_compared(counts: Comparison) -> str:
@@ -142,7 +142,7 @@ def _motion_distance(sets: Sequence[Measured]) -> Measure:
         f"at {PHASES} times: {points.shape[1]} features"
     )
     return counts.measure(
-        "fd-motion", lambda x, y: frechet(points[x], points[y]), "high", detail=f"{detail}; {counts.told()}"
+        "fd-motion", lambda x, y: frechet(points[x], points[y]), "high", detail=f"{detail}; {counts.describe()}"
     )
 
 

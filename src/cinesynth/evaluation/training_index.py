@@ -23,7 +23,7 @@ from cinesynth.errors import DataError
 from cinesynth.evaluation.cases import Case, patients
 from cinesynth.evaluation.measure import Measured, Progress, likeness, likeness_of, measure
 from cinesynth.io.files import atomic_path, file_sha256
-from cinesynth.memorisation.fingerprints import Screen
+from cinesynth.memorisation.fingerprints import DuplicateFilter
 from cinesynth.memorisation.nearest import IMAGE, MASK, Space, copy_limit, nearest, nearest_other
 from cinesynth.memorisation.thumbnails import HEIGHTS, PIXELS
 from cinesynth.types import Diagnosis, FloatArray, LabelArray, full_coverage
@@ -43,7 +43,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class KnownHearts:
+class TrainingIndex:
     """Likenesses of training subjects, ``N 5 P P`` bytes, and the closeness at which a heart is a near-copy."""
 
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class KnownHearts:
     limits: dict[str, float]
 
     @classmethod
-    def of(cls, train: Measured, held_out: Measured | None = None) -> KnownHearts:
+    def of(cls, train: Measured, held_out: Measured | None = None) -> TrainingIndex:
         """From the `likeness` of the training subjects; held-out people, if given, help to set the limits."""
         mask = np.nan_to_num(train["likeness.mask"], nan=UNKNOWN).astype(np.uint8)
         limits = {space.name: _limit(space, train, held_out) for space in (IMAGE, MASK)}
@@ -76,7 +76,7 @@ class KnownHearts:
             save_file(arrays, temporary, metadata=about)
 
     @classmethod
-    def load(cls, path: Path) -> KnownHearts:
+    def load(cls, path: Path) -> TrainingIndex:
         """Read what `save` wrote; `DataError` where it is missing, damaged or something else."""
         try:
             with safe_open(path, framework="numpy") as file:
@@ -91,21 +91,21 @@ class KnownHearts:
         return cls(names, image, mask, limits)
 
 
-def known_hearts(dataset: Path, grid: Grid, split: str = "train", progress: Progress | None = None) -> KnownHearts:
+def known_hearts(dataset: Path, grid: Grid, split: str = "train", progress: Progress | None = None) -> TrainingIndex:
     """The subjects of a split (patients and phantoms) as known hearts; `DataError` where nobody is in it."""
     subjects = patients(prepare(dataset, grid).split(split), f"{split} of {dataset}")
-    return KnownHearts.of(measure(subjects, [likeness()], progress=progress))
+    return TrainingIndex.of(measure(subjects, [likeness()], progress=progress))
 
 
-def screen(path: Path, grid: Grid) -> Screen:
+def screen(path: Path, grid: Grid) -> DuplicateFilter:
     """The known hearts of ``path`` as a screen for anatomies on ``grid``; `DataError` where there are none."""
-    known = KnownHearts.load(path)
+    known = TrainingIndex.load(path)
 
-    def refuses(image: FloatArray, label: LabelArray) -> str:
+    def reject_reason(image: FloatArray, label: LabelArray) -> str:
         copy = known.copied(_anatomy(image, label, grid))
         return f"a near-copy of a known heart ({copy.space}, closeness {copy.closeness:.2f})" if copy else ""
 
-    return Screen(f"known hearts {file_sha256(path)}", refuses)
+    return DuplicateFilter(f"known hearts {file_sha256(path)}", reject_reason)
 
 
 def _anatomy(image: FloatArray, label: LabelArray, grid: Grid) -> Case:

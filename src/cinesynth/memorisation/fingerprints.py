@@ -91,27 +91,29 @@ def _signs() -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Screen:
+class DuplicateFilter:
     """A judge from outside of whether an anatomy may be kept at all: it must not copy a training subject."""
 
     identity: str
     """Names everything that the judgement depends on but the heart; part of each case's provenance."""
-    refuses: Callable[[FloatArray, LabelArray], str]
+    reject_reason: Callable[[FloatArray, LabelArray], str]
     """Of the ED image and label ``X Y Z`` on the weights' grid: why they may not be kept, empty if they may."""
 
 
-def fingerprint_screen(stored: Mapping[str, Tensor] | None, spacing_mm: tuple[float, float, float]) -> Screen | None:
+def fingerprint_screen(
+    stored: Mapping[str, Tensor] | None, spacing_mm: tuple[float, float, float]
+) -> DuplicateFilter | None:
     """The fingerprints of a weights folder, whose grid has ``spacing_mm``, as a screen; None where it has none."""
     if stored is None:
         return None
     numbers, limit = stored["numbers"].numpy(), float(stored["limit"])
     known = Fingerprints(numbers, limit)
 
-    def refuses(image: FloatArray, label: LabelArray) -> str:
+    def reject_reason(image: FloatArray, label: LabelArray) -> str:
         near = known.copies(image_thumbnail(to_uint8(image), label, spacing_mm))
         return "a near-copy of a training subject, by its fingerprint" if near else ""
 
-    return Screen(f"fingerprints of {len(numbers)} training subjects", refuses)
+    return DuplicateFilter(f"fingerprints of {len(numbers)} training subjects", reject_reason)
 
 
 def fingerprints_of(train: PackedDataset) -> dict[str, Tensor] | None:

@@ -40,7 +40,7 @@ def build_motion(config: Config) -> Motion:
 
 def build_anatomy(config: Config) -> LatentDiffusion:
     """Stage 3: priors to the ED latent."""
-    network = DenoiserUNet(config.anatomy.denoiser, config.vae.latent_channels, told=ConditionSet.of(config))
+    network = DenoiserUNet(config.anatomy.denoiser, config.vae.latent_channels, condition_set=ConditionSet.of(config))
     return LatentDiffusion(network, config.anatomy.diffusion)
 
 
@@ -49,8 +49,10 @@ def build_dynamics(config: Config) -> LatentDiffusion:
     latent = config.vae.latent_channels
     harmonics = config.motion.harmonics
     channels = 2 * harmonics * latent if harmonics else latent
-    told = ConditionSet.of(config)
-    network = DenoiserUNet(config.dynamics.denoiser, channels, latent, phase=harmonics == 0, told=told)
+    condition_set = ConditionSet.of(config)
+    network = DenoiserUNet(
+        config.dynamics.denoiser, channels, latent, phase=harmonics == 0, condition_set=condition_set
+    )
     return LatentDiffusion(network, config.dynamics.diffusion)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cinesynth.config import GridConfig, VAEConfig
 from cinesynth.models.layers import broadcast_mask
-from cinesynth.models.masks import as_drawn
+from cinesynth.models.masks import clean_mask
 from cinesynth.models.vae import VAE, Decoded
 from cinesynth.types import LabelArray
 
@@ -55,7 +55,7 @@ class Codec(nn.Module):
         likeliest = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
         labels, pixel_mm2 = np.zeros_like(likeliest), math.prod(self.grid.spacing_mm[:2])
         for label, found, acquired in zip(labels, likeliest, slice_mask.cpu().numpy(), strict=True):
-            label[..., acquired] = as_drawn(found[..., acquired], pixel_mm2)
+            label[..., acquired] = clean_mask(found[..., acquired], pixel_mm2)
         return labels
 
     @torch.no_grad()

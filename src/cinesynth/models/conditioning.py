@@ -103,16 +103,16 @@ class Conditions:
         return replace(self, **fields)
 
 
-def encode_priors(priors: Sequence[ClinicalPrior], told: ConditionSet = CORE) -> Conditions:
-    """Tensors of clinical priors for a model that is ``told`` so much; the one place where a prior becomes numbers."""
-    fields = [[getattr(prior, name) for name in told.numbers] for prior in priors]
-    scales = [SCALES[name] for name in told.numbers]
+def encode_priors(priors: Sequence[ClinicalPrior], condition_set: ConditionSet = CORE) -> Conditions:
+    """Clinical priors as tensors of the conditions in ``condition_set``, the one place where they become numbers."""
+    fields = [[getattr(prior, name) for name in condition_set.numbers] for prior in priors]
+    scales = [SCALES[name] for name in condition_set.numbers]
     values = [[0.0 if v is None else v / s for v, s in zip(row, scales, strict=True)] for row in fields]
     return Conditions(
         torch.tensor([DIAGNOSES.index(prior.diagnosis) for prior in priors]),
         torch.tensor(values, dtype=torch.float32).reshape(len(priors), len(scales)),
         torch.tensor([[v is not None for v in row] for row in fields]).reshape(len(priors), len(scales)),
-        torch.tensor([told.vendor_index(prior.vendor) for prior in priors]),
+        torch.tensor([condition_set.vendor_index(prior.vendor) for prior in priors]),
     )
 
 
@@ -139,13 +139,13 @@ def fourier(x: Tensor, frequencies: int) -> Tensor:
 class ClinicalEmbedding(nn.Module):
     """Conditions to one vector a case, ``B W``."""
 
-    def __init__(self, width: int, told: ConditionSet = CORE) -> None:
+    def __init__(self, width: int, condition_set: ConditionSet = CORE) -> None:
         super().__init__()
         self.diagnosis = nn.Embedding(len(DIAGNOSES), width)
-        self.values = nn.ModuleList(nn.Linear(2 * FREQUENCIES + 1, width) for _ in told.numbers)
-        self.unknown = nn.Parameter(torch.randn(len(told.numbers), width) * 0.02)
+        self.values = nn.ModuleList(nn.Linear(2 * FREQUENCIES + 1, width) for _ in condition_set.numbers)
+        self.unknown = nn.Parameter(torch.randn(len(condition_set.numbers), width) * 0.02)
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
-        self.vendor = nn.Embedding(1 + len(told.vendors), width) if "vendor" in told.names else None
+        self.vendor = nn.Embedding(1 + len(condition_set.vendors), width) if "vendor" in condition_set.names else None
 
     def forward(self, conditions: Conditions) -> Tensor:
         total = self.diagnosis(conditions.diagnosis)

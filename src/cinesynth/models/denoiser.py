@@ -124,13 +124,13 @@ class DenoiserUNet(nn.Module):
         channels: int,
         anatomy_channels: int = 0,
         phase: bool = False,
-        told: ConditionSet = CORE,
+        condition_set: ConditionSet = CORE,
     ) -> None:
         super().__init__()
         self.config = config
         width = config.condition_width
         self.time = ScalarEmbedding(width)
-        self.clinical = ClinicalEmbedding(width, told)
+        self.clinical = ClinicalEmbedding(width, condition_set)
         self.phase = ScalarEmbedding(width) if phase else None
         extra = 1 + (COORDINATES if config.coordinates else 0)
         widths = config.channels

@@ -23,7 +23,7 @@ APEX_MM2 = {Label.MYO: 90.0, Label.LV: 12.0, Label.RV: 9.0}
 _DIAGONALS_TOO = ndimage.generate_binary_structure(2, 2)
 
 
-def as_drawn(label: LabelArray, pixel_mm2: float) -> LabelArray:
+def clean_mask(label: LabelArray, pixel_mm2: float) -> LabelArray:
     """A label ``X Y Z``, base first, of one heart without shreds and holes; `pixel_mm2` is a pixel's area."""
     drawn = one_heart(label)
     for z in np.flatnonzero(drawn.any(axis=(0, 1))):

@@ -25,11 +25,11 @@ from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.annotate import check_seen, locate
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.synthesis.rejection import best_of
+from cinesynth.synthesis.rejection import rejection_sample
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan
 from cinesynth.types import Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
-from cinesynth.weights.registry import check_known
+from cinesynth.weights.registry import check_supported
 
 SEAM_MM = 8.0
 """Reach of the mixture of decoded and real image within the border of the grid of the weights."""
@@ -91,7 +91,7 @@ def animate(pipe: CinePipeline, patient: Patient, wish: Wish) -> Cine:
     """
     study = patient.study
     frame = wish.frame_of(len(study.image))
-    check_known(wish.request.prior, pipe.told)
+    check_supported(wish.request.prior, pipe.condition_set)
     placement = locate(pipe.bundle.codec, study, frame)
     scale = IntensityScale.of(study.image)
     image = scale.apply(placement.image_to_grid(study.image))[frame]
@@ -101,7 +101,7 @@ def animate(pipe: CinePipeline, patient: Patient, wish: Wish) -> Cine:
     _check_edv(seen)
     plan = _timed(pipe.plan(wish.measured(round(float(seen[0]), 3), placement.slices)), patient)
     tries = plan.request.tries if wish.variation > 0.0 else 1
-    anatomies = best_of(tries, lambda attempt: pipe.sampler.anatomy(plan, attempt, latent, wish.variation))
+    anatomies = rejection_sample(tries, lambda attempt: pipe.sampler.anatomy(plan, attempt, latent, wish.variation))
     cine = pipe.beat(plan, *anatomies)
     home = _at_home(cine, placement, scale, study.image[frame])
     return replace(home, affine=study.affine, provenance=_record(cine, home, patient, wish, frame, placement, scale))

@@ -15,16 +15,16 @@ from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
 from cinesynth.io.seeds import case_seed, derive
-from cinesynth.memorisation.fingerprints import Screen, fingerprint_screen
+from cinesynth.memorisation.fingerprints import DuplicateFilter, fingerprint_screen
 from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.synthesis.provenance import provenance
-from cinesynth.synthesis.rejection import Draw, best_of, tries_json
+from cinesynth.synthesis.rejection import Candidate, rejection_sample, tries_json
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Plan, Sampler
 from cinesynth.types import Cine, ClinicalPrior
 from cinesynth.weights.folder import Bundle, bundle_sha256, find_bundle
 from cinesynth.weights.prior import EmpiricalPrior
-from cinesynth.weights.registry import check_known
+from cinesynth.weights.registry import check_supported
 
 
 class CinePipeline:
@@ -36,12 +36,14 @@ class CinePipeline:
     cases takes 0.73 of the time of four calls for one, of which a guided call recovers most by itself.
     """
 
-    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu", screen: Screen | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, device: torch.device | str = "cpu", screen: DuplicateFilter | None = None
+    ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
         self.grid = Grid.from_config(bundle.config.grid)
         self.prior = EmpiricalPrior.from_json(bundle.prior)
-        self.told = ConditionSet.of(bundle.config)
+        self.condition_set = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
         own = fingerprint_screen(bundle.fingerprints, self.grid.spacing_mm)
         self.screens = tuple(judge for judge in (own, screen) if judge is not None)
@@ -52,7 +54,7 @@ class CinePipeline:
         cls,
         folder: Path | str | None = None,
         device: torch.device | str | None = None,
-        screen: Screen | None = None,
+        screen: DuplicateFilter | None = None,
     ) -> CinePipeline:
         """Load a weights folder, or weights of the package by their name; `WeightsError` says what is wrong with it.
 
@@ -140,7 +142,7 @@ class CinePipeline:
 
     def plan(self, request: Request) -> Plan:
         """Make the open choices of a request; `InputError` if these weights' grid or training cannot meet it."""
-        check_known(request.prior, self.told)
+        check_supported(request.prior, self.condition_set)
         kept = None if request.anatomy is None else self.plan(request.anatomy)
         prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
         prior = prior if kept is None else replace(prior, slices=kept.prior.slices)
@@ -157,17 +159,17 @@ class CinePipeline:
             frame_time_ms=self.prior.frame_time_ms(prior.diagnosis, request.frames),
             phases=torch.from_numpy(frame_phases(request.frames, es_index)),
             slice_mask=torch.from_numpy(computed)[None].to(self.device),
-            conditions=encode_priors([prior], self.told).to(self.device),
+            conditions=encode_priors([prior], self.condition_set).to(self.device),
             anatomy=kept,
         )
 
     @torch.inference_mode()
     def _case(self, plan: Plan) -> Cine:
         by = plan.anatomy or plan
-        return self.beat(plan, *best_of(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt)))
+        return self.beat(plan, *rejection_sample(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt)))
 
     @torch.inference_mode()
-    def beat(self, plan: Plan, anatomy: Draw, anatomies: Sequence[Draw]) -> Cine:
+    def beat(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate]) -> Cine:
         """A case of the ``anatomy`` that was kept of all ``anatomies`` drawn, with its motion and how it came about."""
         motion, motions = self.sampler.best_motion(plan, anatomy)
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
@@ -186,9 +188,9 @@ class CinePipeline:
             provenance={**record, **self.screened, "acceptance": {"accepted": accepted, **stages}},
         )
 
-    def _draw_anatomy(self, plan: Plan, attempt: int) -> Draw:
+    def _draw_anatomy(self, plan: Plan, attempt: int) -> Candidate:
         draw = self.sampler.anatomy(plan, attempt)
-        refusals = (judge.refuses(draw.image[0], draw.label[0]) for judge in self.screens)
+        refusals = (judge.reject_reason(draw.image[0], draw.label[0]) for judge in self.screens)
         return replace(draw, refused=next(filter(None, refusals), ""))
 
     def _may_crop(self) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cinesynth.errors import InputError
 from cinesynth.synthesis.acceptance import Verdicts
-from cinesynth.synthesis.volume_matching import Steering
+from cinesynth.synthesis.volume_matching import VolumeMatching
 from cinesynth.types import FloatArray, LabelArray
 
 REFUSALS = 8
@@ -17,7 +17,7 @@ REFUSALS = 8
 
 
 @dataclass(frozen=True)
-class Draw:
+class Candidate:
     """Frames from one try, and what the rules say of them."""
 
     latent: Tensor  # 1 C x y z of an anatomy, its start noise of a motion
@@ -25,20 +25,20 @@ class Draw:
     label: LabelArray  # T X Y Z
     verdicts: Verdicts
     attempt: int
-    steering: Steering | None = None
-    tidied_ml: float = 0.0
+    steering: VolumeMatching | None = None
+    postprocessing_ml: float = 0.0
     """What was changed of the mask to be one that people draw, in all frames."""
     refused: str = ""
     """Why this draw may not be kept, whatever the rules say of it."""
 
 
-def best_of(tries: int, draw: Callable[[int], Draw]) -> tuple[Draw, list[Draw]]:
+def rejection_sample(tries: int, draw: Callable[[int], Candidate]) -> tuple[Candidate, list[Candidate]]:
     """The first accepted draw of at most ``tries``, or the one that passes most rules; and all that were made.
 
     Refused draws are no tries: each is replaced, `REFUSALS` at most. `InputError` where nothing else was drawn.
     """
-    draws: list[Draw] = []
-    kept: list[Draw] = []
+    draws: list[Candidate] = []
+    kept: list[Candidate] = []
     while len(kept) < tries and len(draws) - len(kept) < REFUSALS and not (kept and kept[-1].verdicts.accepted):
         draws.append(draw(len(draws)))
         kept += [] if draws[-1].refused else [draws[-1]]
@@ -50,7 +50,7 @@ def best_of(tries: int, draw: Callable[[int], Draw]) -> tuple[Draw, list[Draw]]:
     return max(kept, key=lambda d: (d.verdicts.passed, -d.attempt)), draws
 
 
-def tries_json(kept: Draw, draws: Sequence[Draw]) -> dict[str, object]:
+def tries_json(kept: Candidate, draws: Sequence[Candidate]) -> dict[str, object]:
     """What the sidecar says of the tries."""
     failed = [[rule.rule for rule in draw.verdicts.rules if not rule.passed] for draw in draws]
     return {
@@ -60,6 +60,6 @@ def tries_json(kept: Draw, draws: Sequence[Draw]) -> dict[str, object]:
         "rules": kept.verdicts.to_json(),
         "failed_rules_by_try": failed,
         "refused_tries": sum(bool(draw.refused) for draw in draws),
-        "tidied_ml": round(kept.tidied_ml, 3),
+        "tidied_ml": round(kept.postprocessing_ml, 3),
         "control": kept.steering.to_json() if kept.steering else None,
     }

@@ -22,9 +22,9 @@ from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.rejection import Draw, best_of
+from cinesynth.synthesis.rejection import Candidate, rejection_sample
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.volume_matching import cells_near_heart, ed_targets, es_targets, steer, steer_motion
+from cinesynth.synthesis.volume_matching import cells_near_heart, ed_targets, es_targets, match_volumes, steer_motion
 from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 from cinesynth.weights.folder import Bundle
 
@@ -57,7 +57,7 @@ class Sampler:
         self.voxel_ml = math.prod(bundle.config.grid.spacing_mm) / 1000.0
         self.frames_per_call = FRAMES_PER_CALL.get(device.type, FRAMES_PER_CALL_ELSEWHERE)
 
-    def anatomy(self, plan: Plan, attempt: int, given: Tensor | None = None, variation: float = 1.0) -> Draw:
+    def anatomy(self, plan: Plan, attempt: int, given: Tensor | None = None, variation: float = 1.0) -> Candidate:
         """An ED anatomy, steered to the EDV where one is asked and control is on.
 
         Of a ``given`` latent, a ``variation`` of it (`LatentDiffusion.sample`); 0 is that latent as it is, unsteered.
@@ -67,20 +67,20 @@ class Sampler:
         steering, targets = None, ed_targets(plan.prior) if plan.request.control and variation > 0.0 else ()
         if targets:
             near = cells_near_heart(self.bundle.codec, self.decode(latent, plan)[1][0])
-            steering = steer(self.bundle.codec, latent, plan.slice_mask, targets, near)
+            steering = match_volumes(self.bundle.codec, latent, plan.slice_mask, targets, near)
             latent = latent + steering.shift
-        image, label, tidied_ml = self.decode(latent, plan)
+        image, label, postprocessing_ml = self.decode(latent, plan)
         verdicts = judge_anatomy(label[0], self.voxel_ml)
-        return Draw(latent, image, label, verdicts, attempt, steering, float(tidied_ml.sum()))
+        return Candidate(latent, image, label, verdicts, attempt, steering, float(postprocessing_ml.sum()))
 
-    def best_motion(self, plan: Plan, anatomy: Draw) -> tuple[Draw, list[Draw]]:
+    def best_motion(self, plan: Plan, anatomy: Candidate) -> tuple[Candidate, list[Candidate]]:
         """The motion to keep, with all its frames, and those that were tried."""
-        kept, draws = best_of(plan.request.tries, lambda attempt: self.motion(plan, anatomy, attempt))
+        kept, draws = rejection_sample(plan.request.tries, lambda attempt: self.motion(plan, anatomy, attempt))
         if len(kept.label) < len(plan.phases):
             kept = self.motion(plan, anatomy, kept.attempt, whole=True)
         return kept, draws
 
-    def motion(self, plan: Plan, anatomy: Draw, attempt: int, *, whole: bool = False) -> Draw:
+    def motion(self, plan: Plan, anatomy: Candidate, attempt: int, *, whole: bool = False) -> Candidate:
         """All frames; the first is the anatomy as it was decoded and accepted.
 
         Where the rules refuse ES already, the draw is ED and ES alone, unless it is to be ``whole``.
@@ -95,15 +95,15 @@ class Sampler:
             near = cells_near_heart(codec, anatomy.label[0])
             steering = steer_motion(codec, anatomy.latent, at_es, plan.slice_mask, targets, near)
 
-        def frames_at(phases: Tensor) -> Draw:
+        def frames_at(phases: Tensor) -> Candidate:
             chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
             moved = (residuals_at(c) if steering is None else steering.move(residuals_at(c), c) for c in chunks)
             decoded = [self.decode(anatomy.latent + residuals, plan) for residuals in moved]
-            first = anatomy.image, anatomy.label, np.array([anatomy.tidied_ml])
+            first = anatomy.image, anatomy.label, np.array([anatomy.postprocessing_ml])
             frames = (np.concatenate(parts)[: 1 + len(phases)] for parts in zip(first, *decoded, strict=True))
-            image, label, tidied_ml = frames
+            image, label, postprocessing_ml = frames
             verdicts = judge_motion(label, self.voxel_ml, plan.es_index if len(phases) > 1 else 1)
-            return Draw(start, image, label, verdicts, attempt, steering, float(tidied_ml.sum()))
+            return Candidate(start, image, label, verdicts, attempt, steering, float(postprocessing_ml.sum()))
 
         if not whole and len(plan.phases) > 1 + size:
             ends = frames_at(es[:1])

@@ -69,7 +69,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Steering:
+class VolumeMatching:
     """A shift ``1 C x y z`` (and the factor on a motion before it) and what they did to the soft volumes, mL."""
 
     shift: Tensor
@@ -132,9 +132,9 @@ def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
     return functional.max_pool2d(torch.from_numpy(near)[None].float(), codec.config.stride)[None, ..., None]
 
 
-def steer(
+def match_volumes(
     codec: Codec, latent: Tensor, slice_mask: Tensor, targets: Sequence[Target], where: Tensor | None = None
-) -> Steering:
+) -> VolumeMatching:
     """The shift that brings the volumes of ``latent`` to the targets, or as near as the steps allow.
 
     Cells of the latent are moved where ``where`` is 1 (`cells_near_heart`), or all of them.
@@ -159,7 +159,7 @@ def steer(
             loss = ERROR_WEIGHT * weights @ errors.square() + SHIFT_WEIGHT * shift.square().mean()
             shift.grad = torch.autograd.grad(loss, [shift])[0] * free
             optimizer.step()
-    return Steering(shift.detach(), before, after, step)
+    return VolumeMatching(shift.detach(), before, after, step)
 
 
 def steer_motion(
@@ -169,7 +169,7 @@ def steer_motion(
     slice_mask: Tensor,
     targets: Sequence[Target],
     where: Tensor | None = None,
-) -> Steering:
+) -> VolumeMatching:
     """Bring the volumes of ``anatomy + residual`` (ES) to the targets: a factor on the motion, then a shift.
 
     The factor is for the LV: without a target for it the motion keeps its size.
@@ -177,7 +177,7 @@ def steer_motion(
     volumes_ml = _line(codec, anatomy, residual, slice_mask)
     aims = [target.low_ml for target in targets if target.structure is Label.LV]
     amplitude = meeting_amplitude(lambda factor: volumes_ml(factor)[Label.LV], aims[0]) if aims else 1.0
-    rest = steer(codec, anatomy + amplitude * residual, slice_mask, targets, where)
+    rest = match_volumes(codec, anatomy + amplitude * residual, slice_mask, targets, where)
     before = {target.structure: volumes_ml(1.0)[target.structure] for target in targets}
     return replace(rest, amplitude=amplitude, before_ml=before)
 

@@ -137,15 +137,15 @@ def measured_prior(record: Record, ed: Volumes, es: Volumes) -> ClinicalPrior:
     """The prior of a heart of these volumes at ED and ES: what no heart has is unknown, not a number."""
     return ClinicalPrior(
         record.diagnosis,
-        *possible_volumes(ed.lv, es.lv),
+        *plausible_volumes(ed.lv, es.lv),
         record.slices,
-        *possible_volumes(ed.rv, es.rv),
+        *plausible_volumes(ed.rv, es.rv),
         possible_mass(ed.myo),
         vendor_of_record(record),
     )
 
 
-def possible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float | None, float | None]:
+def plausible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float | None, float | None]:
     """EDV and ESV of a ventricle, each None where no heart has it."""
     if edv_ml is None or not EDV_RANGE_ML[0] <= edv_ml <= EDV_RANGE_ML[1]:
         return None, None

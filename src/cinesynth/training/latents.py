@@ -15,8 +15,8 @@ from cinesynth.io.seeds import stream
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import Frames, Volumes, decoded_volumes, measured_prior, possible_volumes
-from cinesynth.training.stages import Clock, OutOfTime
+from cinesynth.training.frames import Frames, Volumes, decoded_volumes, measured_prior, plausible_volumes
+from cinesynth.training.stages import Deadline, TimeLimitReached
 from cinesynth.types import UNCONDITIONAL, ClinicalPrior
 from cinesynth.weights.folder import read_tensors, write_tensors
 
@@ -50,7 +50,7 @@ def kept_frames(frames: Frames, subject: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CacheSpec:
     """Which sequences: the ED frame alone or all kept frames, and what copies of each."""
 
     whole_cycle: bool
@@ -98,8 +98,8 @@ def encode_sequence(
 def amplified(sequence: Sequence, amplitude: float, es: Volumes) -> Sequence:
     """The same heart moving ``amplitude`` times as far, with the volumes at ES that it then has."""
     ed, prior = sequence.latents[:1], sequence.prior
-    _, lv_esv_ml = possible_volumes(prior.lv_edv_ml, es.lv)
-    _, rv_esv_ml = possible_volumes(prior.rv_edv_ml, es.rv)
+    _, lv_esv_ml = plausible_volumes(prior.lv_edv_ml, es.lv)
+    _, rv_esv_ml = plausible_volumes(prior.rv_edv_ml, es.rv)
     moved = ed + amplitude * (sequence.latents - ed)
     return replace(sequence, latents=moved, prior=replace(prior, lv_esv_ml=lv_esv_ml, rv_esv_ml=rv_esv_ml))
 
@@ -126,21 +126,21 @@ def cached_sequences(
     codec: Codec,
     frames: Frames,
     subjects: list[int],
-    wanted: Wanted,
+    wanted: CacheSpec,
     progress: Progress | None = None,
-    clock: Clock | None = None,
+    clock: Deadline | None = None,
 ) -> list[Sequence]:
     """The wanted sequences of ``subjects``: one file an encoding in ``folder``, those that are there are kept.
 
-    `OutOfTime` where ``clock`` is over before all are there.
+    `TimeLimitReached` where ``clock`` is over before all are there.
     """
-    plan, begun, clock = list(_plan(frames, subjects, wanted)), time.monotonic(), clock or Clock()
+    plan, begun, clock = list(_plan(frames, subjects, wanted)), time.monotonic(), clock or Deadline()
     missing = [index for index in range(len(plan)) if not _file(folder, index).is_file()]
     own = functools.cache(functools.partial(_own, codec, frames, wanted))
     for count, index in enumerate(missing):
         if count and clock.over:  # each call makes one at least
             each = (time.monotonic() - begun) / count
-            raise OutOfTime("latents", len(plan) - len(missing) + count, len(plan), each)
+            raise TimeLimitReached("latents", len(plan) - len(missing) + count, len(plan), each)
         write_tensors(_file(folder, index), _encoded(codec, frames, plan[index], own(plan[index].subject)))
         if progress is not None:
             progress(len(plan) - len(missing) + count + 1, len(plan))
@@ -157,7 +157,7 @@ def _encoded(codec: Codec, frames: Frames, item: _Item, own: ClinicalPrior) -> d
     return _pack(sequence, [_amplified_es(codec, frames, sequence, amplitude) for amplitude in item.amplitudes])
 
 
-def _own(codec: Codec, frames: Frames, wanted: Wanted, subject: int) -> ClinicalPrior:
+def _own(codec: Codec, frames: Frames, wanted: CacheSpec, subject: int) -> ClinicalPrior:
     """What a subject is measured to have at ED and ES, where the wanted sequences do not hold ES themselves."""
     if wanted.whole_cycle:
         return UNCONDITIONAL
@@ -175,7 +175,7 @@ class _Item:
     amplitudes: list[float]
 
 
-def _plan(frames: Frames, subjects: list[int], wanted: Wanted) -> Iterator[_Item]:
+def _plan(frames: Frames, subjects: list[int], wanted: CacheSpec) -> Iterator[_Item]:
     size, spacing_mm = frames.data.grid.size[:2], frames.data.grid.spacing_mm[:2]
     for subject in subjects:
         chosen = kept_frames(frames, subject) if wanted.whole_cycle else [frames.record(subject).ed]

@@ -89,7 +89,7 @@ def ramp(step: int, start: int, length: int) -> float:
     return 0.0 if step < start else 1.0 if length == 0 else min(1.0, (step - start) / length)
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """A patch discriminator of single slices (least squares), which also compares features."""
 
     def __init__(self, channels: int = 32) -> None:
@@ -123,7 +123,7 @@ class Critic(nn.Module):
 
 
 def reconstruction(
-    decoded: Decoded, batch: dict[str, Tensor], weights: AutoencodingLosses, critic: Critic | None, step: int
+    decoded: Decoded, batch: dict[str, Tensor], weights: AutoencodingLosses, critic: Discriminator | None, step: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of what a decoded image and mask get wrong, and its parts."""
     image, slice_mask = batch["image"], batch["slice_mask"]

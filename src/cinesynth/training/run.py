@@ -23,9 +23,9 @@ from cinesynth.models.layers import resolve_precision
 from cinesynth.models.residual_motion import FrameCode, Motion
 from cinesynth.models.segmenter import SliceUNet
 from cinesynth.training.frames import Frames, collate, vendor_of_record
-from cinesynth.training.latents import Sequence, Wanted, cached_sequences
+from cinesynth.training.latents import CacheSpec, Sequence, cached_sequences
 from cinesynth.training.run_dir import RunDir, git_revision
-from cinesynth.training.stages import Clock, Stage
+from cinesynth.training.stages import Deadline, Stage
 from cinesynth.training.stages.diffusion import (
     DiffusionStage,
     TrainableDiffusion,
@@ -52,7 +52,7 @@ class Session:
     run: RunDir
     accelerator: Accelerator
     report: Report
-    clock: Clock
+    clock: Deadline
     initial: Path | None = None
     """Weights or run whose networks training starts from."""
 
@@ -83,7 +83,7 @@ class Session:
         load_stage(self.run.path, "vae", codec)
         return codec.eval().requires_grad_(False).to(self.accelerator.device)
 
-    def sequences(self, split: str, wanted: Wanted, phantoms: bool = True) -> tuple[Frames, list[Sequence]]:
+    def sequences(self, split: str, wanted: CacheSpec, phantoms: bool = True) -> tuple[Frames, list[Sequence]]:
         """Cached latents of a split, measured through the frozen codec."""
         frames = self.frames(split)
         subjects = sorted([*frames.patients, *(frames.phantoms if phantoms or not frames.patients else [])])
@@ -116,7 +116,7 @@ def train_stage(
     run: Path,
     config: Config,
     report: Report,
-    clock: Clock | None = None,
+    clock: Deadline | None = None,
     initial: Path | None = None,
 ) -> dict[str, Any]:
     """Train one stage, or go on with it; a finished one is left alone. Returns its JSON.
@@ -124,7 +124,7 @@ def train_stage(
     ``initial`` is a weights folder or a run of the same shape whose networks training starts from.
     `pieces.OutOfTime` where ``clock`` is over before the stage is finished.
     """
-    clock = clock or Clock()
+    clock = clock or Deadline()
     accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
     if clock.limited and accelerator.num_processes > 1:
         raise InputError(
@@ -159,7 +159,7 @@ def with_vendors(config: Config, records: list[Record]) -> Config:
 
 
 def train_all(
-    data: Path, run: Path, config: Config, report: Report, clock: Clock | None = None, initial: Path | None = None
+    data: Path, run: Path, config: Config, report: Report, clock: Deadline | None = None, initial: Path | None = None
 ) -> None:
     """The four stages in order, started from ``initial``, and the decoder once more where the config says so."""
     for stage in stages_of(config):
@@ -205,8 +205,8 @@ def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tenso
 def _train_motion(session: Session) -> None:
     motion = build_motion(session.config)
     started = session.start("motion", motion)
-    train = session.sequences("train", Wanted(whole_cycle=True))
-    validation = session.sequences("validation", Wanted(whole_cycle=True))
+    train = session.sequences("train", CacheSpec(whole_cycle=True))
+    validation = session.sequences("validation", CacheSpec(whole_cycle=True))
     stage = MotionStage(motion.network, session.codec(), session.config, train, validation)
     motion.network.load_state_dict(session.train(stage).state_dict())
     motion.eval().cpu()
@@ -225,17 +225,17 @@ def _measure_code(motion: Motion, frames: Frames, sequences: list[Sequence]) -> 
         return
     whole = [len(s.phases) > 2 * motion.config.harmonics for s in sequences]
     real = [w and s.subject in frames.patients for w, s in zip(whole, sequences, strict=True)]
-    told = real if sum(real) >= FEWEST_REAL_CYCLES else whole
-    cycles = [pair for pair, tells in zip(pairs, told, strict=True) if tells]
-    motion.code.measure(cycles, [pair for pair, tells in zip(pairs, told, strict=True) if not tells])
+    condition_set = real if sum(real) >= FEWEST_REAL_CYCLES else whole
+    cycles = [pair for pair, tells in zip(pairs, condition_set, strict=True) if tells]
+    motion.code.measure(cycles, [pair for pair, tells in zip(pairs, condition_set, strict=True) if not tells])
 
 
 def _train_anatomy(session: Session) -> None:
     settings = session.config.training.anatomy
     with_phantoms = settings.phantom_share > 0
-    wanted = Wanted(whole_cycle=False, affine_copies=settings.affine_copies)
+    wanted = CacheSpec(whole_cycle=False, affine_copies=settings.affine_copies)
     frames, sequences = session.sequences("train", wanted, with_phantoms)
-    held, held_sequences = session.sequences("validation", Wanted(whole_cycle=False), with_phantoms)
+    held, held_sequences = session.sequences("validation", CacheSpec(whole_cycle=False), with_phantoms)
     model = TrainableDiffusion(build_anatomy(session.config))
     started = session.start("anatomy", model.diffusion)
     train = anatomy_examples(sequences, set(frames.phantoms))
@@ -251,9 +251,9 @@ def _train_dynamics(session: Session) -> None:
     settings = session.config.training.dynamics
     motion = build_motion(session.config)
     load_stage(session.run.path, "motion", motion)
-    wanted = Wanted(True, settings.affine_copies, settings.amplitude_copies)
+    wanted = CacheSpec(True, settings.affine_copies, settings.amplitude_copies)
     frames, sequences = session.sequences("train", wanted)
-    held, held_sequences = session.sequences("validation", Wanted(whole_cycle=True))
+    held, held_sequences = session.sequences("validation", CacheSpec(whole_cycle=True))
     train = dynamics_examples(motion.eval(), sequences, set(frames.phantoms))
     validation = dynamics_examples(motion, held_sequences, set(held.phantoms))
     model = TrainableDiffusion(build_dynamics(session.config))

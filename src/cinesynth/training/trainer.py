@@ -20,7 +20,7 @@ from cinesynth.config import OptimConfig
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.training.checkpoint import load_checkpoint, read_shards, save_checkpoint, write_shards
-from cinesynth.training.stages import Clock, OutOfTime, Stage
+from cinesynth.training.stages import Deadline, Stage, TimeLimitReached
 
 CHECKPOINT_MINUTES = 10.0
 """At most between checkpoints of one process, however long a step takes; several would have to agree on the time."""
@@ -41,9 +41,9 @@ class Trainer:
     """Trains one stage in ``folder``; called again with the same folder it goes on where it stopped."""
 
     def __init__(
-        self, stage: Stage, folder: Path, accelerator: Accelerator, report: Report, clock: Clock | None = None
+        self, stage: Stage, folder: Path, accelerator: Accelerator, report: Report, clock: Deadline | None = None
     ) -> None:
-        self.clock = clock or Clock()
+        self.clock = clock or Deadline()
         self.stage, self.folder, self.accelerator, self.report = stage, make_folder(folder), accelerator, report
         settings = stage.settings
         self.cases = _share(settings.batch_size, accelerator)
@@ -62,7 +62,7 @@ class Trainer:
     def run(self) -> nn.Module:
         """Train to the end; returns the averaged model that scored best on validation subjects.
 
-        `OutOfTime`, after a checkpoint, where the clock is over before the end.
+        `TimeLimitReached`, after a checkpoint, where the clock is over before the end.
         """
         stage, settings = self.stage, self.stage.settings
         start, begun = self._resume(), time.monotonic()
@@ -80,7 +80,9 @@ class Trainer:
                     saved = time.monotonic()
                 self.report(stage.name, done, settings.steps, logs)
                 if over:
-                    raise OutOfTime(stage.name, done, settings.steps, (time.monotonic() - begun) / (done - start))
+                    raise TimeLimitReached(
+                        stage.name, done, settings.steps, (time.monotonic() - begun) / (done - start)
+                    )
         return self._best()
 
     def _is_due(self, done: int, saved: float) -> bool:

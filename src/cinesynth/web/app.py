@@ -26,7 +26,7 @@ from cinesynth.web.guard import REPORT_POLICY, Guard, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.reports import Reports
-from cinesynth.web.schemas import AnimateWish, AnnotateWish, CohortWish, GenerateWish, without_paths
+from cinesynth.web.schemas import AnimateWish, AnnotateWish, CohortWish, GenerateRequest, without_paths
 from cinesynth.web.settings import ServeSettings
 from cinesynth.web.store import Entry, Store
 from cinesynth.web.uploads import TooLarge, receive, settle
@@ -114,7 +114,7 @@ def _answer_model(app: FastAPI, model: Model) -> None:
     def check(wish: dict[str, Any]) -> dict[str, str | float | None]:
         """The ESV that a wish for a heart means, whether it is unusual, and why it cannot be met, if so."""
         try:
-            prior = GenerateWish.model_validate(wish).request().prior
+            prior = GenerateRequest.model_validate(wish).request().prior
         except ValidationError as error:
             return {"esv": None, "unusual": "", "refused": _in_words(error.errors())}
         except CinesynthError as error:
@@ -134,7 +134,7 @@ def _answer_jobs(app: FastAPI, shop: Callable[[], Workshop], jobs: Jobs) -> None
         return jobs.to_json(jobs.submit(_session(request), kind, work))
 
     @app.post("/api/generate", status_code=202)
-    def generate(request: Request, wish: GenerateWish) -> dict[str, Any]:
+    def generate(request: Request, wish: GenerateRequest) -> dict[str, Any]:
         """A heart; ``keep`` names a result whose anatomy it shares."""
         if wish.keep is None:
             wish.request()  # refused, if it is, before it waits

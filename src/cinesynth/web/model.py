@@ -72,15 +72,15 @@ class Model:
         if self._pipe is None:
             return {"state": self.state, "error": self.error}
         pipe = self._pipe
-        told, prior = pipe.told, pipe.prior
+        condition_set, prior = pipe.condition_set, pipe.prior
         return {
             "state": "ready",
             "error": "",
             "weights": self.folder.name,
             "licence": pipe.bundle.info.get("licence", ""),
             "citations": pipe.bundle.info.get("citations", []),
-            "conditions": list(told.names),
-            "vendors": list(told.vendors),
+            "conditions": list(condition_set.names),
+            "vendors": list(condition_set.vendors),
             "grid": list(pipe.grid.size),
             "limits": {
                 "edv": list(EDV_RANGE_ML),

@@ -35,7 +35,7 @@ class Wish(BaseModel):
     control: bool = True
 
 
-class GenerateWish(Wish):
+class GenerateRequest(Wish):
     """One heart."""
 
     edv: float | None = None
@@ -74,7 +74,7 @@ class GenerateWish(Wish):
         )
 
 
-class CohortWish(GenerateWish):
+class CohortWish(GenerateRequest):
     """Several."""
 
     count: Annotated[int, Field(ge=1, le=LARGEST_COHORT)] = 5

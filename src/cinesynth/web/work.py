@@ -28,9 +28,9 @@ from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis
 from cinesynth.web.jobs import Job
 from cinesynth.web.model import Model, unusual
-from cinesynth.web.schemas import LARGEST_COHORT, AnimateWish, AnnotateWish, CohortWish, GenerateWish
+from cinesynth.web.schemas import LARGEST_COHORT, AnimateWish, AnnotateWish, CohortWish, GenerateRequest
 from cinesynth.web.store import Entry, Store
-from cinesynth.weights.registry import check_known
+from cinesynth.weights.registry import check_supported
 
 CASE = "case"
 
@@ -42,7 +42,7 @@ class Workshop:
     model: Model
     store: Store
 
-    def generate(self, session: str, wish: GenerateWish) -> Callable[[Job], list[str]]:
+    def generate(self, session: str, wish: GenerateRequest) -> Callable[[Job], list[str]]:
         """One heart; with ``keep`` the heart of a result, with another motion."""
         kept = None if wish.keep is None else self._case_of(session, wish.keep)
 
@@ -118,19 +118,19 @@ class Workshop:
         return self.store.new(session, kind)
 
     def _make(self, job: Job, session: str, pipe: CinePipeline, request: Request, before: float, share: float) -> str:
-        def told(done: float, doing: str) -> None:
+        def notify(done: float, doing: str) -> None:
             job.step(before + share * done, doing)
 
-        with watched(pipe, request, told):
+        with watched(pipe, request, notify):
             (cine,) = pipe.generate([request])
-        told(0.96, "writing")
+        notify(0.96, "writing")
         entry = self._entry(session, "generate")
         entry.about = save_case(cine, entry.folder / CASE)
         entry.about["unusual"] = unusual(pipe.prior, request.prior)
         return _publish(entry, SIDECAR)
 
 
-def _changed(pipe: CinePipeline, case: Path, wish: GenerateWish) -> Request:
+def _changed(pipe: CinePipeline, case: Path, wish: GenerateRequest) -> Request:
     """The kept anatomy with the motion that is wished."""
     return counterfactual(
         kept_anatomy(case, pipe),
@@ -151,7 +151,7 @@ def _requests(pipe: CinePipeline, wish: CohortWish) -> list[Request]:
         settings: dict[str, Any] = {"frames": wish.frames, "tries": wish.tries, "control": wish.control}
         return draw_requests(pipe, wish.count, seed=wish.seed, diagnosis=asked, vendor=wish.vendor, **settings)
     one = wish.request()
-    check_known(one.prior, pipe.told)
+    check_supported(one.prior, pipe.condition_set)
     return [replace(one, seed=case_seed(wish.seed, number)) for number in range(wish.count)]
 
 
@@ -189,8 +189,8 @@ Told = Callable[[float, str], None]
 
 
 @contextmanager
-def watched(pipe: CinePipeline, request: Request, told: Told) -> Iterator[None]:
-    """While the body runs, ``told`` hears of every network call how much of the case is done and what is going on.
+def watched(pipe: CinePipeline, request: Request, notify: Told) -> Iterator[None]:
+    """While the body runs, ``notify`` hears of every network call how much of the case is done and what is going on.
 
     What it raises is raised in the body. The share is a guess: draws may be refused and steering takes as long as it
     takes; it never goes back.
@@ -210,7 +210,7 @@ def watched(pipe: CinePipeline, request: Request, told: Told) -> Iterator[None]:
         done = min(counts["anatomy"], parts["anatomy"])
         if seen["part"] == "motion":
             done = parts["anatomy"] + min(counts["motion"], parts["motion"] + frames)
-        told(0.95 * done / total, seen["part"])
+        notify(0.95 * done / total, seen["part"])
 
     networks: list[tuple[nn.Module, str | None]] = [(decoder, None) for decoder in bundle.codec.vae.decoders]
     networks += [(bundle.anatomy.network, "anatomy"), (bundle.dynamics.network, "motion")]

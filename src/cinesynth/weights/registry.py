@@ -142,13 +142,17 @@ WORDS = {
 }
 
 
-def check_known(prior: ClinicalPrior, told: ConditionSet) -> None:
-    """`InputError` where ``prior`` asks for a condition or a vendor that is not among what a model is ``told``."""
+def check_supported(prior: ClinicalPrior, condition_set: ConditionSet) -> None:
+    """`InputError` where ``prior`` asks for a condition or a vendor that is not in ``condition_set``."""
     for name in FURTHER_CONDITIONS:
-        if getattr(prior, name) is not None and name not in told.names:
+        if getattr(prior, name) is not None and name not in condition_set.names:
             raise InputError(f"these weights were not trained with {WORDS[name]} ({name})", hint=_who_knows(name))
-    if prior.vendor is not None and told.vendor_index(prior.vendor) == 0:
-        known = f"one of {', '.join(told.vendors)}" if told.vendors else "their training knew none: leave it out"
+    if prior.vendor is not None and condition_set.vendor_index(prior.vendor) == 0:
+        known = (
+            f"one of {', '.join(condition_set.vendors)}"
+            if condition_set.vendors
+            else "their training knew none: leave it out"
+        )
         raise InputError(f"vendor {prior.vendor!r} is not known to these weights", hint=known)
 
 

@@ -49,7 +49,7 @@ class Stage(Protocol):
 # --- A run in pieces -------------------------------------------------------------------------------------------------
 
 
-class OutOfTime(Exception):
+class TimeLimitReached(Exception):
     """Training stopped at ``done`` of ``total`` steps (or cached latents) of ``stage``; nothing is lost."""
 
     def __init__(self, stage: str, done: int, total: int, seconds_each: float) -> None:
@@ -62,7 +62,7 @@ class OutOfTime(Exception):
         return f"{self.stage} stopped at {self.done} of {self.total}: {left} left, {minutes}; the same command goes on"
 
 
-class Clock:
+class Deadline:
     """The time that is left of ``minutes``, counted from its making; without them it never ends."""
 
     def __init__(self, minutes: float | None = None) -> None:

@@ -50,7 +50,7 @@ class DiffusionStage:
     ) -> None:
         self.name = name
         self.seed = config.training.seed
-        self.told = ConditionSet.of(config)
+        self.condition_set = ConditionSet.of(config)
         self.settings: OptimConfig = getattr(config.training, name)
         self.diffusion: DiffusionConfig = getattr(config, name).diffusion
         self.crops = getattr(config, name).denoiser.norm == "layer"  # group norms average over the padding too
@@ -76,9 +76,9 @@ class DiffusionStage:
 
     def _drop(self, prior: ClinicalPrior, uniforms: Tensor, generator: torch.Generator) -> ClinicalPrior:
         """Forget; further conditions draw after the noise, so that what the core draws does not depend on them."""
-        further = torch.rand(len(self.told.names) - len(CORE.names), generator=generator, dtype=torch.float64)
+        further = torch.rand(len(self.condition_set.names) - len(CORE.names), generator=generator, dtype=torch.float64)
         case, field = self.diffusion.condition_dropout, self.diffusion.field_dropout
-        return drop(prior, [*uniforms.tolist(), *further.tolist()], case, field, self.told.names)
+        return drop(prior, [*uniforms.tolist(), *further.tolist()], case, field, self.condition_set.names)
 
     def _draw(self, step: int, case: int) -> Example:
         generator = stream(self.seed, self.name, "example", step, case)
@@ -107,7 +107,7 @@ class DiffusionStage:
             batch["anatomy"] = torch.stack([e.anatomy for e in examples if e.anatomy is not None])[..., window]
         if examples[0].observed is not None:
             batch["observed"] = torch.stack([e.observed for e in examples if e.observed is not None])
-        conditions = conditions_of(examples, priors, self.told).to(device)
+        conditions = conditions_of(examples, priors, self.condition_set).to(device)
         loss: Tensor = model(conditions=conditions, **{k: v.to(device) for k, v in batch.items()})
         return loss
 
@@ -130,7 +130,7 @@ class DiffusionStage:
         shape = (len(kept), *kept[0].clean.shape)
         noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(device)
         mask = torch.stack([e.slice_mask for e in kept]).to(device)
-        conditions = conditions_of(kept, [e.prior for e in kept], self.told).to(device)
+        conditions = conditions_of(kept, [e.prior for e in kept], self.condition_set).to(device)
         anatomy = [e.anatomy for e in kept if e.anatomy is not None]
         given = torch.stack(anatomy).to(device) if anatomy else None
         sample = model.diffusion.sample(noise, conditions, mask, given)
@@ -175,9 +175,9 @@ def acquired_window(masks: Tensor) -> slice:
     return slice(int(acquired[0]), int(acquired[-1]) + 1)
 
 
-def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior], told: ConditionSet) -> Conditions:
+def conditions_of(examples: Sequence[Example], priors: list[ClinicalPrior], condition_set: ConditionSet) -> Conditions:
     """Conditions of a batch, with phases where the examples have them."""
-    conditions = encode_priors(priors, told)
+    conditions = encode_priors(priors, condition_set)
     phases = [e.phase for e in examples if e.phase is not None]
     return conditions.at_phase(torch.tensor(phases, dtype=torch.float32)) if phases else conditions
 

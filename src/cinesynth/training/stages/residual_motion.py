@@ -15,7 +15,7 @@ from cinesynth.models.residual_motion import ResidualMotion
 from cinesynth.models.vae import Decoded
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence
-from cinesynth.training.losses import Critic, judged_slices, reconstruction, reconstruction_scores
+from cinesynth.training.losses import Discriminator, judged_slices, reconstruction, reconstruction_scores
 from cinesynth.training.preview import save_reconstructions
 from cinesynth.training.stages import Loss
 
@@ -41,7 +41,7 @@ class MotionStage:
         self.sequences = {s.subject: s for s in sequences}
         self.held_out, self.held_out_sequences = validation
         self.modules: dict[str, nn.Module] = {"model": model}
-        self.critic = Critic() if self.settings.losses.adversarial > 0 else None
+        self.critic = Discriminator() if self.settings.losses.adversarial > 0 else None
         if self.critic is not None:
             self.modules["critic"] = self.critic
 

@@ -14,7 +14,7 @@ from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import VAE, Decoded, Posterior
 from cinesynth.training.frames import Frames, collate
-from cinesynth.training.losses import Critic, judged_slices, ramp, reconstruction, reconstruction_scores
+from cinesynth.training.losses import Discriminator, judged_slices, ramp, reconstruction, reconstruction_scores
 from cinesynth.training.preview import save_reconstructions
 from cinesynth.training.stages import Loss
 
@@ -45,7 +45,7 @@ class VAEStage:
         self.frames = Frames(data.split("train"), seed, self.settings.phantom_share)
         self.held_out = Frames(data.split("validation"), seed, self.settings.phantom_share)
         self.modules: dict[str, nn.Module] = {"model": vae}
-        self.critic = Critic() if self.settings.losses.adversarial > 0 else None
+        self.critic = Discriminator() if self.settings.losses.adversarial > 0 else None
         if self.critic is not None:
             self.modules["critic"] = self.critic
 
