@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import platform
 import shlex
 from collections import Counter
@@ -26,6 +25,7 @@ from cinesynth.evaluation.measure import Measured, Progress, measure
 from cinesynth.evaluation.report import Report
 from cinesynth.evaluation.section import Evidence, Question
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
+from cinesynth.io.environment import package_versions
 from cinesynth.io.files import file_sha256
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.weights.folder import bundle_sha256, find_bundle, stage_info
@@ -177,7 +177,7 @@ def _about(sets: _Sets, given: Mapping[str, Path | None]) -> dict[str, Any]:
     """What was compared, with what: enough to do it again."""
     return {
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"cinesynth": __version__, "python": platform.python_version(), **_versions()},
+        "versions": {"cinesynth": __version__, "python": platform.python_version(), **package_versions(PACKAGES)},
         "machine": platform.machine(),
         "seed": SEED,
         **sets.about,
@@ -198,16 +198,6 @@ def _cautions(sets: _Sets, given: Mapping[str, Path | None]) -> Iterator[str]:
                 f"{expected[:12]}...: held-out people of this one may have been in its training, and train people "
                 "not. What is said of memorisation, and what is judged by that network, holds only if they were not."
             )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
 
 
 def _identity(name: str, path: Path) -> str:

@@ -17,6 +17,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import ConfigError, InputError, WeightsError
+from cinesynth.io.environment import git_revision
 from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.layers import resolve_precision
@@ -24,7 +25,7 @@ from cinesynth.models.residual_motion import FrameCode, Motion
 from cinesynth.models.segmenter import SliceUNet
 from cinesynth.training.frames import Frames, collate, vendor_of_record
 from cinesynth.training.latents import CacheSpec, Sequence, cached_sequences
-from cinesynth.training.run_dir import RunDir, git_revision
+from cinesynth.training.run_dir import RunDir
 from cinesynth.training.stages import Deadline, Stage
 from cinesynth.training.stages.diffusion import (
     DiffusionStage,

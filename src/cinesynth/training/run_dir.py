@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-import sys
-from datetime import datetime, timezone
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from cinesynth import __version__
 from cinesynth.config import Config, dump_config, load_config
 from cinesynth.errors import ConfigError, DataError
+from cinesynth.io.environment import describe_environment
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.weights.folder import read_json
 
 PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5py", "safetensors")
+"""Libraries whose versions are recorded with a run."""
 
 
 class RunDir:
@@ -67,53 +59,10 @@ class RunDir:
 
     def record_environment(self, stage: str) -> dict[str, Any]:
         """Append what this invocation runs in to ``environment.jsonl``; returns it."""
-        environment = describe_environment() | {"stage": stage}
+        environment = describe_environment(PACKAGES) | {"stage": stage}
         with (self.path / "environment.jsonl").open("a") as stream:
             stream.write(json.dumps(environment) + "\n")
         return environment
-
-
-def describe_environment() -> dict[str, Any]:
-    """Versions, machine, git revision and command of this process."""
-    return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cinesynth": __version__,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "processor": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
-        "git_revision": git_revision(),
-        "command": " ".join(_without_folders(argument) for argument in sys.argv),
-    }
-
-
-@cache
-def git_revision() -> str:
-    """Revision of the checkout that this process was started from, ``+`` for local changes; "unknown" outside one."""
-    folder = Path(__file__).parent
-    try:
-        revision = _git(folder, "rev-parse", "HEAD")
-        return revision + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _without_folders(argument: str) -> str:
-    """An argument that may travel with weights: of a path only its last part."""
-    return Path(argument).name if os.sep in argument else argument
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
