@@ -24,6 +24,7 @@ from cinesynth.cli import (
     train,
     weights,
 )
+from cinesynth.cli.options import with_new_names
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {
@@ -37,7 +38,7 @@ EXTRAS = {
     "submitit": "slurm",
     "tensorboard": "train",
 }
-"""The optional part of the installation that brings a library."""
+"""The optional extra that installs each library."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,10 +46,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Controllable 4D cardiac MRI synthesis.\n\n"
-        "Make a heart:   cinesynth generate --diagnosis DCM --edv 280 --ef 25 --out case/\n\n"
-        "Train your own: cinesynth ingest acdc ROOT --out DATASET, then cinesynth train all --data DATASET --run RUN, "
-        "then cinesynth bundle RUN --out WEIGHTS.\n\n"
-        "Everything made is synthetic and for research only, not for diagnosis."
+        "Generate a case: cinesynth generate --diagnosis DCM --edv 280 --ef 25 --out case/\n\n"
+        "Train your own:  cinesynth ingest acdc ROOT --out DATASET, then cinesynth train all --dataset DATASET "
+        "--run RUN, then cinesynth bundle RUN --dataset DATASET --out WEIGHTS.\n\n"
+        "Generated data are synthetic. Research use only, not for diagnosis."
     ),
 )
 app.add_typer(ingest.app, name="ingest")
@@ -64,10 +65,10 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("serve")(serve.serve)
 app.command("study")(study.study)
 app.command("card")(evaluate.card)
-app.command("known-hearts")(evaluate.known_hearts)
+app.command("training-index")(evaluate.training_index)
 app.command("look")(ingest.look)
 app.command("doctor")(doctor.doctor)
-app.command("report")(doctor.report)
+app.command("qc")(doctor.qc)
 app.command("export")(export.export)
 
 
@@ -85,12 +86,12 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an error is printed with its hint, without a traceback."""
+    """Run the command line. An error is printed with its hint and without a traceback."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name can hold bytes that are not text
     try:
-        app()
+        app(args=with_new_names(sys.argv[1:], lambda text: console.err.print(f"warning: {text}", markup=False)))
     except CinesynthError as error:
         console.err.print(f"error: {error.message}", markup=False, style="red")
         if error.hint:
@@ -100,9 +101,9 @@ def main() -> None:
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
             raise
-        console.err.print(f"error: {error.name} is not installed, and this command needs it", style="red")
+        console.err.print(f"error: {error.name} is not installed, but this command needs it", style="red")
         console.err.print(f'hint: pip install "cinesynth[{extra}]"', markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
-        console.err.print("interrupted; the same command goes on where it stopped")
+        console.err.print("interrupted; run the same command again to continue")
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""``cinesynth bundle`` and ``score``: a run into a weights folder, and what the weights are worth."""
+"""``cinesynth bundle`` and ``score``: make a weights folder from a run, and score it."""
 
 from __future__ import annotations
 
@@ -8,71 +8,81 @@ from typing import Annotated
 import typer
 
 from cinesynth.cli import console
-
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="Weights folder or a name of `weights list`; by default what `weights use` chose, else compact."),
-]
+from cinesynth.cli.options import Dataset, MatchVolumes, MaxAttempts, Weights, Workers
 
 
 def bundle(
-    run: Annotated[Path, typer.Argument(help="Run folder with the four stages finished.")],
-    data: Annotated[Path, typer.Option(help="Dataset it was trained on: the empirical prior is fitted to it.")],
+    run: Annotated[Path, typer.Argument(help="Run folder in which the four stages are finished.")],
+    dataset: Annotated[Path, typer.Option(help="Dataset the run was trained on; the empirical prior is fitted to it.")],
     out: Annotated[Path, typer.Option(help="Weights folder to write.")],
-    half: Annotated[bool, typer.Option(help="Store fp16.")] = True,
+    half: Annotated[bool, typer.Option(help="Store the weights as fp16.")] = True,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Sampling steps or guidance, e.g. dynamics.diffusion.guidance=2."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change sampling steps or guidance, for example motion_diffusion.diffusion.guidance=2.",
         ),
     ] = None,
     fingerprints: Annotated[
-        bool, typer.Option(help="Take fingerprints of the training subjects along: their near-copies are drawn again.")
+        bool,
+        typer.Option(
+            help="Include fingerprints of the training subjects, with which generation rejects near-duplicates."
+        ),
     ] = True,
 ) -> None:
-    """Write the weights folder of a finished run; parts that were not trained on each other are refused."""
+    """Make a weights folder from a finished run. Stages that were not trained on each other are refused."""
     from cinesynth.data.terms import UNKNOWN
     from cinesynth.weights.build import bundle_run
 
-    index = bundle_run(run, data, out, half=half, sampling=set_ or (), fingerprints=fingerprints)
+    index = bundle_run(run, dataset, out, half=half, sampling=set_ or (), fingerprints=fingerprints)
     size = sum((out / name).stat().st_size for name in index["files"])
-    console.table("terms of the data", ("dataset", "licence"), list(index["licences"].items()))
+    console.table("licences of the training data", ("dataset", "licence"), list(index["licences"].items()))
     console.out.print(f"{out}: {size / 2**20:.1f} MiB, licence {index['licence']}")
     if UNKNOWN in index["licence"]:
         console.out.print(
-            f"hint: say licence and citation of these data in their layout, or under 'terms' in {data}/dataset.json, "
-            "and bundle again",
+            "hint: state licence and citation of these data in their layout, or under 'terms' in "
+            f"{dataset}/dataset.json, then run bundle again",
             markup=False,
         )
 
 
 def score(
-    data: Annotated[Path, typer.Option(help="Dataset folder.")],
+    dataset: Dataset,
     weights: Weights = None,
-    split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
-    count: Annotated[int, typer.Option(min=0, help="Cases to generate; 0 for the codec alone.")] = 50,
+    split: Annotated[str, typer.Option(help="Split whose subjects are scored: validation or test.")] = "validation",
+    count: Annotated[
+        int, typer.Option(min=0, help="Number of cases to generate; 0 scores the autoencoder alone.")
+    ] = 50,
     frames: Annotated[
-        int, typer.Option(min=2, help="Frames a case; 2 is ED and ES alone: faster, and nothing is said of motion.")
+        int,
+        typer.Option(
+            min=2, help="Frames per case; 2 means ED and ES only, which is faster but leaves motion unscored."
+        ),
     ] = 30,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
-    tries: Annotated[int, typer.Option(help="Draws allowed for an anatomy, and for its motion.")] = 3,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes for real hearts; all cores by default.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write, for `weights gate` and `weights record`.")] = None,
+    match_volumes: MatchVolumes = True,
+    max_attempts: MaxAttempts = 3,
+    workers: Workers = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file to write, for `weights compare` and `weights record`.")
+    ] = None,
 ) -> None:
-    """What the codec reconstructs of held-out patients; and of hearts generated for what they had: how they meet what
-    was asked, how they move, whether they are near-copies of training subjects, and how long each takes."""
+    """Score weights on held-out subjects: reconstruction, control accuracy, motion, near-duplicates and time per case.
+
+    The generated cases are asked for the diagnoses and volumes of the held-out subjects.
+    """
     from cinesynth.evaluation.score import score_bundle
 
     with console.progress() as step:
         report = score_bundle(
-            data,
+            dataset,
             weights,
             split=split,
             count=count,
             seed=seed,
-            control=control,
-            tries=tries,
+            control=match_volumes,
+            tries=max_attempts,
             frames=frames,
             workers=workers,
             progress=step,

@@ -1,4 +1,4 @@
-"""``cinesynth doctor``: whether a dataset is what it says, and what a training run would see."""
+"""``cinesynth doctor`` and ``qc``: check a dataset and make its quality-control page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from cinesynth.cli import console
+from cinesynth.cli.options import Workers
 from cinesynth.config import load_config
 
 if TYPE_CHECKING:
@@ -16,17 +17,15 @@ if TYPE_CHECKING:
 
 SEEN = ("split", "dataset", "subjects", "cycles", "frames", "labelled", "RV/MYO/LV %")
 KNOWN = ("split", "dataset", "EDV", "EF", "reported", "diagnosis", "frame time")
-SHOWN = 20
-"""Subjects whose notes are printed; the manifest and the report have all."""
 
 
 def doctor(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    preset: Annotated[str, typer.Option(help="Preset whose grid every heart must fit.")] = "small",
+    preset: Annotated[str, typer.Option(help="Preset whose grid every heart must fit into.")] = "small",
 ) -> None:
-    """Check hashes, geometry, splits and labels of a dataset, and say what a training run would see.
+    """Check hashes, geometry, splits and labels of a dataset, and show what a training run would see.
 
-    Ends with an error if something must be dealt with before training.
+    Exits with an error if a finding must be resolved before training.
     """
     from cinesynth.data.doctor import examine
     from cinesynth.data.geometry import Grid
@@ -38,13 +37,13 @@ def doctor(
     _print(checkup)
     if count := len(checkup.serious):
         raise DataError(
-            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be dealt with before training",
-            hint="ingest what is damaged again into a new folder, and leave one of two twins out",
+            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
+            hint="ingest damaged studies again into a new folder, and remove one subject of each duplicate pair",
         )
-    console.out.print(f"{dataset} is sound")
+    console.out.print(f"{dataset}: no problems found")
 
 
-def _print(checkup: Checkup) -> None:
+def _print(checkup: Checkup, shown: int = 20) -> None:
     from cinesynth.data.manifest import SPLITS
     from cinesynth.types import STRUCTURES
 
@@ -61,41 +60,39 @@ def _print(checkup: Checkup) -> None:
         for place, tally in tallies
     ]
     console.table("what a training run would see", SEEN, seen)
-    console.out.print(
-        "cycles: subjects with all frames; %: slices of labelled frames in which the structure was annotated"
-    )
+    console.out.print("cycles: subjects with all frames; %: annotated slices of labelled frames, by structure")
     facts = ("edv", "ef", "reported edv", "diagnosis", "frame time")
     rows = [(*place, *(tally.known[fact] for fact in facts)) for place, tally in tallies]
-    console.table("subjects of whom it is known", KNOWN, rows)
-    console.out.print("reported: an EDV that the source states, which nothing is trained on")
+    console.table("subjects with this metadata", KNOWN, rows)
+    console.out.print("reported: EDV stated by the source; it is not used in training")
     known = [(name, what, count) for name, counts in checkup.origins.items() for what, count in sorted(counts.items())]
-    console.table("how it is known", ("dataset", "from", "subjects"), known)
+    console.table("origin of the metadata", ("dataset", "from", "subjects"), known)
     if checkup.notes:
-        notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:SHOWN]]
+        notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:shown]]
         console.table("notes on subjects", ("about", "what"), notes)
-        console.out.print(f"{len(checkup.notes)} subjects with notes, all of them in manifest.csv")
+        console.out.print(f"{len(checkup.notes)} subjects with notes; dataset.csv has all of them")
     if checkup.findings:
         found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
         console.table("findings", ("", "about", "what"), found)
 
 
-# --- ``cinesynth report`` --------------------------------------------------------------------------------------------
+# --- ``cinesynth qc`` ------------------------------------------------------------------------------------------------
 
 
-def report(
+def qc(
     dataset: Annotated[Path, typer.Argument(help="Dataset folder.")],
-    out: Annotated[Path, typer.Option(help="HTML page to write; it needs no other file.")] = Path("report.html"),
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+    out: Annotated[Path, typer.Option(help="HTML page to write; it is self-contained.")] = Path("report.html"),
+    workers: Workers = None,
 ) -> None:
-    """Subjects in and out and why, and of each subject slices over time, contours, volumes and what asks for a look."""
+    """Make a quality-control page: subjects included and skipped, with slices, contours, volumes and flagged items."""
     from cinesynth.reports.dataset_page import write_report
 
     with console.progress() as step:
         overview = write_report(
-            dataset, out, workers=workers, progress=lambda done, total, _: step("report", done, total, {})
+            dataset, out, workers=workers, progress=lambda done, total, _: step("qc", done, total, {})
         )
     if overview.flags:
         console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
     console.out.print(
-        f"{overview.path}: {overview.subjects} subjects in, {overview.rejected} left out, {overview.flagged} with flags"
+        f"{overview.path}: {overview.subjects} subjects, {overview.rejected} skipped, {overview.flagged} flagged"
     )

@@ -1,4 +1,4 @@
-"""``cinesynth evaluate`` and ``card``: is it any good, and what to tell others about it."""
+"""``cinesynth evaluate``, ``training-index`` and ``card``: judge generated cases and document weights."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Annotated
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.bundle import Weights
+from cinesynth.cli.options import Dataset, Weights, Workers
 
 FAILED = 10
-"""Exit code of ``--strict`` where a verdict is fail; those of errors are below it."""
+"""Exit code for a failed verdict or a regression; the exit codes of errors are lower."""
 
 
 def evaluate(
-    real: Annotated[Path, typer.Option(help="Dataset folder of real people.")],
+    real: Annotated[Path, typer.Option(help="Dataset folder of real subjects.")],
     synthetic: Annotated[
-        Path, typer.Option(help="Cohort of `generate --count`; or a dataset, whose held-out people play the cohort.")
+        Path, typer.Option(help="Cohort folder, or a dataset whose held-out subjects serve as the reference cohort.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for index.html and report.json.")],
     weights: Annotated[
-        Path | None, typer.Option(help="Weights folder or name: adds measures that need its codec.")
+        Path | None, typer.Option(help="Weights folder or name; adds metrics that use its autoencoder.")
     ] = None,
-    segmenter: Annotated[Path | None, typer.Option(help="Weights of an independent segmenter.")] = None,
-    i3d: Annotated[Path | None, typer.Option(help="I3D weights, for FVD.")] = None,
-    split: Annotated[str, typer.Option(help="Held-out people: test, or validation while choosing models.")] = "test",
-    cache: Annotated[Path | None, typer.Option(help="Folder for what was measured; by default in --out.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help=f"Exit with {FAILED} if a verdict is fail.")] = False,
+    segmenter: Annotated[Path | None, typer.Option(help="Run folder of an independent segmenter.")] = None,
+    i3d: Annotated[Path | None, typer.Option(help="I3D weights file, for FVD.")] = None,
+    split: Annotated[str, typer.Option(help="Held-out subjects: test, or validation while choosing models.")] = "test",
+    cache: Annotated[Path | None, typer.Option(help="Folder for cached measurements. Default: inside --out.")] = None,
+    workers: Workers = None,
+    strict: Annotated[bool, typer.Option("--strict", help=f"Exit with {FAILED} if any verdict is fail.")] = False,
 ) -> None:
-    """Compare generated hearts with real ones: one page and one JSON, with a verdict on every question.
+    """Compare generated with real cases: one HTML page and one JSON file, with a verdict on every section.
 
-    The same command again takes what was measured from the cache.
+    Run the same command again to reuse cached measurements.
     """
     from cinesynth.evaluation.evaluate import evaluate as run
     from cinesynth.evaluation.report import PAGE
@@ -59,12 +59,15 @@ def evaluate(
         raise typer.Exit(FAILED)
 
 
-def known_hearts(
-    data: Annotated[Path, typer.Option(help="Dataset that the weights were trained on.")],
-    out: Annotated[Path, typer.Option(help="File to write: about 20 kB a subject.")],
+def training_index(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option(help="File to write, about 20 kB per subject.")],
     weights: Weights = None,
 ) -> None:
-    """The training subjects, small and blurred, for `generate --known-hearts`. Treat the file as images of patients."""
+    """Make an index of the training subjects for `generate --training-index`, which resamples near-duplicates.
+
+    The index holds small blurred images of the subjects: protect it like the images themselves.
+    """
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
     from cinesynth.evaluation.training_index import known_hearts as known
@@ -72,18 +75,18 @@ def known_hearts(
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:
-        found = known(data, grid, progress=lambda title, done, total: step(title, done, total, {}))
+        found = known(dataset, grid, progress=lambda title, done, total: step(title, done, total, {}))
     found.save(out)
-    console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, keep it as you keep their images")
+    console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, protect it like their images")
 
 
 def card(
-    report: Annotated[Path, typer.Argument(help="report.json of `cinesynth evaluate`, or its folder.")],
+    report: Annotated[Path, typer.Argument(help="report.json of `cinesynth evaluate`, or the folder that holds it.")],
     weights: Weights = None,
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("MODEL_CARD.md"),
 ) -> None:
-    """A model card: what the weights are, what they saw, what they are for, and what was measured."""
+    """Write a model card: what the weights are, what they were trained on, their intended use and their scores."""
     from cinesynth.evaluation.card import write_card
 
     write_card(report, weights, out)
-    console.out.print(f"{out}: the card of {weights or 'the default weights'}")
+    console.out.print(f"{out}: model card of {weights or 'the default weights'}")

@@ -1,4 +1,4 @@
-"""``cinesynth export``: studies and generated cases for other tools."""
+"""``cinesynth export``: write studies and generated cases in the formats of other tools."""
 
 from __future__ import annotations
 
@@ -16,49 +16,50 @@ if TYPE_CHECKING:
 
 
 class Format(str, Enum):
-    """What to write."""
+    """File formats."""
 
     NIFTI = "nifti"
     NNUNET = "nnunet"
     DICOM = "dicom"
 
 
-class Order(str, Enum):
-    """Numbers of the labels: 1 RV, 2 myocardium, 3 LV as in ACDC, or 1 LV, 2 myocardium, 3 RV as in M&Ms."""
+class LabelOrder(str, Enum):
+    """Label numbers: 1 RV, 2 myocardium, 3 LV as in ACDC, or 1 LV, 2 myocardium, 3 RV as in M&Ms."""
 
     ACDC = "acdc"
     MNMS = "mnms"
 
 
-class Frames(str, Enum):
-    """Labelled frames that become cases of nnU-Net."""
+class FrameSelection(str, Enum):
+    """Labelled frames that become nnU-Net cases."""
 
     ALL = "all"
     EDES = "edes"
 
 
 def export(
-    to: Annotated[Format, typer.Option(help="NIfTI files, a raw dataset of nnU-Net v2, or DICOM.")],
-    out: Annotated[Path, typer.Option(help="New folder; for nnunet with a name such as Dataset027_ACDC.")],
-    data: Annotated[Path | None, typer.Option(help="Dataset folder.")] = None,
-    case: Annotated[
-        list[Path] | None, typer.Option(help="Generated case, or a folder of them (a cohort); may be given again.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Of --data only train, validation or test.")] = None,
-    subject: Annotated[list[str] | None, typer.Option(help="Of --data only this one; may be given again.")] = None,
+    to: Annotated[Format, typer.Option(help="NIfTI files, an nnU-Net v2 raw dataset, or DICOM.")],
+    out: Annotated[Path, typer.Option(help="New folder; for nnunet, with a name such as Dataset027_ACDC.")],
+    dataset: Annotated[Path | None, typer.Option(help="Dataset folder.")] = None,
+    case: Annotated[list[Path] | None, typer.Option(help="Generated case or cohort folder; can be repeated.")] = None,
+    split: Annotated[str | None, typer.Option(help="Only this split of --dataset: train, validation or test.")] = None,
+    subject: Annotated[list[str] | None, typer.Option(help="Only this subject of --dataset; can be repeated.")] = None,
     label_order: Annotated[
-        Order, typer.Option(help="nnunet: 1 RV 2 MYO 3 LV (acdc), or 1 LV 2 MYO 3 RV (mnms).")
-    ] = Order.ACDC,
-    frames: Annotated[Frames, typer.Option(help="nnunet: all labelled frames, or ED and ES alone.")] = Frames.ALL,
-    segmentations: Annotated[bool, typer.Option(help="dicom: write the labels too, as DICOM SEG.")] = True,
+        LabelOrder, typer.Option(help="nnunet: 1 RV 2 MYO 3 LV (acdc), or 1 LV 2 MYO 3 RV (mnms).")
+    ] = LabelOrder.ACDC,
+    select: Annotated[
+        FrameSelection, typer.Option(help="nnunet: all labelled frames, or only ED and ES.")
+    ] = FrameSelection.ALL,
+    segmentations: Annotated[bool, typer.Option(help="dicom: also write the labels as DICOM SEG.")] = True,
 ) -> None:
-    """Write studies of a dataset, generated cases, or both, in the formats that other tools read.
+    """Export studies of a dataset, generated cases, or both.
 
-    What is not of a person is marked as synthetic. nnU-Net gets the splits of the dataset, and generated cases train.
+    Generated data are marked as synthetic. For nnU-Net the splits of the dataset are kept, and generated cases are
+    used in training only.
     """
     from cinesynth.cases.export_items import case_items, dataset_items
 
-    items = dataset_items(data, split, subject or ()) if data is not None else []
+    items = dataset_items(dataset, split, subject or ()) if dataset is not None else []
     items += case_items(case or ())
     with console.progress() as step:
 
@@ -66,12 +67,12 @@ def export(
             step("export", done, total, {})
 
         if to is Format.NIFTI:
-            told = _nifti(items, out, progress)
+            lines = _nifti(items, out, progress)
         elif to is Format.NNUNET:
-            told = _nnunet(items, out, label_order, frames, progress)
+            lines = _nnunet(items, out, label_order, select, progress)
         else:
-            told = _dicom(items, out, segmentations, progress)
-    for line in told:
+            lines = _dicom(items, out, segmentations, progress)
+    for line in lines:
         console.out.print(line, markup=False)
 
 
@@ -79,32 +80,32 @@ def _nifti(items: list[Item], out: Path, progress: Progress) -> list[str]:
     from cinesynth.cases.export_nifti import export_nifti
 
     done = export_nifti(items, out, progress)
-    again = [f"read again by: cinesynth ingest nifti {path.parent} --layout {path}" for path in done.layouts]
-    lost = [f"{name}: labels in part, which no layout can tell; studies.csv says where" for name in done.without_layout]
+    again = [f"to read them back: cinesynth ingest nifti {path.parent} --layout {path}" for path in done.layouts]
+    lost = [f"{name}: partly labelled, which a layout cannot express; see studies.csv" for name in done.without_layout]
     return [f"{_studies(done.studies)} in {out}", *again, *lost]
 
 
-def _nnunet(items: list[Item], out: Path, order: Order, frames: Frames, progress: Progress) -> list[str]:
+def _nnunet(items: list[Item], out: Path, order: LabelOrder, select: FrameSelection, progress: Progress) -> list[str]:
     from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
 
     done = export_nnunet(
         items,
         out,
-        order="mnms" if order is Order.MNMS else "acdc",
-        frames="edes" if frames is Frames.EDES else "all",
+        order="mnms" if order is LabelOrder.MNMS else "acdc",
+        frames="edes" if select is FrameSelection.EDES else "all",
         progress=progress,
     )
     counts = ", ".join(f"{done.cases[split]} {split}" for split in ("train", "validation", "test"))
-    told = [f"cases in {out}: {counts}"]
+    lines = [f"cases in {out}: {counts}"]
     if done.with_ignored:
-        told.append(f"{done.with_ignored} are annotated in part: what nobody drew has the ignore label")
+        lines.append(f"{done.with_ignored} are partly annotated: unannotated structures have the ignore label")
     if done.unlabelled:
-        told.append(f"left out without labels: {_studies(len(done.unlabelled))}, {done.unlabelled[0]} first")
+        lines.append(f"skipped without labels: {_studies(len(done.unlabelled))}, the first is {done.unlabelled[0]}")
     if done.has_splits:
-        told.append(f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train fold 0")
+        lines.append(f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train fold 0")
     else:
-        told.append("nobody to validate on: train nnU-Net on all")
-    return told
+        lines.append("no validation subjects: train nnU-Net with fold all")
+    return lines
 
 
 def _dicom(items: list[Item], out: Path, segmentations: bool, progress: Progress) -> list[str]:

@@ -1,4 +1,4 @@
-"""``cinesynth generate``: one case, or a cohort."""
+"""``cinesynth generate``: one case or a cohort."""
 
 from __future__ import annotations
 
@@ -13,81 +13,106 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.bundle import Weights
+from cinesynth.cli.options import (
+    EsIndex,
+    Frames,
+    Guidance,
+    MatchVolumes,
+    MaxAttempts,
+    Pictures,
+    Steps,
+    Weights,
+)
 from cinesynth.errors import InputError
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
+    from cinesynth.io.progress import ProgressCallback
     from cinesynth.synthesis.cohort import Share
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 
-Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case; 0, or that of --keep-anatomy.")]
+Seed = Annotated[
+    int | None, typer.Option(help="The same seed gives the same case. Default: 0, or the seed of --keep-anatomy.")
+]
 Count = Annotated[
-    int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv; of --cohort, so many.")
+    int | None,
+    typer.Option(
+        min=1, help="Generate a cohort of this many cases with a cohort.csv; with --cohort, its cases in order, repeated as needed."
+    ),
 ]
 Cohort = Annotated[
     Path | None,
-    typer.Option("--cohort", help="CSV or YAML that says what each case or group of a cohort is asked for."),
+    typer.Option("--cohort", help="CSV or YAML file with the requested values of each case or group of a cohort."),
 ]
 TrainingIndex = Annotated[
-    Path | None, typer.Option(help="File of `cinesynth known-hearts`: what copies one of them is drawn again.")
+    Path | None,
+    typer.Option(help="File of `cinesynth training-index`; samples too similar to a training subject are resampled."),
 ]
 KeepAnatomy = Annotated[
-    Path | None, typer.Option(help="Folder of a case: its heart at ED, with another EF, diagnosis, vendor or seed.")
+    Path | None,
+    typer.Option(help="Case folder whose ED anatomy is kept, with another EF, diagnosis, vendor or seed."),
 ]
 
 
 def generate(
-    out: Annotated[Path, typer.Option(help="Folder of the case, or with --count or --cohort of the cohort.")],
+    out: Annotated[Path, typer.Option(help="Folder of the case; with --count or --cohort, folder of the cohort.")],
     diagnosis: Annotated[str | None, typer.Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = None,
     edv: Annotated[float | None, typer.Option(help="LV end-diastolic volume, mL.")] = None,
     esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
-    ef: Annotated[float | None, typer.Option(help="Ejection fraction, percent; instead of --esv.")] = None,
+    ef: Annotated[float | None, typer.Option(help="Ejection fraction in percent, instead of --esv.")] = None,
     slices: Annotated[int | None, typer.Option(help="Short-axis slices.")] = None,
     rv_edv: Annotated[float | None, typer.Option(help="RV end-diastolic volume, mL.")] = None,
     rv_esv: Annotated[float | None, typer.Option(help="RV end-systolic volume, mL.")] = None,
     mass: Annotated[float | None, typer.Option(help="Myocardial mass at ED, g (1.05 g/mL).")] = None,
-    vendor: Annotated[str | None, typer.Option(help="Vendor of the scanner, as in the training data.")] = None,
-    frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
-    es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
+    vendor: Annotated[str | None, typer.Option(help="Scanner vendor, as named in the training data.")] = None,
+    frames: Frames = 30,
+    es_index: EsIndex = None,
     seed: Seed = None,
     count: Count = None,
     cohort: Cohort = None,
     weights: Weights = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
-    tries: Annotated[int, typer.Option(help="Draws allowed for an acceptable anatomy, and for its motion.")] = 3,
-    control: Annotated[bool, typer.Option(help="Steer the masks to the requested volumes.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a case that lies at --out.")] = False,
-    pictures: Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")] = True,
-    known_hearts: TrainingIndex = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    max_attempts: MaxAttempts = 3,
+    match_volumes: MatchVolumes = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing case at --out.")] = False,
+    pictures: Pictures = True,
+    training_index: TrainingIndex = None,
     keep_anatomy: KeepAnatomy = None,
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
-    What is not given is unknown to the model; with nothing given (or a diagnosis or vendor alone), cases are drawn from
-    the patients it was trained on. RV volumes, mass and vendor need weights that were trained with them. --cohort takes
-    all this from a file, a row or a group at a time (docs/cohorts.md); the same command goes on where it was stopped.
+    Omitted conditions are left unspecified. Without any volume, priors are sampled from the training distribution. RV
+    volumes, mass and vendor need weights that were trained with them. --cohort reads all of this from a file, one row
+    or group at a time. Run the same command again to continue an interrupted cohort.
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
-    settings |= {"tries": tries, "control": control}
+    settings |= {"tries": max_attempts, "control": match_volumes}
     further = {"--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
     if cohort is not None:
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
         others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
-        _refuse({**core, **further, **others}, "--cohort", "the file asks, and no case is replaced: leave it out")
-        requests_in = requests_of_file(cohort)  # refused, if they are, before weights are read
-        pipe = _pipe(weights, known_hearts)
+        _refuse(
+            {**core, **further, **others},
+            "--cohort",
+            "the cohort file sets these values, and existing cases are kept: leave the option out",
+        )
+        requests_in = requests_of_file(cohort)  # an invalid file is refused before the weights are read
+        pipe = _pipe(weights, training_index)
         requests = requests_in(pipe, seed or 0, count, settings)
     elif keep_anatomy is None:
-        prior = _prior(diagnosis, edv, esv, ef, slices)  # likewise
+        prior = _prior(diagnosis, edv, esv, ef, slices)
         prior = replace(prior, rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor)
-        pipe = _pipe(weights, known_hearts)
+        pipe = _pipe(weights, training_index)
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
-        _refuse({"--edv": edv, "--slices": slices, **further}, "--keep-anatomy", "the anatomy has its own")
-        pipe = _pipe(weights, known_hearts)
+        _refuse(
+            {"--edv": edv, "--slices": slices, **further},
+            "--keep-anatomy",
+            "the kept anatomy already has these values: leave the option out",
+        )
+        pipe = _pipe(weights, training_index)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
         requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)
     if count is not None or cohort is not None:
@@ -96,35 +121,35 @@ def generate(
     _case(pipe, requests[0], out, overwrite, pictures)
 
 
-def _pipe(weights: Path | None, known_hearts: Path | None) -> CinePipeline:
+def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
     from cinesynth.synthesis.pipeline import CinePipeline
 
     pipe = CinePipeline.from_pretrained(weights)
-    if known_hearts is not None:
+    if training_index is not None:
         from cinesynth.evaluation.training_index import screen
 
-        pipe.screens += (screen(known_hearts, pipe.grid),)
+        pipe.screens += (screen(training_index, pipe.grid),)
     return pipe
 
 
 def _prior(
     diagnosis: str | None, edv: float | None, esv: float | None, ef: float | None, slices: int | None
 ) -> ClinicalPrior:
-    """The prior of the flags; `InputError` where they contradict each other."""
+    """The prior that the options describe; `InputError` if they contradict each other."""
     kind = Diagnosis.parse(diagnosis) if diagnosis else Diagnosis.UNKNOWN
     prior = ClinicalPrior(kind, edv, esv, slices)
     return prior if ef is None else prior.with_ef(ef)
 
 
 def _nothing_asked(prior: ClinicalPrior) -> bool:
-    """Whether no number is asked for: the empirical prior may then draw them."""
+    """Whether no number is requested, so that the empirical prior may sample them."""
     return replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) == ClinicalPrior()
 
 
 def _requests(
     pipe: CinePipeline, prior: ClinicalPrior, count: int | None, seed: int, settings: dict[str, Any]
 ) -> list[Request]:
-    """Of one case, or of a cohort whose cases differ by their seeds; where nothing is asked, each draws its prior."""
+    """One request, or ``count`` requests with different seeds; each samples its own prior if no number is requested."""
     from cinesynth.io.seeds import case_seed
     from cinesynth.synthesis.cohort import draw_requests
     from cinesynth.synthesis.request import Request
@@ -148,7 +173,7 @@ def _counterfactuals(
     seed: int | None,
     settings: dict[str, Any],
 ) -> list[Request]:
-    """The anatomy of ``case`` once, or with ``count`` motions."""
+    """Requests that keep the anatomy of ``case``: one, or ``count`` with different motions."""
     from cinesynth.io.seeds import case_seed
     from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
 
@@ -160,10 +185,10 @@ def _counterfactuals(
 
 
 def _refuse(given: Mapping[str, object], beside: str, reason: str) -> None:
-    """`InputError` for flags that are given where ``beside`` leaves them no meaning."""
+    """`InputError` for options that have no meaning together with ``beside``."""
     for name, value in given.items():
         if value is not None:
-            raise InputError(f"{name} was given with {beside}", hint=reason)
+            raise InputError(f"{name} cannot be combined with {beside}", hint=reason)
 
 
 def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pictures: bool) -> None:
@@ -184,19 +209,17 @@ def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
     rows = [(text, asked.get(name), found.get(name)) for name, text in names.items()]
     console.table(str(out), ("", "requested", "achieved"), rows)
     if not sidecar["accepted"]:
-        console.err.print("no draw met every anatomical rule; the best one was kept (see case.json)", style="yellow")
-    console.out.print("synthetic, research use only; look at sheet.png and beat.gif")
+        console.err.print(
+            "no attempt passed every anatomical rule; the best one was kept (see case.json)", style="yellow"
+        )
+    console.out.print("synthetic, research use only; see sheet.png and beat.gif")
 
 
-# --- Cohorts of ``cinesynth generate`` -------------------------------------------------------------------------------
-
-
-QUIET_S = 30.0
-"""Between two lines of a log, where nobody watches a terminal."""
+# --- Cohorts ---------------------------------------------------------------------------------------------------------
 
 
 def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dict[str, Any]], list[Request]]:
-    """Read a cohort's file; what is returned makes its requests with weights, a seed, a count and further settings."""
+    """Read a cohort file. The result turns a pipeline, a seed, a count and further settings into requests."""
     from cinesynth.synthesis.cohort_file import read_cohort
     from cinesynth.synthesis.cohort_groups import requests_of
 
@@ -205,7 +228,8 @@ def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dic
 
 
 def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
-    """Generate this process' share of a cohort, and say what came out of all that is there."""
+    """Generate this process' share of a cohort and summarise all cases that exist so far."""
+    from cinesynth.cases.cohort import MANIFEST
     from cinesynth.synthesis.cohort import generate_cohort
 
     share = share_of_process()
@@ -213,12 +237,12 @@ def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures
         rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=_progress(step))
     accepted = sum(bool(row["accepted"]) for row in rows)
     console.out.print(
-        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}"
+        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved volumes: {out / MANIFEST}"
     )
 
 
 def share_of_process() -> Share:
-    """As ``torchrun``, ``accelerate launch`` and the like say it: ``RANK`` of ``WORLD_SIZE``; alone, everything."""
+    """The share set by ``torchrun`` or ``accelerate launch``: ``RANK`` of ``WORLD_SIZE``, else the whole cohort."""
     from cinesynth.synthesis.cohort import Share
 
     numbers = []
@@ -226,26 +250,27 @@ def share_of_process() -> Share:
         text = os.environ.get(name, alone)
         if not (text.isascii() and text.isdigit() and len(text) < 10):
             raise InputError(
-                f"the environment variable {name} is {text[:40]!r}", hint="give a whole number, or unset it"
+                f"the environment variable {name} is {text[:40]!r}, not a whole number",
+                hint="set it to a whole number, or unset it",
             )
         numbers.append(int(text))
     return Share(*numbers)
 
 
-def _progress(step: console.Step) -> Callable[[int, int], None]:
-    """A bar; in a log, now and then a line with the time that is left."""
-    begun_s = told_s = time.monotonic()
+def _progress(step: ProgressCallback, quiet_s: float = 30.0) -> Callable[[int, int], None]:
+    """A progress bar; in a log, a line with the remaining time every ``quiet_s`` seconds."""
+    begun_s = printed_s = time.monotonic()
     first: int | None = None
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told_s, first
+    def update(done: int, total: int) -> None:
+        nonlocal printed_s, first
         step("generate", done, total, {})
         now_s = time.monotonic()
         first = done if first is None else first
-        if console.err.is_terminal or done == first or (now_s < told_s + QUIET_S and done < total):
+        if console.err.is_terminal or done == first or (now_s < printed_s + quiet_s and done < total):
             return
-        told_s = now_s
+        printed_s = now_s
         left_s = (now_s - begun_s) / (done - first) * (total - done)
         console.err.print(f"generate {done}/{total}, {timedelta(seconds=round(left_s))} left")
 
-    return tell
+    return update

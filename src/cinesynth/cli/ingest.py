@@ -1,4 +1,4 @@
-"""``cinesynth ingest``, ``prepare`` and ``look``: studies into a dataset, and onto a preset's grid."""
+"""``cinesynth ingest``, ``prepare`` and ``look``: add studies to a dataset, resample it, and view a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from cinesynth.cli import console
-from cinesynth.cli.bundle import Weights
+from cinesynth.cli.options import Dataset, Weights, Workers
 from cinesynth.config import load_config
 from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
     from cinesynth.data.ingest import Summary
     from cinesynth.data.manifest import Row
 
-app = typer.Typer(no_args_is_help=True, help="Bring studies into a dataset folder, on the scanner's own grid.")
-
-SHOWN = 20
-"""Rejections that are printed; ``rejected.csv`` has all."""
+app = typer.Typer(no_args_is_help=True, help="Add studies to a dataset folder, on the scanner's own grid.")
 
 
 class OnError(str, Enum):
-    """What to do with a study that cannot be read."""
+    """What happens when a study cannot be read."""
 
     STOP = "stop"
     SKIP = "skip"
@@ -38,11 +35,11 @@ class OnError(str, Enum):
 
 Verb = Callable[..., Source]
 MASKS = ("annotate", "weights")
-"""Options of no use where a source always knows ED and ES."""
+"""Options that are useless for sources that always state ED and ES."""
 
 
 def _verb(name: str, *, without: tuple[str, ...] = ()) -> Callable[[Verb], Verb]:
-    """Make a verb of a function that returns a `Source`: its own options, and those of `_ingest` but ``without``."""
+    """Make a verb of a function that returns a `Source`: its own options plus those of `_ingest` except ``without``."""
 
     def register(read: Verb) -> Verb:
         own = inspect.signature(read, eval_str=True).parameters
@@ -63,14 +60,18 @@ def _verb(name: str, *, without: tuple[str, ...] = ()) -> Callable[[Verb], Verb]
 
 def _ingest(
     source: Source,
-    out: Annotated[Path, typer.Option(help="Dataset folder; what other sources put there is kept.")],
+    out: Annotated[Path, typer.Option(help="Dataset folder; subjects from other sources are kept.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split by subject.")] = 0,
     on_error: Annotated[
-        OnError, typer.Option(help="A study that cannot be read: stop and add nothing, or list it in rejected.csv.")
+        OnError,
+        typer.Option(help="If a study cannot be read: stop and add nothing, or skip it and list it in rejected.csv."),
     ] = OnError.STOP,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core by default.")] = None,
+    workers: Workers = None,
     annotate: Annotated[
-        bool, typer.Option("--annotate", help="Where ED and ES would be assumed, find them by masks of the weights.")
+        bool,
+        typer.Option(
+            "--annotate", help="Detect ED and ES with the weights instead of assuming them where nothing states them."
+        ),
     ] = False,
     weights: Weights = None,
 ) -> None:
@@ -82,7 +83,7 @@ def _ingest(
         finder = PhaseFinder.load(weights)
         source = source.amended(finder, finder.recipe)
     elif weights:
-        raise InputError("--weights was given without --annotate", hint="give both, or neither")
+        raise InputError("--weights has no effect without --annotate", hint="pass both, or neither")
     with console.progress() as step:
         summary = ingest(
             source,
@@ -97,9 +98,9 @@ def _ingest(
 
 @_verb("acdc", without=MASKS)
 def acdc(
-    root: Annotated[Path, typer.Argument(help="ACDC folder, with patientNNN folders in it, training/ or testing/.")],
+    root: Annotated[Path, typer.Argument(help="ACDC folder with patientNNN folders, training/ or testing/ in it.")],
 ) -> Source:
-    """An ACDC folder, complete (with _4d files) or with ED and ES frames only."""
+    """ACDC (Bernard et al., 2018), complete with _4d files or with ED and ES frames only."""
     from cinesynth.data.sources.acdc import read_acdc
 
     return read_acdc(root)
@@ -107,7 +108,7 @@ def acdc(
 
 @_verb("mnms")
 def mnms(
-    root: Annotated[Path, typer.Argument(help="M&Ms folder: the CSV, Training/, Validation/ and Testing/.")],
+    root: Annotated[Path, typer.Argument(help="M&Ms folder with the CSV, Training/, Validation/ and Testing/.")],
 ) -> Source:
     """M&Ms (Campello et al., 2021) as downloaded: whole cycles, labelled at ED and ES."""
     from cinesynth.data.sources.mnms import read_mnms
@@ -117,8 +118,8 @@ def mnms(
 
 @_verb("mnms2", without=MASKS)
 def mnms2(
-    root: Annotated[Path, typer.Argument(help="M&Ms-2 folder: dataset_information.csv and dataset/.")],
-    cycles: Annotated[bool, typer.Option(help="Read whole cycles where they are there, or ED and ES alone.")] = True,
+    root: Annotated[Path, typer.Argument(help="M&Ms-2 folder with dataset_information.csv and dataset/.")],
+    cycles: Annotated[bool, typer.Option(help="Read whole cycles where available, or only ED and ES.")] = True,
 ) -> Source:
     """M&Ms-2 (Martin-Isla et al., 2023) as downloaded: the short-axis stacks."""
     from cinesynth.data.sources.mnms2 import read_mnms2
@@ -128,9 +129,9 @@ def mnms2(
 
 @_verb("scd", without=MASKS)
 def scd(
-    root: Annotated[Path, typer.Argument(help="Sunnybrook folder: SCD_IMAGES_*, SCD_ManualContours and the CSV.")],
+    root: Annotated[Path, typer.Argument(help="Sunnybrook folder with SCD_IMAGES_*, SCD_ManualContours and the CSV.")],
 ) -> Source:
-    """Sunnybrook Cardiac Data as downloaded: DICOM, and contours of the LV and of the myocardium at ED."""
+    """Sunnybrook Cardiac Data as downloaded: DICOM, contours of the LV at ED and ES and of the myocardium at ED."""
     from cinesynth.data.sources.scd import read_scd
 
     return read_scd(root)
@@ -138,7 +139,7 @@ def scd(
 
 @_verb("dsb")
 def dsb(
-    root: Annotated[Path, typer.Argument(help="Folder of the Data Science Bowl: train/, validate/ and test/.")],
+    root: Annotated[Path, typer.Argument(help="Data Science Bowl folder with train/, validate/ and test/.")],
 ) -> Source:
     """Kaggle's Second Annual Data Science Bowl (2015): DICOM without labels."""
     from cinesynth.data.sources.dsb import read_dsb
@@ -148,9 +149,11 @@ def dsb(
 
 @_verb("cinema")
 def cinema(
-    root: Annotated[Path, typer.Argument(help="CineMA's preprocessed folder: <split>_metadata.csv and subjects.")],
+    root: Annotated[
+        Path, typer.Argument(help="Folder preprocessed by CineMA, with <split>_metadata.csv and subject folders.")
+    ],
 ) -> Source:
-    """What CineMA's preprocessing wrote, of any dataset and with old or new column names."""
+    """Output of CineMA's preprocessing, of any dataset, with old or new column names."""
     from cinesynth.data.sources.cinema import read_cinema
 
     return read_cinema(root)
@@ -160,7 +163,7 @@ def cinema(
 def dicom(
     root: Annotated[Path, typer.Argument(help="Folder or zip of DICOM files, in any order and with any names.")],
 ) -> Source:
-    """Any short-axis cine in DICOM; scouts, long axes and duplicates are set aside and listed."""
+    """Any short-axis cine in DICOM. Scouts, long-axis views and duplicates are skipped and listed."""
     from cinesynth.data.sources.dicom import read_dicom
 
     return read_dicom(root)
@@ -170,10 +173,10 @@ def dicom(
 def nifti(
     root: Annotated[Path, typer.Argument(help="Folder of NIfTI files.")],
     layout: Annotated[
-        str, typer.Option(help="YAML that says what lies where, or the name of one that ships (najman4d, ...).")
+        str, typer.Option(help="YAML that describes the folder, or the name of a layout that ships (najman4d, ...).")
     ],
 ) -> Source:
-    """Any folder of 3D or 4D NIfTI files that a small YAML describes."""
+    """Any folder of 3D or 4D NIfTI files, described by a small YAML."""
     from cinesynth.data.sources.layout import load_layout
     from cinesynth.data.sources.nifti import read_nifti
 
@@ -182,17 +185,19 @@ def nifti(
 
 @_verb("phantom", without=("on_error", *MASKS))
 def phantom(
-    subjects: Annotated[int, typer.Option(min=1, help="How many analytic hearts.")] = 40,
-    frames: Annotated[int | None, typer.Option(min=6, help="Frames of each cycle; 20-30 by default.")] = None,
+    subjects: Annotated[int, typer.Option(min=1, help="Number of analytic hearts.")] = 40,
+    frames: Annotated[
+        int | None, typer.Option(min=6, help="Frames per cycle. Default: 20-30, drawn per heart.")
+    ] = None,
 ) -> Source:
-    """Analytic beating hearts, labelled at every frame: no patient data, no licence."""
+    """Analytic beating hearts, labelled at every frame: no patient data, no usage restrictions."""
     from cinesynth.data.sources.phantom import read_phantoms
 
     return read_phantoms(subjects, frames=frames)
 
 
-def _print(summary: Summary) -> None:
-    """Who is in, what is known of them, and who is not and why."""
+def _print(summary: Summary, shown: int = 20) -> None:
+    """Print the subjects added, their annotations, and the first ``shown`` of those skipped, with reasons."""
     splits = ("train", "validation", "test")
     rows = [
         (*group, *(counts[split] for split in splits), sum(counts.values()))
@@ -200,11 +205,11 @@ def _print(summary: Summary) -> None:
     ]
     console.table(f"added to {summary.folder}", ("dataset", "vendor", "diagnosis", *splits, "subjects"), rows)
     columns = ("dataset", "annotated", "ED and ES from", "slice order from", "subjects")
-    console.table("what is known of them", columns, _known(summary.added))
+    console.table("their annotations and metadata", columns, _known(summary.added))
     if summary.rejected:
-        left_out = [(escape(r.name), escape(r.reason)) for r in summary.rejected[:SHOWN]]
-        console.table("left out", ("name", "reason"), left_out)
-        console.out.print(f"{len(summary.rejected)} left out, all of them in rejected.csv of the dataset")
+        left_out = [(escape(r.name), escape(r.reason)) for r in summary.rejected[:shown]]
+        console.table("skipped", ("name", "reason"), left_out)
+        console.out.print(f"{len(summary.rejected)} skipped; rejected.csv in the dataset lists all of them")
     labelled = sum(row.labelled_frames for row in summary.added)
     console.out.print(
         f"{len(summary.added)} subjects, {labelled} labelled frames, {summary.file_bytes / 2**20:.1f} MiB; "
@@ -218,24 +223,24 @@ def _known(rows: Sequence[Row]) -> list[tuple[str, str, str, str, int]]:
 
 
 def _annotated(coverage: str) -> str:
-    """``MYO ED; LV ED ES`` of ``RV -; MYO ED 7/12; LV ED 7/12 ES 5/12``: which structures at which phases."""
+    """Which structures are annotated at which phases: ``RV -; MYO ED 7/12; LV ED 7/12`` becomes ``MYO ED; LV ED``."""
     parts = re.sub(r" \d+/\d+", "", coverage).split("; ")
     return "; ".join(part for part in parts if not part.endswith(" -")) or "nothing"
 
 
 def prepare(
-    data: Annotated[Path, typer.Option(help="Dataset folder.")],
-    preset: Annotated[str, typer.Option(help="Preset whose grid the dataset is brought to.")] = "small",
+    dataset: Dataset,
+    preset: Annotated[str, typer.Option(help="Preset whose grid the dataset is resampled to.")] = "small",
 ) -> None:
-    """Bring a dataset to a preset's grid, and say what that does to the volumes (training does it by itself)."""
+    """Resample a dataset to a preset's grid and report the effect on the volumes. Training does this automatically."""
     from cinesynth.data.geometry import Grid
     from cinesynth.data.packed import prepare as pack
     from cinesynth.data.packed import volume_report
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
-        packed = pack(data, grid, lambda done, total, _: step("prepare", done, total, {}))
-    report = volume_report(data, grid)
+        packed = pack(dataset, grid, lambda done, total, _: step("prepare", done, total, {}))
+    report = volume_report(dataset, grid)
     edv, esv = report.median_percent
     x, y, z = grid.size
     spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
@@ -243,7 +248,7 @@ def prepare(
     console.out.print(f"{len(packed)} subjects on {x} x {y} x {z} voxels of {spacing} mm, {size}")
     rows = [("EDV", edv, *_extremes(report.errors_percent()[0])), ("ESV", esv, *_extremes(report.errors_percent()[1]))]
     columns = ("LV volume", "median |error| %", "mean error %", "largest |error| %", "subjects")
-    console.table("grid against the native labels", columns, rows)
+    console.table("volumes on the grid, compared with the native labels", columns, rows)
 
 
 def _extremes(errors: object) -> tuple[float | None, float | None, int]:
@@ -256,17 +261,17 @@ def _extremes(errors: object) -> tuple[float | None, float | None, int]:
 
 
 def look(
-    data: Annotated[Path, typer.Option(help="Dataset folder.")],
-    subject: Annotated[str, typer.Option(help="Subject, as in manifest.csv.")],
-    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    dataset: Dataset,
+    subject: Annotated[str, typer.Option(help="Subject, as named in dataset.csv.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
 ) -> None:
-    """A contact sheet of a study of the dataset, with its labels as contours."""
+    """Draw a contact sheet of one subject, with its labels as contours."""
     from cinesynth.data.manifest import Manifest
     from cinesynth.data.packed import load_study
     from cinesynth.reports.contact_sheet import render_study
 
-    rows = {row.subject: row for row in Manifest.read(data)}
+    rows = {row.subject: row for row in Manifest.read(dataset)}
     if subject not in rows:
-        raise InputError(f"{subject} is not in {data}", hint=f"one of {', '.join(list(rows)[:5])}, ...")
-    render_study(load_study(data, rows[subject]), out)
+        raise InputError(f"{subject} is not in {dataset}", hint=f"one of {', '.join(list(rows)[:5])}, ...")
+    render_study(load_study(dataset, rows[subject]), out)
     console.out.print(str(out))

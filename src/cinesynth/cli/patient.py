@@ -1,4 +1,4 @@
-"""``cinesynth annotate`` and ``animate``: from a real patient's image."""
+"""``cinesynth annotate`` and ``animate``: segment or animate a real patient's image."""
 
 from __future__ import annotations
 
@@ -9,47 +9,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.bundle import Weights
+from cinesynth.cli.options import EsIndex, Frames, Guidance, MatchVolumes, MaxAttempts, Pictures, Steps, Weights
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
     from cinesynth.data.orientation import SliceOrder
 
 
-class Order(str, Enum):
-    """Which slice is the base."""
+class SliceEnd(str, Enum):
+    """Which end of the stack is the base."""
 
     AUTO = "auto"
     BASE_FIRST = "base_first"
     APEX_FIRST = "apex_first"
 
     @property
-    def told(self) -> SliceOrder:
-        """As a layout says it."""
+    def order(self) -> SliceOrder:
+        """The value as a dataset layout spells it."""
         return self.value
 
 
 SliceOrderOption = Annotated[
-    Order, typer.Option("--slice-order", help="Which end is the base; auto asks the header, else takes the first.")
+    SliceEnd,
+    typer.Option("--slice-order", help="Which end is the base; auto reads the header, else takes the first slice."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what this command wrote to --out before.")]
-Pictures = Annotated[bool, typer.Option(help="Write the contact sheet and the GIF too.")]
-REVERSED = (
-    "the masks are wider at what is taken for the apex: look at sheet.png, and give --slice-order if it is reversed"
-)
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of this command at --out.")]
+REVERSED = "the masks are wider at the assumed apex: check sheet.png, and pass --slice-order if the stack is reversed"
 
 
 def annotate(
-    image: Annotated[Path, typer.Argument(help="Short-axis cine as NIfTI, with time or of one frame.")],
-    out: Annotated[Path, typer.Option(help="Folder of the masks.")],
+    image: Annotated[Path, typer.Argument(help="Short-axis cine as 4D NIfTI, or one frame as 3D NIfTI.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the masks to.")],
     weights: Weights = None,
-    slice_order: SliceOrderOption = Order.AUTO,
+    slice_order: SliceOrderOption = SliceEnd.AUTO,
     overwrite: Overwrite = False,
     pictures: Pictures = True,
 ) -> None:
-    """Masks of every frame of a real cine, by the codec of the weights, in the voxels of the file.
+    """Segment every frame of a real cine with the autoencoder of the weights, on the voxel grid of the input file.
 
-    The masks are a model's guess. They are for looking at and as a start for a hand's work, not for clinical use.
+    The masks are a starting point for manual correction, not for clinical use.
     """
     from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.annotate import annotate as make_masks
@@ -58,45 +56,46 @@ def annotate(
     from cinesynth.weights.folder import Bundle, find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
-    patient = read_patient(image, slice_order.told)
+    patient = read_patient(image, slice_order.order)
     bundle = Bundle.load(find_bundle(weights))
     with console.err.status("annotating"):
         annotation = make_masks(bundle, patient)
         record = save_annotation(annotation, out, overwrite=overwrite, pictures=pictures)
     names = {"lv_edv_ml": "EDV mL", "lv_esv_ml": "ESV mL", "ef_percent": "EF %"}
     names |= {"ed_index": "ED frame", "es_index": "ES frame"}
-    console.table(str(out), ("", "by the masks"), [(text, record[name]) for name, text in names.items()])
+    console.table(str(out), ("", "measured on the masks"), [(text, record[name]) for name, text in names.items()])
     _warn(record["accepted"], record["order_in_doubt"])
-    console.out.print("masks of a model, not for clinical use; look at sheet.png")
+    console.out.print("masks made by a model, not for clinical use; see sheet.png")
 
 
 def animate(
-    image: Annotated[Path, typer.Argument(help="Short-axis stack at ED as NIfTI, or a cine with --frame.")],
-    out: Annotated[Path, typer.Option(help="Folder of the moving heart.")],
+    image: Annotated[Path, typer.Argument(help="Short-axis stack at ED as 3D NIfTI, or a cine with --frame.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the animated case to.")],
     diagnosis: Annotated[str, typer.Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = "UNKNOWN",
     esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
-    ef: Annotated[float | None, typer.Option(help="Ejection fraction, percent; instead of --esv.")] = None,
-    vendor: Annotated[str | None, typer.Option(help="Vendor of the scanner, as in the training data.")] = None,
-    frame: Annotated[int | None, typer.Option(help="ED frame of a cine, counted from 0.")] = None,
+    ef: Annotated[float | None, typer.Option(help="Ejection fraction in percent, instead of --esv.")] = None,
+    vendor: Annotated[str | None, typer.Option(help="Scanner vendor, as named in the training data.")] = None,
+    frame: Annotated[int | None, typer.Option(help="ED frame of a cine, zero-based.")] = None,
     variation: Annotated[
-        float, typer.Option(help="0 keeps the anatomy; up to 1 it is drawn anew from so much noise, at its own EDV.")
+        float,
+        typer.Option(help="0 keeps the anatomy, 1 samples a new one; values between vary it. The EDV is preserved."),
     ] = 0.0,
-    frames: Annotated[int, typer.Option(help="Frames of the cycle; frame 0 is ED.")] = 30,
-    es_index: Annotated[int | None, typer.Option(help="Zero-based frame of ES.")] = None,
+    frames: Frames = 30,
+    es_index: EsIndex = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same motion.")] = 0,
     weights: Weights = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps of both models.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance; 1 is none.")] = None,
-    tries: Annotated[int, typer.Option(help="Draws allowed for an acceptable motion (and a variation).")] = 3,
-    control: Annotated[bool, typer.Option(help="Steer the masks to the requested ESV.")] = True,
-    slice_order: SliceOrderOption = Order.AUTO,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    max_attempts: MaxAttempts = 3,
+    match_volumes: MatchVolumes = True,
+    slice_order: SliceOrderOption = SliceEnd.AUTO,
     overwrite: Overwrite = False,
     pictures: Pictures = True,
 ) -> None:
-    """Set a real heart at ED in motion, with its masks at every frame, in the voxels of the file.
+    """Animate a real heart at ED: image and masks at every frame, on the voxel grid of the input file.
 
-    EDV and slices are measured on the image; an ESV or EF that is not asked for is the model's choice. What is written
-    is personal data of the patient, as the image is.
+    EDV and slices are measured on the image. Without --esv or --ef the model chooses the ESV. The output is personal
+    data of the patient, as the input is.
     """
     from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.animate import Wish
@@ -108,10 +107,10 @@ def animate(
 
     settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     prior = ClinicalPrior(Diagnosis.parse(diagnosis), lv_esv_ml=esv, vendor=vendor)
-    request = Request(prior, seed, **settings, tries=tries, control=control)
-    wish = Wish(request, ef, variation, frame)  # refused, if it is, before anything is read
+    request = Request(prior, seed, **settings, tries=max_attempts, control=match_volumes)
+    wish = Wish(request, ef, variation, frame)  # an invalid request is refused before any file is read
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
-    patient = read_patient(image, slice_order.told)
+    patient = read_patient(image, slice_order.order)
     wish.frame_of(len(patient.study.image))
     pipe = CinePipeline.from_pretrained(weights)
     with console.err.status("animating"):
@@ -121,13 +120,13 @@ def animate(
     names = {"lv_edv_ml": "EDV mL (measured)", "lv_esv_ml": "ESV mL", "ef_percent": "EF %"}
     rows = [(text, asked[name], found[name]) for name, text in names.items()]
     console.table(str(out), ("", "requested", "achieved"), rows)
-    console.out.print(f"frame 0 against the image: PSNR {record['frame_0']['psnr_db']:.1f} dB")
+    console.out.print(f"frame 0 compared with the input: PSNR {record['frame_0']['psnr_db']:.1f} dB")
     _warn(record["accepted"], patient.seems_reversed(cine.label[0]))
-    console.out.print("synthetic, but personal data of the patient; research use only; look at sheet.png and beat.gif")
+    console.out.print("synthetic, but personal data of the patient; research use only; see sheet.png and beat.gif")
 
 
 def _warn(accepted: bool, order_in_doubt: bool) -> None:
     if not accepted:
-        console.err.print("the masks break an anatomical rule (see the record)", style="yellow")
+        console.err.print("the masks break an anatomical rule; see the JSON record beside them", style="yellow")
     if order_in_doubt:
         console.err.print(REVERSED, style="yellow")

@@ -1,4 +1,4 @@
-"""``cinesynth serve``: the app in a browser."""
+"""``cinesynth serve``: the web app."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import Annotated
 import typer
 
 from cinesynth.cli import console
-from cinesynth.cli.bundle import Weights
+from cinesynth.cli.options import Weights
 
 
 def serve(
     weights: Weights = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's need a password.")] = (
+    host: Annotated[str, typer.Option(help="Address to listen on; any other than this machine needs a password.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 7860,
     password_file: Annotated[
-        Path | None, typer.Option(help="File that only you can read, with the password in its first line.")
+        Path | None, typer.Option(help="File readable only by you, with the password on its first line.")
     ] = None,
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Let everybody who reaches --host use it.")] = False,
-    reports: Annotated[Path | None, typer.Option(help="Reports of `cinesynth evaluate` to show: a folder.")] = None,
-    upload_mib: Annotated[int, typer.Option(min=1, help="Largest upload, MiB.")] = 512,
-    store_mib: Annotated[int, typer.Option(min=64, help="Results of all sessions together, MiB.")] = 4096,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Allow access without a password to anyone who can reach --host.")
+    ] = False,
+    reports: Annotated[Path | None, typer.Option(help="Folder of `cinesynth evaluate` reports to show.")] = None,
+    upload_mib: Annotated[int, typer.Option(min=1, help="Maximum upload size, MiB.")] = 512,
+    store_mib: Annotated[int, typer.Option(min=64, help="Maximum size of all results together, MiB.")] = 4096,
 ) -> None:
-    """Generate hearts and look at them beating, in a browser on this machine. Nothing leaves it.
+    """Generate and view beating hearts in a browser. All data stay on this machine.
 
-    Research use, synthetic data, not for diagnosis.
+    Synthetic data, research use only, not for diagnosis.
     """
     from cinesynth.web.app import serve as run
     from cinesynth.web.settings import ServeSettings, read_password
@@ -44,5 +46,5 @@ def serve(
         store_mib=store_mib,
     )
     if not settings.is_local:
-        console.err.print("what is sent and asked for is not encrypted: put it behind a proxy with TLS", style="yellow")
-    run(settings, lambda address: console.out.print(f"open {address} (Ctrl-C ends it)", markup=False))
+        console.err.print("the connection is not encrypted: put the app behind a proxy with TLS", style="yellow")
+    run(settings, lambda address: console.out.print(f"Running at {address} (press Ctrl-C to stop)", markup=False))

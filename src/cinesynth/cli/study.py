@@ -1,4 +1,4 @@
-"""``cinesynth study``: do generated hearts help segmentation, at home and on scanners that nobody learned from?"""
+"""``cinesynth study``: do generated cases improve segmentation, also on unseen scanners?"""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ if TYPE_CHECKING:
 
 
 def study(
-    spec: Annotated[Path, typer.Argument(help="YAML of the study (docs/study.md).")],
-    out: Annotated[Path, typer.Option(help="Folder of the study: generators, hearts, segmenters, report.")],
-    unit: Annotated[str | None, typer.Option(help="Do this one unit and stop.")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Print the units and whether they are finished.")] = False,
-    report: Annotated[bool, typer.Option("--report", help="Only write the report of what is finished.")] = False,
+    spec: Annotated[Path, typer.Argument(help="YAML file that describes the study.")],
+    out: Annotated[Path, typer.Option(help="Study folder: generators, cohorts, segmenters, report.")],
+    unit: Annotated[str | None, typer.Option(help="Run this unit only.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the units and whether they are finished.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Only write the report of the finished units.")] = False,
     launcher: Annotated[
-        Literal["local", "slurm"], typer.Option(help="Here, one unit after another; or a Slurm job each.")
+        Literal["local", "slurm"],
+        typer.Option(help="Run here, one unit after another, or submit one Slurm job per unit."),
     ] = "local",
     slurm: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the Slurm jobs, e.g. partition=gpu.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of the Slurm jobs, for example partition=gpu; can be repeated."),
     ] = None,
 ) -> None:
-    """Train segmenters with and without generated hearts, test them, and say whether the hearts helped.
+    """Train segmenters with and without generated cases, test them, and report whether the cases helped.
 
-    For each number of labelled people a generator is trained on them alone. The same command goes on where it was
-    stopped; other data, other hearts or other code make new cells.
+    For each number of labelled subjects a generator is trained on those subjects only. Run the same command again to
+    continue. Other data, other generated cases or another version of the code start new runs.
     """
     from cinesynth.study.report import write_report
     from cinesynth.study.run import StudyRun
@@ -42,7 +44,7 @@ def study(
             return
         if list_:
             finished = run.finished()
-            rows = [(each.name, "finished" if each.name in finished else "open") for each in run.units()]
+            rows = [(each.name, "finished" if each.name in finished else "pending") for each in run.units()]
             console.table(str(out), ("unit", ""), rows)
             return
         if launcher == "slurm" and not report:
@@ -61,4 +63,4 @@ def _submit(run: StudyRun, spec: Path, options: list[str]) -> None:
 
     jobs = submit(run, spec.resolve(), parse_options(options))
     console.table("jobs", ("unit", "job"), list(jobs.items()))
-    console.out.print("when they are done: the same command with --report")
+    console.out.print("when the jobs are done, run the same command with --report")

@@ -1,4 +1,4 @@
-"""``cinesynth train``: one stage, or all four."""
+"""``cinesynth train``: one stage, or all four in order."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from cinesynth.config import Config, dump_config, load_config
 from cinesynth.errors import InputError
 
 app = typer.Typer(
-    no_args_is_help=True, help="Train the four stages, or the segmenter; the same command resumes an interrupted run."
+    no_args_is_help=True, help="Train the four stages or the segmenter. Run the same command again to resume."
 )
 
-Data = Annotated[Path | None, typer.Option(help="Dataset folder, made by cinesynth ingest.")]
+Dataset = Annotated[Path | None, typer.Option(help="Dataset folder, made by `cinesynth ingest`.")]
 Run = Annotated[Path | None, typer.Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
 Preset = Annotated[str, typer.Option(help="smoke, small, compact, base, paper, or a YAML file.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500."),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved settings and what they cost, and stop.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved settings with their parameters and FLOPs, then stop.")
+]
 
 Minutes = Annotated[
     float | None,
-    typer.Option(help="Stop after so many minutes, at a checkpoint; the same command goes on, with the same result."),
+    typer.Option(help="Stop at a checkpoint after this many minutes; the same command continues with the same result."),
 ]
 
 
 Initial = Annotated[
-    Path | None, typer.Option(help="Weights folder or run of the same shape, whose networks training starts from.")
+    Path | None, typer.Option(help="Weights folder or run of the same architecture to start training from.")
 ]
 
 
 def _verb(stage: str, text: str) -> None:
     def run(
-        data: Data = None,
+        dataset: Dataset = None,
         run: Run = None,
         preset: Preset = "small",
         set_: Set = None,
@@ -49,11 +51,13 @@ def _verb(stage: str, text: str) -> None:
         if dry_run:
             print_plan(config)
             return
-        if data is None or run is None:
-            raise InputError("--data and --run are needed to train", hint="only --dry-run goes without them")
+        if dataset is None or run is None:
+            raise InputError("training needs --dataset and --run", hint="only --dry-run works without them")
         if stage == "decoder" and initial is not None:
-            raise InputError("--initial is not for the decoder", hint="it starts from the VAE of its own --run")
-        train(_stages(config) if stage == "all" else [stage], data, run, config, minutes, initial)
+            raise InputError(
+                "--initial does not apply to the decoder stage", hint="it starts from the VAE of its own --run"
+            )
+        train(_stages(config) if stage == "all" else [stage], dataset, run, config, minutes, initial)
 
     run.__doc__ = text
     app.command(stage)(run)
@@ -61,11 +65,11 @@ def _verb(stage: str, text: str) -> None:
 
 _verb("vae", "Stage 1: the semi-supervised VAE with an image and a mask decoder.")
 _verb("motion", "Stage 2: the deterministic residual-motion model.")
-_verb("anatomy", "Stage 3: the diffusion model from clinical priors to the ED anatomy.")
-_verb("dynamics", "Stage 4: the diffusion model from anatomy and priors to motion.")
-_verb("decoder", "The decoder once more, on noisy latents; where a run has one, it goes into the bundle.")
-_verb("all", "The four stages in order, and the decoder once more where the preset says so.")
-_verb("segmenter", "The independent segmenter of the evaluation, from annotated frames of patients alone.")
+_verb("anatomy", "Stage 3: the diffusion model from clinical priors to ED anatomy.")
+_verb("dynamics", "Stage 4: the diffusion model from ED anatomy and clinical priors to motion.")
+_verb("decoder", "Fine-tune the decoder on noisy latents. If a run has this stage, bundle includes it.")
+_verb("all", "All four stages in order, and the decoder stage if the preset has one.")
+_verb("segmenter", "The independent segmenter used by evaluate, trained on annotated frames of real subjects only.")
 
 
 def _stages(config: Config) -> list[str]:
@@ -76,13 +80,13 @@ def _stages(config: Config) -> list[str]:
 
 def train(
     stages: list[str],
-    data: Path,
+    dataset: Path,
     run: Path,
     config: Config,
     minutes: float | None = None,
     initial: Path | None = None,
 ) -> None:
-    """Train stages with a progress display and print what each reached, or after ``minutes`` what is left."""
+    """Train ``stages`` with a progress display; print a summary of each, or what is left after ``minutes``."""
     from cinesynth.training.run import train_stage
     from cinesynth.training.stages import Deadline, TimeLimitReached
 
@@ -90,7 +94,7 @@ def train(
     for number, stage in enumerate(stages):
         try:
             with console.progress() as step:
-                info = train_stage(stage, data, run, config, step, clock, initial)
+                info = train_stage(stage, dataset, run, config, step, clock, initial)
         except TimeLimitReached as stop:
             later = ", ".join(stages[number + 1 :])
             console.err.print(f"{stop}{f' (then {later})' if later else ''}")
@@ -102,10 +106,10 @@ def train(
 
 
 def print_plan(config: Config) -> None:
-    """The resolved tree, and parameters and FLOPs of each part."""
+    """Print the resolved settings, and parameters and FLOPs of each network."""
     from cinesynth.models.build import count_costs, sequence_flops
 
     console.out.print(dump_config(config), markup=False)
     rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]
-    console.table(f"preset {config.preset}", ("part", "parameters", "GFLOP a forward"), rows)
+    console.table(f"preset {config.preset}", ("part", "parameters", "GFLOPs per forward pass"), rows)
     console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")

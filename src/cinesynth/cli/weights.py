@@ -1,4 +1,4 @@
-"""``cinesynth weights``: which there are, are they whole, which is the default, and may new ones replace old ones."""
+"""``cinesynth weights``: list, verify, compare and choose model weights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from cinesynth.cli.evaluate import FAILED
 if TYPE_CHECKING:
     from cinesynth.weights.registry import Entry
 
-app = typer.Typer(no_args_is_help=True, help="The weights at hand: list, verify, choose, compare.")
+app = typer.Typer(no_args_is_help=True, help="Manage model weights.")
 Named = Annotated[
     str | None,
-    typer.Argument(metavar="NAME|FOLDER", help="A name of `weights list` or a folder; by default the default."),
+    typer.Argument(
+        metavar="NAME|FOLDER", help="Name shown by `weights list`, or a folder. Default: the default weights."
+    ),
 ]
 
 
 @app.command("list")
 def list_() -> None:
-    """Weights that ship with the package, and those that you chose once."""
+    """List the weights that ship with the package and those chosen with `weights set-default`."""
     from cinesynth.weights.registry import catalogue
 
     entries, no_default = catalogue()
@@ -37,7 +39,7 @@ def list_() -> None:
 def _lines(entry: Entry) -> list[str]:
     title = f"{entry.name}{' (default)' if entry.default else ''}: {entry.folder}"
     if entry.problem:
-        return [title, f"  cannot be used: {entry.problem}"]
+        return [title, f"  unusable: {entry.problem}"]
     (x, y, z), (a, b, c) = entry.size, entry.spacing_mm
     trained = ", ".join(f"{count} {name}" for name, count in entry.trained_on) or "unknown data"
     return [
@@ -56,13 +58,13 @@ def _scores(entry: Entry) -> str:
     known = ((gated.name, figure_of(entry.scores, gated)) for gated in GATED)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
     about = entry.scores["about"]
-    loop = "closed" if about.get("closed_loop") else "open"
-    return f"scores ({about.get('split')} split, {about.get('cases')} cases, {loop} loop): {figures}"
+    matched = "with" if about.get("closed_loop") else "without"
+    return f"scores ({about.get('split')} split, {about.get('cases')} cases, {matched} volume matching): {figures}"
 
 
 @app.command()
 def verify(weights: Named = None) -> None:
-    """Check every file of a weights folder, its lineage and its networks; exit with 4 if anything is wrong."""
+    """Check every file, the lineage and the networks of a weights folder. Exits with 4 if a check fails."""
     from cinesynth.weights.folder import find_bundle
     from cinesynth.weights.verify import verify_bundle
 
@@ -71,67 +73,72 @@ def verify(weights: Named = None) -> None:
     for check in checks:
         console.out.print(f"{check.name}: {check.problem or 'ok'}", markup=False)
     damaged = sum(bool(check.problem) for check in checks)
-    console.out.print(f"{folder}: {f'{damaged} problems' if damaged else 'whole and unaltered'}", markup=False)
+    console.out.print(f"{folder}: {f'{damaged} problems' if damaged else 'all checksums match'}", markup=False)
     if damaged:
-        console.err.print("hint: copy the whole folder again, or train and bundle the weights again", markup=False)
+        console.err.print("hint: copy the folder again, or bundle the run again", markup=False)
         raise typer.Exit(4)
 
 
 @app.command()
-def use(
+def set_default(
     weights: Annotated[
-        str | None, typer.Argument(metavar="NAME|FOLDER", help="A name of `weights list`, or a folder anywhere.")
+        str | None, typer.Argument(metavar="NAME|FOLDER", help="Name shown by `weights list`, or any weights folder.")
     ] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Go back to the default of the package.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Return to the default of the package.")] = False,
 ) -> None:
-    """Make weights your default, for every command that is given none; a folder stays where it is."""
+    """Set the default weights of every command. A folder is referenced, not copied."""
     from cinesynth.errors import InputError
     from cinesynth.weights.default import VARIABLE, choose, default_set, forget
     from cinesynth.weights.folder import DEFAULT_BUNDLE, find_bundle, shipped_bundles
     from cinesynth.weights.verify import refuse_damaged
 
     if reset == (weights is not None):
-        raise InputError("give weights or --reset", hint="cinesynth weights list shows what there is")
+        raise InputError(
+            "specify a weights name or folder, or --reset", hint="`cinesynth weights list` shows the names"
+        )
     if weights is None:
         file, chosen = forget(), DEFAULT_BUNDLE
     else:
         folder = find_bundle(weights)
         refuse_damaged(folder)
         ships = folder == shipped_bundles().get(weights)
-        chosen = weights if ships else str(folder.resolve())  # what ships is found by its name after an update too
+        chosen = weights if ships else str(folder.resolve())  # a name still resolves after an update
         file = choose(chosen)
-    console.out.print(f"{chosen} is the default, by {file}", markup=False)
+    console.out.print(f"default weights: {chosen} (stored in {file})", markup=False)
     default = default_set()
     if default is not None and VARIABLE in default.said_by:
-        console.err.print(f"warning: {VARIABLE} is set and wins: {default.weights}", markup=False)
+        console.err.print(f"warning: {VARIABLE} is set and takes precedence: {default.weights}", markup=False)
 
 
 @app.command()
-def gate(
-    new: Annotated[Path, typer.Argument(help="Scores of the new weights: `cinesynth score --out NEW.json`.")],
-    old: Annotated[Path, typer.Argument(help="Scores of the old ones, of the same data, split, counts and seed.")],
+def compare(
+    new: Annotated[Path, typer.Argument(help="Scores of the new weights, from `cinesynth score --out NEW.json`.")],
+    old: Annotated[Path, typer.Argument(help="Scores of the old weights on the same data, split, counts and seed.")],
 ) -> None:
-    """Compare two files of scores; exit with 10 if a gated figure of the new one is worse beyond its tolerance."""
-    from cinesynth.weights.comparison import compare, notes, read_scores
+    """Compare two score files. Exits with 10 if a figure of the new weights is worse than its tolerance allows."""
+    from cinesynth.weights.comparison import compare as compare_scores
+    from cinesynth.weights.comparison import notes, read_scores
 
     after, before = read_scores(new), read_scores(old)
-    rows = compare(after, before)
+    rows = compare_scores(after, before)
     shown = [(r.gated.name, r.old, r.new, r.gated.rule, r.verdict) for r in rows]
-    console.table("gate", ("figure", "old", "new", "tolerance", "verdict"), shown)
+    console.table("comparison", ("figure", "old", "new", "tolerance", "verdict"), shown)
     for note in notes(after, before):
         console.out.print(f"note: {note}", markup=False)
     closed = [r.gated.name for r in rows if r.closes]
-    console.out.print(f"closed: {', '.join(closed)}" if closed else "open: nothing is worse beyond its tolerance")
+    console.out.print(
+        f"regressions: {', '.join(closed)}" if closed else "no regressions: every figure is within its tolerance"
+    )
     if closed:
         raise typer.Exit(FAILED)
 
 
 @app.command()
 def record(
-    scores: Annotated[Path, typer.Argument(help="Scores: `cinesynth score --out SCORES.json`.")],
+    scores: Annotated[Path, typer.Argument(help="Score file, from `cinesynth score --out SCORES.json`.")],
     weights: Named = None,
 ) -> None:
-    """Keep scores in the weights folder that they are of, where `list` shows them; single patients are left out."""
+    """Store scores in their weights folder, for `weights list`. Figures of single subjects are left out."""
     from cinesynth.evaluation.score import without_people
     from cinesynth.weights.comparison import read_scores
     from cinesynth.weights.folder import find_bundle

@@ -1,0 +1,65 @@
+"""Options that several verbs share, and the old names of renamed verbs and options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[Path, typer.Option(help="Dataset folder, made by `cinesynth ingest`.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Weights folder, or a name shown by `weights list`. Default: that of `weights set-default`, else compact."
+    ),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Number of processes. Default: one per core.")]
+Frames = Annotated[int, typer.Option(help="Frames per cycle; frame 0 is ED.")]
+EsIndex = Annotated[int | None, typer.Option(help="Zero-based frame of ES.")]
+Steps = Annotated[int | None, typer.Option(help="Sampling steps of both diffusion models.")]
+Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale; 1 turns guidance off.")]
+MaxAttempts = Annotated[
+    int, typer.Option(help="Maximum number of sampling attempts for the anatomy, and again for its motion.")
+]
+MatchVolumes = Annotated[
+    bool, typer.Option(help="Adjust the sampled latents until the masks have the requested volumes.")
+]
+Pictures = Annotated[bool, typer.Option(help="Also write the contact sheet and the GIF.")]
+
+SHARED_OPTIONS = {
+    "--tries": "--max-attempts",
+    "--control": "--match-volumes",
+    "--no-control": "--no-match-volumes",
+    "--known-hearts": "--training-index",
+}
+"""Options that every verb knows by a new name."""
+OPTIONS_BY_VERB = {
+    **{verb: {"--data": "--dataset"} for verb in ("bundle", "look", "prepare", "score", "train", "training-index")},
+    "export": {"--data": "--dataset", "--frames": "--select"},
+}
+"""Options that one verb knows by a new name."""
+VERBS = {
+    ("known-hearts",): ("training-index",),
+    ("report",): ("qc",),
+    ("weights", "gate"): ("weights", "compare"),
+    ("weights", "use"): ("weights", "set-default"),
+}
+"""Verbs with a new name."""
+
+
+def with_new_names(arguments: Sequence[str], warn: Callable[[str], None]) -> list[str]:
+    """A command line in which old names of verbs and options are replaced; ``warn`` is called once for each."""
+    words = list(arguments)
+    for old, new in VERBS.items():
+        if tuple(words[: len(old)]) == old:
+            warn(f"`{' '.join(old)}` is now called `{' '.join(new)}`; the old name will stop working")
+            words[: len(old)] = new
+    renamed = SHARED_OPTIONS | OPTIONS_BY_VERB.get(words[0] if words else "", {})
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in renamed:
+            warn(f"{name} is now called {renamed[name]}; the old name will stop working")
+            words[i] = renamed[name] + equals + value
+    return words
