@@ -94,7 +94,7 @@ class Climb:
         for needed in NEEDS[stage]:
             self.provide(index, needed)
         preset = run.with_name("preset.yaml")
-        given = ["--data", str(self.data), "--run", str(run), "--preset", str(preset)]
+        given = ["--dataset", str(self.data), "--run", str(run), "--preset", str(preset)]
         cinesynth("train", stage, *given, "--set", f"training.seed={self.seed}")
 
     def score(self, index: int, count: int) -> dict[str, Any]:
@@ -104,9 +104,19 @@ class Climb:
         run = self.run_of(index)
         weights, scores = run.with_name("weights"), run.with_name("scores.json")
         shutil.rmtree(weights, ignore_errors=True)
-        cinesynth("bundle", str(run), "--data", str(self.data), "--out", str(weights))
-        asked = ["--split", "validation", "--count", str(count), "--frames", "2", "--no-control", "--tries", "1"]
-        cinesynth("score", "--data", str(self.data), "--weights", str(weights), *asked, "--out", str(scores))
+        cinesynth("bundle", str(run), "--dataset", str(self.data), "--out", str(weights))
+        asked = [
+            "--split",
+            "validation",
+            "--count",
+            str(count),
+            "--frames",
+            "2",
+            "--no-match-volumes",
+            "--max-attempts",
+            "1",
+        ]
+        cinesynth("score", "--dataset", str(self.data), "--weights", str(weights), *asked, "--out", str(scores))
         found: dict[str, Any] = json.loads(scores.read_text())
         return found
 

@@ -1,7 +1,7 @@
 """Do generated hearts have what was asked of them: two cohorts of the same requests, steered and not.
 
     cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --out closed
-    cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --no-control --out open
+    cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --no-match-volumes --out open
     cinesynth train segmenter --preset compact --data hearts --run segmenter
     python benchmarks/control.py --closed closed --open open --data hearts --segmenter segmenter --out control
 

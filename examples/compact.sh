@@ -7,7 +7,7 @@ set -euo pipefail
 data=$1 runs=$2 preset=${PRESET:-compact}
 
 train() { # STAGE RUN [more]
-  cinesynth train "$1" --preset "$preset" --data "$data" --run "$runs/$2" "${@:3}"
+  cinesynth train "$1" --preset "$preset" --dataset "$data" --run "$runs/$2" "${@:3}"
 }
 
 with_codec() { # RUN: what diffusion models see is encoded and moved by the first run
@@ -32,5 +32,5 @@ for run in anatomy anatomy-longer dynamics; do with_codec "$run"; done
 mkdir -p "$runs/last"
 cp "$runs"/first/{vae,motion}.{json,safetensors} "$runs"/anatomy-longer/anatomy.{json,safetensors} \
   "$runs"/dynamics/dynamics.{json,safetensors} "$runs/last"
-[[ -e $runs/weights ]] || cinesynth bundle "$runs/last" --data "$data" --out "$runs/weights"
-cinesynth score --data "$data" --weights "$runs/weights" --split test --count "${COUNT:-200}" --frames 2 --no-control
+[[ -e $runs/weights ]] || cinesynth bundle "$runs/last" --dataset "$data" --out "$runs/weights"
+cinesynth score --dataset "$data" --weights "$runs/weights" --split test --count "${COUNT:-200}" --frames 2 --no-match-volumes

@@ -170,7 +170,7 @@ def test_the_verb(
 ) -> None:
     """A dataset and a generated case in one export."""
     ingest([small(f"s{i}") for i in range(12)], tmp_path / "data")
-    inputs = ["--data", str(tmp_path / "data"), "--case", str(save_generated(tmp_path / "case"))]
+    inputs = ["--dataset", str(tmp_path / "data"), "--case", str(save_generated(tmp_path / "case"))]
     monkeypatch.setattr("sys.argv", ["cinesynth", "export", *inputs, *flags, "--out", str(tmp_path / NAME)])
     with pytest.raises(SystemExit) as end:
         main()

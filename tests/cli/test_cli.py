@@ -142,7 +142,7 @@ def test_bad_patients_can_be_left_out_and_are_listed(run, tmp_path: Path) -> Non
     code, said, _ = run("ingest", "acdc", source, "--out", str(out), "--on-error", "skip", "--workers", "1")
     assert code == 0
     assert "patient001" in said
-    assert "1 left out" in said
+    assert "1 skipped" in said
     assert "RV ED ES; MYO ED ES; LV ED ES" in said
     assert "patient001_frame01_gt" in (out / "rejected.csv").read_text()
     assert [path.name for path in (out / "studies").iterdir()] == ["acdc_patient002.h5"]
@@ -208,7 +208,7 @@ def test_partly_annotated_data_go_in_and_onto_a_grid(
     for row in Manifest.read(out):
         assert row.lv_edv_ml > row.lv_esv_ml > 0
         assert row.rv_edv_ml is row.myo_es_ml is None
-    code, said, err = run("prepare", "--data", str(out), "--preset", "paper")
+    code, said, err = run("prepare", "--dataset", str(out), "--preset", "paper")
     assert code == 0, err
 
 
@@ -218,7 +218,7 @@ def test_a_preset_that_does_not_fit_the_data_is_refused(run, tmp_path: Path) -> 
     tall[8:12, 8:12, 1:23] = 3
     patient(tmp_path / "acdc" / "training" / "patient001", tall, tall.shape)
     assert run("ingest", "acdc", str(tmp_path / "acdc"), "--out", str(tmp_path / "dataset"))[0] == 0
-    code, _, err = run("prepare", "--data", str(tmp_path / "dataset"), "--preset", "smoke")
+    code, _, err = run("prepare", "--dataset", str(tmp_path / "dataset"), "--preset", "smoke")
     assert code == 3
     assert "patient001" in err
     assert "hint:" in err
@@ -227,25 +227,25 @@ def test_a_preset_that_does_not_fit_the_data_is_refused(run, tmp_path: Path) -> 
 def test_training_without_data_is_refused(run) -> None:
     code, _, err = run("train", "vae", "--preset", "smoke")
     assert code == 2
-    assert "--data" in err
+    assert "--dataset" in err
 
 
 def test_a_decoder_starts_from_its_own_run_alone(run, tmp_path: Path) -> None:
-    where = ["--data", str(tmp_path), "--run", str(tmp_path / "run"), "--initial", str(tmp_path)]
+    where = ["--dataset", str(tmp_path), "--run", str(tmp_path / "run"), "--initial", str(tmp_path)]
     code, _, err = run("train", "decoder", "--preset", "compact", *where)
     assert code == 2
-    assert "--initial is not for the decoder" in err
+    assert "--initial does not apply to the decoder" in err
     assert not (tmp_path / "run").exists()
 
 
 def test_a_segmenter_is_trained_by_the_same_verb(run, phantoms: Path, tmp_path: Path) -> None:
     """On phantoms, where there is nobody else; and `train all` does not train it."""
     settings = ["--preset", "smoke", "--set", "training.segmenter.steps=1"]
-    code, _, err = run("train", "segmenter", "--data", str(phantoms), "--run", str(tmp_path / "run"), *settings)
+    code, _, err = run("train", "segmenter", "--dataset", str(phantoms), "--run", str(tmp_path / "run"), *settings)
     assert code == 0, err
     assert "segmenter: trained on {'phantom': 7}" in err
     assert (tmp_path / "run" / "segmenter.safetensors").is_file()
-    code, _, err = run("bundle", str(tmp_path / "run"), "--data", str(phantoms), "--out", str(tmp_path / "weights"))
+    code, _, err = run("bundle", str(tmp_path / "run"), "--dataset", str(phantoms), "--out", str(tmp_path / "weights"))
     assert code == 4
     assert "dynamics.json is missing" in err or "vae.json is missing" in err
 

@@ -63,13 +63,13 @@ def test_a_card_of_a_broken_report_is_refused(run: Run, tmp_path: Path) -> None:
 
 def test_hearts_are_generated_against_known_ones(run: Run, people: Path, tmp_path: Path) -> None:
     known, case = tmp_path / "known.safetensors", tmp_path / "case"
-    code, out, _ = run("known-hearts", "--data", people, "--weights", "phantom", "--out", known)
+    code, out, _ = run("training-index", "--dataset", people, "--weights", "phantom", "--out", known)
     assert code == 0
     assert "14 subjects; it shows patients" in out
     asked = ["--diagnosis", "NOR", "--edv", 130, "--frames", 2, "--no-pictures", "--weights", "phantom"]
-    assert run("generate", *asked, "--known-hearts", known, "--out", case)[0] == 0
+    assert run("generate", *asked, "--training-index", known, "--out", case)[0] == 0
     record = json.loads((case / "case.json").read_text())["provenance"]
     assert record["screen"] == f"known hearts {hashlib.sha256(known.read_bytes()).hexdigest()}"
-    code, _, err = run("generate", *asked, "--known-hearts", tmp_path / "nowhere", "--out", tmp_path / "b")
+    code, _, err = run("generate", *asked, "--training-index", tmp_path / "nowhere", "--out", tmp_path / "b")
     assert (code, "Traceback" in err) == (3, False)
     assert "holds no known hearts" in err

@@ -91,7 +91,7 @@ def test_two_processes_make_the_cohort_of_one(weights: Path, tmp_path: Path, ask
 
     def start(out: Path, rank: int, of: int) -> subprocess.Popen[bytes]:
         options = ["--count", "4"] if asked == "count" else ["--cohort", str(file)]
-        options += ["--frames", "3", "--tries", "1", "--no-pictures", "--seed", "3"]
+        options += ["--frames", "3", "--max-attempts", "1", "--no-pictures", "--seed", "3"]
         command = [sys.executable, "-m", "cinesynth", "generate", "--weights", str(weights), "--out", str(out)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "RANK": str(rank), "WORLD_SIZE": str(of)}
         return subprocess.Popen([*command, *options], env=environment)

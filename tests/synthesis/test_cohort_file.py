@@ -275,7 +275,7 @@ def test_the_command_makes_the_cohort_of_a_file_and_refuses_flags_beside_it(
 ) -> None:
     file = tmp_path / "cohort.csv"
     file.write_text("diagnosis,edv,ef,frames\nDCM,280,25,4\nNOR,130,60,\n")
-    flags = ["--weights", str(weights), "--frames", "3", "--tries", "1", "--no-pictures"]
+    flags = ["--weights", str(weights), "--frames", "3", "--max-attempts", "1", "--no-pictures"]
 
     def status(out: str, *words: str) -> int:
         command = ["cinesynth", "generate", "--cohort", str(file), *words, *flags, "--out", str(tmp_path / out)]

@@ -78,7 +78,7 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
     weights: Path, case: Path, tmp_path: Path, run: Run
 ) -> None:
     def made(out: str, *asked: object) -> tuple[int, str, str]:
-        quick = ("--frames", 4, "--tries", 1, "--no-pictures", "--weights", weights)
+        quick = ("--frames", 4, "--max-attempts", 1, "--no-pictures", "--weights", weights)
         return run("generate", "--keep-anatomy", *asked, *quick, "--out", tmp_path / out)
 
     assert made("one", case, "--ef", 45)[0] == 0

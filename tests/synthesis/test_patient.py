@@ -364,7 +364,7 @@ def test_the_commands_write_all_or_nothing(run: Run, ed_file: Path, tmp_path: Pa
     quick = ("--weights", "small", "--no-pictures")
     masks, motion = tmp_path / "masks", tmp_path / "motion"
     assert run("annotate", ed_file, "--out", masks, *quick)[0] == 0
-    assert run("animate", ed_file, "--out", motion, *quick, "--frames", 3, "--tries", 1)[0] == 0
+    assert run("animate", ed_file, "--out", motion, *quick, "--frames", 3, "--max-attempts", 1)[0] == 0
     assert {p.name for p in motion.iterdir()} == {"animation.json", "image.nii.gz", "label.nii.gz"}
     code, _, err = run("annotate", ed_file, "--out", masks, *quick)
     assert (code, "is not empty" in " ".join(err.split())) == (5, True)

@@ -204,7 +204,7 @@ def test_killed_at_a_random_moment_of_each_stage(
     """The real thing: kill -9 from outside in each of the four stages, then to the end."""
     (tmp_path / "tiny.yaml").write_text(dump_config(tiny))
     run, moments = tmp_path / "run", random.Random(0)
-    command = [sys.executable, "-m", "cinesynth", "train", "all", "--data", str(phantoms)]
+    command = [sys.executable, "-m", "cinesynth", "train", "all", "--dataset", str(phantoms)]
     command += ["--run", str(run), "--preset", str(tmp_path / "tiny.yaml")]
     for stage in STAGES:
         kill_in(stage, command, run, moments.randint(1, 3), moments.uniform(0.0, 0.3))
@@ -232,7 +232,7 @@ def test_two_processes_train(phantoms: Path, undisturbed: Path, tiny: Config, tm
         "train",
         "all",
     ]
-    command += ["--data", str(phantoms), "--run", str(tmp_path / "run"), "--preset", str(tmp_path / "tiny.yaml")]
+    command += ["--dataset", str(phantoms), "--run", str(tmp_path / "run"), "--preset", str(tmp_path / "tiny.yaml")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=600)
     for stage in STAGES:

@@ -67,11 +67,11 @@ def _own(url: str, address: str) -> bool:
 def generate(page: Page, frames: int = 4, **fields: str) -> None:
     form = page.locator("#generate form")
     form.locator("summary").click()
-    if form.locator("input[name=control]").is_checked():
-        form.locator("input[name=control]").uncheck()
+    if form.locator("input[name=match_volumes]").is_checked():
+        form.locator("input[name=match_volumes]").uncheck()
     for name, value in {"frames": str(frames), "slices": "6", **fields}.items():
         form.locator(f"input[name={name}]").fill(value)
-    form.locator("select[name=tries]").select_option("1")
+    form.locator("select[name=max_attempts]").select_option("1")
     form.get_by_role("button", name="Generate").click()
     expect(page.locator("#generate .viewer")).to_be_visible()
 
@@ -129,7 +129,7 @@ def test_two_hearts_beat_in_step(page: Page) -> None:
     left, right = page.locator("#compare .pair > div").all()
     left.locator("select[name=side0]").select_option(index=1)
     expect(left.locator(".viewer")).to_be_visible()
-    page.locator("#compare").get_by_role("button", name="Make it").click()
+    page.locator("#compare").get_by_role("button", name="Generate").click()
     expect(right.locator(".viewer")).to_be_visible()
     left.locator("canvas:visible").focus()
     page.keyboard.press("ArrowRight")
@@ -154,7 +154,7 @@ def test_an_image_is_sent(page: Page, tmp_path: Path) -> None:
     write_nifti(path, study.image[0], study.affine)
     page.get_by_role("tab", name="Annotate").click()
     page.locator("#annotate input[type=file]").set_input_files(path)
-    page.locator("#annotate").get_by_role("button", name="Draw masks").click()
+    page.locator("#annotate").get_by_role("button", name="Segment").click()
     ended = page.locator("#annotate .viewer:visible, #annotate .job p.bad")
     expect(ended.first).to_be_visible()
 
@@ -166,7 +166,7 @@ def test_what_is_no_image_is_refused(browser: Browser, address: str, tmp_path: P
     page.get_by_role("tab", name="Annotate").click()
     (tmp_path / "not.nii").write_text("<html>")
     page.locator("#annotate input[type=file]").set_input_files(tmp_path / "not.nii")
-    page.locator("#annotate").get_by_role("button", name="Draw masks").click()
+    page.locator("#annotate").get_by_role("button", name="Segment").click()
     expect(page.locator("#annotate .job p.bad")).to_contain_text("neither NIfTI nor a zip")
     page.close()
 

@@ -87,8 +87,10 @@ def test_the_command_exits_by_its_verdict(
     files = {"old": scores, "worse": changed(scores, lv, -0.05), "better": changed(scores, lv, 0.05)}
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
-    for name, code, said in (("worse", 10, "closed: Dice LV"), ("better", 0, "open")):
-        monkeypatch.setattr("sys.argv", ["cinesynth", "weights", "gate", str(tmp_path / name), str(tmp_path / "old")])
+    for name, code, said in (("worse", 10, "regressions: Dice LV"), ("better", 0, "no regressions")):
+        monkeypatch.setattr(
+            "sys.argv", ["cinesynth", "weights", "compare", str(tmp_path / name), str(tmp_path / "old")]
+        )
         try:
             main()
             found = 0

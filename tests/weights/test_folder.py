@@ -161,18 +161,18 @@ def test_a_damaged_choice_is_an_error_until_it_is_reset(monkeypatch: pytest.Monk
     with pytest.raises(WeightsError, match="your choice of weights") as error:
         find_bundle()
     assert "--reset" in error.value.hint
-    assert run(monkeypatch, "use", "--reset") == 0
+    assert run(monkeypatch, "set-default", "--reset") == 0
     assert find_bundle() == shipped_bundles()["compact"]
 
 
 def test_damaged_weights_are_not_chosen(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     (weights / "prior.json").write_text("{}")
-    assert run(monkeypatch, "use", str(weights)) == 4
+    assert run(monkeypatch, "set-default", str(weights)) == 4
     assert "prior.json was altered" in capsys.readouterr().err
     assert not choice_file().exists()
-    assert run(monkeypatch, "use") == 2
+    assert run(monkeypatch, "set-default") == 2
     monkeypatch.setenv(VARIABLE, "small")
-    assert run(monkeypatch, "use", "phantom") == 0
+    assert run(monkeypatch, "set-default", "phantom") == 0
     assert "is set and wins" in capsys.readouterr().err
     assert read_choice().default == "phantom"
 

@@ -95,7 +95,7 @@ def test_nothing_is_invented(knowing: CinePipeline) -> None:
 def test_a_vendor_alone_is_any_patient_of_that_vendor(
     knowing_weights: Path, knowing: CinePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flags = ["--weights", str(knowing_weights), "--frames", "2", "--tries", "1", "--no-pictures", "--seed", "3"]
+    flags = ["--weights", str(knowing_weights), "--frames", "2", "--max-attempts", "1", "--no-pictures", "--seed", "3"]
     monkeypatch.setattr("sys.argv", ["cinesynth", "generate", "--vendor", "GE", "--out", str(tmp_path / "a"), *flags])
     with pytest.raises(SystemExit) as end:
         main()

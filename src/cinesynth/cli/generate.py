@@ -38,7 +38,8 @@ Seed = Annotated[
 Count = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Generate a cohort of this many cases with a cohort.csv; with --cohort, its cases in order, repeated as needed."
+        min=1,
+        help="Generate a cohort of this many cases with a cohort.csv; with --cohort, repeat its cases up to this number.",
     ),
 ]
 Cohort = Annotated[

@@ -1,6 +1,6 @@
-"""The server: a page, its files, and what it asks for. What is under ``/api`` can be asked by programs too.
+"""The web server: the page, its files and the API under ``/api``, which programs can use too.
 
-What brings torch is imported when it is first needed, so that the page is there at once.
+Modules that need torch are imported at first use, so that the page appears at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cinesynth.web.guard import REPORT_POLICY, Guard, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.reports import Reports
-from cinesynth.web.schemas import AnimateWish, AnnotateWish, CohortWish, GenerateRequest, without_paths
+from cinesynth.web.schemas import AnimateRequest, AnnotateRequest, CohortRequest, GenerateRequest, without_paths
 from cinesynth.web.settings import ServeSettings
 from cinesynth.web.store import Entry, Store
 from cinesynth.web.uploads import TooLarge, receive, settle
@@ -39,7 +39,7 @@ TYPES = {".gz": "application/gzip", ".nii": "application/octet-stream", ".json":
 
 
 def make_app(settings: ServeSettings) -> FastAPI:
-    """The app of one server. Its folder of results lives as long as it does."""
+    """The app of one server. Its results are deleted when it stops."""
     model, reports = Model(settings.weights), Reports(settings.reports)
     store = Store(settings.store_mib * 2**20, settings.keep_minutes * 60.0)
     jobs = Jobs(settings.waiting, settings.waiting_all)
@@ -56,7 +56,7 @@ def make_app(settings: ServeSettings) -> FastAPI:
     )  # fmt: skip
     app.state.model, app.state.store, app.state.jobs = model, store, jobs
     app.add_middleware(Guard, settings=settings)
-    _say_errors(app)
+    _answer_errors(app)
     _answer_model(app, model)
     _answer_jobs(app, lambda: _workshop(model, store), jobs)
     _answer_files(app, store, jobs, settings)
@@ -74,7 +74,7 @@ def _session(request: Request) -> str:
     return str(request.state.session)
 
 
-def _say_errors(app: FastAPI) -> None:
+def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(CinesynthError)
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, CinesynthError)
@@ -94,27 +94,27 @@ def _say_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def other(_: Request, error: Exception) -> Response:
-        return refused(500, "something went wrong on the server", "its log says what")
+        return refused(500, "the server hit an unexpected error", "see the server log")
 
 
 def _in_words(errors: Sequence[Any]) -> str:
-    """What is wrong with a request, by the names of its fields."""
+    """Validation errors of a request, by field."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in errors)[:500]
 
 
 def _answer_model(app: FastAPI, model: Model) -> None:
     @app.get("/api/model")
     def describe(load: bool = True) -> dict[str, Any]:
-        """What the weights can be asked; loads them, beside, when they are first asked for."""
+        """Conditions, limits and typical values of the weights; the first call starts loading them."""
         if load:
             model.load_beside()
         return {**model.describe(), "version": __version__, "notice": NOTICE}
 
     @app.post("/api/check")
-    def check(wish: dict[str, Any]) -> dict[str, str | float | None]:
-        """The ESV that a wish for a heart means, whether it is unusual, and why it cannot be met, if so."""
+    def check(body: dict[str, Any]) -> dict[str, str | float | None]:
+        """The ESV that a request implies, a warning if it is unusual, and the reason if it is invalid."""
         try:
-            prior = GenerateRequest.model_validate(wish).request().prior
+            prior = GenerateRequest.model_validate(body).request().prior
         except ValidationError as error:
             return {"esv": None, "unusual": "", "refused": _in_words(error.errors())}
         except CinesynthError as error:
@@ -134,37 +134,37 @@ def _answer_jobs(app: FastAPI, shop: Callable[[], Workshop], jobs: Jobs) -> None
         return jobs.to_json(jobs.submit(_session(request), kind, work))
 
     @app.post("/api/generate", status_code=202)
-    def generate(request: Request, wish: GenerateRequest) -> dict[str, Any]:
-        """A heart; ``keep`` names a result whose anatomy it shares."""
-        if wish.keep is None:
-            wish.request()  # refused, if it is, before it waits
-        return taken(request, "generate", shop().generate(_session(request), wish))
+    def generate(request: Request, body: GenerateRequest) -> dict[str, Any]:
+        """Generate a case; ``keep`` names a result whose anatomy it shares."""
+        if body.keep is None:
+            body.request()  # an invalid request is refused before it is queued
+        return taken(request, "generate", shop().generate(_session(request), body))
 
     @app.post("/api/cohort", status_code=202)
-    def cohort(request: Request, wish: CohortWish) -> dict[str, Any]:
-        """Several hearts."""
-        if not wish.drawn and wish.table is None:
-            wish.request()
-        return taken(request, "cohort", shop().cohort(_session(request), wish))
+    def cohort(request: Request, body: CohortRequest) -> dict[str, Any]:
+        """Generate several cases."""
+        if not body.sample_priors and body.table is None:
+            body.request()
+        return taken(request, "cohort", shop().cohort(_session(request), body))
 
     @app.post("/api/animate", status_code=202)
-    def animate(request: Request, wish: AnimateWish) -> dict[str, Any]:
-        """An uploaded heart in motion."""
-        return taken(request, "animate", shop().animate(_session(request), wish))
+    def animate(request: Request, body: AnimateRequest) -> dict[str, Any]:
+        """Animate an uploaded heart."""
+        return taken(request, "animate", shop().animate(_session(request), body))
 
     @app.post("/api/annotate", status_code=202)
-    def annotate(request: Request, wish: AnnotateWish) -> dict[str, Any]:
-        """Masks of an uploaded cine."""
-        return taken(request, "annotate", shop().annotate(_session(request), wish))
+    def annotate(request: Request, body: AnnotateRequest) -> dict[str, Any]:
+        """Segment an uploaded cine."""
+        return taken(request, "annotate", shop().annotate(_session(request), body))
 
     @app.get("/api/jobs/{name}")
     def job(request: Request, name: str) -> dict[str, Any]:
-        """How far it is."""
+        """Progress of a job."""
         return jobs.to_json(jobs.get(_session(request), name))
 
     @app.delete("/api/jobs/{name}")
     def cancel(request: Request, name: str) -> dict[str, Any]:
-        """Do not go on with it."""
+        """Cancel a job."""
         found = jobs.get(_session(request), name)
         jobs.cancel(found)
         return jobs.to_json(found)
@@ -187,14 +187,14 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
 
     @app.get("/api/results")
     def results(request: Request) -> list[dict[str, Any]]:
-        """What this session has, newest first."""
-        return [_told(entry) for entry in store.of(_session(request)) if entry.kind not in ("upload", "zip")]
+        """Results of this session, newest first."""
+        return [_summary(entry) for entry in store.of(_session(request)) if entry.kind not in ("upload", "zip")]
 
     @app.get("/api/results/{name}")
     def result(request: Request, name: str) -> dict[str, Any]:
-        """One result, with its record."""
+        """One result with its record."""
         entry = store.get(_session(request), name)
-        return {**_told(entry), "record": entry.about}
+        return {**_summary(entry), "record": entry.about}
 
     @app.delete("/api/results/{name}", status_code=204)
     def remove(request: Request, name: str) -> Response:
@@ -208,12 +208,12 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
         entry = store.get(_session(request), name)
         path = entry.files.get(file)
         if path is None:
-            return refused(404, "a result has no such file", f"it has {', '.join(entry.files)}")
+            return refused(404, "this result has no such file", f"available: {', '.join(entry.files)}")
         return FileResponse(path, media_type=TYPES.get(path.suffix), filename=file)
 
     @app.get("/api/jobs/{name}/zip")
     def cohort(request: Request, name: str) -> Response:
-        """All results of a job as one zip, a folder each, with the table of a cohort."""
+        """All results of a job as one zip with a folder per case and a cohort table."""
         from cinesynth.web.downloads import together  # torch
 
         session = _session(request)
@@ -233,15 +233,15 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
 def _answer_reports(app: FastAPI, reports: Reports) -> None:
     @app.get("/api/reports")
     def listed() -> list[dict[str, Any]]:
-        """The reports of evaluations that this server shows."""
+        """Evaluation reports that this server shows."""
         return reports.listed()
 
     @app.get("/api/reports/{number}")
     def report(number: int) -> Response:
-        """One of them, as a page that may do nothing."""
+        """One report, as a page without scripts."""
         page = reports.page(number)
         if page is None:
-            return refused(404, "there is no such report")
+            return refused(404, "no such report", "see /api/reports")
         return FileResponse(
             page,
             media_type="text/html; charset=utf-8",
@@ -249,7 +249,7 @@ def _answer_reports(app: FastAPI, reports: Reports) -> None:
         )
 
 
-def _told(entry: Entry) -> dict[str, Any]:
+def _summary(entry: Entry) -> dict[str, Any]:
     about = entry.about
     return {
         "id": entry.name,
@@ -268,7 +268,7 @@ def _told(entry: Entry) -> dict[str, Any]:
 
 
 def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
-    """Serve, and ``say`` the address once it answers. `OutputError` where the port cannot be had."""
+    """Run the server until it is interrupted; ``say`` receives its URL. `OutputError` if the port is not available."""
     config = uvicorn.Config(
         make_app(settings),
         host=settings.host,
@@ -281,9 +281,9 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
     )
     try:
         socket = config.bind_socket()
-    except SystemExit:  # how uvicorn says that it cannot
+    except SystemExit:  # raised by uvicorn if it cannot bind
         raise OutputError(
-            f"port {settings.port} of {settings.host} cannot be had", hint="give another --port"
+            f"port {settings.port} of {settings.host} is not available", hint="choose another --port"
         ) from None
     port = socket.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -1,4 +1,4 @@
-"""A generated heart in the form that somebody needs, zipped."""
+"""Results as zip files: the files of a case, an export of it, or a cohort."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EXPORTS: dict[str, tuple[str, Callable[[list[Item], Path], None]]] = {
 
 
 def packed(entry: Entry, form: str) -> Path:
-    """A zip of a result: its files, or those of an export; made once."""
+    """A zip of a result, with its files or an export of them. It is made once and kept."""
     target = entry.folder / f"{form}.zip"
     if target.is_file():
         return target
@@ -44,8 +44,8 @@ def packed(entry: Entry, form: str) -> Path:
         return target
     if form not in EXPORTS or entry.kind != "generate":
         raise InputError(
-            f"a result of {entry.kind} cannot be had as {form[:20]!r}",
-            hint=f"files, or of generated hearts {', '.join(EXPORTS)}",
+            f"a result of {entry.kind} cannot be downloaded as {form[:20]!r}",
+            hint=f"choose files, or for generated cases {', '.join(EXPORTS)}",
         )
     name, export = EXPORTS[form]
     out = entry.folder / form / name
@@ -57,9 +57,9 @@ def packed(entry: Entry, form: str) -> Path:
 
 
 def together(entries: list[Entry], target: Entry) -> Path:
-    """Generated hearts as a cohort, its manifest beside them, in one zip in the folder of ``target``."""
+    """Generated cases as a cohort with its table, in one zip in the folder of ``target``."""
     if not entries:
-        raise InputError("nothing has been made yet", hint="wait until a heart is there")
+        raise InputError("there are no results yet", hint="wait until a case is finished")
     cohort = target.folder / "cohort"
     for number, entry in enumerate(entries):
         shutil.copytree(entry.folder / CASE, cohort / case_name(number))

@@ -1,4 +1,4 @@
-"""Who may ask what: hosts, origins, passwords, sizes; and what a browser may do with the answer."""
+"""Access control: hosts, origins, passwords, request sizes and security headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cinesynth.web.store import TOKEN, token
 
 COOKIE = "cinesynth_session"
 SMALL_BODY = 64 * 1024
-"""Bytes of what is asked for; only uploads are larger."""
+"""Largest request body in bytes; only uploads may be larger."""
 POLICY = "; ".join(
     (
         "default-src 'self'",
@@ -35,7 +35,7 @@ POLICY = "; ".join(
     )
 )
 REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox; frame-ancestors 'self'"
-"""Of a report, whose text is not ours: no script, no request."""
+"""For report pages, which may hold text from elsewhere: no scripts, no requests."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -48,13 +48,13 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses what is not meant for this server before anything else sees it."""
+    """ASGI middleware that rejects requests this server must not answer."""
 
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self.app, self.settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a refusal, or pass the request on with its session."""
+        """Reject the request, or pass it on with its session."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -70,10 +70,10 @@ class Guard:
         await self.app(scope, _counted(receive, limit), _with_headers(send, fresh))
 
     def _host(self, request: Request) -> Response | None:
-        """A page elsewhere whose name was turned to this machine (DNS rebinding) has another host."""
+        """Stop DNS rebinding: a foreign page whose name resolves to this machine sends another Host header."""
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         if self.settings.is_local and host not in (*LOOPBACK, self.settings.host):
-            return refused(421, "this server is reached as localhost", "open the address that it printed")
+            return refused(421, "this server only answers to localhost", "open the URL that it printed")
         return None
 
     def _password(self, request: Request) -> Response | None:
@@ -87,35 +87,35 @@ class Guard:
             given = ""
         if secrets.compare_digest(given.encode(), wanted.encode()):
             return None
-        answer = refused(401, "a password is needed", "any name, and the password of the server")
+        answer = refused(401, "a password is required", "enter any user name and the password of the server")
         answer.headers["WWW-Authenticate"] = 'Basic realm="cinesynth", charset="UTF-8"'
         return answer
 
     def _origin(self, request: Request) -> Response | None:
-        """Other pages may link here, and do nothing else."""
+        """Other sites may link here but not send requests."""
         site = request.headers.get("sec-fetch-site", "none")
         origin = request.headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
         navigates = request.method == "GET" and request.headers.get("sec-fetch-mode") == "navigate"
         if foreign or (site not in ("same-origin", "none") and not navigates):
-            return refused(403, "another page asked", "use the page of this server")
+            return refused(403, "request from another site", "use the page of this server")
         return None
 
     def _size(self, request: Request) -> Response | None:
         limit = self.settings.upload_mib * 2**20 if request.url.path == "/api/uploads" else SMALL_BODY
         length = request.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > limit:
-            return refused(413, f"more than {limit // 1024} KiB", "send less")
+            return refused(413, f"the request is larger than {limit // 1024} KiB", "send a smaller one")
         return None
 
 
 def refused(status: int, message: str, hint: str = "") -> Response:
-    """An error as the page and programs read it."""
+    """An error response with a message and a hint."""
     return JSONResponse({"message": message, "hint": hint}, status)
 
 
 def _counted(receive: Receive, limit: int | None) -> Receive:
-    """Cut what a client sends without saying how much."""
+    """Disconnect a client that sends more than ``limit`` bytes without declaring a length."""
     if limit is None:
         return receive
     seen = 0

@@ -1,4 +1,4 @@
-"""Jobs: one at a time, in the order in which they came, so that two users do not run out of memory."""
+"""A job queue with one worker, so that two users do not exhaust the memory together."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from cinesynth.web.schemas import without_paths
 from cinesynth.web.store import GONE, token
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
-KEPT = 200
-"""Ended jobs that are remembered."""
 log = logging.getLogger("cinesynth.web")
 
 
 class Cancelled(Exception):
-    """Whoever asked does not want it any more."""
+    """The job was cancelled by its owner."""
 
 
 @dataclass
 class Job:
-    """Something that takes longer than a second."""
+    """One unit of work with its progress."""
 
     session: str
     kind: str
@@ -35,7 +33,7 @@ class Job:
     name: str = field(default_factory=token)
     state: State = "waiting"
     done: float = 0.0
-    """Share of the work."""
+    """Fraction of the work, 0-1."""
     doing: str = ""
     results: list[str] = field(default_factory=list)
     error: dict[str, str] | None = None
@@ -44,28 +42,29 @@ class Job:
     cancel: threading.Event = field(default_factory=threading.Event)
 
     def step(self, done: float, doing: str) -> None:
-        """Say how far it is; raises `Cancelled` where nobody wants it any more."""
+        """Report progress; raises `Cancelled` if the job was cancelled."""
         if self.cancel.is_set():
             raise Cancelled
         self.done, self.doing = min(max(done, self.done), 0.99), doing
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left if it goes on as it went; None while that is a guess."""
+        """Estimated remaining time; None while too little is done to estimate it."""
         if self.state != "running" or self.begun is None or self.done < 0.05:
             return None
         return (time.monotonic() - self.begun) * (1.0 - self.done) / self.done
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the job has ended."""
         return self.state in ("done", "failed", "cancelled")
 
 
 class Jobs:
-    """The queue and its one worker."""
+    """The queue and its one worker. At most ``kept`` ended jobs are remembered."""
 
-    def __init__(self, waiting: int, waiting_all: int) -> None:
+    def __init__(self, waiting: int, waiting_all: int, kept: int = 200) -> None:
+        self.kept = kept
         self.waiting, self.waiting_all = waiting, waiting_all
         self._jobs: dict[str, Job] = {}
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -74,22 +73,22 @@ class Jobs:
         self._worker.start()
 
     def submit(self, session: str, kind: str, work: Callable[[Job], list[str]]) -> Job:
-        """Take a job; `InputError` where this session, or everybody, has too many."""
+        """Queue a job; `InputError` if this session, or all sessions together, have too many."""
         job = Job(session, kind, work)
         with self._lock:
             open_ = [j for j in self._jobs.values() if not j.is_over]
             mine = sum(j.session == session for j in open_)
             if mine >= self.waiting or len(open_) >= self.waiting_all:
-                whose = f"{mine} of yours" if mine >= self.waiting else f"{len(open_)} of all users"
-                raise InputError(f"{whose} are waiting already", hint="wait until one is done, or cancel one")
+                whose = f"{mine} of your jobs" if mine >= self.waiting else f"{len(open_)} jobs of all users"
+                raise InputError(f"{whose} are already waiting", hint="wait for one to finish, or cancel one")
             self._jobs[job.name] = job
-            for old in [j for j in self._jobs.values() if j.is_over][: max(0, len(self._jobs) - KEPT)]:
+            for old in [j for j in self._jobs.values() if j.is_over][: max(0, len(self._jobs) - self.kept)]:
                 del self._jobs[old.name]
         self._queue.put(job)
         return job
 
     def get(self, session: str, name: str) -> Job:
-        """A job of this session; `InputError` for all others."""
+        """A job of this session; `InputError` for any other."""
         with self._lock:
             job = self._jobs.get(name)
         if job is None or job.session != session:
@@ -97,14 +96,14 @@ class Jobs:
         return job
 
     def cancel(self, job: Job) -> None:
-        """A waiting job is over at once, a running one at its next step."""
+        """Cancel a job: at once if it waits, at its next step if it runs."""
         job.cancel.set()
         with self._lock:
             if job.state == "waiting":
                 job.state, job.ended = "cancelled", time.monotonic()
 
     def ahead(self, job: Job) -> int:
-        """Jobs that come before a waiting one."""
+        """Number of jobs before a waiting one."""
         if job.state != "waiting":
             return 0
         with self._lock:
@@ -112,7 +111,7 @@ class Jobs:
         return names.index(job.name) if job.name in names else 0
 
     def to_json(self, job: Job) -> dict[str, Any]:
-        """What its owner may know."""
+        """State of a job for its owner."""
         left = job.seconds_left
         return {
             "id": job.name,
@@ -154,7 +153,7 @@ class Jobs:
             job.state = "failed"
         except Exception:
             log.exception("a job failed")
-            job.error = {"message": "something went wrong on the server", "hint": "its log says what"}
+            job.error = {"message": "the server hit an unexpected error", "hint": "see the server log"}
             job.state = "failed"
         else:
             job.results, job.done, job.doing, job.state = results, 1.0, "", "done"

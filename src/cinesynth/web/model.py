@@ -1,4 +1,4 @@
-"""The weights that the app works with, loaded when they are first needed, and what they can be asked."""
+"""The weights the app serves: loaded at first use, with the values users can request."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.weights.prior import EmpiricalPrior, Group
 
-FAR_SD = 3.0
-"""Mahalanobis distance from the training subjects' centre beyond which a wish is called unusual."""
 State = Literal["absent", "loading", "ready", "failed"]
 
 
 class Model:
-    """One set of weights; any thread may ask for it."""
+    """One set of weights, shared by all threads."""
 
     def __init__(self, weights: Path | None) -> None:
         self.folder = find_bundle(weights)
@@ -36,7 +34,7 @@ class Model:
 
     @property
     def state(self) -> State:
-        """Whether it is there."""
+        """Whether the weights are loaded."""
         if self._pipe is not None:
             return "ready"
         if self.error:
@@ -44,10 +42,10 @@ class Model:
         return "loading" if self._loading.locked() else "absent"
 
     def get(self) -> CinePipeline:
-        """The pipeline, loaded by whoever asks first while others wait."""
+        """The pipeline. The first caller loads it while others wait."""
         with self._loading:
             if self._pipe is None:
-                from cinesynth.synthesis.pipeline import CinePipeline  # torch, for which the page does not wait
+                from cinesynth.synthesis.pipeline import CinePipeline  # imports torch, for which the page does not wait
 
                 try:
                     self._pipe = CinePipeline.from_pretrained(self.folder)
@@ -57,7 +55,7 @@ class Model:
             return self._pipe
 
     def load_beside(self) -> None:
-        """Begin to load it in a thread of its own."""
+        """Start loading in a background thread."""
         if self.state == "absent":
             threading.Thread(target=self._try, name="load", daemon=True).start()
 
@@ -65,10 +63,10 @@ class Model:
         try:
             self.get()
         except CinesynthError:
-            return  # said by `state` and `error`
+            return  # reported by `state` and `error`
 
     def describe(self) -> dict[str, Any]:
-        """What can be asked, as the page needs it: ranges of the training subjects, one preset a diagnosis."""
+        """Conditions, limits and typical values for the page, by diagnosis of the training subjects."""
         if self._pipe is None:
             return {"state": self.state, "error": self.error}
         pipe = self._pipe
@@ -108,23 +106,25 @@ def seen(group: Group) -> dict[str, Any]:
     return {"count": group.count, "typical": values(group.mean), "low": values(group.low), "high": values(group.high)}
 
 
-def unusual(prior: EmpiricalPrior, wish: ClinicalPrior) -> str:
-    """Why a wish is far from every training subject, in words; empty where it is not."""
+def unusual(prior: EmpiricalPrior, asked: ClinicalPrior, max_sd: float = 3.0) -> str:
+    """A warning if ``asked`` is more than ``max_sd`` (Mahalanobis distance) from the training subjects, else ""."""
     group = (
-        prior.groups.get(wish.diagnosis, prior.overall) if wish.diagnosis is not Diagnosis.UNKNOWN else prior.overall
+        prior.groups.get(asked.diagnosis, prior.overall) if asked.diagnosis is not Diagnosis.UNKNOWN else prior.overall
     )
-    ef = wish.ef_percent
+    ef = asked.ef_percent
     known = {
-        0: None if wish.lv_edv_ml is None else math.log(wish.lv_edv_ml),
+        0: None if asked.lv_edv_ml is None else math.log(asked.lv_edv_ml),
         1: None if ef is None else math.log(ef / (100.0 - ef)),
-        2: None if wish.slices is None else float(wish.slices),
+        2: None if asked.slices is None else float(asked.slices),
     }
     axes = [axis for axis, value in known.items() if value is not None]
     if not axes:
         return ""
     away = np.array([known[axis] for axis in axes]) - np.array(group.mean)[axes]
     distance = math.sqrt(float(away @ np.linalg.solve(np.array(group.covariance)[np.ix_(axes, axes)], away)))
-    if distance <= FAR_SD:
+    if distance <= max_sd:
         return ""
-    name = wish.diagnosis.value if wish.diagnosis in prior.groups else "all"
-    return f"unusual: {distance:.1f} SD from the {group.count} training subjects ({name}); the heart may look wrong"
+    name = asked.diagnosis.value if asked.diagnosis in prior.groups else "all"
+    return (
+        f"unusual: {distance:.1f} SD from the {group.count} training subjects ({name}); the case may look unrealistic"
+    )

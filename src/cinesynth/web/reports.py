@@ -1,4 +1,4 @@
-"""The reports of `cinesynth evaluate` that a server was told to show."""
+"""Reports of `cinesynth evaluate` that the server shows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cinesynth.evaluation.report import PAGE, read_report
 
 
 class Reports:
-    """Those in a folder: it is one itself, or holds some. They are found anew whenever they are asked for."""
+    """Reports in a folder that is one report or holds several; the folder is listed at each request."""
 
     def __init__(self, folder: Path | None) -> None:
         if folder is not None and not folder.is_dir():
             raise InputError(
-                f"{folder} is no folder", hint="name the --out of cinesynth evaluate, or a folder of several"
+                f"{folder} is not a directory", hint="pass the --out of `cinesynth evaluate`, or a folder of several"
             )
         self.folder = folder
 
@@ -25,14 +25,14 @@ class Reports:
         return [path for path in (self.folder, *sorted(self.folder.iterdir())) if (path / PAGE).is_file()]
 
     def listed(self) -> list[dict[str, Any]]:
-        """Number, name and judgement of each."""
+        """Number, name and verdict of each report."""
         return [
             {"number": number, "name": folder.name, "judgement": _judgement(folder)}
             for number, folder in enumerate(self._found())
         ]
 
     def page(self, number: int) -> Path | None:
-        """The page of one."""
+        """Path of the page of one report; None if there is no such report."""
         found = self._found()
         return found[number] / PAGE if 0 <= number < len(found) else None
 
@@ -41,4 +41,4 @@ def _judgement(folder: Path) -> str:
     try:
         return str(read_report(folder).get("judgement") or "not judged")
     except (CinesynthError, AttributeError):
-        return "not readable"
+        return "unreadable"

@@ -1,28 +1,36 @@
-"""What a page or a program may ask for, checked before a job is taken."""
+"""Bodies of API requests, validated before a job is queued."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES, Request
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]
-"""As far as JavaScript counts."""
+"""JavaScript cannot represent larger integers exactly."""
 Frames = Annotated[int, Field(ge=FRAME_RANGE[0], le=60)]
-Tries = Annotated[int, Field(ge=1, le=5)]
+Attempts = Annotated[int, Field(ge=1, le=5)]
 Percent = Annotated[float, Field(ge=3.0, le=95.0)]
 Name = Annotated[str, Field(min_length=22, max_length=22)]
 Vendor = Annotated[str, Field(max_length=40)]
 Order = Literal["auto", "base_first", "apex_first"]
-LARGEST_COHORT = 100
+MAX_COHORT = 100
+"""Cases of one cohort job; larger cohorts are for the command line."""
+OLD_FIELDS = {
+    "tries": "max_attempts",
+    "control": "match_volumes",
+    "drawn": "sample_priors",
+    "table_form": "table_format",
+}
+"""Names of fields in version 0.1, still accepted."""
 
 
-class Wish(BaseModel):
-    """What all of them share."""
+class CaseRequest(BaseModel):
+    """Fields shared by all requests that generate a case."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -31,12 +39,19 @@ class Wish(BaseModel):
     vendor: Vendor | None = None
     frames: Frames = FRAMES
     seed: Seed = 0
-    tries: Tries = 3
-    control: bool = True
+    max_attempts: Attempts = 3
+    match_volumes: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, values: Any) -> Any:
+        return (
+            {OLD_FIELDS.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
+        )
 
 
-class GenerateRequest(Wish):
-    """One heart."""
+class GenerateRequest(CaseRequest):
+    """One case."""
 
     edv: float | None = None
     slices: int | None = None
@@ -46,10 +61,10 @@ class GenerateRequest(Wish):
     steps: Annotated[int, Field(ge=1, le=100)] | None = None
     guidance: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
     keep: Name | None = None
-    """A result whose anatomy is kept."""
+    """Identifier of a result whose anatomy is kept."""
 
     def prior(self) -> ClinicalPrior:
-        """What is asked; `InputError` where no heart is like that."""
+        """The requested prior; `InputError` for values that no heart has."""
         prior = ClinicalPrior(
             Diagnosis.parse(self.diagnosis),
             self.edv,
@@ -62,31 +77,31 @@ class GenerateRequest(Wish):
         return prior if self.ef is None else prior.with_ef(self.ef)
 
     def request(self) -> Request:
-        """The request of the heart."""
+        """The request for the pipeline."""
         return Request(
             self.prior(),
             self.seed,
             frames=self.frames,
             steps=self.steps,
             guidance=self.guidance,
-            tries=self.tries,
-            control=self.control,
+            tries=self.max_attempts,
+            control=self.match_volumes,
         )
 
 
-class CohortWish(GenerateRequest):
-    """Several."""
+class CohortRequest(GenerateRequest):
+    """Several cases."""
 
-    count: Annotated[int, Field(ge=1, le=LARGEST_COHORT)] = 5
-    drawn: bool = False
-    """Whether volumes and slices are drawn from the training subjects."""
+    count: Annotated[int, Field(ge=1, le=MAX_COHORT)] = 5
+    sample_priors: bool = False
+    """Sample volumes and slices from the training distribution."""
     table: Annotated[str, Field(max_length=50_000)] | None = None
-    """Rows of a cohort's file (docs/cohorts.md), which ask instead of everything else."""
-    table_form: Literal["csv", "yaml"] = "csv"
+    """Text of a cohort file, which replaces all other fields but the seed."""
+    table_format: Literal["csv", "yaml"] = "csv"
 
 
-class AnimateWish(Wish):
-    """A patient's heart."""
+class AnimateRequest(CaseRequest):
+    """Animate an uploaded heart."""
 
     upload: Name
     variation: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
@@ -94,8 +109,8 @@ class AnimateWish(Wish):
     slice_order: Order = "auto"
 
 
-class AnnotateWish(BaseModel):
-    """A patient's cine."""
+class AnnotateRequest(BaseModel):
+    """Segment an uploaded cine."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -103,12 +118,12 @@ class AnnotateWish(BaseModel):
     slice_order: Order = "auto"
 
 
-# --- What a server may say -------------------------------------------------------------------------------------------
+# --- Texts that leave the server -------------------------------------------------------------------------------------
 
 
 _PATH = re.compile(r"(?<!\w)(?:[A-Za-z]:|\.{1,2})?[/\\](?:[^\s/\\:;,'\"()]+[/\\])+([^\s/\\:;,'\"()]*)")
 
 
 def without_paths(text: str) -> str:
-    """``text`` with the last part of each path alone."""
-    return _PATH.sub(lambda found: found[1] or "a folder", text)
+    """``text`` in which only the last component of each path is left."""
+    return _PATH.sub(lambda found: found[1] or "a directory", text)

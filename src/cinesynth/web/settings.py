@@ -1,4 +1,4 @@
-"""How the app is served, and what it may hold."""
+"""Settings of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Settings of one server; `InputError` where it would be open to strangers without anybody having said so."""
+    """Settings of one server; `InputError` if it would be open to other machines without a password."""
 
     host: str = "127.0.0.1"
     port: int = 7860
@@ -21,27 +21,27 @@ class ServeSettings:
     password: str | None = None
     no_auth: bool = False
     reports: Path | None = None
-    """Folder of `cinesynth evaluate`, or of several."""
+    """Output folder of `cinesynth evaluate`, or a folder of several."""
     upload_mib: int = 512
     store_mib: int = 4096
-    """Results of all sessions together; the oldest go first."""
+    """Limit for the results of all sessions together; the oldest are deleted first."""
     keep_minutes: int = 240
     waiting: int = 4
-    """Jobs of one session that may wait or run; `waiting_all` of everybody."""
+    """Jobs of one session that may wait or run; ``waiting_all`` limits those of all sessions."""
     waiting_all: int = 32
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:
-            raise InputError(f"port {self.port} is outside 0-65535", hint="7860 is usual, 0 takes a free one")
+            raise InputError(f"port {self.port} is outside 0-65535", hint="the default is 7860; 0 takes a free port")
         if not self.is_local and self.password is None and not self.no_auth:
             raise InputError(
-                f"{self.host} can be reached from other machines, and nobody would be asked for a password",
-                hint="give --password-file, or --no-auth if everybody there may use it",
+                f"{self.host} can be reached from other machines, but no password is set",
+                hint="pass --password-file, or --no-auth to allow everyone",
             )
 
     @property
     def is_local(self) -> bool:
-        """Whether this machine alone can reach the server."""
+        """Whether only this machine can reach the server."""
         if self.host == "localhost":
             return True
         try:
@@ -51,16 +51,16 @@ class ServeSettings:
 
 
 def read_password(path: Path) -> str:
-    """The first line of a file that others may not read; `InputError` where it is none, or too short."""
+    """The first line of a file that only its owner can read; `InputError` if it is missing or too short."""
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path} cannot be read: {error}", hint="name a file whose first line is the password"
+            f"{path} cannot be read: {error}", hint="pass a file with the password on its first line"
         ) from None
     if mode & 0o077:
-        raise InputError(f"others may read {path}", hint=f"chmod 600 {path}")
+        raise InputError(f"{path} is readable by other users", hint=f"chmod 600 {path}")
     password = text.splitlines()[0].strip() if text.strip() else ""
     if len(password) < 8:
-        raise InputError(f"the password in {path} is shorter than 8 characters", hint="take a longer one")
+        raise InputError(f"the password in {path} is shorter than 8 characters", hint="choose a longer one")
     return password

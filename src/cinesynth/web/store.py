@@ -1,6 +1,6 @@
-"""What sessions hold: uploads and results in a folder of this process, bounded, and gone with it.
+"""Uploads and results of sessions, in a temporary folder of bounded size that is deleted with the process.
 
-Names on disk and in addresses are random; nothing of them comes from a user.
+Names on disk and in URLs are random; no part of them comes from a user.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 from cinesynth.errors import InputError
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
-GONE = InputError("there is no such thing in this session", hint="it may have been cleaned away: make it again")
+GONE = InputError("not found in this session", hint="it may have been deleted to free space: make it again")
 
 
 def token() -> str:
-    """A name that nobody guesses: 128 random bits."""
+    """An unguessable name of 128 random bits."""
     return secrets.token_urlsafe(16)
 
 
@@ -36,7 +36,7 @@ class Entry:
     folder: Path
     about: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
-    """What may be fetched, by the name it is fetched by."""
+    """Files that may be downloaded, by their name in the URL."""
     made: float = field(default_factory=time.time)
 
     def size(self) -> int:
@@ -45,7 +45,7 @@ class Entry:
 
 
 class Store:
-    """Entries by session; the oldest are removed where all together are too large, or too old."""
+    """Entries by session. The oldest are removed when all together are too large; so are those that are too old."""
 
     def __init__(self, limit_bytes: int, keep_s: float) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="cinesynth-"))
@@ -54,7 +54,7 @@ class Store:
         self._lock = threading.RLock()
 
     def new(self, session: str, kind: str) -> Entry:
-        """An empty entry with a folder of its own."""
+        """A new empty entry with its own folder."""
         name = token()
         folder = self.root / name
         folder.mkdir()
@@ -64,7 +64,7 @@ class Store:
         return entry
 
     def get(self, session: str, name: str) -> Entry:
-        """An entry of this session; `InputError` for all others, whether they exist or not."""
+        """An entry of this session; `InputError` for any other, whether it exists or not."""
         with self._lock:
             entry = self._entries.get(name) if TOKEN.fullmatch(name) else None
         if entry is None or not secrets.compare_digest(entry.session, session):
@@ -84,7 +84,7 @@ class Store:
         shutil.rmtree(entry.folder, ignore_errors=True)
 
     def clean(self, needed: int = 0) -> None:
-        """Make room for ``needed`` bytes, oldest entries first, and remove what is too old."""
+        """Free ``needed`` bytes, oldest entries first, and remove entries that are too old."""
         with self._lock:
             entries = sorted(self._entries.values(), key=lambda entry: entry.made)
         sizes = {entry.name: entry.size() for entry in entries}

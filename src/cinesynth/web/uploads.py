@@ -1,4 +1,4 @@
-"""Files from users: how large, of what kind by their content, and never by their name."""
+"""Uploads: limited in size, and identified by content rather than by name."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import Literal
 from cinesynth.errors import DataError, InputError
 from cinesynth.web.store import Entry
 
-NIFTI_HEADER = 348
+NIFTI_HEADER_BYTES = 348
 MAGICS = (b"n+1\0", b"n+2\0")
 Kind = Literal["nifti", "dicom"]
-MEMBERS = 20_000
-LARGEST_GROWTH = 200
-"""Times that a zip may grow: DICOM shrinks to a half, bombs to a thousandth."""
+MAX_MEMBERS, MAX_EXPANSION = 20_000, 200
+"""Files in a zip, and its unpacked size over its packed size: DICOM shrinks to a half, zip bombs to a thousandth."""
 
 
 class TooLarge(InputError):
-    """More bytes than a server takes."""
+    """An upload over the size limit."""
 
 
 async def receive(stream: AsyncIterator[bytes], entry: Entry, limit_bytes: int) -> Path:
-    """Write what comes to the folder of ``entry``; `TooLarge` at the first byte that is too many."""
+    """Write the upload to the folder of ``entry``; `TooLarge` as soon as it exceeds the limit."""
     path, seen = entry.folder / "upload", 0
     with path.open("wb") as file:
         async for chunk in stream:
             seen += len(chunk)
             if seen > limit_bytes:
                 raise TooLarge(
-                    f"the file is larger than {limit_bytes // 2**20} MiB", hint="crop it, or use the command line"
+                    f"the file is larger than {limit_bytes // 2**20} MiB",
+                    hint="crop the image, or use the command line",
                 )
             file.write(chunk)
     return path
 
 
 def settle(entry: Entry) -> Kind:
-    """Give an upload the name that fits its content; DICOM becomes the NIfTI that everything else reads.
+    """Name an upload by its content, and convert DICOM to NIfTI.
 
-    `DataError` where it is neither a NIfTI file nor a zip of one DICOM examination.
+    `DataError` if it is neither a NIfTI file nor a zip of one DICOM examination.
     """
     path = entry.folder / "upload"
     ending = _nifti_ending(path)
@@ -49,7 +49,7 @@ def settle(entry: Entry) -> Kind:
         entry.files["image"] = path.rename(entry.folder / f"image{ending}")
         return "nifti"
     if not zipfile.is_zipfile(path):
-        raise DataError("the file is neither NIfTI nor a zip", hint="send .nii, .nii.gz, or a zip of DICOM files")
+        raise DataError("the file is neither NIfTI nor a zip", hint="upload .nii, .nii.gz or a zip of DICOM files")
     archive = path.rename(entry.folder / "upload.zip")
     _check_zip(archive)
     entry.files["image"] = _from_dicom(archive, entry.folder / "image.nii.gz")
@@ -59,11 +59,11 @@ def settle(entry: Entry) -> Kind:
 
 def _nifti_ending(path: Path) -> str | None:
     with path.open("rb") as file:
-        head = file.read(NIFTI_HEADER + 4)
+        head = file.read(NIFTI_HEADER_BYTES + 4)
     if head[:2] == b"\x1f\x8b":
         try:
             with gzip.open(path) as unpacked:
-                return ".nii.gz" if _is_nifti(unpacked.read(NIFTI_HEADER + 4)) else None
+                return ".nii.gz" if _is_nifti(unpacked.read(NIFTI_HEADER_BYTES + 4)) else None
         except (OSError, EOFError, zlib.error):
             return None
     return ".nii" if _is_nifti(head) else None
@@ -74,17 +74,17 @@ def _is_nifti(head: bytes) -> bool:
 
 
 def _check_zip(archive: Path) -> None:
-    """`DataError` for what would unpack to far more than it is. Nothing is unpacked to disk, whatever its names say."""
+    """`DataError` for a suspicious archive. Nothing is unpacked to disk, so names of members do no harm."""
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"the zip is damaged: {error}", hint="pack it again") from None
+        raise DataError(f"the zip is damaged: {error}", hint="create the zip again") from None
     claimed = sum(member.file_size for member in members)
-    if len(members) > MEMBERS or claimed > LARGEST_GROWTH * max(archive.stat().st_size, 1):
+    if len(members) > MAX_MEMBERS or claimed > MAX_EXPANSION * max(archive.stat().st_size, 1):
         raise DataError(
-            f"the zip holds {len(members)} files of {claimed // 2**20} MiB together: no examination",
-            hint="send the short-axis series of one examination",
+            f"suspicious archive: {len(members)} files with a declared size of {claimed // 2**20} MiB",
+            hint="upload the short-axis series of one examination",
         )
 
 
@@ -94,7 +94,7 @@ def _from_dicom(archive: Path, target: Path) -> Path:
 
     source = read_dicom(archive, stills=True)
     if len(source) != 1:
-        raise DataError(f"the zip holds {len(source)} examinations", hint="send one at a time")
+        raise DataError(f"the zip holds {len(source)} examinations", hint="upload one at a time")
     study = source.read(source.names[0])
     frames = study.image if len(study.image) > 1 else study.image[0]
     write_nifti(target, frames, study.affine, frame_time_ms=study.frame_time_ms, scanner=True, description="from DICOM")

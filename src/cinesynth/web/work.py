@@ -1,4 +1,4 @@
-"""What jobs do: make hearts, set patients' hearts in motion, draw masks; each into an entry of the store."""
+"""The work of jobs: generate, animate and segment, each into an entry of the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis
 from cinesynth.web.jobs import Job
 from cinesynth.web.model import Model, unusual
-from cinesynth.web.schemas import LARGEST_COHORT, AnimateWish, AnnotateWish, CohortWish, GenerateRequest
+from cinesynth.web.schemas import MAX_COHORT, AnimateRequest, AnnotateRequest, CohortRequest, GenerateRequest
 from cinesynth.web.store import Entry, Store
 from cinesynth.weights.registry import check_supported
 
@@ -37,47 +37,47 @@ CASE = "case"
 
 @dataclass(frozen=True)
 class Workshop:
-    """The model and the store at work for one session."""
+    """Makes the work functions of jobs for one session."""
 
     model: Model
     store: Store
 
-    def generate(self, session: str, wish: GenerateRequest) -> Callable[[Job], list[str]]:
-        """One heart; with ``keep`` the heart of a result, with another motion."""
-        kept = None if wish.keep is None else self._case_of(session, wish.keep)
+    def generate(self, session: str, body: GenerateRequest) -> Callable[[Job], list[str]]:
+        """One case; with ``keep``, the anatomy of a result with another motion."""
+        kept = None if body.keep is None else self._case_of(session, body.keep)
 
         def work(job: Job) -> list[str]:
             pipe = self._pipe(job)
-            request = wish.request() if kept is None else _changed(pipe, kept, wish)
+            request = body.request() if kept is None else _changed(pipe, kept, body)
             return [self._make(job, session, pipe, request, 0.0, 1.0)]
 
         return work
 
-    def cohort(self, session: str, wish: CohortWish) -> Callable[[Job], list[str]]:
-        """Several hearts, of one wish, drawn from the training subjects, or as a table asks."""
-        groups = None if wish.table is None else _groups(wish.table, wish.table_form)
+    def cohort(self, session: str, body: CohortRequest) -> Callable[[Job], list[str]]:
+        """Several cases: alike, with sampled priors, or as a cohort table describes."""
+        groups = None if body.table is None else _groups(body.table, body.table_format)
 
         def work(job: Job) -> list[str]:
             pipe = self._pipe(job)
-            requests = _requests(pipe, wish) if groups is None else _rows(pipe, groups, wish)
+            requests = _requests(pipe, body) if groups is None else _rows(pipe, groups, body)
             share = 1.0 / len(requests)
             made = []
             for number, request in enumerate(requests):
                 made.append(self._make(job, session, pipe, request, number * share, share))
-                job.results = list(made)  # seen while the others are made
+                job.results = list(made)  # shown while the others are generated
             return made
 
         return work
 
-    def animate(self, session: str, wish: AnimateWish) -> Callable[[Job], list[str]]:
-        """A patient's heart in motion."""
-        image = self.store.get(session, wish.upload).files["image"]
-        prior = ClinicalPrior(Diagnosis.parse(wish.diagnosis), vendor=wish.vendor)
-        request = Request(prior, wish.seed, frames=wish.frames, tries=wish.tries, control=wish.control)
-        asked = Wish(request, wish.ef, wish.variation, wish.frame)
+    def animate(self, session: str, body: AnimateRequest) -> Callable[[Job], list[str]]:
+        """Animate an uploaded heart."""
+        image = self.store.get(session, body.upload).files["image"]
+        prior = ClinicalPrior(Diagnosis.parse(body.diagnosis), vendor=body.vendor)
+        request = Request(prior, body.seed, frames=body.frames, tries=body.max_attempts, control=body.match_volumes)
+        asked = Wish(request, body.ef, body.variation, body.frame)
 
         def work(job: Job) -> list[str]:
-            pipe, patient = self._pipe(job), read_patient(image, wish.slice_order)
+            pipe, patient = self._pipe(job), read_patient(image, body.slice_order)
             asked.frame_of(len(patient.study.image))
             with watched(pipe, request, job.step):
                 cine = animate(pipe, patient, asked)
@@ -87,18 +87,18 @@ class Workshop:
 
         return work
 
-    def annotate(self, session: str, wish: AnnotateWish) -> Callable[[Job], list[str]]:
-        """Masks of a patient's cine."""
-        image = self.store.get(session, wish.upload).files["image"]
+    def annotate(self, session: str, body: AnnotateRequest) -> Callable[[Job], list[str]]:
+        """Segment an uploaded cine."""
+        image = self.store.get(session, body.upload).files["image"]
 
         def work(job: Job) -> list[str]:
-            pipe, patient = self._pipe(job), read_patient(image, wish.slice_order)
+            pipe, patient = self._pipe(job), read_patient(image, body.slice_order)
             request = Request(ClinicalPrior(), frames=max(2, len(patient.study.image)), control=False)
             with watched(pipe, request, job.step):
                 found = annotate(pipe.bundle, patient)
             entry = self._entry(session, "annotate")
             entry.about = save_annotation(found, entry.folder / CASE)
-            (entry.folder / CASE / image.name).write_bytes(image.read_bytes())  # to be looked at beside its masks
+            (entry.folder / CASE / image.name).write_bytes(image.read_bytes())  # shown together with its masks
             return [_publish(entry, ANNOTATION, image.name)]
 
         return work
@@ -110,7 +110,7 @@ class Workshop:
     def _case_of(self, session: str, name: str) -> Path:
         entry = self.store.get(session, name)
         if entry.kind != "generate":
-            raise InputError("only a generated heart can be kept", hint="choose one that Generate made")
+            raise InputError("only the anatomy of a generated case can be kept", hint="choose a result of Generate")
         return entry.folder / CASE
 
     def _entry(self, session: str, kind: str) -> Entry:
@@ -130,49 +130,51 @@ class Workshop:
         return _publish(entry, SIDECAR)
 
 
-def _changed(pipe: CinePipeline, case: Path, wish: GenerateRequest) -> Request:
-    """The kept anatomy with the motion that is wished."""
+def _changed(pipe: CinePipeline, case: Path, body: GenerateRequest) -> Request:
+    """The kept anatomy with the requested motion."""
     return counterfactual(
         kept_anatomy(case, pipe),
-        diagnosis=Diagnosis.parse(wish.diagnosis),
-        ef_percent=wish.ef,
-        vendor=wish.vendor,
-        seed=wish.seed,
-        frames=wish.frames,
-        tries=wish.tries,
-        control=wish.control,
+        diagnosis=Diagnosis.parse(body.diagnosis),
+        ef_percent=body.ef,
+        vendor=body.vendor,
+        seed=body.seed,
+        frames=body.frames,
+        tries=body.max_attempts,
+        control=body.match_volumes,
     )
 
 
-def _requests(pipe: CinePipeline, wish: CohortWish) -> list[Request]:
-    if wish.drawn:
-        diagnosis = Diagnosis.parse(wish.diagnosis)
+def _requests(pipe: CinePipeline, body: CohortRequest) -> list[Request]:
+    if body.sample_priors:
+        diagnosis = Diagnosis.parse(body.diagnosis)
         asked = None if diagnosis is Diagnosis.UNKNOWN else diagnosis
-        settings: dict[str, Any] = {"frames": wish.frames, "tries": wish.tries, "control": wish.control}
-        return draw_requests(pipe, wish.count, seed=wish.seed, diagnosis=asked, vendor=wish.vendor, **settings)
-    one = wish.request()
+        settings: dict[str, Any] = {"frames": body.frames, "tries": body.max_attempts, "control": body.match_volumes}
+        return draw_requests(pipe, body.count, seed=body.seed, diagnosis=asked, vendor=body.vendor, **settings)
+    one = body.request()
     check_supported(one.prior, pipe.condition_set)
-    return [replace(one, seed=case_seed(wish.seed, number)) for number in range(wish.count)]
+    return [replace(one, seed=case_seed(body.seed, number)) for number in range(body.count)]
 
 
-def _groups(table: str, form: str) -> list[Group]:
-    """The groups of a table; `InputError` names the line."""
+def _groups(table: str, table_format: str) -> list[Group]:
+    """The groups of a cohort table; `InputError` names the line of a mistake."""
     with tempfile.TemporaryDirectory(prefix="cinesynth-") as folder:
-        path = Path(folder) / f"table.{form}"
+        path = Path(folder) / f"table.{table_format}"
         path.write_text(table, encoding="utf-8")
         groups = read_cohort(path)
     count = sum(group.count for group in groups)
-    if count > LARGEST_COHORT:
+    if count > MAX_COHORT:
         raise InputError(f"the table asks for {count} hearts", hint=f"at most {LARGEST_COHORT} here: generate --cohort")
     return groups
 
 
-def _rows(pipe: CinePipeline, groups: list[Group], wish: CohortWish) -> list[Request]:
-    return requests_of(groups, pipe, seed=wish.seed, frames=wish.frames, tries=wish.tries, control=wish.control)
+def _rows(pipe: CinePipeline, groups: list[Group], body: CohortRequest) -> list[Request]:
+    return requests_of(
+        groups, pipe, seed=body.seed, frames=body.frames, tries=body.max_attempts, control=body.match_volumes
+    )
 
 
 def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
-    """Say which files of an entry may be fetched."""
+    """List the files of an entry that may be downloaded; returns its name."""
     folder = entry.folder / CASE
     names = {"image.nii.gz" if image.endswith(".gz") else "image.nii": image, LABEL: LABEL, "record.json": record}
     names |= {SHEET: SHEET, BEAT: BEAT}
@@ -185,11 +187,11 @@ def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
 
 STEERING_CALLS = 24
 """Of the decoder, at ED and again at ES: between 10 and 30."""
-Told = Callable[[float, str], None]
+ProgressListener = Callable[[float, str], None]
 
 
 @contextmanager
-def watched(pipe: CinePipeline, request: Request, notify: Told) -> Iterator[None]:
+def watched(pipe: CinePipeline, request: Request, notify: ProgressListener) -> Iterator[None]:
     """While the body runs, ``notify`` hears of every network call how much of the case is done and what is going on.
 
     What it raises is raised in the body. The share is a guess: draws may be refused and steering takes as long as it

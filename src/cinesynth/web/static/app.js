@@ -46,7 +46,7 @@ async function watchModel() {
       pages.forEach((page) => page?.ready?.(model));
       return;
     }
-    said.textContent = model.state === "failed" ? `the model cannot be loaded: ${model.error}` : "loading the model";
+    said.textContent = model.state === "failed" ? `the weights could not be loaded: ${model.error}` : "loading the weights";
     if (model.state === "failed") return;
     await new Promise((resolve) => setTimeout(resolve, 700));
   }

@@ -57,7 +57,7 @@ export function fileField({ label, help }) {
 }
 
 export const seedField = (value = 7) => {
-  const field = numberField({ name: "seed", label: "Seed", help: "The same seed and settings give the same heart.", min: 0, max: 2 ** 31, value, optional: false, slider: false });
+  const field = numberField({ name: "seed", label: "Seed", help: "The same seed and settings give the same case.", min: 0, max: 2 ** 31, value, optional: false, slider: false });
   const dice = el("button", { type: "button", onclick: () => { field.value = Math.floor(Math.random() * 2 ** 31); } }, "New seed");
   field.field.querySelector(".row").append(dice);
   return field;

@@ -5,39 +5,39 @@ import { checkField, choiceField, numberField, seedField, valuesOf } from "./fie
 import { JobView } from "./jobs.js";
 import { Viewer } from "./viewer.js";
 
-const DIAGNOSES = [["UNKNOWN", "not said"], ["NOR", "NOR: healthy"], ["DCM", "DCM: dilated"], ["HCM", "HCM: hypertrophic"], ["MINF", "MINF: after infarction"], ["RV", "RV: abnormal right ventricle"]];
-const QUALITY = [["1", "quick: one draw"], ["3", "usual: up to 3 draws"], ["5", "careful: up to 5 draws"]];
+const DIAGNOSES = [["UNKNOWN", "unspecified"], ["NOR", "NOR: healthy"], ["DCM", "DCM: dilated"], ["HCM", "HCM: hypertrophic"], ["MINF", "MINF: after infarction"], ["RV", "RV: abnormal right ventricle"]];
+const QUALITY = [["1", "quick: one attempt"], ["3", "default: up to 3 attempts"], ["5", "careful: up to 5 attempts"]];
 
-function wishFields() {
-  const diagnosis = choiceField({ name: "diagnosis", label: "Diagnosis", help: "What the training subjects had.", options: DIAGNOSES, value: "NOR" });
-  const edv = numberField({ name: "edv", label: "EDV", unit: "mL", help: "LV volume at end-diastole; empty: the model's choice." });
-  const ef = numberField({ name: "ef", label: "EF", unit: "%", help: "Ejection fraction; needs an EDV." });
-  const slices = numberField({ name: "slices", label: "Slices", unit: "of 10 mm", help: "From base to apex; empty: as the heart needs." });
-  const frames = numberField({ name: "frames", label: "Frames", unit: "a beat", help: "More take longer.", min: 2, max: 40, value: 20, optional: false });
-  const vendor = choiceField({ name: "vendor", label: "Scanner", help: "Vendor whose images it should look like.", options: [["", "not said"]] });
+function requestFields() {
+  const diagnosis = choiceField({ name: "diagnosis", label: "Diagnosis", help: "Diagnosis as in the training data.", options: DIAGNOSES, value: "NOR" });
+  const edv = numberField({ name: "edv", label: "EDV", unit: "mL", help: "LV end-diastolic volume. Empty: chosen by the model." });
+  const ef = numberField({ name: "ef", label: "EF", unit: "%", help: "Ejection fraction. Requires an EDV." });
+  const slices = numberField({ name: "slices", label: "Slices", unit: "10 mm thick", help: "From base to apex. Empty: chosen from the training data." });
+  const frames = numberField({ name: "frames", label: "Frames", unit: "per cycle", help: "More frames take longer.", min: 2, max: 40, value: 20, optional: false });
+  const vendor = choiceField({ name: "vendor", label: "Scanner vendor", help: "Image style of this vendor.", options: [["", "unspecified"]] });
   const seed = seedField();
-  const tries = choiceField({ name: "tries", label: "Quality", help: "Draws until the rules of anatomy are met.", options: QUALITY, value: "3" });
-  const steps = numberField({ name: "steps", label: "Steps", help: "Of sampling; empty: the weights' own.", min: 1, max: 50, slider: false });
-  const guidance = numberField({ name: "guidance", label: "Guidance", help: "1 is none; empty: the weights' own.", min: 0, max: 5, step: 0.25, slider: false });
-  const control = checkField({ name: "control", label: "Meet the volumes", help: "Steer the masks to what is asked (closed loop)." });
-  return { diagnosis, edv, ef, slices, frames, vendor, seed, tries, steps, guidance, control };
+  const attempts = choiceField({ name: "max_attempts", label: "Quality", help: "Maximum number of sampling attempts until the anatomical rules pass.", options: QUALITY, value: "3" });
+  const steps = numberField({ name: "steps", label: "Steps", help: "Sampling steps. Empty: default of the weights.", min: 1, max: 50, slider: false });
+  const guidance = numberField({ name: "guidance", label: "Guidance", help: "Guidance scale; 1 turns it off. Empty: default of the weights.", min: 0, max: 5, step: 0.25, slider: false });
+  const match = checkField({ name: "match_volumes", label: "Match volumes", help: "Adjust the sample until its masks have the requested volumes." });
+  return { diagnosis, edv, ef, slices, frames, vendor, seed, attempts, steps, guidance, match };
 }
 
 const bodyOf = (fields, extra = {}) => {
   const body = { ...valuesOf(Object.values(fields)), ...extra };
-  body.tries = Number(body.tries);
+  body.max_attempts = Number(body.max_attempts);
   return body;
 };
 
-class WishForm {
+class RequestForm {
   constructor(form, fields, button, onSubmit) {
     Object.assign(this, { form, fields });
     this.said = el("p", { role: "status" });
     this.typical = el("button", { type: "button", onclick: () => this.fillTypical() }, "Typical values");
     this.button = el("button", { class: "main", type: "submit", disabled: true }, button);
-    const { steps, guidance, control, ...usual } = fields;
+    const { steps, guidance, match, ...usual } = fields;
     form.append(usual.diagnosis.field, el("div", { class: "field" }, this.typical), ...Object.values(usual).slice(1).map((f) => f.field),
-      el("details", {}, el("summary", {}, "Advanced"), steps.field, guidance.field, control.field), this.said, this.button);
+      el("details", {}, el("summary", {}, "Advanced"), steps.field, guidance.field, match.field), this.said, this.button);
     form.addEventListener("submit", (event) => { event.preventDefault(); onSubmit(); });
     form.addEventListener("input", () => this.changed());
   }
@@ -49,7 +49,7 @@ class WishForm {
     ef.limits(Math.floor(low.ef), Math.ceil(high.ef), 3, 95);
     slices.limits(low.slices, high.slices, ...limits.slices);
     vendor.field.hidden = !model.vendors.length;
-    vendor.fill([["", "not said"], ...model.vendors.map((name) => [name, name])]);
+    vendor.fill([["", "unspecified"], ...model.vendors.map((name) => [name, name])]);
     this.button.disabled = false;
     this.fillTypical();
   }
@@ -79,8 +79,8 @@ class WishForm {
 }
 
 export function startGenerate(section) {
-  const fields = wishFields(), job = new JobView(), viewer = new Viewer();
-  const form = new WishForm(section.querySelector("form"), fields, "Generate", async () => {
+  const fields = requestFields(), job = new JobView(), viewer = new Viewer();
+  const form = new RequestForm(section.querySelector("form"), fields, "Generate", async () => {
     form.button.disabled = true;
     const made = await job.run("/api/generate", bodyOf(fields));
     form.button.disabled = false;
@@ -98,17 +98,17 @@ const named = (result) => {
 };
 
 export function startCompare(section) {
-  const sides = [0, 1].map((side) => ({ viewer: new Viewer(), choice: choiceField({ name: `side${side}`, label: side ? "Right" : "Left", options: [["", "choose a heart"]] }) }));
-  const ef = numberField({ name: "ef", label: "The left heart with another EF", unit: "%", help: "Its anatomy is kept, bit for bit.", min: 10, max: 80, value: 40, slider: false });
+  const sides = [0, 1].map((side) => ({ viewer: new Viewer(), choice: choiceField({ name: `side${side}`, label: side ? "Right" : "Left", options: [["", "choose a case"]] }) }));
+  const ef = numberField({ name: "ef", label: "The left case with another EF", unit: "%", help: "The ED anatomy is kept exactly.", min: 10, max: 80, value: 40, slider: false });
   const job = new JobView();
   const make = el("button", { type: "button", onclick: async () => {
-    if (!sides[0].choice.value) return job.fail("no heart is chosen on the left", "generate one first");
+    if (!sides[0].choice.value) return job.fail("no case is selected on the left", "Generate one first");
     const left = await get(`/api/results/${sides[0].choice.value}`), asked = left.requested;
     const made = await job.run("/api/generate", { diagnosis: asked.diagnosis, ef: ef.value, seed: left.seed, frames: left.record.frames, keep: left.id });
     if (made) { await fill(); sides[1].choice.value = made[0]; await sides[1].viewer.show(made[0]); document.dispatchEvent(new Event("made")); }
-  } }, "Make it");
+  } }, "Generate");
   ef.field.querySelector(".row").append(make);
-  const empty = el("p", {}, "Hearts that you generate appear here.");
+  const empty = el("p", {}, "Generated cases appear here.");
   section.append(el("div", { class: "card" }, ef.field, empty), job.root, el("div", { class: "pair" }, ...sides.map(({ viewer, choice }) => el("div", {}, choice.field, viewer.root))));
   let inStep = false;
   sides.forEach(({ viewer, choice }, i) => {
@@ -125,7 +125,7 @@ export function startCompare(section) {
   async function fill() {
     const found = (await get("/api/results")).filter((result) => result.kind !== "annotate");
     empty.hidden = found.length > 0;
-    sides.forEach(({ choice }) => choice.fill([["", "choose a heart"], ...found.map((result) => [result.id, named(result)])]));
+    sides.forEach(({ choice }) => choice.fill([["", "choose a case"], ...found.map((result) => [result.id, named(result)])]));
   }
   document.addEventListener("opened", (event) => {
     if (event.detail === "compare") fill(); else sides.forEach(({ viewer }) => viewer.pause());
@@ -134,31 +134,31 @@ export function startCompare(section) {
 }
 
 export function startCohort(section) {
-  const fields = wishFields(), job = new JobView(), viewer = new Viewer();
-  const count = numberField({ name: "count", label: "Hearts", help: "At most 100 here; cinesynth generate makes any number.", min: 1, max: 100, value: 5, optional: false });
-  const drawn = checkField({ name: "drawn", label: "Draw volumes", help: "From the training subjects of the diagnosis; else all are asked alike." });
+  const fields = requestFields(), job = new JobView(), viewer = new Viewer();
+  const count = numberField({ name: "count", label: "Cases", help: "At most 100 here; the command cinesynth generate has no limit.", min: 1, max: 100, value: 5, optional: false });
+  const sample = checkField({ name: "sample_priors", label: "Sample volumes", help: "Sample volumes and slices from the training distribution. Otherwise all cases have the same settings." });
   const rowsId = unique("rows"), rowsText = el("textarea", { id: rowsId, rows: 4, spellcheck: "false", placeholder: "diagnosis,edv,ef,count\nDCM,280,25,3\nNOR,,,2" });
-  const priors = el("div", { class: "field" }, el("label", { for: rowsId }, "Table"), rowsText, el("small", {}, "CSV or YAML as in docs/cohorts.md; it asks instead of what is below."));
+  const priors = el("div", { class: "field" }, el("label", { for: rowsId }, "Table"), rowsText, el("small", {}, "CSV or YAML cohort file. It replaces the settings below."));
   const all = el("p", { class: "links" });
-  const body = el("tbody"), table = el("div", { class: "card scroll", hidden: true }, el("table", {}, el("thead", {}, el("tr", {}, ...["heart", "EDV mL", "ESV mL", "EF %", "rules", ""].map((text) => el("th", { scope: "col" }, text)))), body), all);
+  const body = el("tbody"), table = el("div", { class: "card scroll", hidden: true }, el("table", {}, el("thead", {}, el("tr", {}, ...["case", "EDV mL", "ESV mL", "EF %", "rules", ""].map((text) => el("th", { scope: "col" }, text)))), body), all);
   const rows = async (made) => {
     table.hidden = false;
     const found = await Promise.all(made.map((name) => get(`/api/results/${name}`)));
     body.replaceChildren(...found.map((one, i) => el("tr", {}, el("td", {}, `${i + 1}: ${one.requested.diagnosis}`), ...["lv_edv_ml", "lv_esv_ml", "ef_percent"].map((key) => el("td", {}, `${number(one.requested[key])} → ${number(one.achieved[key])}`)),
       el("td", { class: one.accepted ? "good" : "bad" }, one.accepted ? "passed" : "failed"), el("td", {}, el("button", { type: "button", onclick: () => viewer.show(one.id) }, "Show")))));
   };
-  const form = new WishForm(section.querySelector("form"), { ...fields }, "Generate all", async () => {
+  const form = new RequestForm(section.querySelector("form"), { ...fields }, "Generate all", async () => {
     form.button.disabled = true;
-    const wish = bodyOf(fields, { count: count.value, drawn: drawn.value });
-    if (drawn.value) Object.assign(wish, { edv: null, ef: null, slices: null });
+    const payload = bodyOf(fields, { count: count.value, sample_priors: sample.value });
+    if (sample.value) Object.assign(payload, { edv: null, ef: null, slices: null });
     const text = rowsText.value.trim();
-    if (text) Object.assign(wish, { table: text, table_form: /^(cases|defaults)\s*:/m.test(text) ? "yaml" : "csv" });
+    if (text) Object.assign(payload, { table: text, table_format: /^(cases|defaults)\s*:/m.test(text) ? "yaml" : "csv" });
     all.replaceChildren();
-    if (await job.run("/api/cohort", wish, rows)) all.append(el("a", { href: `/api/jobs/${job.ended}/zip`, download: "" }, "Download all, with their table"));
+    if (await job.run("/api/cohort", payload, rows)) all.append(el("a", { href: `/api/jobs/${job.ended}/zip`, download: "" }, "Download all with their table"));
     form.button.disabled = false;
     document.dispatchEvent(new Event("made"));
   });
-  form.form.prepend(priors, count.field, drawn.field);
+  form.form.prepend(priors, count.field, sample.field);
   section.querySelector(".stage").append(job.root, table, viewer.root);
   return { ready: (model) => form.ready(model) };
 }
@@ -169,7 +169,7 @@ export function startReport(section) {
   document.addEventListener("opened", async (event) => {
     if (event.detail !== "report") return;
     const found = await get("/api/reports");
-    if (!found.length) return list.replaceChildren(el("p", {}, "No report. Start the server with cinesynth serve --reports FOLDER, the --out of cinesynth evaluate."));
+    if (!found.length) return list.replaceChildren(el("p", {}, "No reports. Start the server with cinesynth serve --reports FOLDER, where FOLDER is the output of cinesynth evaluate."));
     const frame = el("iframe", { title: "Evaluation report", sandbox: "" });
     list.replaceChildren(el("div", { class: "row" }, ...found.map(({ number: n, name, judgement }) => el("button", { type: "button", onclick: () => { frame.src = `/api/reports/${n}`; } }, `${name}: ${judgement}`))), frame);
     frame.src = "/api/reports/0";

@@ -1,4 +1,4 @@
-// A job on the page: progress, what is left, cancel, and what went wrong.
+// A job on the page: progress, remaining time, cancel and errors.
 import { get, remove, send } from "./api.js";
 import { el } from "./dom.js";
 
@@ -15,7 +15,7 @@ export class JobView {
 
   async run(path, body, onResults = () => {}) {
     this.root.hidden = false;
-    this.say("asking");
+    this.say("sending the request");
     this.bar.hidden = this.stop.hidden = false;
     this.bar.value = 0;
     this.unwanted = false;
@@ -44,7 +44,7 @@ export class JobView {
 
   show(job) {
     this.bar.value = job.done;
-    if (job.state === "waiting") return this.say(job.ahead ? `waiting, ${job.ahead} before it` : "waiting");
+    if (job.state === "waiting") return this.say(job.ahead ? `waiting, ${job.ahead} ahead` : "waiting");
     const left = job.seconds_left === null ? "" : `, about ${Math.max(1, Math.round(job.seconds_left))} s left`;
     this.say(`${job.doing || "working"}${left}`);
   }
@@ -61,6 +61,6 @@ export class JobView {
 
   async cancel() {
     this.unwanted = true; // also where the server has not answered yet
-    if (this.id) try { await remove(`/api/jobs/${this.id}`); } catch { /* it is over */ }
+    if (this.id) try { await remove(`/api/jobs/${this.id}`); } catch { /* it has ended */ }
   }
 }

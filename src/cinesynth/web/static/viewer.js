@@ -5,10 +5,10 @@ import { el, number, unique } from "./dom.js";
 import { asArrays, fetchVolume, range, readVolume } from "./nifti.js";
 import { PlanesView, SliceView, hasWebGL2 } from "./views.js";
 
-const KEYS = "Space plays, ← → frame, ↑ ↓ slice, O outlines, P planes";
+const KEYS = "Space: play, ← →: frame, ↑ ↓: slice, O: outlines, P: planes";
 const ROWS = [["EDV", "lv_edv_ml", "mL"], ["ESV", "lv_esv_ml", "mL"], ["EF", "ef_percent", "%"], ["slices", "slices", ""],
   ["RV EDV", "rv_edv_ml", "mL"], ["RV ESV", "rv_esv_ml", "mL"], ["mass", "myo_mass_g", "g"]];
-const PLAIN = "WebGL 2 is missing here: one plane is shown.";
+const PLAIN = "WebGL 2 is not available: only the short axis is shown.";
 
 function slider(label, settings, onInput) {
   const id = unique("range"), output = el("output", { for: id });
@@ -26,8 +26,8 @@ export class Viewer extends EventTarget {
     this.frames = slider("Frame", { min: 0, max: 0, value: 0 }, (t) => { this.pause(); this.setFrame(t); });
     this.slices = slider("Slice", { min: 0, max: 0, value: 0 }, (z) => this.setSlice(z));
     this.opacity = slider("Opacity", { min: 0, max: 1, step: 0.05, value: 1 }, () => this.drawOverlay());
-    this.dark = slider("Dark", { min: 0, max: 1 }, () => this.drawWindow());
-    this.bright = slider("Bright", { min: 0, max: 1 }, () => this.drawWindow());
+    this.dark = slider("Window min", { min: 0, max: 1 }, () => this.drawWindow());
+    this.bright = slider("Window max", { min: 0, max: 1 }, () => this.drawWindow());
     this.mode = el("select", { "aria-label": "Masks", onchange: () => this.drawOverlay() },
       el("option", { value: "outline" }, "outlines"), el("option", { value: "fill" }, "filled"), el("option", { value: "none" }, "no masks"));
     this.plane = el("select", { "aria-label": "Planes", onchange: () => this.choosePlanes() },
@@ -97,9 +97,9 @@ export class Viewer extends EventTarget {
     const { record } = this.result, asked = record.requested ?? {}, found = record.achieved ?? record;
     const rows = ROWS.filter(([, key]) => asked[key] != null || found[key] != null);
     const rules = record.rules ?? [...(record.provenance?.acceptance?.anatomy?.rules ?? []), ...(record.provenance?.acceptance?.motion?.rules ?? [])];
-    const verdict = record.accepted === null ? "" : record.accepted ? "passes the rules of anatomy" : "breaks a rule of anatomy";
+    const verdict = record.accepted === null ? "" : record.accepted ? "passes all anatomical rules" : "breaks an anatomical rule";
     this.facts.replaceChildren(
-      el("h2", {}, record.achieved ? "Requested and achieved" : "By the masks"),
+      el("h2", {}, record.achieved ? "Requested and achieved" : "Measured on the masks"),
       el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, ""), ...(record.achieved ? [el("th", { scope: "col" }, "requested")] : []), el("th", { scope: "col" }, "achieved"))),
         el("tbody", {}, ...rows.map(([label, key, unit]) => el("tr", {}, el("td", {}, `${label} ${unit}`),
           ...(record.achieved ? [el("td", {}, number(asked[key], key === "slices" ? 0 : 1))] : []), el("td", {}, number(found[key], key === "slices" ? 0 : 1)))))),
