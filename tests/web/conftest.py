@@ -11,7 +11,7 @@ from cinesynth.web.app import make_app
 from cinesynth.web.settings import ServeSettings
 
 HERE = "http://127.0.0.1:7860"
-QUICK: dict[str, Any] = {"diagnosis": "NOR", "frames": 2, "tries": 1, "control": False, "slices": 6}
+QUICK: dict[str, Any] = {"diagnosis": "NOR", "frames": 2, "max_attempts": 1, "match_volumes": False, "slices": 6}
 Client = Callable[[], TestClient]
 
 

@@ -109,7 +109,7 @@ def _unpacked(content: bytes) -> bytes:
 
 
 def test_several_hearts_one_after_another(client: TestClient) -> None:
-    wish = {**QUICK, "slices": None, "count": 3, "drawn": True}
+    wish = {**QUICK, "slices": None, "count": 3, "sample_priors": True}
     job = finished(client, client.post("/api/cohort", json=wish))
     assert len(set(job["results"])) == 3
     seeds = {client.get(f"/api/results/{name}").json()["seed"] for name in job["results"]}
@@ -183,7 +183,7 @@ def test_a_heart_that_is_sent_is_measured_and_set_in_motion(tmp_path: Path) -> N
         result = client.get(f"/api/results/{job['results'][0]}").json()
         assert result["record"]["volumes_ml"]["LV"][0] == pytest.approx(known_ml, rel=0.2)
         assert {"image.nii.gz", "label.nii.gz"} <= set(result["files"])
-        wish = {"upload": upload, "ef": 45.0, "frames": 4, "tries": 1}
+        wish = {"upload": upload, "ef": 45.0, "frames": 4, "max_attempts": 1}
         job = finished(client, client.post("/api/animate", json=wish))
         assert job["state"] == "done", job["error"]
         record = client.get(f"/api/results/{job['results'][0]}").json()["record"]
@@ -225,7 +225,7 @@ def test_a_wish_far_from_all_patients_is_flagged_and_not_forbidden(weights: Path
 
 
 def test_a_waiting_job_and_a_running_one_are_cancelled(client: TestClient) -> None:
-    long = {**QUICK, "frames": 60, "tries": 5}
+    long = {**QUICK, "frames": 60, "max_attempts": 5}
     running, waiting = (client.post("/api/generate", json={**long, "seed": seed}).json() for seed in (1, 2))
     assert client.delete(f"/api/jobs/{waiting['id']}").json()["state"] == "cancelled"
     client.delete(f"/api/jobs/{running['id']}")
@@ -242,7 +242,7 @@ def test_one_session_may_not_fill_the_queue(served: Client) -> None:
     assert [answer.status_code for answer in jobs][:4] == [202] * 4
     refused = [answer for answer in jobs if answer.status_code == 400]
     assert refused
-    assert "waiting already" in refused[0].json()["message"]
+    assert "already waiting" in refused[0].json()["message"]
     theirs = other.post("/api/generate", json=QUICK)
     assert theirs.status_code == 202
     for answer in jobs:
@@ -265,5 +265,5 @@ def test_reports_are_shown_and_may_run_nothing(weights: Path, tmp_path: Path) ->
         assert "script" not in policy
         assert client.get("/api/reports/2").status_code == 404
         assert client.get("/api/reports/-1").status_code in (400, 404)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a directory"):
         make_app(ServeSettings(weights=weights, reports=tmp_path / "none"))

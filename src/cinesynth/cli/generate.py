@@ -38,8 +38,7 @@ Seed = Annotated[
 Count = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        help="Generate a cohort of this many cases with a cohort.csv; with --cohort, repeat its cases up to this number.",
+        min=1, help="Number of cases of a cohort, listed in its cohort.csv; --cohort repeats its cases if needed."
     ),
 ]
 Cohort = Annotated[

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -27,7 +28,7 @@ from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.reports import Reports
 from cinesynth.web.schemas import AnimateRequest, AnnotateRequest, CohortRequest, GenerateRequest, without_paths
-from cinesynth.web.settings import ServeSettings
+from cinesynth.web.settings import ServeSettings, in_url
 from cinesynth.web.store import Entry, Store
 from cinesynth.web.uploads import TooLarge, receive, settle
 
@@ -55,6 +56,8 @@ def make_app(settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
     )  # fmt: skip
     app.state.model, app.state.store, app.state.jobs = model, store, jobs
+    if settings.is_local:  # stops DNS rebinding: a foreign page sends another Host header
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.own_hosts, www_redirect=False)
     app.add_middleware(Guard, settings=settings)
     _answer_errors(app)
     _answer_model(app, model)
@@ -286,6 +289,5 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
             f"port {settings.port} of {settings.host} is not available", hint="choose another --port"
         ) from None
     port = socket.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    say(f"http://{host}:{port}")
+    say(f"http://{in_url(settings.host)}:{port}")
     uvicorn.Server(config).run(sockets=[socket])

@@ -125,6 +125,4 @@ def unusual(prior: EmpiricalPrior, asked: ClinicalPrior, max_sd: float = 3.0) ->
     if distance <= max_sd:
         return ""
     name = asked.diagnosis.value if asked.diagnosis in prior.groups else "all"
-    return (
-        f"unusual: {distance:.1f} SD from the {group.count} training subjects ({name}); the case may look unrealistic"
-    )
+    return f"unusual: {distance:.1f} SD from the {group.count} training subjects ({name}); it may look unrealistic"

@@ -40,6 +40,11 @@ class ServeSettings:
             )
 
     @property
+    def own_hosts(self) -> list[str]:
+        """Hosts, as in a URL, by which a browser on this machine reaches the server."""
+        return [in_url(host) for host in (*LOOPBACK, self.host)]
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":
@@ -48,6 +53,11 @@ class ServeSettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def in_url(host: str) -> str:
+    """A host as it stands in a URL: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def read_password(path: Path) -> str:

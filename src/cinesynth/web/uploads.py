@@ -32,7 +32,7 @@ async def receive(stream: AsyncIterator[bytes], entry: Entry, limit_bytes: int) 
             if seen > limit_bytes:
                 raise TooLarge(
                     f"the file is larger than {limit_bytes // 2**20} MiB",
-                    hint="crop the image, or use the command line",
+                    hint="crop it, or use the command line",
                 )
             file.write(chunk)
     return path

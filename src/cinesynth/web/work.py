@@ -163,7 +163,9 @@ def _groups(table: str, table_format: str) -> list[Group]:
         groups = read_cohort(path)
     count = sum(group.count for group in groups)
     if count > MAX_COHORT:
-        raise InputError(f"the table asks for {count} hearts", hint=f"at most {LARGEST_COHORT} here: generate --cohort")
+        raise InputError(
+            f"the table asks for {count} cases", hint=f"the app makes at most {MAX_COHORT}: use the command line"
+        )
     return groups
 
 
