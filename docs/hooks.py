@@ -1,4 +1,4 @@
-"""What mkdocs does beside rendering: pages made from the code, files from outside `docs`, and lists in the navigation."""
+"""Hooks of mkdocs: pages generated from the code, files from outside `docs`, and folders in the navigation."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from cinesynth.config import load_config, presets
 
 ROOT = Path(__file__).resolve().parents[1]
 API = "reference/api"
+MODULE_PAGE = """---
+title: {title}
+---
+::: {name}
+    options: {{show_root_heading: true, show_root_full_path: true, heading_level: 1}}
+"""
 SHOWN = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
@@ -39,7 +45,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, path, content=content))
     for source, path in shown().items():
         files.append(File.generated(config, path, abs_src_path=str(ROOT / source)))
-    config.nav = [with_pages(entry, sorted(file.src_uri for file in files.documentation_pages())) for entry in config.nav]
+    pages = sorted(file.src_uri for file in files.documentation_pages())
+    config.nav = [with_pages(entry, pages) for entry in config.nav]
     return files
 
 
@@ -49,7 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for mark, write in parts.items():
         if mark in markdown:
             markdown = markdown.replace(mark, write())
-    return re.sub(r"(?<=\]\()(?!\w+:)([^)#\s]+)", lambda link: on_site(link[1], page.file.src_uri), markdown)
+    return re.sub(r"(?<=\]\()(?!\w+:)([^)#\s]+)", lambda link: site_link(link[1], page.file.src_uri), markdown)
 
 
 def shown() -> dict[str, str]:
@@ -59,7 +66,7 @@ def shown() -> dict[str, str]:
     return {**{name: f"files/{name}" for name in names}, **SHOWN}
 
 
-def on_site(target: str, page: str) -> str:
+def site_link(target: str, page: str) -> str:
     """The link of a page to a file of the repository, as the site has it."""
     places = shown()
     origin = {place: source for source, place in places.items()}.get(page, f"docs/{page}")
@@ -101,7 +108,7 @@ def api_pages() -> dict[str, str]:
         package = module.name == "__init__"
         name = ".".join(module.parent.parts if package else module.parts)
         place = module.with_name("index") if package else module
-        pages[f"{API}/{place}.md"] = f"# `{name.split('.')[-1]}`\n\n::: {name}\n"
+        pages[f"{API}/{place}.md"] = MODULE_PAGE.format(title=name.split(".")[-1], name=name)
         if package:
             packages.append(f"| [`{name}`][{name}] | {summary(source / module.with_suffix('.py'))} |")
     table = ["# Python API", "", "One page for each module.", "", "| package | what it holds |", "|---|---|", *packages]
@@ -127,11 +134,11 @@ def command_help(command: Any, parent: Any, name: str) -> list[str]:
     context = typer.Context(command, parent=parent, info_name=name.split()[-1])
     level = "#" * min(2 + name.count(" "), 4)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    lines = [f"{level} {name} {{ #{name.replace(' ', '-')} }}", "", *help_lines(command.help), "", "```text", usage, "```"]
+    lines = [f"{level} {name}", "", *help_lines(command.help), "", "```text", usage, "```"]
     records = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
     if records:
         lines += ["", "| option | meaning |", "|---|---|"]
-        lines += [f"| `{cell(option)}` | {cell(meaning)} |" for option, meaning in records]
+        lines += [f"| `{cell(option)}` | {cell(meaning).replace('<', '&lt;')} |" for option, meaning in records]
     children = getattr(command, "commands", {})
     for child in (children[key] for key in children if not children[key].hidden):
         lines += ["", *command_help(child, context, f"{name} {child.name}")]
@@ -145,7 +152,7 @@ def help_lines(text: str | None) -> list[str]:
 
 def cell(text: str) -> str:
     """Text of a help record that may stand in a cell of a table."""
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;") if text else ""
+    return re.sub(r"\s+", " ", text).replace("|", "\\|") if text else ""
 
 
 def settings() -> str:
