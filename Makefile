@@ -33,7 +33,7 @@ lint: $(VENV)/.stamp-dev ## ruff, mypy and the import contracts
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.stamp-dev ## the documentation as a site in site/; a broken link fails
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check: lint docs test ## everything before a commit
 
