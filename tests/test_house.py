@@ -1,6 +1,7 @@
 """The house rules that a program can see."""
 
 import ast
+import importlib.util
 import json
 import re
 import shlex
@@ -155,6 +156,22 @@ def test_an_experiment_is_short_and_its_figures_are_kept(page: Path) -> None:
     shown = [cell.strip(" *`") for line in rows[2:] for cell in line.strip("|").split("|")]
     kept = [value for row in record["tables"]["result"] for value in row.values()]
     assert [number(cell.replace("`", "")) for cell in shown] == [number(str(value)) for value in kept]
+
+
+def test_the_reference_covers_every_module_command_and_setting() -> None:
+    """`docs/hooks.py` generates these pages when mkdocs runs."""
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    modules = {".".join(p.relative_to(ROOT / "src").with_suffix("").parts) for p in SOURCES if p.stem != "__main__"}
+    pages = "\n".join(hooks.api_pages().values())
+    assert set(re.findall(r"^::: (.*)$", pages, flags=re.MULTILINE)) == {m.removesuffix(".__init__") for m in modules}
+    assert "### cinesynth generate\n" in hooks.commands()
+    assert "| `--edv <float>` | " in hooks.commands()
+    assert "| `grid.size` | [64, 64, 12] | [96, 96, 12] | [192, 192, 16] |" in hooks.settings()
 
 
 def number(cell: str) -> float | str:
