@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet
 # A process a core, each on one thread; a file of fast tests stays in one, for what its tests share.
 PARALLEL := -n auto --maxprocesses 8 --dist
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test test-slow lint check format tools nnunet clean
+.PHONY: help setup demo app test test-slow lint docs check format tools nnunet clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +32,10 @@ lint: $(VENV)/.stamp-dev ## ruff, mypy and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test ## everything before a commit
+docs: $(VENV)/.stamp-dev ## the documentation as a site in site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check: lint docs test ## everything before a commit
 
 format: $(VENV)/.stamp-dev ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
@@ -46,7 +49,7 @@ tools: nnunet ## nnU-Net, dciodvfy and Chromium (Debian, as root), with which te
 nnunet: $(NNUNET)/.stamp ## nnU-Net in .venv-nnunet, on the torch of .venv
 
 clean: ## remove the environments, caches and the demo
-	rm -rf $(VENV) $(NNUNET) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage demo
+	rm -rf $(VENV) $(NNUNET) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage demo site
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

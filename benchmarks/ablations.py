@@ -201,7 +201,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--count", type=int, default=17, help="hearts that each rung generates")
     parser.add_argument("--ladder", type=Path, default=LADDER)
-    parser.add_argument("--figures", type=Path, default=LADDER.with_suffix(""), help="of finished seeds, small JSON")
+    parser.add_argument(
+        "--figures", type=Path, default=LADDER.parent / "results" / "ablations", help="of finished seeds, small JSON"
+    )
     arguments = parser.parse_args()
     rungs = ladder(yaml.safe_load(arguments.ladder.read_text()))
     seeds = [seed_figures(rungs, seed, arguments) for seed in arguments.seeds]

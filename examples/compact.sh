@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the default weights, `compact`, again: examples/compact.sh DATASET RUNS
-# DATASET is a folder of cinesynth ingest with all sources in it; docs/training-log.md says which (runs 4 to 6).
+# DATASET is a folder of cinesynth ingest with all sources in it; docs/experiments/0006 says which.
 # Three hours of training on two cores with bf16 matrix units, added up from those runs. Called again, it goes on where
 # it was stopped.
 set -euo pipefail

@@ -1,6 +1,8 @@
 """The house rules that a program can see."""
 
 import ast
+import importlib.util
+import json
 import re
 import shlex
 import statistics
@@ -18,7 +20,14 @@ from cinesynth.config import load_config, presets
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "benchmarks/README.md")
+    ),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+EXPERIMENTS = sorted((ROOT / "docs" / "experiments").glob("0*.md"))
 UNPICKLERS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 
 
@@ -101,7 +110,8 @@ def commands(page: Path) -> Iterator[list[str]]:
         lines = "\n".join(re.findall(r"```bash\n(.*?)```", page.read_text(), flags=re.DOTALL)).splitlines()
     else:
         lines = [x.replace("$(BIN)/", "").lstrip() for x in page.read_text().splitlines() if x.startswith("\t$(BIN)")]
-    yield from filter(None, (shlex.split(line, comments=True) for line in lines))
+    whole = "\n".join(lines).replace("\\\n", " ").splitlines()  # a backslash continues a command on the next line
+    yield from filter(None, (shlex.split(line, comments=True) for line in whole))
 
 
 def test_help_names_the_verbs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +141,44 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", EXPERIMENTS, ids=lambda page: page.stem)
+def test_an_experiment_is_short_and_its_figures_are_kept(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == ["Question", "Command", "Result", "Conclusion"]
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert sum(line.startswith("|---") for line in rows) == 1, "one table"
+    assert len(re.sub(r"^\|.*$", "", text, flags=re.MULTILINE).split()) <= 300
+
+    record = json.loads((ROOT / "benchmarks" / "results" / f"{page.stem}.json").read_text())
+    assert record["experiment"] == page.stem
+    shown = [cell.strip(" *`") for line in rows[2:] for cell in line.strip("|").split("|")]
+    kept = [value for row in record["tables"]["result"] for value in row.values()]
+    assert [number(cell.replace("`", "")) for cell in shown] == [number(str(value)) for value in kept]
+
+
+def test_the_reference_covers_every_module_command_and_setting() -> None:
+    """`docs/hooks.py` generates these pages when mkdocs runs."""
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    modules = {".".join(p.relative_to(ROOT / "src").with_suffix("").parts) for p in SOURCES if p.stem != "__main__"}
+    pages = "\n".join(hooks.api_pages().values())
+    assert set(re.findall(r"^::: (.*)$", pages, flags=re.MULTILINE)) == {m.removesuffix(".__init__") for m in modules}
+    assert "### cinesynth generate\n" in hooks.commands()
+    assert "| `--edv " in hooks.commands()
+    assert "| `grid.size` | [64, 64, 12] | [96, 96, 12] | [192, 192, 16] |" in hooks.settings()
+
+
+def number(cell: str) -> float | str:
+    try:
+        return float(cell)
+    except ValueError:
+        return " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell.replace("*", "")).split())
 
 
 # --- the code ------------------------------------------------------------------------------------------------------
@@ -181,7 +229,7 @@ def test_functions_are_short() -> None:
 
 
 def test_every_defect_of_the_released_code_has_its_test() -> None:
-    """`docs/differences-from-the-paper.md` lists fourteen; a test names each it keeps out."""
+    """`docs/explanation/differences-from-the-paper.md` lists fourteen; a test names each it keeps out."""
     text = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     named = {int(number) for number in re.findall(r"[Dd]efect (\d+)", text)}
     assert named == set(range(1, 15))
