@@ -10,9 +10,9 @@ When NEW renames something, add it to a table below: `RENAMED_STAGES`, `RENAMED_
 changes on purpose, add it to `ANNOUNCED` with the reason.
 
 Expect some seven minutes of CPU a revision. ``--cache`` keeps the results of OLD, so that the next comparison runs NEW
-alone; it holds what was ingested from `CINE_DATA`, so keep it out of the repository. ``--only case segmenter`` runs the
-steps whose names start so, and what they need; ``--keep`` keeps the results of NEW. A stopped run goes on from the steps
-that the two folders hold. Without `CINE_DATA` the dataset of real subjects is skipped.
+alone; it holds what was ingested from `CINE_DATA`, so keep it out of the repository. ``--keep`` keeps those of NEW. A
+stopped run goes on from the steps that these folders hold. ``--only case segmenter`` runs the steps whose names start
+so, and what they need. Without `CINE_DATA` the dataset of real subjects is skipped.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ STEPS = (
     Step("case-small-open", (f"{SMALL} --no-control --out case-small-open",), read_case),
     Step("case-compact", (f"{COMPACT} {FURTHER} --out case-compact",), read_case),
     Step("case-compact-open", (f"{COMPACT} {FURTHER} --no-control --out case-compact-open",), read_case),
-    Step("cohort", ("generate --count 5 --frames 4 --weights small --seed 3 --no-pictures --out cohort",), read_cohort),
+    Step("cohort", (f"{CASE} --count 4 --frames 4 --tries 1 --weights small --out cohort",), read_cohort),
     Step("phantoms", (f"{PHANTOMS} --subjects 4 --out phantoms", "prepare --data phantoms"), read_prepared),
     Step(
         "subjects",
