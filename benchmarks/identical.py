@@ -1,0 +1,519 @@
+"""Whether two revisions give the same bits for the same seed: cases, trained weights, datasets, figures of evaluations.
+
+    CINE_DATA=folder .venv/bin/python benchmarks/identical.py OLD NEW --cache ~/.cache/identical
+
+Checks out each revision in a temporary worktree, runs the same `STEPS` with this interpreter on one thread, compares
+what they wrote, and prints one row a step. Exits with 1 if anything differs that `ANNOUNCED` does not list. The steps
+use the options of OLD, which NEW must still accept; only the command line is run, so modules may move.
+
+When NEW renames something, add it to a table below: `RENAMED_STAGES`, `RENAMED_TENSORS`, `RENAMED_KEYS`. When a figure
+changes on purpose, add it to `ANNOUNCED` with the reason.
+
+Expect some seven minutes of CPU a revision. ``--cache`` keeps the results of OLD, so that the next comparison runs NEW
+alone; it holds what was ingested from `CINE_DATA`, so keep it out of the repository. ``--keep`` keeps those of NEW. A
+stopped run goes on from the steps that these folders hold. ``--only case segmenter`` runs the steps whose names start
+so, and what they need. Without `CINE_DATA` the dataset of real subjects is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import os
+import re
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import nibabel
+import numpy as np
+from safetensors.numpy import load_file
+
+RENAMED_STAGES = {"motion": "residual_motion", "anatomy": "anatomy_diffusion", "dynamics": "motion_diffusion"}
+"""Stages, which name files and folders of runs and weights: old name to new."""
+RENAMED_TENSORS: dict[str, str] = {}
+"""Names of tensors, or dotted parts of them: old to new. A new name must not be an old one of something else."""
+RENAMED_KEYS: dict[str, str] = {}
+"""Keys of JSON, columns of tables and attributes of HDF5, or dotted parts of their paths: old to new, likewise."""
+ANNOUNCED: dict[str, str] = {}
+"""What differs on purpose: a pattern of `STEP: PATH` as the list of differences prints it, and the reason."""
+VOLATILE = "seconds"
+"""What is in the path of figures that differ from run to run."""
+JUDGEMENTS = ("pass", "warn", "fail")
+"""Texts of a JSON that are compared; the rest is prose."""
+LINKS = (
+    *("acdc/training/patient001", "acdc/training/patient002", "acdc/training/patient090"),
+    *("mnms_edes/subjects.csv", "mnms_edes/A_A2C0I1", "mnms_edes/A_A7D9L8"),
+    *("najman4d/subjects.csv", "najman4d/Pat03", "scd"),
+)
+"""Subjects of `CINE_DATA` that are ingested: few, of at most 12 slices, from every kind of source."""
+Leaves = dict[str, object]
+"""What a step wrote, flat: the path of each array, number or text, with new names."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of the table: what is run in the work folder, and what is read from it.
+
+    The commands write into a folder called ``name``; ``needs`` are the steps whose folders they read.
+    """
+
+    name: str
+    commands: tuple[str, ...]
+    read: Callable[[Path], Leaves]
+    needs: tuple[str, ...] = ()
+    real: bool = False
+    """Whether it ingests subjects of `CINE_DATA`."""
+
+
+# --- What is compared
+
+
+def renamed(path: str, table: Mapping[str, str]) -> str:
+    """A dotted path with all old names of ``table`` replaced, each once."""
+    if not table:
+        return path
+    old = "|".join(re.escape(name) for name in sorted(table, key=len, reverse=True))
+    return re.sub(rf"(?<![^./])({old})(?![^./])", lambda match: table[match[1]], path)
+
+
+def named(found: Iterable[tuple[str, object]], table: Mapping[str, str]) -> Leaves:
+    """Leaves under their new names; `SystemExit` where two of them would share one."""
+    leaves: Leaves = {}
+    for path, value in found:
+        if (name := renamed(path, table)) in leaves:
+            raise SystemExit(f"two paths become {name}, one is {path}: give the table a longer part of it")
+        leaves[name] = value
+    return leaves
+
+
+def flat(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Every leaf of a JSON with its dotted path."""
+    if isinstance(tree, dict | list):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from flat(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree
+
+
+def figures(tree: object) -> Iterator[tuple[str, object]]:
+    """The leaves of a JSON that are no prose and do not differ from run to run."""
+    for path, value in flat(tree):
+        if (not isinstance(value, str) or value in JUDGEMENTS) and VOLATILE not in path:
+            yield path, value
+
+
+def one_of(folder: Path, *names: str) -> Path:
+    """The file that ``folder`` has, under its new or its old name."""
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise FileNotFoundError(f"{folder} has none of {', '.join(names)}")
+    return found[0]
+
+
+def read_json(path: Path) -> Leaves:
+    return named(figures(json.loads(path.read_text(encoding="utf-8"))), RENAMED_KEYS)
+
+
+def read_table(path: Path, key: str) -> Leaves:
+    """Every cell of a CSV, by the row's ``key`` and the column."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return named(((f"{row[key]}.{column}", cell) for row in rows for column, cell in row.items()), RENAMED_KEYS)
+
+
+def read_h5(path: Path) -> Leaves:
+    """Every array and attribute of an HDF5 file; an attribute that is JSON is taken apart."""
+
+    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+        if isinstance(item, h5py.Dataset):
+            found.append((name, item[()]))
+        for key, value in item.attrs.items():
+            is_json = isinstance(value, str) and value.startswith(("{", "["))
+            found.extend(flat(json.loads(value) if is_json else value, f"{name}@.{key}"))
+
+    found: list[tuple[str, object]] = []
+    with h5py.File(path, "r") as file:
+        visit("", file)
+        file.visititems(visit)
+    return named(found, RENAMED_KEYS)
+
+
+def within(name: str, leaves: Leaves) -> Leaves:
+    return {f"{name}/{path}": value for path, value in leaves.items()}
+
+
+def read_case(folder: Path) -> Leaves:
+    """Voxels, affine and time step of image and label, and the figures of the sidecar: ED, ES, volumes, attempts."""
+    leaves = read_json(folder / "case.json")
+    for name in ("image", "label"):
+        volume = nibabel.Nifti1Image.from_filename(folder / f"{name}.nii.gz")
+        leaves |= {f"{name}.voxels": np.asanyarray(volume.dataobj), f"{name}.affine": volume.affine}
+        leaves[f"{name}.pixdim"] = np.array(volume.header["pixdim"])
+    return leaves
+
+
+def read_cohort(folder: Path) -> Leaves:
+    leaves = within("table", read_table(one_of(folder, "cohort.csv", "manifest.csv"), "case"))
+    for case in sorted(path.parent for path in folder.glob("*/case.json")):
+        leaves |= within(case.name, read_case(case))
+    return leaves
+
+
+def read_studies(folder: Path) -> Leaves:
+    """The table of a dataset and every study."""
+    leaves = within("table", read_table(one_of(folder, "dataset.csv", "manifest.csv"), "subject"))
+    for path in sorted(folder.glob("studies/*.h5")):
+        leaves |= within(path.stem, read_h5(path))
+    return leaves
+
+
+def read_prepared(folder: Path) -> Leaves:
+    """A dataset, and what it became on each grid; the hash in a grid's file name is that of the table."""
+    leaves = read_studies(folder)
+    for path in sorted(folder.glob("grids/*.h5")):
+        leaves |= within(path.stem.rpartition("_")[0], read_h5(path))
+    return leaves
+
+
+def read_tensors(folder: Path) -> Leaves:
+    """The tensors of every stage in a run or weights folder."""
+    leaves: Leaves = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        leaves |= within(renamed(path.stem, RENAMED_STAGES), named(load_file(path).items(), RENAMED_TENSORS))
+    return leaves
+
+
+def read_run(folder: Path) -> Leaves:
+    """The tensors of every stage, and the losses and scores on the way."""
+    leaves = read_tensors(folder)
+    for path in sorted(folder.glob("*/metrics.jsonl")):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        leaves |= within(f"{renamed(path.parent.name, RENAMED_STAGES)}/metrics", named(figures(lines), RENAMED_KEYS))
+    return leaves
+
+
+def read_weights(folder: Path) -> Leaves:
+    return read_tensors(folder) | within("prior", read_json(folder / "prior.json"))
+
+
+def read_report(folder: Path) -> Leaves:
+    return read_json(folder / "report.json")
+
+
+# --- What is run
+
+
+PHANTOMS = "ingest phantom --seed 0 --workers 1"
+CASE = "generate --seed 7 --no-pictures"
+SMALL = f"{CASE} --weights small --diagnosis DCM --edv 220 --ef 30 --slices 8 --frames 5"
+COMPACT = f"{CASE} --weights compact --diagnosis NOR --edv 130 --ef 58 --slices 7 --frames 3 --tries 1"
+FURTHER = "--rv-edv 140 --mass 100 --vendor Siemens"
+STAGES = ("vae", "motion", "anatomy", "dynamics", "segmenter")
+SHORT = (
+    "training.vae.losses={adversarial: 0.1, perceptual: 0.1, spectrum: 0.1, adversarial_start_step: 1}",
+    "training.decoder={steps: 2, batch_size: 2, losses: {adversarial: 0.1, perceptual: 0.1}}",
+    *(f"training.{stage}.steps=3" for stage in STAGES),
+    *(f"training.{stage}.validate_every_steps=2" for stage in STAGES),
+    *("training.anatomy.affine_copies=1", "training.dynamics.affine_copies=0", "training.segmenter.augment=true"),
+)
+PAPER = (
+    *("vae.kernel=3d", "vae.norm=group", "vae.separate_decoders=true", "motion.harmonics=0"),
+    *("anatomy.denoiser.conditioning=cross_attention", "anatomy.diffusion.objective=noise"),
+    *("dynamics.denoiser.conditioning=cross_attention", "dynamics.diffusion.objective=v"),
+    *("dynamics.diffusion.time_shift=1.0", "dynamics.denoiser.slice_attention=true"),
+    "conditions=[diagnosis, lv_edv_ml, lv_esv_ml, slices, rv_edv_ml, rv_esv_ml, myo_mass_g, vendor]",
+)
+"""The paper's choices at the size of `smoke`: one residual a frame, cross-attention, noise and v."""
+
+
+def training(verb: str, run: str, settings: Sequence[str]) -> str:
+    return f"train {verb} --data hearts --run {run} --preset smoke " + " ".join(f"--set '{s}'" for s in settings)
+
+
+STEPS = (
+    Step("case-small", (f"{SMALL} --out case-small",), read_case),
+    Step("case-small-open", (f"{SMALL} --no-control --out case-small-open",), read_case),
+    Step("case-compact", (f"{COMPACT} {FURTHER} --out case-compact",), read_case),
+    Step("case-compact-open", (f"{COMPACT} {FURTHER} --no-control --out case-compact-open",), read_case),
+    Step("cohort", (f"{CASE} --count 4 --frames 4 --tries 1 --weights small --out cohort",), read_cohort),
+    Step("phantoms", (f"{PHANTOMS} --subjects 4 --out phantoms", "prepare --data phantoms"), read_prepared),
+    Step(
+        "subjects",
+        (
+            "ingest acdc cine/acdc --out subjects --workers 1",
+            "ingest nifti cine/mnms_edes --layout mnms_edes --out subjects --workers 1",
+            "ingest nifti cine/najman4d --layout najman4d --out subjects --workers 1",
+            "ingest scd cine/scd --out subjects --workers 1",
+            "prepare --data subjects",
+        ),
+        read_prepared,
+        real=True,
+    ),
+    Step("hearts", (f"{PHANTOMS} --subjects 20 --frames 6 --out hearts",), read_studies),
+    Step("training", (training("all", "training", SHORT),), read_run, needs=("hearts",)),
+    Step("training-paper", (training("all", "training-paper", (*SHORT, *PAPER)),), read_run, needs=("hearts",)),
+    Step("segmenter", (training("segmenter", "segmenter", SHORT),), read_run, needs=("hearts",)),
+    Step("weights", ("bundle training --data hearts --out weights",), read_weights, needs=("training", "hearts")),
+    Step(
+        "evaluation",
+        (
+            "evaluate --real hearts --synthetic cohort --weights small --segmenter segmenter --workers 1 "
+            "--out evaluation",
+        ),
+        read_report,
+        needs=("hearts", "cohort", "segmenter"),
+    ),
+    Step(
+        "score",
+        ("score --data hearts --weights small --count 2 --frames 2 --workers 1 --out score/report.json",),
+        read_report,
+        needs=("hearts",),
+    ),
+)
+
+
+def chosen(prefixes: Sequence[str], real: bool) -> list[Step]:
+    """The steps whose names start with one of ``prefixes``, after those that they need."""
+    steps = {step.name: step for step in STEPS}
+    names: list[str] = []
+
+    def add(name: str) -> None:
+        for needed in steps[name].needs:
+            add(needed)
+        if name not in names:
+            names.append(name)
+
+    for step in STEPS:
+        if step.name.startswith(tuple(prefixes)) and (real or not step.real):
+            add(step.name)
+    return [steps[name] for name in names]
+
+
+def recipe(step: Step) -> str:
+    """What the results of a step depend on besides the revision, as a hash: commands and libraries, here and before."""
+    before = [recipe(other) for other in STEPS if other.name in step.needs]
+    libraries = [version(name) for name in ("numpy", "torch", "scipy", "monai", "diffusers")]
+    known = [step.commands, LINKS if step.real else (), before, sys.version, libraries]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+
+
+def git(*arguments: str) -> str:
+    repository = Path(__file__).resolve().parent
+    return subprocess.run(["git", *arguments], cwd=repository, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+@contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+    """A temporary checkout of ``commit``, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="identical-") as folder:
+        tree = Path(folder) / "tree"
+        git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+        try:
+            yield tree
+        finally:
+            git("worktree", "remove", "--force", str(tree))
+
+
+def environment(tree: Path) -> dict[str, str]:
+    """Variables with which ``python -m cinesynth`` runs the code of ``tree`` on one thread, with no user's settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CINESYNTH_")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    settings = {"PYTHONPATH": str(tree / "src"), "XDG_CONFIG_HOME": str(tree / "settings"), "CUDA_VISIBLE_DEVICES": ""}
+    return kept | threads | settings
+
+
+def check_import(tree: Path) -> None:
+    """`SystemExit` unless this interpreter imports the package of ``tree``."""
+    command = [sys.executable, "-c", "import cinesynth; print(cinesynth.__file__)"]
+    found = subprocess.run(command, env=environment(tree), cwd=tree, check=True, text=True, stdout=subprocess.PIPE)
+    if not Path(found.stdout.strip()).resolve().is_relative_to(tree.resolve()):
+        raise SystemExit(f"{sys.executable} imports {found.stdout.strip()}, not the checkout in {tree}")
+
+
+def link_subjects(work: Path) -> None:
+    """Links to `LINKS` of `CINE_DATA` in ``work/cine``."""
+    for name in LINKS if "CINE_DATA" in os.environ else ():
+        link = work / "cine" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(Path(os.environ["CINE_DATA"]).resolve() / name)
+
+
+def run_step(step: Step, work: Path, tree: Path) -> None:
+    """Run the commands of a step in ``work``; its log says how they ended, and its mark that all went well."""
+    shutil.rmtree(work / step.name, ignore_errors=True)
+    (work / step.name).parent.mkdir(parents=True, exist_ok=True)
+    with (work / f"{step.name}.log").open("w", encoding="utf-8") as log:
+        for command in step.commands:
+            arguments = [sys.executable, "-m", "cinesynth", *shlex.split(command)]
+            if subprocess.run(
+                arguments, cwd=work, env=environment(tree), stdout=log, stderr=log, check=False
+            ).returncode:
+                return
+    (work / f"{step.name}.done").write_text(recipe(step))
+
+
+def child_cpu_s() -> float:
+    """CPU time of all commands so far: on a busy machine it says more than the clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def is_done(step: Step, work: Path) -> bool:
+    mark = work / f"{step.name}.done"
+    return mark.is_file() and mark.read_text() == recipe(step)
+
+
+def produce(commit: str, work: Path, steps: Sequence[Step]) -> None:
+    """Run those ``steps`` of a revision that ``work`` does not hold yet."""
+    due = [step for step in steps if not is_done(step, work)]
+    if not due:
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    link_subjects(work)
+    with worktree(commit) as tree:
+        check_import(tree)
+        for step in due:
+            begun, cpu_s = time.perf_counter(), child_cpu_s()
+            (work / f"{step.name}.done").unlink(missing_ok=True)
+            run_step(step, work, tree)
+            ended = "" if is_done(step, work) else " FAILED"
+            seconds = f"{time.perf_counter() - begun:.0f} s, {child_cpu_s() - cpu_s:.0f} s of CPU"
+            print(f"{commit[:12]} {step.name}: {seconds}{ended}", file=sys.stderr, flush=True)
+
+
+# --- The comparison
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One leaf that differs, and by how much where it is a number; why, where that was announced."""
+
+    path: str
+    text: str
+    size: float
+    reason: str | None
+
+
+def same_bits(old: object, new: object) -> bool:
+    if isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
+        return (old.dtype, old.shape) == (new.dtype, new.shape) and old.tobytes() == new.tobytes()
+    return isinstance(old, bool) == isinstance(new, bool) and bool(old == new or (old != old and new != new))
+
+
+def distance(old: object, new: object) -> float:
+    """The largest absolute difference of two numbers or arrays; NaN where they cannot be subtracted."""
+    try:
+        a, b = (np.asarray(value).astype(np.float64) for value in (old, new))
+        return float(np.abs(a - b).max()) if a.shape == b.shape else math.nan
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def said(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def compare(step: str, old: Leaves, new: Leaves) -> list[Difference]:
+    """Every leaf of a step that is not the same on both sides."""
+    found = []
+    for path in sorted(old.keys() | new.keys()):
+        if path in old and path in new and same_bits(old[path], new[path]):
+            continue
+        sides = [said(side[path]) if path in side else "absent" for side in (old, new)]
+        size = distance(old[path], new[path]) if path in old and path in new else math.nan
+        reason = next((why for pattern, why in ANNOUNCED.items() if fnmatchcase(f"{step}: {path}", pattern)), None)
+        found.append(Difference(path, " -> ".join(sides), size, reason))
+    return found
+
+
+def failure(step: Step, work: Path) -> str | None:
+    """The end of the log of a step that did not finish."""
+    if is_done(step, work):
+        return None
+    lines = (work / f"{step.name}.log").read_text(encoding="utf-8").strip().splitlines()
+    return " / ".join(lines[-2:]).replace("|", "/")
+
+
+def verdict(found: Sequence[Difference], count: int) -> str:
+    if not found:
+        return f"same | {count}"
+    sizes = [difference.size for difference in found if not math.isnan(difference.size)]
+    largest = f", largest {max(sizes):.3g}" if sizes else ""
+    announced = sum(difference.reason is not None for difference in found)
+    return f"{len(found)} differ{largest}{f', {announced} of them announced' if announced else ''} | {count}"
+
+
+def judge(step: Step, works: Sequence[Path]) -> list[Difference]:
+    """Print the row of a step; returns what differs."""
+    for side, work in zip(("OLD", "NEW"), works, strict=True):
+        if (why := failure(step, work)) is not None:
+            print(f"| {step.name} | FAILED in {side}: {why} | - |", flush=True)
+            return [Difference(f"{step.name}: failed", why, math.nan, None)]
+    old, new = (step.read(work / step.name) for work in works)
+    found = compare(step.name, old, new)
+    print(f"| {step.name} | {verdict(found, len(old.keys() | new.keys()))} |", flush=True)
+    return found
+
+
+def explain(step: str, found: Sequence[Difference], shown: int) -> None:
+    """List what was not announced, and the reasons of what was."""
+    unexpected = [difference for difference in found if difference.reason is None]
+    for difference in unexpected[:shown]:
+        by = "" if math.isnan(difference.size) else f", by {difference.size:.3g}"
+        print(f"- `{step}: {difference.path}`: {difference.text}{by}")
+    if len(unexpected) > shown:
+        print(f"- `{step}`: {len(unexpected) - shown} more")
+    for reason in sorted({difference.reason for difference in found if difference.reason}):
+        print(f"- `{step}`, announced: {reason}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", metavar="OLD", help="revision whose results count")
+    parser.add_argument("new", metavar="NEW", help="revision that should give the same")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the results of OLD")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="STEP", help="starts of the names of steps to run")
+    parser.add_argument("--keep", type=Path, help="folder that keeps the results of NEW, to look at")
+    parser.add_argument("--shown", type=int, default=20, help="differences that are listed of each step")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # removes the worktree on its way out
+    steps = chosen(arguments.only, "CINE_DATA" in os.environ)
+    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}").strip() for name in (arguments.old, arguments.new)]
+    with tempfile.TemporaryDirectory(prefix="identical-") as temporary:
+        folders = (arguments.cache or Path(temporary) / "old", arguments.keep or Path(temporary) / "new")
+        works = [(folder / commit).resolve() for folder, commit in zip(folders, commits, strict=True)]
+        for commit, work in zip(commits, works, strict=True):
+            produce(commit, work, steps)
+        print(
+            f"\nOLD {commits[0][:12]}, NEW {commits[1][:12]}\n\n| step | result | values |\n|---|---|--:|", flush=True
+        )
+        found = {step.name: judge(step, works) for step in steps}
+    print()
+    for name, differences in found.items():
+        explain(name, differences, arguments.shown)
+    sys.exit(any(difference.reason is None for differences in found.values() for difference in differences))
+
+
+if __name__ == "__main__":
+    main()
