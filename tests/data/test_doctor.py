@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from cinesynth.cli import main
+from cinesynth.data.dataset_table import DatasetTable, describe
 from cinesynth.data.doctor import Checkup, examine
-from cinesynth.data.duplicates import find_twins, sketch
+from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest, describe
 from cinesynth.data.store import write_study
 from cinesynth.errors import DataError
 from cinesynth.types import Label, Study
@@ -32,8 +32,8 @@ def dataset_of(folder: Path, studies: list[Study], splits: list[str] | None = No
     """A dataset of ``studies``, put into splits by hand."""
     ingest(studies, folder)
     if splits:
-        rows = Manifest.read(folder).rows
-        Manifest(tuple(replace(r, split=s) for r, s in zip(rows, splits, strict=True))).write(folder)
+        rows = DatasetTable.read(folder).rows
+        DatasetTable(tuple(replace(r, split=s) for r, s in zip(rows, splits, strict=True))).write(folder)
     return folder
 
 
@@ -49,11 +49,11 @@ def found(checkup: Checkup, *, serious: bool) -> list[tuple[str, str]]:
 
 def rewrite(folder: Path, number: int, study: Study) -> None:
     """Replace a study and its row, as an ingestion would have written them."""
-    rows = list(Manifest.read(folder).rows)
+    rows = list(DatasetTable.read(folder).rows)
     old = rows[number]
     digest = write_study(folder / old.file, study)
     rows[number] = describe(study, old.split, old.file, digest)
-    Manifest(tuple(rows)).write(folder)
+    DatasetTable(tuple(rows)).write(folder)
 
 
 def test_a_sound_dataset_has_no_findings(data: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_sound_dataset_has_no_findings(data: Path) -> None:
     assert checkup.findings == []
     assert seen[-1] == (12, 12, "s11")
     train = checkup.tallies["train", "drawn"]
-    assert train.subjects == train.whole_cycles == sum(row.split == "train" for row in Manifest.read(data))
+    assert train.subjects == train.whole_cycles == sum(row.split == "train" for row in DatasetTable.read(data))
     assert (train.frames, train.labelled_frames) == (4 * train.subjects, 2 * train.subjects)
     assert [train.coverage_percent(structure) for structure in (Label.RV, Label.MYO, Label.LV)] == [100.0] * 3
     assert train.known == {name: train.subjects for name in ("edv", "ef", "diagnosis", "frame time")}
@@ -99,7 +99,7 @@ def test_partial_labels_are_counted(data: Path) -> None:
 
 
 def test_damage_is_found_subject_by_subject(data: Path) -> None:
-    rows = Manifest.read(data).rows
+    rows = DatasetTable.read(data).rows
     (data / rows[2].file).unlink()
     with (data / rows[5].file).open("r+b") as file:
         file.seek(5000)
@@ -111,15 +111,15 @@ def test_damage_is_found_subject_by_subject(data: Path) -> None:
     assert "is missing" in missing[1]
     assert altered[0] == "drawn s05"
     assert "not the file that was ingested" in altered[1]
-    assert found(checkup, serious=False) == [("studies", "1 files that manifest.csv does not list: drawn_other.h5 ...")]
+    assert found(checkup, serious=False) == [("studies", "1 files that dataset.csv does not list: drawn_other.h5 ...")]
 
 
 def test_a_manifest_that_was_edited_is_told(data: Path) -> None:
-    rows = list(Manifest.read(data).rows)
+    rows = list(DatasetTable.read(data).rows)
     rows[3] = replace(rows[3], lv_edv_ml=120.0, es_index=1)
-    Manifest(tuple(rows)).write(data)
+    DatasetTable(tuple(rows)).write(data)
     assert found(examine(data, GRID), serious=True) == [
-        ("drawn s03", "manifest.csv says otherwise than the study: es_index, lv_edv_ml")
+        ("drawn s03", "dataset.csv says otherwise than the study: es_index, lv_edv_ml")
     ]
 
 
@@ -174,14 +174,14 @@ def test_hearts_of_nobody_may_look_alike(tmp_path: Path) -> None:
 
 def test_twins_by_correlation() -> None:
     sketches = [sketch(person(f"s{i}", i)) for i in range(6)]
-    assert find_twins(sketches) == []
-    assert find_twins(sketches[:1]) == find_twins([]) == []
+    assert find_duplicates(sketches) == []
+    assert find_duplicates(sketches[:1]) == find_duplicates([]) == []
     turned = np.ascontiguousarray(sketches[3].transpose(0, 2, 1)[::-1, :, ::-1])
-    (twins,) = find_twins([*sketches, turned[:2]])
+    (twins,) = find_duplicates([*sketches, turned[:2]])
     assert (twins.first, twins.second) == (3, 6)
     assert twins.correlation == pytest.approx(1.0, abs=1e-5)
     flat = np.zeros_like(sketches[0])
-    assert find_twins([flat, flat]) == []
+    assert find_duplicates([flat, flat]) == []
 
 
 def test_empty_splits_are_told(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_the_verb(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr("sys.argv", ["cinesynth", "doctor", str(data)])
     assert exit_code() == 0
     assert "is sound" in capsys.readouterr().out
-    (data / Manifest.read(data).rows[0].file).unlink()
+    (data / DatasetTable.read(data).rows[0].file).unlink()
     assert exit_code() == 3
     told = capsys.readouterr()
     assert "is missing" in told.out

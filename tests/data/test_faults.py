@@ -17,7 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cinesynth.cli import main
 from cinesynth.data.dicom import Entry, read_headers
-from cinesynth.data.ingest import ingest, read_rejected
+from cinesynth.data.ingest import ingest, read_skipped
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.data.sources.cinema import read_cinema
@@ -197,7 +197,7 @@ FAULTS: dict[str, Fault] = {
     "zero pixdim": Fault(
         "acdc", header(CINE, pixdim=[1, 0, 0, 0, 1, 1, 1, 1]), "voxels of 0 x 0 x 0 mm", "correct pixdim"
     ),
-    "zero affine": Fault("mnms", header(f"{MNMS}.nii.gz", srow_x=0, srow_y=0), "spans no volume", "sform or qform"),
+    "zero affine": Fault("mnms", header(f"{MNMS}.nii.gz", srow_x=0, srow_y=0), "degenerate affine", "sform or qform"),
     "zero pixel spacing": Fault(
         "dicom", dicom_stack(PixelSpacing=[0, 0]), "32 more: pixels of|31 more: pixels of", "DICOM"
     ),
@@ -226,7 +226,10 @@ FAULTS: dict[str, Fault] = {
         "mnms", edit(MNMS_TABLE, lambda b: b + b"9,A0S9V9,GE,C,1,0,2,1,NOR\n"), "two rows for A0S9V9", "that is right"
     ),
     "a zero byte in a table": Fault(
-        "mnms", edit(MNMS_TABLE, lambda b: b.replace(b"Siemens", b"Sie\0mens")), "A0S9V9: a name holds no text|NUL", ""
+        "mnms",
+        edit(MNMS_TABLE, lambda b: b.replace(b"Siemens", b"Sie\0mens")),
+        "A0S9V9: a name or note contains characters|NUL",
+        "",
     ),
     "a layout nested without end": Fault(
         "nifti pairs", edit("layout.yaml", lambda b: b"[" * 1000), "YAML", "", ConfigError
@@ -411,7 +414,7 @@ def test_a_name_too_long_for_a_file_costs_only_its_study(root: Path, out: Path) 
     write_stack(root / "b")
     summary = ingest(read_dicom(root), out, on_error="skip", workers=1)
     assert [row.subject for row in summary.added] == ["P1"]
-    assert "cannot be a file name" in summary.rejected[0].reason
+    assert "cannot be a file name" in summary.skipped[0].reason
 
 
 def test_names_that_are_not_utf8(root: Path, out: Path) -> None:
@@ -422,7 +425,7 @@ def test_names_that_are_not_utf8(root: Path, out: Path) -> None:
     write_stack(root / "dicom")
     (root / "dicom" / os.fsdecode(b"caf\xe9.txt")).write_text("no image")
     ingest(read_dicom(root / "dicom"), out, workers=1)
-    (listed,) = read_rejected(out)
+    (listed,) = read_skipped(out)
     assert listed.name.endswith(r"caf\udce9.txt")
 
 
@@ -441,7 +444,7 @@ def test_the_command_line_shows_names_that_are_not_utf8(
     assert r"caf\udce9.txt" in "".join(shown.split())
 
 
-def test_a_list_of_rejections_can_be_read_again(root: Path, out: Path) -> None:
+def test_a_list_of_eachs_can_be_read_again(root: Path, out: Path) -> None:
     """Whatever a header holds in place of its modality."""
     write_stack(root)
     strange = classic(tiny_heart()[0, 0], corner(0), 5.0, 1)
@@ -449,7 +452,7 @@ def test_a_list_of_rejections_can_be_read_again(root: Path, out: Path) -> None:
     strange["Modality"].VR = "UT"
     save(strange, root / "strange.dcm")
     ingest(read_dicom(root), out, workers=1)
-    (listed,) = read_rejected(out)
+    (listed,) = read_skipped(out)
     assert listed.reason.startswith(r"not MR but M\x00R")
     assert len(listed.reason) < 3000
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cinesynth.data.dataset_table import DatasetTable, data_hash
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest, data_hash
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.data.sources.phantom import read_phantoms
@@ -31,12 +31,12 @@ def contents(folder: Path) -> list[str]:
 def test_a_dataset_of_two_sources(acdc_folder: Path, make_study: MakeStudy, tmp_path: Path) -> None:
     out, seen = tmp_path / "data", []
     first = ingest(read_acdc(acdc_folder), out, progress=lambda *step: seen.append(step))
-    assert seen == [(1, 2, "patient001"), (2, 2, "patient002")]
+    assert seen == [("ingest", 1, 2, {}), ("ingest", 2, 2, {})]
     second = ingest([make_study("other1")], out)
     assert (first.total, second.total) == (2, 3)
-    rows = Manifest.read(out).rows
+    rows = DatasetTable.read(out).rows
     assert rows[:2] == first.added
-    assert contents(out) == sorted(["dataset.json", "manifest.csv", "studies", *(row.file for row in rows)])
+    assert contents(out) == sorted(["dataset.json", "dataset.csv", "studies", *(row.file for row in rows)])
     for row, study in zip(rows[:2], read_acdc(acdc_folder), strict=True):
         stored = read_study(out / row.file)
         assert (stored.image == study.image).all()
@@ -57,9 +57,9 @@ def test_splits_are_stratified_and_stay(make_study: MakeStudy, tmp_path: Path) -
     groups = [d for d in Diagnosis if d is not Diagnosis.UNKNOWN]
     studies = [make_study(f"s{i:02d}", groups[i % 5], (32, 32, 3), (5.0, 5.0, 10.0), 2) for i in range(30)]
     ingest(studies[:20], tmp_path / "data")
-    before = {row.subject: row.split for row in Manifest.read(tmp_path / "data")}
+    before = {row.subject: row.split for row in DatasetTable.read(tmp_path / "data")}
     ingest(studies[20:], tmp_path / "data")
-    after = {row.subject: row.split for row in Manifest.read(tmp_path / "data")}
+    after = {row.subject: row.split for row in DatasetTable.read(tmp_path / "data")}
     assert before.items() <= after.items()
     assert Counter(after.values()) == {"train": 21, "validation": 3, "test": 6}
 
@@ -75,9 +75,9 @@ def test_a_bad_study_can_be_skipped(acdc_folder: Path, tmp_path: Path) -> None:
     (acdc_folder / "training/patient002/Info.cfg").unlink()
     summary = ingest(read_acdc(acdc_folder), tmp_path / "data", on_error="skip")
     assert [row.subject for row in summary.added] == ["patient001"]
-    (rejection,) = summary.rejected
-    assert rejection.name == "patient002"
-    assert "Info.cfg is missing" in rejection.reason
+    (each,) = summary.skipped
+    assert each.name == "patient002"
+    assert "Info.cfg is missing" in each.reason
 
 
 def test_a_subject_twice_is_refused_and_the_dataset_stays(acdc_folder: Path, tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_failure_of_the_last_step_takes_the_studies_back(
     make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*_: Any) -> None:
-        raise OutputError("manifest.csv could not be written", hint="free some space")
+        raise OutputError("dataset.csv could not be written", hint="free some space")
 
-    monkeypatch.setattr(Manifest, "write", no_space)
+    monkeypatch.setattr(DatasetTable, "write", no_space)
     with pytest.raises(OutputError):
         ingest([make_study()], tmp_path / "data")
     assert not (tmp_path / "data").exists()

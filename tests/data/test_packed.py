@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.data.dataset_table import SPLITS, DatasetTable
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import SPLITS, Manifest
 from cinesynth.data.packed import PackedDataset, load_study, prepare, volume_report
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
@@ -47,7 +47,7 @@ def test_records_tell_the_cycle(packed: PackedDataset) -> None:
 
 
 def test_volumes_of_the_record_are_those_of_its_label_and_of_the_patient(dataset: Path, packed: PackedDataset) -> None:
-    for i, row in enumerate(Manifest.read(dataset)):
+    for i, row in enumerate(DatasetTable.read(dataset)):
         record = packed.records[i]
         counted = (packed.label(i, record.ed) == Label.LV).sum() * GRID.voxel_ml
         assert record.lv_edv_ml == pytest.approx(counted, rel=1e-6)
@@ -63,7 +63,7 @@ def test_what_a_source_reports_is_never_a_volume_of_the_record(make_study: MakeS
     ingest([told, bare], tmp_path / "set")
     labelled, unlabelled = prepare(tmp_path / "set", GRID).records
     assert (unlabelled.lv_edv_ml, unlabelled.lv_esv_ml) == (None, None)
-    assert labelled.lv_edv_ml == pytest.approx(Manifest.read(tmp_path / "set").rows[0].lv_edv_ml, rel=0.01)
+    assert labelled.lv_edv_ml == pytest.approx(DatasetTable.read(tmp_path / "set").rows[0].lv_edv_ml, rel=0.01)
     assert not 315 < labelled.lv_edv_ml < 327
     with pytest.raises(DataError, match="none of 1 training subjects"):
         EmpiricalPrior.fit([replace(unlabelled, split="train")])
@@ -171,7 +171,7 @@ def test_no_dataset_and_no_place_for_the_cache(make_study: MakeStudy, tmp_path: 
 
 
 def test_placement_leads_back(dataset: Path, packed: PackedDataset) -> None:
-    study = load_study(dataset, Manifest.read(dataset).rows[0])
+    study = load_study(dataset, DatasetTable.read(dataset).rows[0])
     back = packed.placement(0).label_to_native(packed.labels(0))
     assert back.shape == study.label.shape
     both = ((back == Label.LV) & (study.label == Label.LV)).sum()

@@ -13,14 +13,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cinesynth.cli.doctor import report
-from cinesynth.data.colours import COLOURS
-from cinesynth.data.ingest import Rejection, ingest, write_rejected
-from cinesynth.data.manifest import Manifest
+from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.ingest import Skipped, ingest, write_skipped
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.dataset_page import write_report
 from cinesynth.reports.dataset_sheet import _draw_curves, _window, render_subject, time_order
-from cinesynth.types import Diagnosis, Study
+from cinesynth.types import COLOURS, Diagnosis, Study
 
 VOID = {"meta", "img"}
 
@@ -72,7 +71,7 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
-    write_rejected(dataset, [Rejection("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
+    write_skipped(dataset, [Skipped("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
     steps: list[tuple[int, int, str]] = []
     overview = write_report(dataset, tmp_path / "report.html", progress=lambda *step: steps.append(step))
     page = Page(tmp_path / "report.html")
@@ -98,7 +97,7 @@ def test_the_number_of_workers_changes_nothing(dataset: Path, tmp_path: Path) ->
 
 
 def test_missing_and_altered_studies_are_told(dataset: Path, tmp_path: Path) -> None:
-    first, second, _ = Manifest.read(dataset)
+    first, second, _ = DatasetTable.read(dataset)
     (dataset / first.file).unlink()
     (dataset / second.file).write_bytes(b"not what it was")
     overview = write_report(dataset, tmp_path / "report.html", workers=1)

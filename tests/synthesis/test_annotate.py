@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from cinesynth.config import GridConfig
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
@@ -163,7 +163,7 @@ def test_workers_that_are_forked_do_not_hang_and_change_nothing(weights: Path, t
     assert done.returncode == 0, done.stderr
     one, two = ((tmp_path / workers / "manifest.csv").read_bytes() for workers in ("1", "2"))
     assert one == two
-    notes = [load_study(tmp_path / "2", row).notes for row in Manifest.read(tmp_path / "2")]
+    notes = [load_study(tmp_path / "2", row).notes for row in DatasetTable.read(tmp_path / "2")]
     assert [len(condition_set) for condition_set in notes] == [2, 2]  # all of them were looked at
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,7 +14,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 MEMORY_S = 3600.0
 """Steps within this time tell how long the rest takes: a case of a cohort may last minutes."""
-Step = Callable[[str, int, int, dict[str, float]], None]
+Step = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def progress() -> Iterator[Step]:
     with Progress(*columns, console=err, speed_estimate_period=MEMORY_S) as display:
         tasks: dict[str, object] = {}
 
-        def step(name: str, done: int, total: int, figures: dict[str, float]) -> None:
+        def step(name: str, done: int, total: int, figures: Mapping[str, float]) -> None:
             if name not in tasks:
                 tasks[name] = display.add_task(name, total=total, completed=done, figures="")
             text = "  ".join(f"{key.split('/')[-1]} {value:.4g}" for key, value in list(figures.items())[:6])

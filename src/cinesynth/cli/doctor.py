@@ -34,7 +34,7 @@ def doctor(
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
-        checkup = examine(dataset, grid, lambda done, total, _: step("doctor", done, total, {}))
+        checkup = examine(dataset, grid, step)
     _print(checkup)
     if count := len(checkup.serious):
         raise DataError(
@@ -45,7 +45,7 @@ def doctor(
 
 
 def _print(checkup: Checkup) -> None:
-    from cinesynth.data.manifest import SPLITS
+    from cinesynth.data.dataset_table import SPLITS
     from cinesynth.types import STRUCTURES
 
     tallies = sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
@@ -73,7 +73,7 @@ def _print(checkup: Checkup) -> None:
     if checkup.notes:
         notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:SHOWN]]
         console.table("notes on subjects", ("about", "what"), notes)
-        console.out.print(f"{len(checkup.notes)} subjects with notes, all of them in manifest.csv")
+        console.out.print(f"{len(checkup.notes)} subjects with notes, all of them in dataset.csv")
     if checkup.findings:
         found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
         console.table("findings", ("", "about", "what"), found)
@@ -91,9 +91,7 @@ def report(
     from cinesynth.reports.dataset_page import write_report
 
     with console.progress() as step:
-        overview = write_report(
-            dataset, out, workers=workers, progress=lambda done, total, _: step("report", done, total, {})
-        )
+        overview = write_report(dataset, out, workers=workers, progress=step)
     if overview.flags:
         console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
     console.out.print(

@@ -20,13 +20,13 @@ from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
 
 if TYPE_CHECKING:
+    from cinesynth.data.dataset_table import SubjectRow
     from cinesynth.data.ingest import Summary
-    from cinesynth.data.manifest import Row
 
 app = typer.Typer(no_args_is_help=True, help="Bring studies into a dataset folder, on the scanner's own grid.")
 
 SHOWN = 20
-"""Rejections that are printed; ``rejected.csv`` has all."""
+"""Skipped studies that are printed; ``skipped.csv`` lists all."""
 
 
 class OnError(str, Enum):
@@ -66,7 +66,7 @@ def _ingest(
     out: Annotated[Path, typer.Option(help="Dataset folder; what other sources put there is kept.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split by subject.")] = 0,
     on_error: Annotated[
-        OnError, typer.Option(help="A study that cannot be read: stop and add nothing, or list it in rejected.csv.")
+        OnError, typer.Option(help="A study that cannot be read: stop and add nothing, or list it in skipped.csv.")
     ] = OnError.STOP,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that read; one a core by default.")] = None,
     annotate: Annotated[
@@ -89,7 +89,7 @@ def _ingest(
             out,
             seed=seed,
             on_error="skip" if on_error is OnError.SKIP else "stop",
-            progress=lambda done, total, _: step("ingest", done, total, {}),
+            progress=step,
             workers=workers,
         )
     _print(summary)
@@ -201,10 +201,10 @@ def _print(summary: Summary) -> None:
     console.table(f"added to {summary.folder}", ("dataset", "vendor", "diagnosis", *splits, "subjects"), rows)
     columns = ("dataset", "annotated", "ED and ES from", "slice order from", "subjects")
     console.table("what is known of them", columns, _known(summary.added))
-    if summary.rejected:
-        left_out = [(escape(r.name), escape(r.reason)) for r in summary.rejected[:SHOWN]]
+    if summary.skipped:
+        left_out = [(escape(r.name), escape(r.reason)) for r in summary.skipped[:SHOWN]]
         console.table("left out", ("name", "reason"), left_out)
-        console.out.print(f"{len(summary.rejected)} left out, all of them in rejected.csv of the dataset")
+        console.out.print(f"{len(summary.skipped)} skipped, all of them listed in skipped.csv of the dataset")
     labelled = sum(row.labelled_frames for row in summary.added)
     console.out.print(
         f"{len(summary.added)} subjects, {labelled} labelled frames, {summary.file_bytes / 2**20:.1f} MiB; "
@@ -212,7 +212,7 @@ def _print(summary: Summary) -> None:
     )
 
 
-def _known(rows: Sequence[Row]) -> list[tuple[str, str, str, str, int]]:
+def _known(rows: Sequence[SubjectRow]) -> list[tuple[str, str, str, str, int]]:
     found = Counter((row.dataset, _annotated(row.coverage), row.phases_from, row.slices_from) for row in rows)
     return [(*kind, count) for kind, count in sorted(found.items())]
 
@@ -234,7 +234,7 @@ def prepare(
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
-        packed = pack(data, grid, lambda done, total, _: step("prepare", done, total, {}))
+        packed = pack(data, grid, step)
     report = volume_report(data, grid)
     edv, esv = report.median_percent
     x, y, z = grid.size
@@ -257,15 +257,15 @@ def _extremes(errors: object) -> tuple[float | None, float | None, int]:
 
 def look(
     data: Annotated[Path, typer.Option(help="Dataset folder.")],
-    subject: Annotated[str, typer.Option(help="Subject, as in manifest.csv.")],
+    subject: Annotated[str, typer.Option(help="Subject, as in dataset.csv.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
 ) -> None:
     """A contact sheet of a study of the dataset, with its labels as contours."""
-    from cinesynth.data.manifest import Manifest
+    from cinesynth.data.dataset_table import DatasetTable
     from cinesynth.data.packed import load_study
     from cinesynth.reports.contact_sheet import render_study
 
-    rows = {row.subject: row for row in Manifest.read(data)}
+    rows = {row.subject: row for row in DatasetTable.read(data)}
     if subject not in rows:
         raise InputError(f"{subject} is not in {data}", hint=f"one of {', '.join(list(rows)[:5])}, ...")
     render_study(load_study(data, rows[subject]), out)

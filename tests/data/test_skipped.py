@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cinesynth.data.ingest import Rejection, ingest, read_rejected, write_rejected
+from cinesynth.data.ingest import Skipped, ingest, read_skipped, write_skipped
 from cinesynth.data.sources import Source
 from cinesynth.errors import DataError
 from cinesynth.types import Study
@@ -29,23 +29,23 @@ def test_what_is_left_out_is_listed_with_its_reason(make_study: MakeStudy, tmp_p
     aside = (("scout", "one slice"),)
     summary = ingest(source(make_study, "a", "bad1", "b", aside=aside), out, on_error="skip")
     assert [row.subject for row in summary.added] == ["a", "b"]
-    assert [rejection.name for rejection in summary.rejected] == ["bad1", "scout"]
-    assert read_rejected(out) == summary.rejected
-    assert summary.rejected[0].hint == "copy it again"
-    assert (out / "rejected.csv").read_text().startswith("name,reason,hint\nbad1,")
+    assert [each.name for each in summary.skipped] == ["bad1", "scout"]
+    assert read_skipped(out) == summary.skipped
+    assert summary.skipped[0].hint == "copy it again"
+    assert (out / "skipped.csv").read_text().startswith("name,reason,hint\nbad1,")
 
 
 def test_the_list_grows_and_tells_everything_once(make_study: MakeStudy, tmp_path: Path) -> None:
     out = tmp_path / "data"
     ingest(source(make_study, "a", "bad1"), out, on_error="skip")
     ingest(source(make_study, "b", "bad1", "bad2"), out, on_error="skip")
-    assert [rejection.name for rejection in read_rejected(out)] == ["bad1", "bad2"]
+    assert [each.name for each in read_skipped(out)] == ["bad1", "bad2"]
 
 
 def test_where_nothing_is_left_out_there_is_no_list(make_study: MakeStudy, tmp_path: Path) -> None:
     ingest(source(make_study, "a"), tmp_path / "data", on_error="skip")
-    assert not (tmp_path / "data" / "rejected.csv").exists()
-    assert read_rejected(tmp_path / "data") == ()
+    assert not (tmp_path / "data" / "skipped.csv").exists()
+    assert read_skipped(tmp_path / "data") == ()
 
 
 def test_stop_leaves_nothing_behind(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -65,12 +65,12 @@ def test_a_source_of_which_nothing_can_be_read_says_why(make_study: MakeStudy, t
 @pytest.mark.parametrize("text", ["", "name,reason\na,b\n", "name,reason,hint\na,b\n", "\xff"])
 def test_a_damaged_list_is_told_before_anything_is_read(make_study: MakeStudy, tmp_path: Path, text: str) -> None:
     ingest([make_study("a")], tmp_path)
-    (tmp_path / "rejected.csv").write_bytes(text.encode("latin-1"))
+    (tmp_path / "skipped.csv").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"rejected\.csv is damaged"):
         ingest(Source(("b",), lambda _: pytest.fail("read")), tmp_path)
 
 
 def test_the_list_comes_back(tmp_path: Path) -> None:
-    entries = (Rejection("é, ü", 'a "b"\nc', ""), Rejection("x", "y", "z"))
-    write_rejected(tmp_path, entries)
-    assert read_rejected(tmp_path) == entries
+    entries = (Skipped("é, ü", 'a "b"\nc', ""), Skipped("x", "y", "z"))
+    write_skipped(tmp_path, entries)
+    assert read_skipped(tmp_path) == entries

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinesynth.data.manifest import (
+from cinesynth.data.dataset_table import (
     COLUMNS,
     FIRST_COLUMNS,
     SPLITS,
-    Manifest,
-    Row,
+    DatasetTable,
+    SubjectRow,
     assign_splits,
     data_hash,
     describe,
@@ -46,11 +46,11 @@ def test_what_is_not_labelled_is_unknown_and_not_zero(make_study: MakeStudy, tmp
     coverage = study.coverage & (np.array(STRUCTURES) != Label.RV)
     label = covered_label(study.label, coverage)
     study = replace(study, label=label, coverage=coverage, frame_time_ms=None)
-    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    DatasetTable((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
     cells = dict(zip(*(line.split(",") for line in (tmp_path / "manifest.csv").read_text().splitlines()), strict=True))
     assert cells["rv_edv_ml"] == cells["rv_esv_ml"] == cells["frame_time_ms"] == ""
     assert cells["coverage"] == "RV -; MYO ED 6/6 ES 6/6; LV ED 6/6 ES 6/6"
-    assert Manifest.read(tmp_path).rows[0].rv_edv_ml is None
+    assert DatasetTable.read(tmp_path).rows[0].rv_edv_ml is None
 
 
 def test_where_a_study_comes_from_is_in_its_row(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_where_a_study_comes_from_is_in_its_row(make_study: MakeStudy, tmp_path:
         slices_from="header",
         to_source=((1, 1), (0, -1), (2, -1)),
     )
-    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
-    (row,) = Manifest.read(tmp_path).rows
+    DatasetTable((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    (row,) = DatasetTable.read(tmp_path).rows
     assert (row.diagnosis, row.group, row.stratum) == (
         Diagnosis.UNKNOWN,
         "LV_noncompaction",
@@ -89,11 +89,11 @@ def test_a_gap_between_annotated_slices_leaves_the_volume_unknown(make_study: Ma
 
 
 def test_a_manifest_of_before_partial_labels_is_read(make_study: MakeStudy, tmp_path: Path) -> None:
-    Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
+    DatasetTable((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
     path = tmp_path / "manifest.csv"
     lines = list(csv.reader(path.read_text().splitlines()))
     path.write_text("".join(",".join(cells[: len(FIRST_COLUMNS)]) + "\n" for cells in lines))
-    (row,) = Manifest.read(tmp_path).rows
+    (row,) = DatasetTable.read(tmp_path).rows
     assert (row.phases_from, row.slices_from, row.to_source, row.coverage) == ("metadata", "declared", "0+ 1+ 2+", "")
     assert row.lv_edv_ml == describe(make_study(), "test", "studies/a.h5", "0").lv_edv_ml
 
@@ -102,12 +102,12 @@ def test_a_manifest_of_before_partial_labels_is_read(make_study: MakeStudy, tmp_
 def test_a_manifest_that_ends_earlier_is_read(make_study: MakeStudy, tmp_path: Path, last: str) -> None:
     """Columns were added at the end only; what is not there has its default."""
     study = replace(make_study(), group="G", reported_lv_edv_ml=150.0, reported_lv_esv_ml=61.5, notes=("a", "b, c"))
-    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    DatasetTable((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
     path, count = tmp_path / "manifest.csv", COLUMNS.index(last) + 1
     lines = [cells[:count] for cells in csv.reader(path.read_text().splitlines())]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(lines)
-    (row,) = Manifest.read(tmp_path).rows
+    (row,) = DatasetTable.read(tmp_path).rows
     whole = {"group": "G", "reported_lv_edv_ml": 150.0, "reported_lv_esv_ml": 61.5, "notes": "a; b, c"}
     missing = {"group": "", "reported_lv_edv_ml": None, "reported_lv_esv_ml": None, "notes": ""}
     for name, value in whole.items():
@@ -118,15 +118,15 @@ def test_a_manifest_that_ends_earlier_is_read(make_study: MakeStudy, tmp_path: P
 def test_other_columns_are_told(make_study: MakeStudy, tmp_path: Path, harm: Callable[..., list[str]]) -> None:
     (tmp_path / "manifest.csv").write_text(",".join(harm(list(COLUMNS))) + "\n")
     with pytest.raises(DataError, match="other columns than expected"):
-        Manifest.read(tmp_path)
+        DatasetTable.read(tmp_path)
 
 
 def test_an_origin_that_is_none_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
-    Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
+    DatasetTable((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
     path = tmp_path / "manifest.csv"
     path.write_text(path.read_text().replace(",metadata,", ",guessed,"))
     with pytest.raises(DataError, match="phases_from 'guessed'"):
-        Manifest.read(tmp_path)
+        DatasetTable.read(tmp_path)
 
 
 VOLUMES = st.none() | st.floats(0.1, 600.0)
@@ -134,7 +134,7 @@ VOLUMES = st.none() | st.floats(0.1, 600.0)
 
 @given(
     st.builds(
-        Row,
+        SubjectRow,
         subject=st.text("ab,\"' é", min_size=1),
         diagnosis=st.sampled_from(Diagnosis),
         split=st.sampled_from(SPLITS),
@@ -164,19 +164,19 @@ VOLUMES = st.none() | st.floats(0.1, 600.0)
         notes=st.text("ab;,\"' é"),
     )
 )
-def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: Row) -> None:
+def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: SubjectRow) -> None:
     folder = tmp_path_factory.mktemp("manifest")
-    Manifest((row,)).write(folder)
-    assert Manifest.read(folder).rows == (row,)
+    DatasetTable((row,)).write(folder)
+    assert DatasetTable.read(folder).rows == (row,)
     assert data_hash(folder) == hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
 
 
 def test_a_subject_has_one_row_and_so_one_split(make_study: MakeStudy) -> None:
     row = describe(make_study("patient007"), "train", "studies/a.h5", "0")
     with pytest.raises(DataError, match="patient007 is in the dataset twice"):
-        Manifest((row, replace(row, split="test")))
+        DatasetTable((row, replace(row, split="test")))
     with pytest.raises(DataError, match="split 'holdout'"):
-        Manifest((replace(row, split="holdout"),))
+        DatasetTable((replace(row, split="holdout"),))
 
 
 @pytest.mark.parametrize("text", ["", "subject,split\na,train\n", None])
@@ -184,7 +184,7 @@ def test_a_damaged_manifest_is_told(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "manifest.csv").write_text(text)
     with pytest.raises(DataError) as caught:
-        Manifest.read(tmp_path)
+        DatasetTable.read(tmp_path)
     assert caught.value.hint
 
 
@@ -256,15 +256,15 @@ def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: 
         ({"frame_index": np.array([0, 1, 1, 3])}, "twice"),
         ({"frame_index": np.array([0, 1, 2, 4])}, "outside a cycle of 4"),
         ({"es_index": 7}, "ED or ES"),
-        ({"es_index": 0}, "one frame"),
+        ({"es_index": 0}, "the same frame"),
         ({"coverage": np.zeros((4, 6, 3), bool)}, "not labelled"),
         ({"coverage": np.ones((4, 6), bool)}, "T Z S"),
         ({"coverage": np.ones((4, 6, 3), np.uint8)}, "T Z S"),
         ({"frame_index": np.array([0, 1, 2])}, "differ in length"),
         ({"phases_from": "guess"}, "cannot come from 'guess'"),
         ({"slices_from": "guess"}, "cannot come from 'guess'"),
-        ({"to_source": ((0, 1), (0, 1), (2, 1))}, "no way back"),
-        ({"to_source": ((0, 1), (1, 0), (2, 1))}, "no way back"),
+        ({"to_source": ((0, 1), (0, 1), (2, 1))}, "is not an orientation"),
+        ({"to_source": ((0, 1), (1, 0), (2, 1))}, "is not an orientation"),
         ({"affine": np.zeros((4, 4))}, "spans no volume"),
         ({"frame_time_ms": float("nan")}, "frame_time_ms is not positive"),
         ({"frame_time_ms": 0.0}, "frame_time_ms is not positive"),
