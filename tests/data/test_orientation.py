@@ -206,9 +206,11 @@ def test_the_base_of_every_real_stack_is_found(cine_data: Path, acdc_root: Path)
     acdc = ed_labels(acdc_root)
     assert real_orders(acdc, OUR_NUMBERS) == {(False, "labels"): len(acdc)}
     scd = sorted(cine_data.glob("scd_edes/*/*_ed_gt.nii.gz"))
-    assert real_orders(scd, OUR_NUMBERS) == {(False, "labels"): 22}
+    assert real_orders(scd, OUR_NUMBERS) == {(False, "labels"): len(scd)}
     experts = sorted(cine_data.glob("najman4d/*/expert*_ED.nii.gz"))
-    assert real_orders(experts, {1: Label.LV, 2: Label.MYO}) == {(False, "labels"): 20}
+    assert real_orders(experts, {1: Label.LV, 2: Label.MYO}) == {(False, "labels"): len(experts)}
     mnms = sorted(cine_data.glob("mnms_edes/*/*_ED_gt.nii.gz"))
-    assert real_orders(mnms, MNMS_NUMBERS) == {(True, "labels"): 58, (False, "labels"): 6}
+    orders = real_orders(mnms, MNMS_NUMBERS)
+    assert set(orders) == {(True, "labels"), (False, "labels")}
+    assert orders[True, "labels"] >= 0.9 * len(mnms)
     assert nib.load(acdc[0]).affine[0, 1] == 0.0  # ACDC has no orientation: the labels alone decide

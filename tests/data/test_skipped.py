@@ -66,8 +66,16 @@ def test_a_source_of_which_nothing_can_be_read_says_why(make_study: MakeStudy, t
 def test_a_damaged_list_is_told_before_anything_is_read(make_study: MakeStudy, tmp_path: Path, text: str) -> None:
     ingest([make_study("a")], tmp_path)
     (tmp_path / "skipped.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(DataError, match=r"rejected\.csv is damaged"):
+    with pytest.raises(DataError, match=r"skipped\.csv is damaged"):
         ingest(Source(("b",), lambda _: pytest.fail("read")), tmp_path)
+
+
+def test_a_list_under_the_old_name_goes_on(make_study: MakeStudy, tmp_path: Path) -> None:
+    ingest(source(make_study, "a", "bad1"), tmp_path, on_error="skip")
+    (tmp_path / "skipped.csv").rename(tmp_path / "rejected.csv")
+    ingest(source(make_study, "b", "bad2"), tmp_path, on_error="skip")
+    assert [each.name for each in read_skipped(tmp_path)] == ["bad1", "bad2"]
+    assert not (tmp_path / "rejected.csv").exists()
 
 
 def test_the_list_comes_back(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
     write_skipped(dataset, [Skipped("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
-    steps: list[tuple[int, int, str]] = []
+    steps: list[tuple[object, ...]] = []
     overview = write_report(dataset, tmp_path / "report.html", progress=lambda *step: steps.append(step))
     page = Page(tmp_path / "report.html")
     assert len(page.pictures) == 3
@@ -86,7 +86,7 @@ def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
     assert "3 subjects in, 1 left out, 1 with flags" in page.text
     assert (overview.subjects, overview.flagged, overview.rejected) == (3, 1, 1)
     assert overview.flags["contrast of a frame"] == 1
-    assert [step[:2] for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert [step[:3] for step in steps] == [("report", i, 3) for i in (1, 2, 3)]
     assert [path.name for path in tmp_path.iterdir() if path != dataset] == ["report.html"]
 
 

@@ -174,7 +174,7 @@ class Placement:
         return all(axis.step <= 1.0 for axis in self._axes())
 
     def _shares(self) -> FloatArray:
-        """Weights ``slices Z`` of native slices in each slab; the last slab also gets what rounding cuts off the apex."""
+        """Weights ``slices Z`` of native slices in each slab; the last slab also gets what rounding cuts off."""
         slab = self._axes()[2]
         shares = slab.overlap(self.native_size[2])
         shares[-1] += 1.0 / slab.step - shares.sum(axis=0)

@@ -36,7 +36,7 @@ class IntensityScale:
         return np.asarray(np.clip(2.0 * unit - 1.0, -1.0, 1.0))
 
     def invert(self, values: FloatArray) -> FloatArray:
-        """``values`` in [-1, 1] as the scanner's intensities, same shape: the inverse of `apply` except for clipping."""
+        """``values`` in [-1, 1] as the scanner's intensities, same shape; inverts `apply` except for clipping."""
         half = np.float32(self.high - self.low) / np.float32(2.0)
         return np.asarray((values + np.float32(1.0)) * half + np.float32(self.low))
 

@@ -79,7 +79,7 @@ def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatA
 
 
 def held_labels(label: LabelArray, axes: Axes) -> LabelArray:
-    """The labels ``x y z`` that a grid at least as fine must hold so that `at_nearest` gives ``label`` (``X Y Z``) back.
+    """The labels ``x y z`` that a finer grid must hold so that `at_nearest` gives ``label`` (``X Y Z``) back.
 
     Each voxel of ``label`` has its own nearest voxel there, which takes its label. All others are `FREE`.
     """

@@ -36,7 +36,7 @@ DATASET = "dataset.json"
 
 @dataclass(frozen=True)
 class Terms:
-    """Terms of use of one dataset. ``licence`` is an SPDX identifier if there is one; ``note`` says where it is stated."""
+    """Terms of use of one dataset. ``licence`` is an SPDX identifier if there is one; ``note`` names its origin."""
 
     licence: str
     citation: str = ""
