@@ -18,7 +18,7 @@ from cinesynth.cases.reading import DATASET, case_terms, is_case, read_case
 from cinesynth.data.dataset_table import SPLITS, DatasetTable
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.terms import UNSAID, Terms, terms_of
+from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import make_folder, write_text, writing
 from cinesynth.types import Study
@@ -32,7 +32,7 @@ class Item:
     split: str  # generated cases train
     synthetic: bool
     read: Callable[[], Study]
-    terms: Terms = UNSAID
+    terms: Terms = UNSPECIFIED
 
     def load(self) -> Study:
         """The study; `DataError` if it is missing, altered or cannot be read."""

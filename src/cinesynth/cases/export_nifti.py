@@ -23,7 +23,7 @@ import cinesynth
 from cinesynth.cases.export_items import Item, check_items, new_folder, write_rows
 from cinesynth.data.dataset_table import describe
 from cinesynth.data.orientation import apply
-from cinesynth.data.terms import UNSAID, Terms
+from cinesynth.data.terms import UNSPECIFIED, Terms
 from cinesynth.io.files import write_text
 from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import STRUCTURES, Affine, BoolArray, Diagnosis, Study
@@ -269,7 +269,7 @@ def _tree(
 
 
 def _said_terms(terms: Terms) -> dict[str, str]:
-    return {} if terms == UNSAID else {"licence": terms.licence, "citation": terms.citation}
+    return {} if terms == UNSPECIFIED else {"licence": terms.licence, "citation": terms.citation}
 
 
 def _text(tree: dict[str, Any]) -> str:

@@ -55,6 +55,8 @@ __all__ = [
     "presets",
 ]
 
+KEYS_HINT = "list all keys with cinesynth train all --dry-run"
+
 
 def presets() -> list[str]:
     """Names of the presets that ship with the package."""
@@ -76,7 +78,7 @@ def parse_config(tree: dict[str, Any]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
-        raise ConfigError("\n".join(lines), hint="list all keys with cinesynth train all --dry-run") from None
+        raise ConfigError("\n".join(lines), hint=KEYS_HINT) from None
 
 
 def dump_config(config: Config) -> str:
@@ -107,13 +109,13 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one value of a tree of settings by ``a.b=c``; `ConfigError` if that is impossible."""
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c", hint="for example vae.training.steps=100")
+        raise ConfigError(f"--set {override!r} is not of the form a.b=c", hint="for example training.seed=1")
     *parents, last = path.strip().split(".")
     node: Any = tree
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {key} is a single value and has no settings below it")
+            raise ConfigError(f"--set {override}: {key} is a single value, not a group of settings", hint=KEYS_HINT)
     try:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:

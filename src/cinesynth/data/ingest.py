@@ -17,7 +17,7 @@ from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
-from cinesynth.data.terms import DATASET, Terms, about_dataset, said_terms
+from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import make_folder, write_json, write_text, writing
 from cinesynth.io.lock import only_writer
@@ -89,7 +89,7 @@ def ingest(
             staged, failed = _stage(source, folder, before, on_error, progress, workers)
             skipped = (*failed, *(Skipped(name, reason) for name, reason in source.aside))
             added = _assign_splits(staged, out, before, fractions, seed)
-            table, terms = DatasetTable((*before.rows, *added)), said_terms(out)
+            table, terms = DatasetTable((*before.rows, *added)), stated_terms(out)
             if source.terms:
                 terms |= {row.dataset: source.terms for row in added}
             files = dict(zip((row.file for row in added), (one.path for one in staged), strict=True))

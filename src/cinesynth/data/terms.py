@@ -43,7 +43,7 @@ class Terms:
     note: str = ""
 
 
-UNSAID = Terms(UNKNOWN)
+UNSPECIFIED = Terms(UNKNOWN)
 
 KNOWN: Mapping[str, Terms] = MappingProxyType(
     {
@@ -73,11 +73,11 @@ def terms_of(folder: Path, datasets: Iterable[str]) -> dict[str, Terms]:
 
     `DataError` if its ``dataset.json`` is damaged.
     """
-    said = {**_shipped(), **KNOWN, **said_terms(folder)}
-    return {name: said.get(name, UNSAID) for name in sorted(set(datasets))}
+    known = {**_shipped(), **KNOWN, **stated_terms(folder)}
+    return {name: known.get(name, UNSPECIFIED) for name in sorted(set(datasets))}
 
 
-def said_terms(folder: Path) -> dict[str, Terms]:
+def stated_terms(folder: Path) -> dict[str, Terms]:
     """The terms that the sources of the dataset in ``folder`` stated, by dataset name; empty for older folders."""
     path = Path(folder) / DATASET
     try:
@@ -95,7 +95,7 @@ def about_dataset(terms: Mapping[str, Terms]) -> dict[str, Any]:
 
 
 def terms_to_json(terms: Mapping[str, Terms]) -> dict[str, dict[str, str]]:
-    """``terms`` as JSON, read back by `said_terms`."""
+    """``terms`` as JSON, read back by `stated_terms`."""
     return {name: asdict(each) for name, each in sorted(terms.items())}
 
 
