@@ -21,7 +21,7 @@ from cinesynth.types import Affine, Label, LabelArray
 
 PLANE_STEP_MM, SLICE_STEP_MM = (0.3, 5.0), (1.0, 30.0)
 """Plausible voxel edges of a short-axis cine, in the plane and through it."""
-MAX_GZIP_RATIO = 1100
+SQUEEZE = 1100
 """Deflate compresses by a factor of 1032 at most: a file that declares more content is damaged or malicious."""
 HEADERS: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
 HEADER_BYTES, MORE_BYTES = 540, 16 << 20
@@ -159,7 +159,7 @@ def _promised_bytes(path: Path, header: Any) -> int:
     More than 4 GiB is no cine: 50 frames of 20 slices of 512 x 512 doubles take 2 GiB.
     """
     promised = math.prod(int(n) for n in header.get_data_shape()) * int(header.get_data_dtype().itemsize)
-    if promised > min(4 << 30, MAX_GZIP_RATIO * path.stat().st_size):
+    if promised > min(4 << 30, SQUEEZE * path.stat().st_size):
         raise ValueError(f"its header declares {promised / 2**20:.0f} MiB of voxels")
     return promised
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from cinesynth.data.nifti import MAX_GZIP_RATIO
+from cinesynth.data.nifti import SQUEEZE
 from cinesynth.errors import DataError
 
 MAX_MEMBER_BYTES = 1 << 30
@@ -154,7 +154,7 @@ def _members(path: Path) -> list[Entry]:
         if info.file_size > MAX_MEMBER_BYTES:
             gigabytes = info.file_size / 2**30
             raise DataError(f"an archive whose {info.filename} takes {gigabytes:.1f} GiB", hint="no cine is so large")
-    if sum(info.file_size for info in members) > MAX_GZIP_RATIO * path.stat().st_size:
+    if sum(info.file_size for info in members) > SQUEEZE * path.stat().st_size:
         raise DataError("an archive that promises more than it can hold", hint="do not unpack it")
     return sorted(Entry(path, info.filename) for info in members)
 

@@ -19,7 +19,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, Entry
-from cinesynth.data.nifti import MAX_GZIP_RATIO, PLANE_STEP_MM
+from cinesynth.data.nifti import PLANE_STEP_MM, SQUEEZE
 from cinesynth.errors import DataError
 
 NAMES = (
@@ -107,7 +107,7 @@ def parsing() -> Iterator[None]:
 def parse(file: IO[bytes], **options: Any) -> Dataset:
     """What pydicom reads of an opened file; `DataError` if it unpacks to more memory than any cine takes."""
     deflated = DEFLATED in file.read(MAX_META_BYTES)
-    if deflated and file.seek(0, os.SEEK_END) * MAX_GZIP_RATIO > MAX_MEMBER_BYTES:
+    if deflated and file.seek(0, os.SEEK_END) * SQUEEZE > MAX_MEMBER_BYTES:
         raise DataError("deflated, and too large to be unpacked safely", hint="decompress it with gdcmconv --raw")
     file.seek(0)
     return pydicom.dcmread(file, **options)

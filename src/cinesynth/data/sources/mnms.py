@@ -21,7 +21,7 @@ from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, labelled_study, whole_cycle
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import SubjectTable, TableRow, is_named, read_table, reading
+from cinesynth.io.tables import Table, TableRow, is_named, read_table, reading
 from cinesynth.types import LabelArray, Study, full_coverage
 
 TABLE, CODE = "*M&Ms*.csv", "External code"
@@ -48,7 +48,7 @@ def read_mnms(root: Path) -> Source:
     return Source(tuple(sorted(folders)), partial(_read, folders, table), files=partial(_files, folders, table))
 
 
-def read_subject(folder: Path, table: SubjectTable) -> Study:
+def read_subject(folder: Path, table: Table) -> Study:
     """One subject's folder as a study."""
     row = table.row(folder.name)
     cycle = whole_cycle(read_volume(folder / f"{folder.name}_sa.nii.gz", 4))
@@ -74,11 +74,11 @@ def read_subject(folder: Path, table: SubjectTable) -> Study:
 
 
 @reading()
-def _read(folders: dict[str, Path], table: SubjectTable, name: str) -> Study:
+def _read(folders: dict[str, Path], table: Table, name: str) -> Study:
     return read_subject(folders[name], table)
 
 
-def _files(folders: dict[str, Path], table: SubjectTable, name: str) -> list[Path]:
+def _files(folders: dict[str, Path], table: Table, name: str) -> list[Path]:
     return [table.path, *sorted(folders[name].glob(f"{glob.escape(name)}_sa*.nii.gz"))]
 
 

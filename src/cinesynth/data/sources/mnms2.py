@@ -20,7 +20,7 @@ from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import Cycle, EdEs, check_phases, labelled_study, some_frames, whole_cycle
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import SubjectTable, is_named, read_table, reading
+from cinesynth.io.tables import Table, is_named, read_table, reading
 from cinesynth.types import Diagnosis, Label, LabelArray, Study, full_coverage
 
 TABLE, CODE = "dataset_information.csv", "SUBJECT_CODE"
@@ -51,7 +51,7 @@ def read_mnms2(root: Path, *, cycles: bool = True) -> Source:
     return Source(tuple(sorted(folders)), partial(_read, *given), files=partial(_files, *given))
 
 
-def read_subject(folder: Path, table: SubjectTable, *, cycles: bool = True) -> Study:
+def read_subject(folder: Path, table: Table, *, cycles: bool = True) -> Study:
     """One subject's folder as a study."""
     row = table.row(folder.name)
     pair = [read_volume(_path(folder, phase), 3) for phase in ("ED", "ES")]
@@ -76,11 +76,11 @@ def read_subject(folder: Path, table: SubjectTable, *, cycles: bool = True) -> S
 
 
 @reading()
-def _read(folders: dict[str, Path], table: SubjectTable, cycles: bool, name: str) -> Study:
+def _read(folders: dict[str, Path], table: Table, cycles: bool, name: str) -> Study:
     return read_subject(folders[name], table, cycles=cycles)
 
 
-def _files(folders: dict[str, Path], table: SubjectTable, cycles: bool, name: str) -> list[Path]:
+def _files(folders: dict[str, Path], table: Table, cycles: bool, name: str) -> list[Path]:
     found = sorted(folders[name].glob(f"{name}_SA_*.nii.gz"))
     return [table.path, *(path for path in found if cycles or path != _path(folders[name], "CINE"))]
 

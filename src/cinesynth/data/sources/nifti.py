@@ -31,7 +31,7 @@ from cinesynth.data.sources.patterns import FRAME, SUBJECT, find, numbered, only
 from cinesynth.data.terms import Terms
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import SubjectTable, TableRow, read_table, reading
+from cinesynth.io.tables import Table, TableRow, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study
 
 
@@ -139,7 +139,7 @@ def _origin(subject: Subject, column: str) -> PhasesFrom:
 
 
 @reading()
-def _read(root: Path, layout: Layout, table: SubjectTable | None, name: str) -> Study:
+def _read(root: Path, layout: Layout, table: Table | None, name: str) -> Study:
     return read_subject(Subject(root, name, layout, table.row(name) if table else None))
 
 

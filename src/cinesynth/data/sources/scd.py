@@ -26,7 +26,7 @@ from cinesynth.data.sources.cycle import phases_of_labels
 from cinesynth.data.sources.dicom import study_of
 from cinesynth.data.vocabulary import diagnosis_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import SubjectTable, read_small, read_table, reading
+from cinesynth.io.tables import Table, read_small, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
 
 IMAGES = ("SCD*", "SCD_IMAGES*/SCD*", "SCD_IMAGES*/SCD_IMAGES*/SCD*")
@@ -80,7 +80,7 @@ def _same(original: str) -> str:
     return re.sub(r"-0*(\d+)$", r"-\1", original.strip().upper())
 
 
-def _subject(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> Subject:
+def _subject(folder: Path, table: Table, contours: Mapping[str, Path]) -> Subject:
     original = table.row(folder.name).text("OriginalID")
     if _same(original) not in contours:
         raise DataError(f"{folder.name} has no contours: {original} is missing", hint=COPY_AGAIN)
@@ -93,7 +93,7 @@ def _match(path: Path) -> re.Match[str] | None:
     return CONTOUR.fullmatch(path.name)
 
 
-def _left_out(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> list[tuple[str, str]]:
+def _left_out(folder: Path, table: Table, contours: Mapping[str, Path]) -> list[tuple[str, str]]:
     """Series and contours that are no part of the study."""
     series = _series(folder)
     others = [path for path in sorted(folder.iterdir()) if path.is_dir() and not {path, folder} & set(series)]
@@ -120,7 +120,7 @@ def _series(folder: Path) -> list[Path]:
     return named or [folder]
 
 
-def _files(folders: Mapping[str, Path], table: SubjectTable, contours: Mapping[str, Path], name: str) -> list[Path]:
+def _files(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> list[Path]:
     found = [path for series in _series(folders[name]) for path in sorted(series.rglob("*")) if path.is_file()]
     with suppress(DataError):  # told when the subject is read
         found += _subject(folders[name], table, contours).contours.values()
@@ -128,7 +128,7 @@ def _files(folders: Mapping[str, Path], table: SubjectTable, contours: Mapping[s
 
 
 @reading()
-def _read(folders: Mapping[str, Path], table: SubjectTable, contours: Mapping[str, Path], name: str) -> Study:
+def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> Study:
     subject = _subject(folders[name], table, contours)
     inner = {instance for instance, kind in subject.contours if kind == "i"}
     if not inner:
