@@ -142,7 +142,7 @@ def test_bad_patients_can_be_left_out_and_are_listed(run, tmp_path: Path) -> Non
     code, said, _ = run("ingest", "acdc", source, "--out", str(out), "--on-error", "skip", "--workers", "1")
     assert code == 0
     assert "patient001" in said
-    assert "1 left out" in said
+    assert "1 skipped" in said
     assert "RV ED ES; MYO ED ES; LV ED ES" in said
     assert "patient001_frame01_gt" in (out / "skipped.csv").read_text()
     assert [path.name for path in (out / "studies").iterdir()] == ["acdc_patient002.h5"]
