@@ -134,7 +134,7 @@ def test_the_files_of_a_patient_are_named(acdc_folder: Path) -> None:
 
 def test_no_patients(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="no ACDC patients") as caught:
+        with pytest.raises(DataError, match="no ACDC subjects") as caught:
             read_acdc(root)
         assert "training/patient001" in caught.value.hint
 

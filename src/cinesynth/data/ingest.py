@@ -76,7 +76,7 @@ def ingest(
         before, earlier = _existing(out), read_rejected(out)
         with staging(out) as folder:
             staged, failed = _stage(source, folder, before, on_error, progress, workers)
-            rejected = (*failed, *(Rejection(name, reason) for name, reason in source.aside))
+            rejected = (*failed, *(Rejection(name, reason) for name, reason in source.skipped))
             added = _share_out(staged, out, before, fractions, seed)
             manifest, terms = Manifest((*before.rows, *added)), said_terms(out)
             if source.terms:

@@ -17,6 +17,7 @@ from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from cinesynth.errors import DataError
+from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine, Label, LabelArray
 
 PLANE_STEP_MM, SLICE_STEP_MM = (0.3, 5.0), (1.0, 30.0)
@@ -247,5 +248,6 @@ def _frame_time_ms(header: Any) -> float | None:
         return None
     unit = header.get_xyzt_units()[1]
     scales = {"sec": [1000.0], "msec": [1.0], "usec": [0.001]}.get(unit, [1000.0, 1.0])
-    plausible = [zooms[3] * scale for scale in scales if 10.0 <= zooms[3] * scale <= 150.0]
+    low, high = FRAME_TIME_RANGE_MS
+    plausible = [zooms[3] * scale for scale in scales if low <= zooms[3] * scale <= high]
     return plausible[0] if plausible else None
