@@ -208,7 +208,9 @@ def test_real_whole_cycles_keep_every_limit(cine_data: Path, tmp_path: Path) -> 
     """Those of Najman et al. with the LV at every phase, two of Sunnybrook, and ACDC patient090.
 
     But for three whose LV is fuller in a late frame than at ED: see `test_every_real_heart_is_accepted_in_every_frame`.
+    The mask of one of them leaked into the RV in that frame, which makes its curve rough, too.
     """
+    exceptions = {"above_ed": 3, "roughness": 1}
     from cinesynth.data.sources.acdc import read_acdc
     from cinesynth.data.sources.layout import load_layout
     from cinesynth.data.sources.nifti import read_nifti
@@ -220,20 +222,10 @@ def test_real_whole_cycles_keep_every_limit(cine_data: Path, tmp_path: Path) -> 
     people: Measured = measure(patients(prepare(tmp_path, Grid((96, 96, 24), (2.0, 2.0, 10.0))), "real"), [motion()])
     known_throughout = len(table(cine_data / "najman4d"))
     everyone = known_throughout + 3
-    assert (len(people), people["motion.whole"].sum(), people["motion.known"].sum()) == (
-        everyone,
-        everyone,
-        known_throughout,
-    )
+    assert (len(people), people["motion.whole"].sum()) == (everyone, everyone)
+    assert people["motion.known"].sum() == known_throughout
     for limit in LIMITS:
         values = people[f"motion.{limit.quantity}"].astype(np.float64)
         known = np.isfinite(values)
         assert known.sum() == {"known": known_throughout, "timed": 0}.get(limit.needs, everyone)
-        print(
-            limit.name,
-            limit.quantity,
-            limit.low,
-            limit.high,
-            values.round(3).tolist(),
-            limit.broken(values[known]).sum(),
-        )
+        assert limit.broken(values[known]).sum() == exceptions.get(limit.quantity, 0), limit.name
