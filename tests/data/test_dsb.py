@@ -122,7 +122,7 @@ def test_a_study_without_short_axis(tmp_path: Path) -> None:
 
 def test_no_studies(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="no DSB studies"):
+        with pytest.raises(DataError, match="no DSB subjects"):
             read_dsb(root)
 
 

@@ -268,10 +268,10 @@ FAULTS: dict[str, Fault] = {
     "a DICOM element of 4 GB": Fault("dicom", endless_element, "31 more: cannot be read", "DICOM files"),
     "a deflated DICOM file": Fault("dicom", deflated, "deflated, and too large", "DICOM files"),
     "a zip member that lies": Fault("dicom zip", lying_member, "no MR images", "DICOM files"),
-    "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "promises more than it can hold", "DICOM files"),
+    "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "declared size exceeds", "DICOM files"),
     # hostile archives
-    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path out of itself", "DICOM files"),
-    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path out of itself", "DICOM files"),
+    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path outside itself", "DICOM files"),
+    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path outside itself", "DICOM files"),
 }
 
 

@@ -155,14 +155,9 @@ class Layout(Settings):
 
     @model_validator(mode="after")
     def _label_fits_image(self) -> Layout:
-        if isinstance(self.image, EdEsFiles) and isinstance(self.label, str):
+        if isinstance(self.label, str) and isinstance(self.image, EdEsFiles):
             raise ValueError("label: give ed and es, as image does")
-        if (
-            isinstance(self.image, str)
-            and isinstance(self.label, str)
-            and FRAME in self.image
-            and FRAME not in self.label
-        ):
+        if isinstance(self.label, str) and FRAME in self.image and FRAME not in self.label:
             raise ValueError(f"image contains {FRAME}, label does not")
         for files in (self.image, self.label):
             if isinstance(files, EdEsFiles) and FRAME in files.ed + files.es:
