@@ -155,7 +155,7 @@ def test_a_cycle_that_says_nothing_of_its_phases(folder: Path, tmp_path: Path) -
     layout = layout_of(image="{subject}_{frame}.nii.gz", label=None, labels={}, phases=None)
     assert read_nifti(tmp_path, layout).read("p").phases_from == "assumed"
     (tmp_path / "p_3.nii.gz").unlink()
-    with pytest.raises(DataError, match="ED and ES are not known, and 5 frames of 6 are no cycle") as caught:
+    with pytest.raises(DataError, match="ED and ES are unknown, and 5 of 6 frames are no cycle") as caught:
         read_nifti(tmp_path, layout).read("p")
     assert caught.value.hint
 
@@ -514,7 +514,7 @@ def test_a_source_names_all_that_decides(folder: Path, tmp_path: Path) -> None:
         ({"labels": {"LV": 1}, "covers": {"RV": ["ed"]}}, "covers names RV"),
         ({"covers": {"LV": ["es", "systole"]}}, "'ed', 'es' or 'all'"),
         ({"image": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es, as image does"),
-        ({"image": "{subject}_{frame}.nii"}, "label has no {frame}"),
+        ({"image": "{subject}_{frame}.nii"}, "image contains {frame}, label does not"),
         ({"label": {"ed": "{subject}_{frame}.nii", "es": "{subject}_b.nii"}}, "are one file each"),
         ({"phases": None, "label": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es, the frames"),
         ({"phases": "labels", "label": None, "labels": {}}, "labels need a label file"),
