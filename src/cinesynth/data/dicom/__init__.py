@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.dicom.files import FileLocation, Open, SkippedImages, as_notes, find_files, opener
+from cinesynth.data.dicom.files import FileLocation, FileOpener, SkippedImages, as_notes, find_files, opener
 from cinesynth.data.dicom.group import short_axis
 from cinesynth.data.dicom.header import DicomFrame, parse, parsing, read_frames
 from cinesynth.data.dicom.series import grouped
@@ -91,7 +91,7 @@ def _read_pixels(frames: set[DicomFrame]) -> dict[DicomFrame, NDArray[Any]]:
     return result
 
 
-def _decode(location: FileLocation, open_file: Open, shape: tuple[int, int]) -> NDArray[Any]:
+def _decode(location: FileLocation, open_file: FileOpener, shape: tuple[int, int]) -> NDArray[Any]:
     """All images of a file, ``N rows columns``."""
     try:
         with parsing(), open_file(location) as file:

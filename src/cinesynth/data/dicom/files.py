@@ -65,11 +65,11 @@ class _Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-Open = Callable[[FileLocation], IO[bytes]]
+FileOpener = Callable[[FileLocation], IO[bytes]]
 
 
 @contextmanager
-def opener() -> Iterator[Open]:
+def opener() -> Iterator[FileOpener]:
     """A function that opens files; an archive stays open while successive files are its members."""
     with ExitStack() as stack:
         current: zipfile.ZipFile | None = None

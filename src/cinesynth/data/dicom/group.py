@@ -33,7 +33,7 @@ class _Tolerance(NamedTuple):
 
 
 TOLERANCE = _Tolerance()
-Read = Callable[[list[list[DicomFrame]]], tuple[list[SliceCine], list[SkippedImages]]]
+SliceReader = Callable[[list[list[DicomFrame]]], tuple[list[SliceCine], list[SkippedImages]]]
 SHORT = re.compile(r"(?<![a-z])(sax|sa|short[ _-]*ax\w*|kurzachse|kurze[ _-]achse)(?![a-z])")
 LONG = re.compile(r"(?<![a-z])([234] ?-?_?(ch|kammer|chamber)\w*|lax|la|long[ _-]*ax\w*|hla|vla|lvot|rvot)(?![a-z])")
 
@@ -73,7 +73,7 @@ def short_axis(frames: list[DicomFrame], stills: bool = False) -> ShortAxisStack
     return ShortAxisStack(whole, (*skipped, *left, *shifted))
 
 
-def _candidates(frames: list[DicomFrame], read: Read) -> tuple[list[list[SliceCine]], list[SkippedImages]]:
+def _candidates(frames: list[DicomFrame], read: SliceReader) -> tuple[list[list[SliceCine]], list[SkippedImages]]:
     """The planes that ``read`` turns into a stack, and the images of the others."""
     candidates: list[list[SliceCine]] = []
     skipped: list[SkippedImages] = []

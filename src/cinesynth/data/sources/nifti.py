@@ -118,7 +118,7 @@ def read_subject(subject: NiftiSubject) -> Study:
     if layout.phases == "labels" and phases.phases_from != "labels":
         raise DataError(
             f"{cycle.grid.path}: {int(labelled.sum())} labelled frames do not determine ED and ES",
-            hint="name the frames, label the LV in more of them, or remove phases from the layout: they are then assumed",
+            hint="name the frames, label the LV in more of them, or remove phases: they are then assumed",
         )
     group = subject.column(table.group if table else None)
     study = labelled_study(
