@@ -192,8 +192,8 @@ def test_a_layout_that_is_not_known_is_told(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verb", "folder", "expected"),
     [
-        (["scd"], "scd", ["MYO ED; LV ED ES", "2 subjects"]),
-        (["nifti", "--layout", "scd_edes"], "scd_edes", ["MYO ED; LV ED ES", "22 subjects"]),
+        (["scd"], "scd", ["MYO ED; LV ED ES", "{} subjects"]),
+        (["nifti", "--layout", "scd_edes"], "scd_edes", ["MYO ED; LV ED ES", "{} subjects"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -203,8 +203,9 @@ def test_partly_annotated_data_go_in_and_onto_a_grid(
     out = tmp_path / "dataset"
     code, said, err = run("ingest", verb[0], str(cine_data / folder), "--out", str(out), *verb[1:])
     assert code == 0, err
+    listed = next((cine_data / folder).glob("*.csv")).read_text().splitlines()
     for words in expected:
-        assert words in said
+        assert words.format(len(listed) - 1) in said
     for row in DatasetTable.read(out):
         assert row.lv_edv_ml > row.lv_esv_ml > 0
         assert row.rv_edv_ml is row.myo_es_ml is None

@@ -10,8 +10,8 @@ import pytest
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.duplicates import find_duplicates, group_by_person, sketch
 from cinesynth.data.ingest import ingest
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.data.sources.acdc import read_acdc
-from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.types import Study
 
 MakeStudy = Callable[..., Study]

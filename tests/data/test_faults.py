@@ -16,7 +16,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cinesynth.cli import main
-from cinesynth.data.dicom import Entry, read_headers
+from cinesynth.data.dicom import FileLocation, read_headers
 from cinesynth.data.ingest import ingest, read_skipped
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.sources.acdc import read_acdc
@@ -271,10 +271,10 @@ FAULTS: dict[str, Fault] = {
     "a DICOM element of 4 GB": Fault("dicom", endless_element, "31 more: cannot be read", "DICOM files"),
     "a deflated DICOM file": Fault("dicom", deflated, "deflated, and too large", "DICOM files"),
     "a zip member that lies": Fault("dicom zip", lying_member, "no MR images", "DICOM files"),
-    "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "promises more than it can hold", "DICOM files"),
+    "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "declared size exceeds", "DICOM files"),
     # hostile archives
-    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path out of itself", "DICOM files"),
-    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path out of itself", "DICOM files"),
+    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path outside itself", "DICOM files"),
+    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path outside itself", "DICOM files"),
 }
 
 
@@ -418,7 +418,7 @@ def test_a_name_too_long_for_a_file_costs_only_its_study(root: Path, out: Path) 
 
 
 def test_names_that_are_not_utf8(root: Path, out: Path) -> None:
-    """Archives from other times: such a file may lie beside a study, be a folder's name, or be set aside."""
+    """Archives from other times: such a file may lie beside a study, be a folder's name, or be set skipped."""
     SOURCES["acdc"][0](root / "acdc")
     (root / "acdc" / P1 / os.fsdecode(b"notes caf\xe9.txt")).write_text("of another program")
     assert len(ingest(read_acdc(root / "acdc"), out, workers=1).added) == 2
@@ -504,8 +504,8 @@ def test_numbers_that_no_scanner_writes_are_not_computed_with(root: Path, change
 def test_a_deflated_image_of_usual_size_is_read(tmp_path: Path) -> None:
     image = classic(tiny_heart()[0, 0], corner(0), 5.0, 1)
     image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    frames, aside = read_headers([Entry(save(image, tmp_path / "one.dcm"))])
-    assert (len(frames), aside) == (1, [])
+    frames, skipped = read_headers([FileLocation(save(image, tmp_path / "one.dcm"))])
+    assert (len(frames), skipped) == (1, [])
 
 
 def test_a_file_may_carry_remarks_before_and_after_its_voxels(tmp_path: Path) -> None:

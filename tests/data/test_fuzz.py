@@ -74,11 +74,11 @@ def run(name: str, root: Path, out: Path, counts: Counter[str]) -> list[str]:
     except BaseException:
         return [traceback.format_exc()]
     listed = summary.skipped
-    counts.update(accepted=len(summary.added), refused=len(listed) - len(source.aside))
+    counts.update(accepted=len(summary.added), refused=len(listed) - len(source.skipped))
     wrong = [str(warning.message) for warning in heard]
     wrong += [fault for each in listed for fault in unhelpful(each.reason, each.hint)]
     wrong += [fault for row in summary.added for fault in faults(read_study(out / row.file))]
-    if len(source) != len(summary.added) + len(listed) - len(source.aside):
+    if len(source) != len(summary.added) + len(listed) - len(source.skipped):
         wrong.append(f"of {source.names} some are neither in the dataset nor in its list")
     if {each.reason for each in read_skipped(out)} < {r.reason for r in listed if r.reason.isprintable()}:
         wrong.append("skipped.csv does not tell all that was left out")

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cinesynth.data.dataset_table import DatasetTable, data_hash
+from cinesynth.data.dataset_table import FRACTIONS, SPLITS, DatasetTable, data_hash
 from cinesynth.data.ingest import ingest
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
-from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import Diagnosis, Study
 from tests.limits import files_below
+from tests.real_subjects import acdc_patients
 
 MakeStudy = Callable[..., Study]
 
@@ -174,11 +175,14 @@ def test_labels_survive_ingestion_bit_for_bit(make_study: MakeStudy, tmp_path: P
 
 @pytest.mark.slow
 def test_all_of_acdc(acdc_root: Path, tmp_path: Path) -> None:
-    """80 patients, 16 a group; group means within the published spread."""
-    summary = ingest(read_acdc(acdc_root), tmp_path / "data")
-    # 79 people: patient074 and patient076 are one, drawn as one and counted twice.
-    assert Counter(row.split for row in summary.added) == {"train": 55, "validation": 8, "test": 17}
-    assert Counter(row.diagnosis for row in summary.added)[Diagnosis.HCM] == 16
+    """The five groups are of one size; group means lie within the published spread."""
+    summary, patients = ingest(read_acdc(acdc_root), tmp_path / "data"), acdc_patients(acdc_root.parent)
+    assert [row.subject for row in summary.added] == patients
+    # One person more in a split than its share: patient074 and patient076 are one, and go together.
+    for split, share in zip(SPLITS, FRACTIONS, strict=True):
+        assert sum(row.split == split for row in summary.added) == pytest.approx(share * len(patients), abs=1)
+    groups = Counter(row.diagnosis for row in summary.added)
+    assert groups == dict.fromkeys(set(Diagnosis) - {Diagnosis.UNKNOWN}, len(patients) // 5)
     for group, edv, ef in (("NOR", 129.5, 62.5), ("HCM", 131.9, 69.9), ("DCM", 283.1, 19.7), ("MINF", 180.7, 30.9)):
         rows = [row for row in summary.added if row.diagnosis.value == group]
         assert np.mean([row.lv_edv_ml for row in rows]) == pytest.approx(edv, rel=0.12)

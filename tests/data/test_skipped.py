@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from cinesynth.data.ingest import Skipped, ingest, read_skipped, write_skipped
-from cinesynth.data.sources import Source
+from cinesynth.data.ingest import ingest, read_skipped, write_skipped
+from cinesynth.data.sources import Skipped, Source
 from cinesynth.errors import DataError
 from cinesynth.types import Study
 
 MakeStudy = Callable[..., Study]
 
 
-def source(make_study: MakeStudy, *names: str, aside: tuple[tuple[str, str], ...] = ()) -> Source:
+def source(make_study: MakeStudy, *names: str, skipped: tuple[Skipped, ...] = ()) -> Source:
     """Drawn studies; the ones called ``bad...`` cannot be read."""
 
     def read(name: str) -> Study:
@@ -21,13 +21,13 @@ def source(make_study: MakeStudy, *names: str, aside: tuple[tuple[str, str], ...
             raise DataError(f'{name} is broken, like "this", or\nthat', hint="copy it again")
         return make_study(name)
 
-    return Source(names, read, aside)
+    return Source(names, read, skipped)
 
 
 def test_what_is_left_out_is_listed_with_its_reason(make_study: MakeStudy, tmp_path: Path) -> None:
     out = tmp_path / "data"
-    aside = (("scout", "one slice"),)
-    summary = ingest(source(make_study, "a", "bad1", "b", aside=aside), out, on_error="skip")
+    skipped = (Skipped("scout", "one slice"),)
+    summary = ingest(source(make_study, "a", "bad1", "b", skipped=skipped), out, on_error="skip")
     assert [row.subject for row in summary.added] == ["a", "b"]
     assert [each.name for each in summary.skipped] == ["bad1", "scout"]
     assert read_skipped(out) == summary.skipped

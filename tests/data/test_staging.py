@@ -146,16 +146,16 @@ def test_another_recipe_is_another_study(folder: Path, tmp_path: Path) -> None:
     """What is done after reading decides as files do: nothing that was made otherwise is taken up."""
     out, plain = tmp_path / "data", Reader(folder, stop_at("s2")).source()
     with pytest.raises(KeyboardInterrupt):
-        ingest(plain.amended(in_a_group, "group A"), out, workers=1)
+        ingest(plain.map(in_a_group, "group A"), out, workers=1)
     assert Reader(folder).seen() == ["s0", "s1"]
-    sources = [plain, plain.amended(in_a_group, "group A"), plain.amended(in_a_group, "group B")]
-    sources.append(sources[1].amended(in_a_group, "group B"))
+    sources = [plain, plain.map(in_a_group, "group A"), plain.map(in_a_group, "group B")]
+    sources.append(sources[1].map(in_a_group, "group B"))
     assert len({content_key(source, "s0") for source in sources}) == len(sources)
-    ingest(Reader(folder).source().amended(in_a_group, "group A"), out, workers=2)
+    ingest(Reader(folder).source().map(in_a_group, "group A"), out, workers=2)
     assert Reader(folder).seen() == ["s2", "s3", "s4"]
     assert {row.group for row in DatasetTable.read(out)} == {"A"}
     with pytest.raises(KeyboardInterrupt):
-        ingest(plain.amended(in_a_group, "group A"), tmp_path / "other", workers=1)
+        ingest(plain.map(in_a_group, "group A"), tmp_path / "other", workers=1)
     Reader(folder).seen()
     ingest(Reader(folder).source(), tmp_path / "other", workers=1)
     assert len(Reader(folder).seen()) == COUNT

@@ -14,8 +14,9 @@ from PIL import Image
 
 from cinesynth.cli.doctor import report
 from cinesynth.data.dataset_table import DatasetTable
-from cinesynth.data.ingest import Skipped, ingest, write_skipped
+from cinesynth.data.ingest import ingest, write_skipped
 from cinesynth.data.phantom import phantom_study
+from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.dataset_page import write_report
 from cinesynth.reports.dataset_sheet import _draw_curves, _window, render_subject, time_order

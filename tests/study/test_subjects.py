@@ -10,7 +10,7 @@ import pytest
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import load_study
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
 from cinesynth.study.datasets import pool, regime
 from cinesynth.study.generator import train_generator

@@ -80,7 +80,7 @@ def _ingest(
         from cinesynth.synthesis.annotate import PhaseFinder
 
         finder = PhaseFinder.load(weights)
-        source = source.amended(finder, finder.recipe)
+        source = source.map(finder, finder.version)
     elif weights:
         raise InputError("--weights was given without --annotate", hint="give both, or neither")
     with console.progress() as step:
@@ -121,7 +121,7 @@ def mnms2(
     cycles: Annotated[bool, typer.Option(help="Read whole cycles where they are there, or ED and ES alone.")] = True,
 ) -> Source:
     """M&Ms-2 (Martin-Isla et al., 2023) as downloaded: the short-axis stacks."""
-    from cinesynth.data.sources.mnms2 import read_mnms2
+    from cinesynth.data.sources.mnms import read_mnms2
 
     return read_mnms2(root, cycles=cycles)
 
@@ -186,7 +186,7 @@ def phantom(
     frames: Annotated[int | None, typer.Option(min=6, help="Frames of each cycle; 20-30 by default.")] = None,
 ) -> Source:
     """Analytic beating hearts, labelled at every frame: no patient data, no licence."""
-    from cinesynth.data.sources.phantom import read_phantoms
+    from cinesynth.data.phantom import read_phantoms
 
     return read_phantoms(subjects, frames=frames)
 

@@ -7,7 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from typing import Literal
 from cinesynth.data.dataset_table import FRACTIONS, DatasetTable, SubjectRow, assign_splits, table_path
 from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.packed import load_study
-from cinesynth.data.sources import Source
+from cinesynth.data.sources import Skipped, Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
@@ -29,15 +29,6 @@ SKIPPED_FILE = "skipped.csv"
 OLD_SKIPPED_FILE = "rejected.csv"
 """Its name in older datasets."""
 SKIPPED_COLUMNS = ["name", "reason", "hint"]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A study, series or file of a source that is not in the dataset."""
-
-    name: str
-    reason: str
-    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +78,7 @@ def ingest(
         before, skipped_before = _existing(out), read_skipped(out)
         with staging(out) as folder:
             staged, failed = _stage(source, folder, before, on_error, progress, workers)
-            skipped = (*failed, *(Skipped(name, reason) for name, reason in source.aside))
+            skipped = (*failed, *source.skipped)
             added = _assign_splits(staged, out, before, fractions, seed)
             table, terms = DatasetTable((*before.rows, *added)), stated_terms(out)
             if source.terms:
@@ -243,7 +234,7 @@ def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(SKIPPED_COLUMNS)
-    writer.writerows(dict.fromkeys(tuple(map(_cell, astuple(each))) for each in skipped))
+    writer.writerows(dict.fromkeys(tuple(map(_cell, each)) for each in skipped))
     write_text(Path(folder) / SKIPPED_FILE, text.getvalue())
     (Path(folder) / OLD_SKIPPED_FILE).unlink(missing_ok=True)
 

@@ -17,11 +17,12 @@ from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from cinesynth.errors import DataError
+from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine, Label, LabelArray
 
 PLANE_STEP_MM, SLICE_STEP_MM = (0.3, 5.0), (1.0, 30.0)
 """Plausible voxel edges of a short-axis cine, in the plane and through it."""
-SQUEEZE = 1100
+MAX_GZIP_RATIO = 1100
 """Deflate compresses by a factor of 1032 at most: a file that declares more content is damaged or malicious."""
 HEADERS: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
 HEADER_BYTES, MORE_BYTES = 540, 16 << 20
@@ -159,7 +160,7 @@ def _promised_bytes(path: Path, header: Any) -> int:
     More than 4 GiB is no cine: 50 frames of 20 slices of 512 x 512 doubles take 2 GiB.
     """
     promised = math.prod(int(n) for n in header.get_data_shape()) * int(header.get_data_dtype().itemsize)
-    if promised > min(4 << 30, SQUEEZE * path.stat().st_size):
+    if promised > min(4 << 30, MAX_GZIP_RATIO * path.stat().st_size):
         raise ValueError(f"its header declares {promised / 2**20:.0f} MiB of voxels")
     return promised
 
@@ -249,5 +250,6 @@ def _frame_time_ms(header: Any) -> float | None:
         return None
     unit = header.get_xyzt_units()[1]
     scales = {"sec": [1000.0], "msec": [1.0], "usec": [0.001]}.get(unit, [1000.0, 1.0])
-    plausible = [zooms[3] * scale for scale in scales if 10.0 <= zooms[3] * scale <= 150.0]
+    low, high = FRAME_TIME_RANGE_MS
+    plausible = [zooms[3] * scale for scale in scales if low <= zooms[3] * scale <= high]
     return plausible[0] if plausible else None

@@ -93,7 +93,7 @@ def content_key(source: Source, name: str) -> str | None:
     """
     if source.files is None:
         return None
-    digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.recipe}"))
+    digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.version}"))
     try:
         for path in source.files(name):
             digest.update(_bytes(f"\n{path.name} {file_sha256(path)}"))

@@ -63,7 +63,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Table:
+class SubjectTable:
     """The rows of a table by subject."""
 
     path: Path
@@ -80,7 +80,7 @@ class Table:
         return same[0]
 
 
-def read_table(path: Path, subject: str) -> Table:
+def read_table(path: Path, subject: str) -> SubjectTable:
     """The CSV at ``path``, keyed by the column ``subject``; cells are separated by commas, semicolons or tabs.
 
     Rows without a subject are skipped. `DataError` if the file or the column is missing, or if a subject has two
@@ -95,7 +95,7 @@ def read_table(path: Path, subject: str) -> Table:
         row = TableRow(path, name, cells)
         if name and rows.setdefault(name, row) != row:
             raise DataError(f"{path} has two different rows for {name}", hint="keep the correct one")
-    return Table(path, rows)
+    return SubjectTable(path, rows)
 
 
 def _parse(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -14,9 +14,10 @@ from string import Template
 
 from cinesynth import __version__
 from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow
-from cinesynth.data.ingest import Skipped, read_skipped
+from cinesynth.data.ingest import read_skipped
 from cinesynth.data.packed import load_study
 from cinesynth.data.quality import QualityCheck, flagged_checks
+from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
 from cinesynth.io.parallel import ordered_map

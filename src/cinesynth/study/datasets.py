@@ -22,8 +22,7 @@ from cinesynth.data.dataset_table import DatasetTable, SubjectRow, describe, is_
 from cinesynth.data.geometry import Grid, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
 from cinesynth.data.packed import load_study
-from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import PHANTOM, read_phantoms
 from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import OutputError
