@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 from cinesynth.config import STAGES, apply_override
-from cinesynth.data.manifest import Manifest
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.io.files import write_text
 
 LADDER = Path(__file__).with_suffix(".yaml")
@@ -166,7 +166,7 @@ Figures = dict[str, dict[str, float | None]]
 def seed_figures(rungs: list[Rung], seed: int, arguments: argparse.Namespace) -> Figures:
     """The figures of every rung of one seed: those that are kept, and those that are found now."""
     kept = arguments.figures / f"seed{seed}.json"
-    people = sorted((row.dataset, row.subject, row.split) for row in Manifest.read(arguments.data))
+    people = sorted((row.dataset, row.subject, row.split) for row in DatasetTable.read(arguments.data))
     key = {"ladder": sha256(arguments.ladder.read_bytes()), "people": sha256(json.dumps(people).encode())}
     key["count"] = str(arguments.count)
     known = json.loads(kept.read_text()) if kept.is_file() else {}

@@ -23,9 +23,9 @@ import numpy as np
 
 from cinesynth.cli.ingest import _annotated as annotated
 from cinesynth.config import load_config
+from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import Summary, ingest
-from cinesynth.data.manifest import Row
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
@@ -61,7 +61,7 @@ class Ingested:
     wall_s: float
     cpu_s: float
 
-    def studies(self) -> Iterable[tuple[Row, Study]]:
+    def studies(self) -> Iterable[tuple[SubjectRow, Study]]:
         return ((row, load_study(self.summary.folder, row)) for row in self.summary.added)
 
 
@@ -111,7 +111,7 @@ def _in(each: Ingested) -> Sequence[object]:
     return (
         each.name,
         len(rows),
-        len(each.summary.rejected),
+        len(each.summary.skipped),
         _counts(f"{row.stored_frames} of {row.frames}" if row.stored_frames > 2 else "ED, ES" for row in rows),
         _counts(annotated(row.coverage) for row in rows),
         _counts(row.phases_from for row in rows),
@@ -165,7 +165,7 @@ def _known(sets: Sequence[Ingested]) -> Iterable[Sequence[object]]:
             yield _against(f"scd {subject}", found, known)
 
 
-def _against(who: str, rows: Sequence[Row], known: tuple[float, float]) -> Sequence[object]:
+def _against(who: str, rows: Sequence[SubjectRow], known: tuple[float, float]) -> Sequence[object]:
     means = np.array([(row.lv_edv_ml, row.lv_esv_ml) for row in rows], dtype=float).mean(axis=0)
     edv, esv = ((f"{mean:.1f}", f"{value:g}") for mean, value in zip(means, known, strict=True))
     return (who, len(rows), *edv, *esv)

@@ -29,7 +29,7 @@ from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.build import build
 from cinesynth.models.layers import resolve_precision
 from cinesynth.models.segmenter import SliceUNet

@@ -59,7 +59,7 @@ def no_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of ten analytic hearts of six frames: 7 in training, 1 in validation, 2 in test."""
     from cinesynth.data.ingest import ingest
-    from cinesynth.data.sources.phantom import read_phantoms
+    from cinesynth.data.phantom import read_phantoms
 
     folder = tmp_path_factory.mktemp("phantoms") / "dataset"
     ingest(read_phantoms(10, frames=6), folder)

@@ -11,11 +11,10 @@ import pytest
 from cinesynth.cases.export_dicom import export_dicom
 from cinesynth.cases.export_dicom_series import Series
 from cinesynth.cases.export_items import case_items
-from cinesynth.data.colours import COLOURS
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.errors import DataError, OutputError
-from cinesynth.types import STRUCTURES, Label, Study
+from cinesynth.types import COLOURS, STRUCTURES, Label, Study
 from tests.cases.exports import SPACING_MM, as_item, save_generated, scanned, small
 from tests.external import dciodvfy
 from tests.limits import files_below

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from cinesynth.cases import reading as case_files
 from cinesynth.cases.export_items import case_items, check_items, dataset_items
 from cinesynth.cases.export_nifti import export_nifti
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
 from cinesynth.data.orientation import invert, oriented, reorient
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources.layout import load_layout
@@ -246,7 +246,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
 def test_items_of_a_dataset(tmp_path: Path) -> None:
     data = tmp_path / "data"
     ingest([small(f"s{i}") for i in range(10)], data)
-    rows = Manifest.read(data).rows
+    rows = DatasetTable.read(data).rows
     items = dataset_items(data, "test")
     assert [item.name for item in items] == [f"drawn_{row.subject}" for row in rows if row.split == "test"]
     assert np.array_equal(dataset_items(data, subjects=["s3"])[0].read().image, load_study(data, rows[3]).image)

@@ -15,8 +15,8 @@ import pytest
 from cinesynth.cases.export_items import Item, case_items, dataset_items
 from cinesynth.cases.export_nnunet import IGNORE, export_nnunet
 from cinesynth.cli import main
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
 from cinesynth.data.terms import Terms
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import Label, Study
@@ -99,7 +99,7 @@ def test_splits_keep_people_whole_and_generated_cases_in_training(tmp_path: Path
         for row in rows:
             if row["case"] in names:
                 sides[row["dataset"], row["subject"]].add(side)
-    for row in Manifest.read(data):
+    for row in DatasetTable.read(data):
         expected = {"train": {"train"}, "validation": {"val"}, "test": set()}[row.split]
         assert sides["drawn", row.subject] == expected
     assert sides["generated", "case"] == {"train"}

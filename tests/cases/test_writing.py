@@ -12,12 +12,11 @@ from PIL import Image
 from cinesynth.cases import writing as case
 from cinesynth.cases.schema import achieved, sidecar
 from cinesynth.cases.writing import FILES, INTENSITY_SCALE, save_case, write_label
-from cinesynth.data.colours import COLOURS
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import file_sha256
 from cinesynth.reports.contact_sheet import Timing, _draw_curves, render_contact_sheet, render_study
 from cinesynth.reports.pictures import View, contours, render_gif, tile
-from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study, full_coverage
+from cinesynth.types import COLOURS, Cine, ClinicalPrior, Diagnosis, Label, Study, full_coverage
 from tests.limits import files_below
 
 

@@ -13,8 +13,7 @@ from cinesynth.data.sources.cinema import read_cinema
 from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.data.sources.dsb import read_dsb
 from cinesynth.data.sources.layout import load_layout
-from cinesynth.data.sources.mnms import read_mnms
-from cinesynth.data.sources.mnms2 import read_mnms2
+from cinesynth.data.sources.mnms import read_mnms, read_mnms2
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.data.sources.scd import read_scd
 from tests.data.conftest import build_study

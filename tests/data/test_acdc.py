@@ -96,7 +96,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "ED not a number": (change_info("ED: 1", "ED: one"), "ED is 'one'"),
     "ED zero": (change_info("ED: 1", "ED: 0"), "ED 0 and ES 3"),
     "ES beyond the cycle": (change_info("NbFrame: 4", "NbFrame: 2"), "cycle of 2"),
-    "unknown group": (change_info("DCM", "ARV"), r"Info\.cfg: Group 'ARV'"),
+    "unknown group": (change_info("DCM", "ARV"), r"Info\.cfg: unknown Group 'ARV'"),
     "no group": (change_info("Group: DCM\n", ""), "Group ''"),
     "no frame": (lambda f: (f / ED).unlink(), r"frame01\.nii\.gz is missing"),
     "no label": (lambda f: (f / ES_GT).unlink(), r"frame03_gt\.nii\.gz is missing"),
@@ -134,7 +134,7 @@ def test_the_files_of_a_patient_are_named(acdc_folder: Path) -> None:
 
 def test_no_patients(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="no ACDC patients") as caught:
+        with pytest.raises(DataError, match="no ACDC subjects") as caught:
             read_acdc(root)
         assert "training/patient001" in caught.value.hint
 

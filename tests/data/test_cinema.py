@@ -114,7 +114,7 @@ def test_a_cycle_without_labels_or_phases(tmp_path: Path) -> None:
 
 def test_labels_of_frames_that_nobody_names_are_not_dropped(acdc: Path) -> None:
     (acdc / "train_metadata.csv").write_text("pid,pathology\npatient001,NOR\n")
-    with pytest.raises(DataError, match=r"patient001_sax_ed_gt\.nii\.gz labels ED, and no table says") as caught:
+    with pytest.raises(DataError, match=r"patient001_sax_ed_gt\.nii\.gz labels ED, but no table tells") as caught:
         read_cinema(acdc).read("patient001")
     assert caught.value.hint
 

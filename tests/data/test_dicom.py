@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
-from cinesynth.data.dicom import Entry, find_entries, read_headers, read_scan
+from cinesynth.data.dicom import FileLocation, find_files, read_headers, read_scan
 from cinesynth.data.orientation import apply
 from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.data.store import check_study
@@ -59,7 +59,7 @@ def the_study(root: Path) -> Study:
 
 
 def reasons(root: Path) -> str:
-    return "; ".join(f"{Path(name).name} {reason}" for name, reason in read_dicom(root).aside)
+    return "; ".join(f"{Path(name).name} {reason}" for name, reason in read_dicom(root).skipped)
 
 
 def as_study(image: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_a_voxel_keeps_its_millimetres(tmp_path: Path) -> None:
 
 def test_the_way_back_to_the_order_of_the_scanner(tmp_path: Path) -> None:
     write_stack(tmp_path)
-    study, scan = the_study(tmp_path), read_scan(read_headers(find_entries(tmp_path)[0])[0])
+    study, scan = the_study(tmp_path), read_scan(read_headers(find_files(tmp_path)[0])[0])
     image, affine = apply(study.image, study.affine, study.to_source)
     assert np.array_equal(image, scan.image)
     np.testing.assert_allclose(affine, scan.affine, atol=1e-9)
@@ -125,7 +125,7 @@ def test_enhanced_files_give_the_same_study(tmp_path: Path) -> None:
     assert np.array_equal(one.image, other.image)
     np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
     assert one.frame_time_ms == pytest.approx(other.frame_time_ms)
-    assert read_dicom(tmp_path / "enhanced").aside == ()
+    assert read_dicom(tmp_path / "enhanced").skipped == ()
 
 
 def test_a_classic_file_may_hold_all_phases_of_a_slice(tmp_path: Path) -> None:
@@ -278,9 +278,9 @@ def test_other_views_and_scouts_are_set_aside(tmp_path: Path) -> None:
     write_stack(tmp_path / "transverse", transverse, series("1.2.3.30", 30), slices=9)
     (tmp_path / "notes.txt").write_text("none of these")
     assert np.array_equal(the_study(tmp_path).image, as_study(image))
-    listed = dict(pair[::-1] for pair in read_dicom(tmp_path).aside)
+    listed = dict(pair[::-1] for pair in read_dicom(tmp_path).skipped)
     assert "1 parallel slice: a long-axis view or a scout" in listed
-    long_axes = [name for name, reason in read_dicom(tmp_path).aside if "long-axis" in reason]
+    long_axes = [name for name, reason in read_dicom(tmp_path).skipped if "long-axis" in reason]
     assert {Path(name.split(" and ")[0]).parent.name for name in long_axes} == {"2ch", "3ch", "4ch"}
     assert "scout/IM0000.dcm and 23 more" in listed["a scout"]
     assert "and 7 more" in listed["a phase map"]
@@ -508,10 +508,10 @@ def test_an_unfit_header_is_listed_with_its_reason(tmp_path: Path, case: str) ->
     header = classic(tiny_heart()[0, 0], corner(0), 5.0, 1)
     harm(header)
     path = save(header, tmp_path / "one.dcm")
-    frames, aside = read_headers([Entry(path)])
+    frames, skipped = read_headers([FileLocation(path)])
     assert frames == []
-    assert found in aside[0].reason
-    assert aside[0].names == (str(path),)
+    assert found in skipped[0].reason
+    assert skipped[0].names == (str(path),)
 
 
 def test_a_black_cine(tmp_path: Path) -> None:
@@ -527,11 +527,11 @@ def test_an_archive_that_points_out_of_itself_is_refused(tmp_path: Path, name: s
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(tmp_path / "in" / "IM0000.dcm", "IM0000.dcm")
         archive.writestr(name, b"x")
-    with pytest.raises(DataError, match="a path out of itself"):
+    with pytest.raises(DataError, match="a path outside itself"):
         read_dicom(path)
     shutil.move(path, tmp_path / "in" / "evil.zip")
     assert the_study(tmp_path / "in").image.shape[3] == SLICES
-    assert "a path out of itself" in reasons(tmp_path / "in")
+    assert "a path outside itself" in reasons(tmp_path / "in")
 
 
 @pytest.mark.parametrize(
@@ -561,7 +561,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "in" / "nowhere").symlink_to(tmp_path / "absent")
     os.mkfifo(tmp_path / "in" / "pipe")
     assert np.array_equal(the_study(tmp_path / "in").image, as_study(image))
-    assert "pipe no regular file" in reasons(tmp_path / "in")
+    assert "pipe not a regular file" in reasons(tmp_path / "in")
     assert "copy" not in reasons(tmp_path / "in")
 
 
@@ -581,8 +581,8 @@ def test_changed_bytes_never_break_the_reader(
         content[random.randrange(132, headers)] = random.randrange(256)
     path = tmp_path_factory.getbasetemp() / "changed.dcm"
     path.write_bytes(content[: random.randrange(132, len(content))] if cut else content)
-    frames, aside = read_headers([Entry(path)])
-    assert bool(frames) != bool(aside)
+    frames, skipped = read_headers([FileLocation(path)])
+    assert bool(frames) != bool(skipped)
     if frames:
         with suppress(DataError):
             read_scan(frames)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from cinesynth.cli import main
+from cinesynth.data.dataset_table import DatasetTable, describe
 from cinesynth.data.doctor import Checkup, examine
-from cinesynth.data.duplicates import find_twins, sketch
+from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest, describe
 from cinesynth.data.store import write_study
 from cinesynth.errors import DataError
 from cinesynth.types import Label, Study
@@ -32,8 +32,8 @@ def dataset_of(folder: Path, studies: list[Study], splits: list[str] | None = No
     """A dataset of ``studies``, put into splits by hand."""
     ingest(studies, folder)
     if splits:
-        rows = Manifest.read(folder).rows
-        Manifest(tuple(replace(r, split=s) for r, s in zip(rows, splits, strict=True))).write(folder)
+        rows = DatasetTable.read(folder).rows
+        DatasetTable(tuple(replace(r, split=s) for r, s in zip(rows, splits, strict=True))).write(folder)
     return folder
 
 
@@ -49,20 +49,20 @@ def found(checkup: Checkup, *, serious: bool) -> list[tuple[str, str]]:
 
 def rewrite(folder: Path, number: int, study: Study) -> None:
     """Replace a study and its row, as an ingestion would have written them."""
-    rows = list(Manifest.read(folder).rows)
+    rows = list(DatasetTable.read(folder).rows)
     old = rows[number]
     digest = write_study(folder / old.file, study)
     rows[number] = describe(study, old.split, old.file, digest)
-    Manifest(tuple(rows)).write(folder)
+    DatasetTable(tuple(rows)).write(folder)
 
 
 def test_a_sound_dataset_has_no_findings(data: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     checkup = examine(data, GRID, lambda *step: seen.append(step))
     assert checkup.findings == []
-    assert seen[-1] == (12, 12, "s11")
+    assert seen[-1] == ("doctor", 12, 12, {})
     train = checkup.tallies["train", "drawn"]
-    assert train.subjects == train.whole_cycles == sum(row.split == "train" for row in Manifest.read(data))
+    assert train.subjects == train.whole_cycles == sum(row.split == "train" for row in DatasetTable.read(data))
     assert (train.frames, train.labelled_frames) == (4 * train.subjects, 2 * train.subjects)
     assert [train.coverage_percent(structure) for structure in (Label.RV, Label.MYO, Label.LV)] == [100.0] * 3
     assert train.known == {name: train.subjects for name in ("edv", "ef", "diagnosis", "frame time")}
@@ -99,7 +99,7 @@ def test_partial_labels_are_counted(data: Path) -> None:
 
 
 def test_damage_is_found_subject_by_subject(data: Path) -> None:
-    rows = Manifest.read(data).rows
+    rows = DatasetTable.read(data).rows
     (data / rows[2].file).unlink()
     with (data / rows[5].file).open("r+b") as file:
         file.seek(5000)
@@ -110,16 +110,16 @@ def test_damage_is_found_subject_by_subject(data: Path) -> None:
     assert missing[0] == "drawn s02"
     assert "is missing" in missing[1]
     assert altered[0] == "drawn s05"
-    assert "not the file that was ingested" in altered[1]
-    assert found(checkup, serious=False) == [("studies", "1 files that manifest.csv does not list: drawn_other.h5 ...")]
+    assert "has changed since it was ingested" in altered[1]
+    assert found(checkup, serious=False) == [("studies", "1 files are not listed in dataset.csv: drawn_other.h5 ...")]
 
 
-def test_a_manifest_that_was_edited_is_told(data: Path) -> None:
-    rows = list(Manifest.read(data).rows)
+def test_an_edited_table_is_found(data: Path) -> None:
+    rows = list(DatasetTable.read(data).rows)
     rows[3] = replace(rows[3], lv_edv_ml=120.0, es_index=1)
-    Manifest(tuple(rows)).write(data)
+    DatasetTable(tuple(rows)).write(data)
     assert found(examine(data, GRID), serious=True) == [
-        ("drawn s03", "manifest.csv says otherwise than the study: es_index, lv_edv_ml")
+        ("drawn s03", "dataset.csv contradicts the study: es_index, lv_edv_ml")
     ]
 
 
@@ -143,8 +143,8 @@ def test_odd_geometry_and_labels_ask_for_a_look(data: Path) -> None:
     about, told = zip(*found(checkup, serious=False), strict=True)
     assert about == ("drawn s00", "drawn s00", "drawn s01")
     assert "not perpendicular" in told[0]
-    assert told[1] == "RV was annotated at ED and is nowhere to be seen"
-    assert "are ED and ES exchanged?" in told[2]
+    assert told[1] == "RV was annotated at ED but has no voxels"
+    assert "ED and ES may be exchanged" in told[2]
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -166,32 +166,32 @@ def test_one_person_under_two_names_is_found(tmp_path: Path, apart: bool) -> Non
     assert ("in train and in test" if apart else "both in train") in text
 
 
-def test_hearts_of_nobody_may_look_alike(tmp_path: Path) -> None:
+def test_phantoms_may_look_alike(tmp_path: Path) -> None:
     same = [replace(person(f"p{i}", 1), dataset="phantom") for i in range(3)]
     checkup = examine(dataset_of(tmp_path / "data", same, ["train", "validation", "test"]), GRID)
     assert checkup.findings == []
 
 
-def test_twins_by_correlation() -> None:
+def test_duplicates_by_correlation() -> None:
     sketches = [sketch(person(f"s{i}", i)) for i in range(6)]
-    assert find_twins(sketches) == []
-    assert find_twins(sketches[:1]) == find_twins([]) == []
+    assert find_duplicates(sketches) == []
+    assert find_duplicates(sketches[:1]) == find_duplicates([]) == []
     turned = np.ascontiguousarray(sketches[3].transpose(0, 2, 1)[::-1, :, ::-1])
-    (twins,) = find_twins([*sketches, turned[:2]])
-    assert (twins.first, twins.second) == (3, 6)
-    assert twins.correlation == pytest.approx(1.0, abs=1e-5)
+    (pair,) = find_duplicates([*sketches, turned[:2]])
+    assert (pair.first, pair.second) == (3, 6)
+    assert pair.correlation == pytest.approx(1.0, abs=1e-5)
     flat = np.zeros_like(sketches[0])
-    assert find_twins([flat, flat]) == []
+    assert find_duplicates([flat, flat]) == []
 
 
 def test_empty_splits_are_told(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "data", [person("a", 1), person("b", 2)], ["test", "test"])
     checkup = examine(data, GRID)
-    assert found(checkup, serious=True) == [("splits", "nobody is in train")]
-    assert found(checkup, serious=False) == [("splits", "nobody is in validation")]
+    assert found(checkup, serious=True) == [("splits", "train has no subjects")]
+    assert found(checkup, serious=False) == [("splits", "validation has no subjects")]
 
 
-def test_no_manifest_no_checkup(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a dataset"):
         examine(tmp_path, GRID)
 
@@ -224,7 +224,7 @@ def test_acdc_has_one_person_twice(acdc_root: Path, tmp_path: Path) -> None:
 
     ingest(read_acdc(acdc_root), tmp_path / "data")
     checkup = examine(tmp_path / "data", Grid((96, 96, 16), (2.0, 2.0, 10.0)))
-    twins = [(f.about, f.text) for f in checkup.findings if "same images" in f.text]
-    assert len(twins) == 1
-    assert twins[0][0] == "acdc patient074"
-    assert "acdc patient076" in twins[0][1]
+    pairs = [(f.about, f.text) for f in checkup.findings if "same images" in f.text]
+    assert len(pairs) == 1
+    assert pairs[0][0] == "acdc patient074"
+    assert "acdc patient076" in pairs[0][1]

@@ -72,8 +72,8 @@ def test_the_official_layout(tmp_path: Path, layout: str) -> None:
     expect(study, image)
     assert (study.subject, study.dataset, study.vendor, study.slices_from) == ("10", "dsb", "Siemens", "header")
     assert not study.coverage.any()
-    assert {Path(name).name for name, _ in source.aside} == {"2ch_21", "4ch_22"}
-    assert {reason for _, reason in source.aside} == {"not a short-axis view"}
+    assert {Path(name).name for name, _ in source.skipped} == {"2ch_21", "4ch_22"}
+    assert {reason for _, reason in source.skipped} == {"not a short-axis view"}
 
 
 def test_of_two_folders_of_one_slice_the_later_counts(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_study_without_short_axis(tmp_path: Path) -> None:
 
 def test_no_studies(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="no DSB studies"):
+        with pytest.raises(DataError, match="no DSB subjects"):
             read_dsb(root)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinesynth.data.duplicates import find_twins, one_person, sketch
+from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.duplicates import find_duplicates, group_by_person, sketch
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.data.sources.acdc import read_acdc
-from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.types import Study
 
 MakeStudy = Callable[..., Study]
@@ -26,13 +26,13 @@ def copy_of(study: Study, name: str) -> Study:
 
 
 def splits_of(folder: Path) -> dict[str, str]:
-    return {row.subject: row.split for row in Manifest.read(folder)}
+    return {row.subject: row.split for row in DatasetTable.read(folder)}
 
 
 def test_a_copy_of_a_copy_is_the_same_person(make_study: MakeStudy) -> None:
     anna, ben = make_study("anna"), make_study("ben")
     again = copy_of(anna, "carl")
-    persons = one_person([sketch(s) for s in (anna, ben, again, copy_of(again, "dora"))])
+    persons = group_by_person([sketch(s) for s in (anna, ben, again, copy_of(again, "dora"))])
     assert persons[0] == persons[2] == persons[3] != persons[1]
 
 
@@ -61,12 +61,12 @@ def test_a_late_twin_joins_whoever_was_there_first(
 
 def test_analytic_hearts_are_nobody(tmp_path: Path) -> None:
     phantoms = [replace(s, subject=f"{s.subject}-{i}") for i in range(2) for s in read_phantoms(2, frames=6)]
-    assert find_twins([sketch(s) for s in phantoms]) == []
-    assert len(set(one_person([sketch(s) for s in phantoms]))) == 4
+    assert find_duplicates([sketch(s) for s in phantoms]) == []
+    assert len(set(group_by_person([sketch(s) for s in phantoms]))) == 4
 
 
 def test_the_two_names_of_one_acdc_patient_are_found_and_nobody_else(cine_data: Path) -> None:
     """ACDC's patient074 and patient076 hold the same images."""
     source = read_acdc(cine_data / "acdc")
-    twins = find_twins([sketch(study) for study in source])
+    twins = find_duplicates([sketch(study) for study in source])
     assert [(source.names[t.first], source.names[t.second]) for t in twins] == [("patient074", "patient076")]

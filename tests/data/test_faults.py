@@ -16,8 +16,8 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from cinesynth.cli import main
-from cinesynth.data.dicom import Entry, read_headers
-from cinesynth.data.ingest import ingest, read_rejected
+from cinesynth.data.dicom import FileLocation, read_headers
+from cinesynth.data.ingest import ingest, read_skipped
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.data.sources.cinema import read_cinema
@@ -197,7 +197,7 @@ FAULTS: dict[str, Fault] = {
     "zero pixdim": Fault(
         "acdc", header(CINE, pixdim=[1, 0, 0, 0, 1, 1, 1, 1]), "voxels of 0 x 0 x 0 mm", "correct pixdim"
     ),
-    "zero affine": Fault("mnms", header(f"{MNMS}.nii.gz", srow_x=0, srow_y=0), "spans no volume", "sform or qform"),
+    "zero affine": Fault("mnms", header(f"{MNMS}.nii.gz", srow_x=0, srow_y=0), "degenerate affine", "sform or qform"),
     "zero pixel spacing": Fault(
         "dicom", dicom_stack(PixelSpacing=[0, 0]), "32 more: pixels of|31 more: pixels of", "DICOM"
     ),
@@ -226,7 +226,10 @@ FAULTS: dict[str, Fault] = {
         "mnms", edit(MNMS_TABLE, lambda b: b + b"9,A0S9V9,GE,C,1,0,2,1,NOR\n"), "two rows for A0S9V9", "that is right"
     ),
     "a zero byte in a table": Fault(
-        "mnms", edit(MNMS_TABLE, lambda b: b.replace(b"Siemens", b"Sie\0mens")), "A0S9V9: a name holds no text|NUL", ""
+        "mnms",
+        edit(MNMS_TABLE, lambda b: b.replace(b"Siemens", b"Sie\0mens")),
+        "A0S9V9: a name or note contains characters|NUL",
+        "",
     ),
     "a layout nested without end": Fault(
         "nifti pairs", edit("layout.yaml", lambda b: b"[" * 1000), "YAML", "", ConfigError
@@ -268,10 +271,10 @@ FAULTS: dict[str, Fault] = {
     "a DICOM element of 4 GB": Fault("dicom", endless_element, "31 more: cannot be read", "DICOM files"),
     "a deflated DICOM file": Fault("dicom", deflated, "deflated, and too large", "DICOM files"),
     "a zip member that lies": Fault("dicom zip", lying_member, "no MR images", "DICOM files"),
-    "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "promises more than it can hold", "DICOM files"),
+    "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "declared size exceeds", "DICOM files"),
     # hostile archives
-    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path out of itself", "DICOM files"),
-    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path out of itself", "DICOM files"),
+    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path outside itself", "DICOM files"),
+    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path outside itself", "DICOM files"),
 }
 
 
@@ -411,18 +414,18 @@ def test_a_name_too_long_for_a_file_costs_only_its_study(root: Path, out: Path) 
     write_stack(root / "b")
     summary = ingest(read_dicom(root), out, on_error="skip", workers=1)
     assert [row.subject for row in summary.added] == ["P1"]
-    assert "cannot be a file name" in summary.rejected[0].reason
+    assert "cannot be a file name" in summary.skipped[0].reason
 
 
 def test_names_that_are_not_utf8(root: Path, out: Path) -> None:
-    """Archives from other times: such a file may lie beside a study, be a folder's name, or be set aside."""
+    """Archives from other times: such a file may lie beside a study, be a folder's name, or be set skipped."""
     SOURCES["acdc"][0](root / "acdc")
     (root / "acdc" / P1 / os.fsdecode(b"notes caf\xe9.txt")).write_text("of another program")
     assert len(ingest(read_acdc(root / "acdc"), out, workers=1).added) == 2
     write_stack(root / "dicom")
     (root / "dicom" / os.fsdecode(b"caf\xe9.txt")).write_text("no image")
     ingest(read_dicom(root / "dicom"), out, workers=1)
-    (listed,) = read_rejected(out)
+    (listed,) = read_skipped(out)
     assert listed.name.endswith(r"caf\udce9.txt")
 
 
@@ -441,7 +444,7 @@ def test_the_command_line_shows_names_that_are_not_utf8(
     assert r"caf\udce9.txt" in "".join(shown.split())
 
 
-def test_a_list_of_rejections_can_be_read_again(root: Path, out: Path) -> None:
+def test_a_list_of_eachs_can_be_read_again(root: Path, out: Path) -> None:
     """Whatever a header holds in place of its modality."""
     write_stack(root)
     strange = classic(tiny_heart()[0, 0], corner(0), 5.0, 1)
@@ -449,7 +452,7 @@ def test_a_list_of_rejections_can_be_read_again(root: Path, out: Path) -> None:
     strange["Modality"].VR = "UT"
     save(strange, root / "strange.dcm")
     ingest(read_dicom(root), out, workers=1)
-    (listed,) = read_rejected(out)
+    (listed,) = read_skipped(out)
     assert listed.reason.startswith(r"not MR but M\x00R")
     assert len(listed.reason) < 3000
 
@@ -501,8 +504,8 @@ def test_numbers_that_no_scanner_writes_are_not_computed_with(root: Path, change
 def test_a_deflated_image_of_usual_size_is_read(tmp_path: Path) -> None:
     image = classic(tiny_heart()[0, 0], corner(0), 5.0, 1)
     image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    frames, aside = read_headers([Entry(save(image, tmp_path / "one.dcm"))])
-    assert (len(frames), aside) == (1, [])
+    frames, skipped = read_headers([FileLocation(save(image, tmp_path / "one.dcm"))])
+    assert (len(frames), skipped) == (1, [])
 
 
 def test_a_file_may_carry_remarks_before_and_after_its_voxels(tmp_path: Path) -> None:

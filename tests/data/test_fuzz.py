@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinesynth.data.ingest import ingest, read_rejected
+from cinesynth.data.ingest import ingest, read_skipped
 from cinesynth.data.store import read_study
 from cinesynth.errors import CinesynthError
 from cinesynth.types import Study
@@ -73,15 +73,15 @@ def run(name: str, root: Path, out: Path, counts: Counter[str]) -> list[str]:
         return unhelpful(error.message, error.hint)
     except BaseException:
         return [traceback.format_exc()]
-    listed = summary.rejected
-    counts.update(accepted=len(summary.added), refused=len(listed) - len(source.aside))
+    listed = summary.skipped
+    counts.update(accepted=len(summary.added), refused=len(listed) - len(source.skipped))
     wrong = [str(warning.message) for warning in heard]
-    wrong += [fault for rejection in listed for fault in unhelpful(rejection.reason, rejection.hint)]
+    wrong += [fault for each in listed for fault in unhelpful(each.reason, each.hint)]
     wrong += [fault for row in summary.added for fault in faults(read_study(out / row.file))]
-    if len(source) != len(summary.added) + len(listed) - len(source.aside):
+    if len(source) != len(summary.added) + len(listed) - len(source.skipped):
         wrong.append(f"of {source.names} some are neither in the dataset nor in its list")
-    if {rejection.reason for rejection in read_rejected(out)} < {r.reason for r in listed if r.reason.isprintable()}:
-        wrong.append("rejected.csv does not tell all that was left out")
+    if {each.reason for each in read_skipped(out)} < {r.reason for r in listed if r.reason.isprintable()}:
+        wrong.append("skipped.csv does not tell all that was left out")
     return wrong
 
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cinesynth.data.dataset_table import FRACTIONS, SPLITS, DatasetTable, data_hash
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest, data_hash
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
-from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import Diagnosis, Study
 from tests.limits import files_below
+from tests.real_subjects import acdc_patients
 
 MakeStudy = Callable[..., Study]
 
@@ -31,12 +32,12 @@ def contents(folder: Path) -> list[str]:
 def test_a_dataset_of_two_sources(acdc_folder: Path, make_study: MakeStudy, tmp_path: Path) -> None:
     out, seen = tmp_path / "data", []
     first = ingest(read_acdc(acdc_folder), out, progress=lambda *step: seen.append(step))
-    assert seen == [(1, 2, "patient001"), (2, 2, "patient002")]
+    assert seen == [("ingest", 1, 2, {}), ("ingest", 2, 2, {})]
     second = ingest([make_study("other1")], out)
     assert (first.total, second.total) == (2, 3)
-    rows = Manifest.read(out).rows
+    rows = DatasetTable.read(out).rows
     assert rows[:2] == first.added
-    assert contents(out) == sorted(["dataset.json", "manifest.csv", "studies", *(row.file for row in rows)])
+    assert contents(out) == sorted(["dataset.json", "dataset.csv", "studies", *(row.file for row in rows)])
     for row, study in zip(rows[:2], read_acdc(acdc_folder), strict=True):
         stored = read_study(out / row.file)
         assert (stored.image == study.image).all()
@@ -57,9 +58,9 @@ def test_splits_are_stratified_and_stay(make_study: MakeStudy, tmp_path: Path) -
     groups = [d for d in Diagnosis if d is not Diagnosis.UNKNOWN]
     studies = [make_study(f"s{i:02d}", groups[i % 5], (32, 32, 3), (5.0, 5.0, 10.0), 2) for i in range(30)]
     ingest(studies[:20], tmp_path / "data")
-    before = {row.subject: row.split for row in Manifest.read(tmp_path / "data")}
+    before = {row.subject: row.split for row in DatasetTable.read(tmp_path / "data")}
     ingest(studies[20:], tmp_path / "data")
-    after = {row.subject: row.split for row in Manifest.read(tmp_path / "data")}
+    after = {row.subject: row.split for row in DatasetTable.read(tmp_path / "data")}
     assert before.items() <= after.items()
     assert Counter(after.values()) == {"train": 21, "validation": 3, "test": 6}
 
@@ -75,9 +76,9 @@ def test_a_bad_study_can_be_skipped(acdc_folder: Path, tmp_path: Path) -> None:
     (acdc_folder / "training/patient002/Info.cfg").unlink()
     summary = ingest(read_acdc(acdc_folder), tmp_path / "data", on_error="skip")
     assert [row.subject for row in summary.added] == ["patient001"]
-    (rejection,) = summary.rejected
-    assert rejection.name == "patient002"
-    assert "Info.cfg is missing" in rejection.reason
+    (each,) = summary.skipped
+    assert each.name == "patient002"
+    assert "Info.cfg is missing" in each.reason
 
 
 def test_a_subject_twice_is_refused_and_the_dataset_stays(acdc_folder: Path, tmp_path: Path) -> None:
@@ -111,9 +112,9 @@ def test_failure_of_the_last_step_takes_the_studies_back(
     make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(*_: Any) -> None:
-        raise OutputError("manifest.csv could not be written", hint="free some space")
+        raise OutputError("dataset.csv could not be written", hint="free some space")
 
-    monkeypatch.setattr(Manifest, "write", no_space)
+    monkeypatch.setattr(DatasetTable, "write", no_space)
     with pytest.raises(OutputError):
         ingest([make_study()], tmp_path / "data")
     assert not (tmp_path / "data").exists()
@@ -174,11 +175,14 @@ def test_labels_survive_ingestion_bit_for_bit(make_study: MakeStudy, tmp_path: P
 
 @pytest.mark.slow
 def test_all_of_acdc(acdc_root: Path, tmp_path: Path) -> None:
-    """80 patients, 16 a group; group means within the published spread."""
-    summary = ingest(read_acdc(acdc_root), tmp_path / "data")
-    # 79 people: patient074 and patient076 are one, drawn as one and counted twice.
-    assert Counter(row.split for row in summary.added) == {"train": 55, "validation": 8, "test": 17}
-    assert Counter(row.diagnosis for row in summary.added)[Diagnosis.HCM] == 16
+    """The five groups are of one size; group means lie within the published spread."""
+    summary, patients = ingest(read_acdc(acdc_root), tmp_path / "data"), acdc_patients(acdc_root.parent)
+    assert [row.subject for row in summary.added] == patients
+    # One person more in a split than its share: patient074 and patient076 are one, and go together.
+    for split, share in zip(SPLITS, FRACTIONS, strict=True):
+        assert sum(row.split == split for row in summary.added) == pytest.approx(share * len(patients), abs=1)
+    groups = Counter(row.diagnosis for row in summary.added)
+    assert groups == dict.fromkeys(set(Diagnosis) - {Diagnosis.UNKNOWN}, len(patients) // 5)
     for group, edv, ef in (("NOR", 129.5, 62.5), ("HCM", 131.9, 69.9), ("DCM", 283.1, 19.7), ("MINF", 180.7, 30.9)):
         rows = [row for row in summary.added if row.diagnosis.value == group]
         assert np.mean([row.lv_edv_ml for row in rows]) == pytest.approx(edv, rel=0.12)

@@ -39,7 +39,7 @@ def test_percentiles_become_the_ends() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
 def test_an_empty_sequence_is_refused(value: float) -> None:
-    with pytest.raises(DataError, match="nothing to scale"):
+    with pytest.raises(DataError, match="no intensity scale"):
         IntensityScale.of(np.full((2, 4, 4, 2), value))
 
 

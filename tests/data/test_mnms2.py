@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cinesynth.data.orientation import apply
-from cinesynth.data.sources.mnms2 import read_mnms2
+from cinesynth.data.sources.mnms import read_mnms2
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis
 from tests.data.nifti_files import TO_MNMS, phantom, save, scanner_affine

@@ -1,6 +1,5 @@
 """Folders that a YAML describes: every form of files, every fault by its name, and the three real sets exactly."""
 
-import csv
 import gzip
 import pickle
 from collections import Counter
@@ -21,6 +20,7 @@ from cinesynth.data.store import check_study
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, Study, volumes_ml
 from tests.data.nifti_files import TO_MNMS, change_header, only_frames, phantom, save, scanner_affine
+from tests.real_subjects import table
 
 Break = Callable[[Path], object]
 OURS = {"RV": 1, "MYO": 2, "LV": 3}
@@ -155,7 +155,7 @@ def test_a_cycle_that_says_nothing_of_its_phases(folder: Path, tmp_path: Path) -
     layout = layout_of(image="{subject}_{frame}.nii.gz", label=None, labels={}, phases=None)
     assert read_nifti(tmp_path, layout).read("p").phases_from == "assumed"
     (tmp_path / "p_3.nii.gz").unlink()
-    with pytest.raises(DataError, match="ED and ES are not known, and 5 frames of 6 are no cycle") as caught:
+    with pytest.raises(DataError, match="ED and ES are unknown, and 5 of 6 frames are no cycle") as caught:
         read_nifti(tmp_path, layout).read("p")
     assert caught.value.hint
 
@@ -359,9 +359,9 @@ BROKEN: dict[str, tuple[Break, str]] = {
         lambda f: change_header(f / "cine.nii.gz", pixdim=[1, 0, 0, 0, 1, 1, 1, 1]),
         "voxels of 0 x 0 x 0 mm",
     ),
-    "a header that lies": (lambda f: change_header(f / "cine.nii.gz", **HUGE), "its header promises .* MiB"),
+    "a header that lies": (lambda f: change_header(f / "cine.nii.gz", **HUGE), "its header declares .* MiB"),
     "a negative size": (lambda f: change_header(f / "cine.nii.gz", dim=[4, -80, 80, 9, 6, 1, 1, 1]), "cine"),
-    "a flat affine": (lambda f: change_header(f / "cine.nii.gz", srow_z=[0, 0, 0, 0]), "spans no volume"),
+    "a flat affine": (lambda f: change_header(f / "cine.nii.gz", srow_z=[0, 0, 0, 0]), "degenerate affine"),
     "complex numbers": (rewrite("cine.nii.gz", lambda x: x.astype(np.complex64)), "not finite numbers"),
 }
 
@@ -385,7 +385,7 @@ def test_too_few_labels_to_tell_the_phases(folder: Path, zeros: tuple[int, ...])
     label = phantom(1).label.copy()
     label[list(zeros)] = 0
     save(folder / "case1" / "masks.nii.gz", label, phantom(1).affine)
-    with pytest.raises(DataError, match="labelled frames cannot tell ED and ES") as caught:
+    with pytest.raises(DataError, match="labelled frames do not determine ED and ES") as caught:
         read_nifti(folder, layout_of(phases="labels")).read("case1")
     assert "assumed" in caught.value.hint
     study = read_nifti(folder, layout_of(phases=None)).read("case1")
@@ -405,7 +405,7 @@ def test_frames_that_do_not_fit_together(tmp_path: Path) -> None:
         read_nifti(tmp_path, layout).read("p")
     save(tmp_path / "p_l7.nii.gz", 0 * study.label[0], study.affine)
     (tmp_path / "p_l7.nii.gz").rename(tmp_path / "p_l2.nii.gz")
-    with pytest.raises(DataError, match=r"p_l2\.nii\.gz holds nothing but 0"):
+    with pytest.raises(DataError, match=r"p_l2\.nii\.gz contains nothing but 0"):
         read_nifti(tmp_path, layout).read("p")
     save(tmp_path / "p_f02.nii.gz", study.image[2], study.affine)
     with pytest.raises(DataError, match="are both frame 2"):
@@ -505,22 +505,22 @@ def test_a_source_names_all_that_decides(folder: Path, tmp_path: Path) -> None:
         ({"image": "/{subject}.nii.gz"}, "below the folder"),
         ({"image": "**/{subject}.nii.gz"}, "below the folder"),
         ({"image": "{subject}/{phase}.nii.gz"}, "'{phase' is neither"),
-        ({"label": None}, "need each other"),
-        ({"labels": {}}, "need each other"),
-        ({"labels": {"background": 4}}, "need each other"),
-        ({"labels": {"LV": 1, "RV": 1}}, "one number means two things"),
+        ({"label": None}, "must be given together"),
+        ({"labels": {}}, "must be given together"),
+        ({"labels": {"background": 4}}, "must be given together"),
+        ({"labels": {"LV": 1, "RV": 1}}, "a number has two meanings"),
         ({"labels": {"LA": 1}}, "labels.LA"),
         ({"labels": {"LV": 0}}, "greater than or equal to 1"),
         ({"labels": {"LV": 1}, "covers": {"RV": ["ed"]}}, "covers names RV"),
         ({"covers": {"LV": ["es", "systole"]}}, "'ed', 'es' or 'all'"),
         ({"image": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es, as image does"),
-        ({"image": "{subject}_{frame}.nii"}, "label has no {frame}"),
-        ({"label": {"ed": "{subject}_{frame}.nii", "es": "{subject}_b.nii"}}, "stands for many files"),
+        ({"image": "{subject}_{frame}.nii"}, "image contains {frame}, label does not"),
+        ({"label": {"ed": "{subject}_{frame}.nii", "es": "{subject}_b.nii"}}, "are one file each"),
         ({"phases": None, "label": {"ed": "{subject}_a.nii", "es": "{subject}_b.nii"}}, "give ed and es, the frames"),
-        ({"phases": "labels", "label": None, "labels": {}}, "cannot tell them without a label"),
-        ({"phases": {"ed": "ED", "es": "ES"}}, "ED, ES: columns need a table"),
+        ({"phases": "labels", "label": None, "labels": {}}, "labels need a label file"),
+        ({"phases": {"ed": "ED", "es": "ES"}}, "ED, ES: column names need a table"),
         ({"phases": {"ed": -1, "es": 3}}, "greater than or equal to 0"),
-        ({"spacing_mm": [1.0, 1.0, "step"]}, "step: columns need a table"),
+        ({"spacing_mm": [1.0, 1.0, "step"]}, "step: column names need a table"),
         ({"spacing_mm": [1.0, 0.0, 8.0]}, "greater than 0"),
         ({"slices": "upwards"}, "'auto', 'base_first' or 'apex_first'"),
         ({"diagnoses": {"LVNC": "OTHER"}}, "diagnoses.LVNC"),
@@ -539,11 +539,11 @@ def test_a_layout_that_contradicts_itself(tmp_path: Path, change: dict[str, Any]
 
 
 def test_layouts_that_are_not_there(tmp_path: Path) -> None:
-    for name, found in (("unheard_of", "layout 'unheard_of' is not known"), (tmp_path / "a.yaml", "no layout file")):
+    for name, found in (("unheard_of", "unknown layout 'unheard_of'"), (tmp_path / "a.yaml", "no layout file")):
         with pytest.raises(ConfigError, match=found) as caught:
             load_layout(name)
         assert "najman4d" in caught.value.hint
-    for text, found in (("a: [", "is not YAML"), ("- 1", "holds no settings")):
+    for text, found in (("a: [", "is not YAML"), ("- 1", "contains no settings")):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(ConfigError, match=found):
             load_layout(tmp_path / "a.yaml")
@@ -558,11 +558,6 @@ def lv_ml(study: Study) -> tuple[float, float]:
     return ed, es
 
 
-def subjects(root: Path) -> dict[str, dict[str, str]]:
-    with (root / "subjects.csv").open(newline="") as file:
-        return {row["subject"]: row for row in csv.DictReader(file)}
-
-
 def native_ml(path: Path, number: int, frame: int = 0) -> float:
     """Volume of a number of a label file, without the package."""
     image: Any = nib.load(path)
@@ -573,19 +568,20 @@ def native_ml(path: Path, number: int, frame: int = 0) -> float:
 
 def test_all_of_mnms_edes(cine_data: Path) -> None:
     root = cine_data / "mnms_edes"
-    studies, table = list(read_nifti(root, load_layout("mnms_edes"))), subjects(root)
-    assert len(studies) == 64 == len(table)
-    assert Counter(s.vendor for s in studies) == {"Siemens": 32, "Philips": 32}
-    assert Counter(s.group for s in studies) == {"DCM": 20, "HCM": 24, "NOR": 16, "ARV": 4}
-    assert Counter(s.diagnosis for s in studies)[Diagnosis.RV] == 4
-    assert Counter((s.slices_from, s.to_source[2][1]) for s in studies) == {("labels", -1): 58, ("labels", 1): 6}
+    studies, rows = list(read_nifti(root, load_layout("mnms_edes"))), table(root)
+    assert [s.subject for s in studies] == sorted(rows)
+    assert Counter(s.vendor for s in studies) == Counter(row["vendor_name"] for row in rows.values())
+    assert Counter(s.group for s in studies) == Counter(row["pathology"] for row in rows.values())
+    assert {s.group for s in studies if s.diagnosis is Diagnosis.RV} == {"ARV"}
+    orders = Counter((s.slices_from, s.to_source[2][1]) for s in studies)
+    assert orders == {("labels", -1): len(rows) - 10, ("labels", 1): 10}  # most run apex first
     for study in studies:
         code = study.subject[2:]
         for volume, phase in zip(lv_ml(study), ("ED", "ES"), strict=True):
             path = root / study.subject / f"{code}_sa_{phase}_gt.nii.gz"
             assert volume == pytest.approx(native_ml(path, 1), rel=1e-5)
         assert study.coverage.all()
-        assert study.spacing_mm[2] == pytest.approx(float(table[study.subject]["slice_step_mm"]))
+        assert study.spacing_mm[2] == pytest.approx(float(rows[study.subject]["slice_step_mm"]))
         areas = (study.label[0] > 0).sum(axis=(0, 1))
         areas = areas[areas > 0]
         assert areas[: len(areas) // 2].sum() > areas[-(len(areas) // 2) :].sum()
@@ -593,11 +589,11 @@ def test_all_of_mnms_edes(cine_data: Path) -> None:
 
 def test_all_of_scd_edes(cine_data: Path) -> None:
     root = cine_data / "scd_edes"
-    studies, table = list(read_nifti(root, load_layout("scd_edes"))), subjects(root)
-    assert len(studies) == 22 == len(table)
+    studies, rows = list(read_nifti(root, load_layout("scd_edes"))), table(root)
+    assert [s.subject for s in studies] == sorted(rows)
     groups = {"HF-I": Diagnosis.MINF, "HF-NI": Diagnosis.DCM, "HYP": Diagnosis.HCM, "N": Diagnosis.NOR}
     for study in studies:
-        row = table[study.subject]
+        row = rows[study.subject]
         assert (study.group, study.diagnosis) == (row["group"], groups[row["group"]])
         edv, esv = lv_ml(study)
         assert esv == pytest.approx(float(row["lv_esv_ml_assumed_spacing"]), abs=0.06)
@@ -613,10 +609,10 @@ def test_all_of_najman4d(cine_data: Path, expert: str | None) -> None:
     if expert:
         files = {phase: f"{{subject}}/{expert}_{phase.upper()}.nii.gz" for phase in ("ed", "es")}
         layout = Layout.model_validate(layout.model_dump() | {"label": files})
-    studies, table = list(read_nifti(root, layout)), subjects(root)
-    assert len(studies) == 10 == len(table)
+    studies, rows = list(read_nifti(root, layout)), table(root)
+    assert [s.subject for s in studies] == sorted(rows)
     for study in studies:
-        row = table[study.subject]
+        row = rows[study.subject]
         assert (study.frames_in_cycle, study.image.shape[3]) == (int(row["frames"]), int(row["slices"]))
         assert (study.ed_index, study.es_index) == (0, int(row["es_index"]))
         assert study.labelled.sum() == (2 if expert else study.frames_in_cycle)

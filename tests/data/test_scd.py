@@ -90,7 +90,7 @@ def test_contours_lie_on_their_images(dataset: Path) -> None:
 
 def test_what_is_no_part_of_the_study_is_listed(dataset: Path) -> None:
     draw(dataset, 0, ED, "o", 7.0)
-    listed = {Path(name).name: reason for name, reason in read_scd(dataset).aside}
+    listed = {Path(name).name: reason for name, reason in read_scd(dataset).skipped}
     assert listed.pop("CINELAX_301") == "no short-axis cine"
     assert listed.pop(contour_path(dataset, 2, ED, "p1").name) == "papillary muscles belong to the cavity"
     assert listed == {contour_path(dataset, 0, ED, "o").name: "an outer contour without an inner one"}
@@ -140,14 +140,14 @@ def write(text: str) -> Break:
 
 BROKEN: dict[str, tuple[Break, str]] = {
     "no contours": (remove("*.txt"), "no contours of SC-HYP-1"),
-    "one phase": (remove(*(f"*-{instance(z, ES):04d}-icontour*" for z in CONTOURED)), "contours at 1 phase"),
-    "words": (write("left right\n"), "is not a contour: lines of x and y"),
+    "one phase": (remove(*(f"*-{instance(z, ES):04d}-icontour*" for z in CONTOURED)), "contours in 1 frame"),
+    "words": (write("left right\n"), "is not a contour: expected lines of x and y"),
     "three columns": (write("1 2 3\n4 5 6\n7 8 9\n"), "is not a contour"),
     "ragged": (write("1 2\n4\n7 8\n"), "is not a contour"),
     "two points": (write("1 2\n4 5\n"), "three points"),
     "no number": (write("1 2\nnan 3\n4 5\n"), "leaves its image"),
     "outside": (write("1 2\n400 3\n4 5\n"), "leaves its image of 26 x 22"),
-    "an image is missing": (remove(f"IM-0003-{99 - instance(2, ED):04d}.dcm"), "no short-axis cine holds"),
+    "an image is missing": (remove(f"IM-0003-{99 - instance(2, ED):04d}.dcm"), "no short-axis cine contains"),
     "unknown subject": (lambda root: (root / "scd_patientdata.csv").write_text(TABLE.splitlines()[0]), "no row for"),
 }
 
@@ -165,7 +165,7 @@ def test_parts_that_are_missing(dataset: Path) -> None:
     (dataset / "scd_patientdata.csv").unlink()
     with pytest.raises(DataError, match=r"no scd_patientdata\.csv"):
         read_scd(dataset)
-    with pytest.raises(DataError, match="no Sunnybrook images"):
+    with pytest.raises(DataError, match="no Sunnybrook subjects"):
         read_scd(dataset / "SCD_ManualContours")
 
 

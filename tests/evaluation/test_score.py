@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
@@ -53,7 +53,7 @@ def report(hospitals: Path, weights: Path) -> ScoreReport:
 
 
 def test_scores_are_of_held_out_subjects(hospitals: Path, report: ScoreReport, weights: Path, tmp_path: Path) -> None:
-    held = {row.subject for row in Manifest.read(hospitals) if row.split == "test"}
+    held = {row.subject for row in DatasetTable.read(hospitals) if row.split == "test"}
     assert {frame.subject for frame in report.frames} == held
     assert len(report.frames) == 2 * len(held)  # ED and ES
     assert [pair.quantity for pair in report.control.pairs][:2] == ["EDV mL", "ESV mL"]

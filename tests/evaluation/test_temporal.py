@@ -17,6 +17,7 @@ from cinesynth.evaluation.motion import PHASES, measure_motion, motion, of_curve
 from cinesynth.evaluation.section import Evidence, Measure, Section
 from cinesynth.evaluation.temporal import question
 from tests.evaluation.conftest import noisy, shuffled
+from tests.real_subjects import table
 
 BY_QUANTITY = {limit.quantity: limit for limit in LIMITS}
 
@@ -204,19 +205,27 @@ def test_a_heart_that_loses_its_lv_keeps_no_limit_of_the_curve(
 
 
 def test_real_whole_cycles_keep_every_limit(cine_data: Path, tmp_path: Path) -> None:
-    """Ten subjects of Najman et al. with the LV at every phase, two of Sunnybrook, and ACDC patient090."""
-    from cinesynth.data.sources.acdc import read_patient
+    """Those of Najman et al. with the LV at every phase, two of Sunnybrook, and ACDC patient090.
+
+    But for three whose LV is fuller in a late frame than at ED: see `test_every_real_heart_is_accepted_in_every_frame`.
+    The mask of one of them leaked into the RV in that frame, which makes its curve rough, too.
+    """
+    exceptions = {"above_ed": 3, "roughness": 1}
+    from cinesynth.data.sources.acdc import read_acdc
     from cinesynth.data.sources.layout import load_layout
     from cinesynth.data.sources.nifti import read_nifti
     from cinesynth.data.sources.scd import read_scd
 
     ingest(read_nifti(cine_data / "najman4d", load_layout("najman4d")), tmp_path)
     ingest(read_scd(cine_data / "scd"), tmp_path)
-    ingest([read_patient(cine_data / "acdc" / "training" / "patient090")], tmp_path)
+    ingest([read_acdc(cine_data / "acdc").read("patient090")], tmp_path)
     people: Measured = measure(patients(prepare(tmp_path, Grid((96, 96, 24), (2.0, 2.0, 10.0))), "real"), [motion()])
-    assert (len(people), people["motion.whole"].sum(), people["motion.known"].sum()) == (13, 13, 10)
+    known_throughout = len(table(cine_data / "najman4d"))
+    everyone = known_throughout + 3
+    assert (len(people), people["motion.whole"].sum()) == (everyone, everyone)
+    assert people["motion.known"].sum() == known_throughout
     for limit in LIMITS:
         values = people[f"motion.{limit.quantity}"].astype(np.float64)
         known = np.isfinite(values)
-        assert known.sum() == {"known": 10, "timed": 0}.get(limit.needs, 13)
-        assert not limit.broken(values[known]).any(), limit.name
+        assert known.sum() == {"known": known_throughout, "timed": 0}.get(limit.needs, everyone)
+        assert limit.broken(values[known]).sum() == exceptions.get(limit.quantity, 0), limit.name

@@ -10,7 +10,7 @@ from cinesynth.config import GridConfig, load_config
 from cinesynth.models.codec import Codec
 from cinesynth.models.masks import clean_mask
 from cinesynth.types import Label, LabelArray
-from tests.people import people
+from tests.real_subjects import real_subjects
 
 LV_CROP, BASE = slice(20, 44), 1
 
@@ -118,14 +118,17 @@ def test_a_codec_draws_on_acquired_slices_alone(heart: LabelArray) -> None:
 
 
 @pytest.mark.slow
-def test_masks_of_people_stay_as_they_are(cine_data: Path) -> None:
-    """To two voxels in a thousand, but for one frame; papillary muscles (Najman) go to the blood, two in a hundred."""
-    shares = {"najman4d": [], "other": []}
-    for study in people(cine_data):
+def test_masks_of_real_subjects_stay_as_they_are(cine_data: Path) -> None:
+    """To 2.5 voxels in a thousand; papillary muscles (Najman) go to the blood, two voxels in a hundred.
+
+    The exceptions are known: an LV of 16 mL whose whole basal section of 446 mm² is taken for a shred, an automatic
+    mask that leaked into the RV, and two basal sections that their annotators drew in part.
+    """
+    limits, changed = {"najman4d": 0.02}, set()
+    for study in real_subjects(cine_data):
         pixel_mm2 = study.spacing_mm[0] * study.spacing_mm[1]
-        for label in study.label[study.labelled]:
-            changed = (clean_mask(label, pixel_mm2) != label).sum() / (label > 0).sum()
-            shares[study.dataset if study.dataset in shares else "other"].append(changed)
-    assert (len(shares["najman4d"]), len(shares["other"])) == (238, 288)
-    assert max(shares["najman4d"]) < 0.02
-    assert sorted(shares["other"])[-2] < 0.0025
+        for frame, label in zip(study.frame_index[study.labelled], study.label[study.labelled], strict=True):
+            share = (clean_mask(label, pixel_mm2) != label).sum() / (label > 0).sum()
+            if share > limits.get(study.dataset, 0.0025):
+                changed.add((study.subject, int(frame)))
+    assert changed == {("Pat03", 7), ("Pat12", 22), ("A_C2J0K3", 1), ("B_G1N6S7", 1)}

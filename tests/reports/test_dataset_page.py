@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cinesynth.cli.doctor import report
-from cinesynth.data.colours import COLOURS
-from cinesynth.data.ingest import Rejection, ingest, write_rejected
-from cinesynth.data.manifest import Manifest
+from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.ingest import ingest, write_skipped
 from cinesynth.data.phantom import phantom_study
+from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.dataset_page import write_report
 from cinesynth.reports.dataset_sheet import _draw_curves, _window, render_subject, time_order
-from cinesynth.types import Diagnosis, Study
+from cinesynth.types import COLOURS, Diagnosis, Study
 
 VOID = {"meta", "img"}
 
@@ -72,8 +72,8 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
-    write_rejected(dataset, [Rejection("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
-    steps: list[tuple[int, int, str]] = []
+    write_skipped(dataset, [Skipped("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
+    steps: list[tuple[object, ...]] = []
     overview = write_report(dataset, tmp_path / "report.html", progress=lambda *step: steps.append(step))
     page = Page(tmp_path / "report.html")
     assert len(page.pictures) == 3
@@ -87,7 +87,7 @@ def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
     assert "3 subjects in, 1 left out, 1 with flags" in page.text
     assert (overview.subjects, overview.flagged, overview.rejected) == (3, 1, 1)
     assert overview.flags["contrast of a frame"] == 1
-    assert [step[:2] for step in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert [step[:3] for step in steps] == [("report", i, 3) for i in (1, 2, 3)]
     assert [path.name for path in tmp_path.iterdir() if path != dataset] == ["report.html"]
 
 
@@ -98,7 +98,7 @@ def test_the_number_of_workers_changes_nothing(dataset: Path, tmp_path: Path) ->
 
 
 def test_missing_and_altered_studies_are_told(dataset: Path, tmp_path: Path) -> None:
-    first, second, _ = Manifest.read(dataset)
+    first, second, _ = DatasetTable.read(dataset)
     (dataset / first.file).unlink()
     (dataset / second.file).write_bytes(b"not what it was")
     overview = write_report(dataset, tmp_path / "report.html", workers=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cinesynth.data.ingest import ingest
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import read_phantoms
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.errors import ExternalError, InputError
 from cinesynth.study.datasets import pool
@@ -69,7 +69,7 @@ def test_arms_are_planned_alike(twenty: Path, tmp_path: Path) -> None:
     larger = np.diag([2.0, 2.0, 1.0, 1.0])
     generated = [replace(study, dataset="generated", affine=study.affine @ larger) for study in few]
     ingest([*few, *generated], tmp_path / "pool", fractions=(1.0, 0.0, 0.0))
-    rows = Manifest.read(tmp_path / "pool").rows
+    rows = DatasetTable.read(tmp_path / "pool").rows
     plans = {}
     for name, chosen in (("alone", [row for row in rows if row.dataset == "people"]), ("both", rows)):
         task = Task(tmp_path / name, tmp_path / name / "scores.json", tmp_path / "pool", tuple(chosen), True, 0)

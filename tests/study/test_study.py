@@ -16,8 +16,8 @@ import yaml
 from pydantic import ValidationError
 
 from cinesynth.config import dump_config, load_config
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid
-from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.errors import InputError
 from cinesynth.study import runs as cells
@@ -85,7 +85,7 @@ def test_units_come_after_what_they_need(done: StudyRun) -> None:
 
 
 def test_half_as_many_generated_hearts_as_people(done: StudyRun) -> None:
-    rows = Manifest.read(done.pool(4)).rows
+    rows = DatasetTable.read(done.pool(4)).rows
     assert [row.dataset for row in rows] == ["people"] * 4 + ["generated"] * 2
     learned = {
         cell.arm.name: json.loads(done.task(cell).scores.read_text())["learned_from"] for cell in done.results().found
@@ -98,8 +98,8 @@ def test_the_generator_knows_nobody_else(done: StudyRun) -> None:
     (weights,) = (done.out / "generators").rglob("bundle.json")
     index = json.loads(weights.read_text())
     (regime,) = (done.out / "regimes").iterdir()
-    assert {row.subject for row in Manifest.read(regime)} <= {row.subject for row in done.people.train}
-    from cinesynth.data.manifest import data_hash
+    assert {row.subject for row in DatasetTable.read(regime)} <= {row.subject for row in done.people.train}
+    from cinesynth.data.dataset_table import data_hash
 
     assert index["data_hash"] == data_hash(regime)
 
@@ -155,7 +155,7 @@ class Picky:
         """Nothing to learn."""
         assert {row.dataset for row in task.rows} == {"people"}
 
-    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+    def labels(self, task: Task, data: Path, people: Sequence[SubjectRow]) -> Iterator[LabelArray]:
         for number, row in enumerate(people):
             yield judged(load_study(data, row)).label * np.uint8(number % 2)
 
@@ -164,10 +164,10 @@ def test_hearts_are_kept_whose_masks_are_seen_and_stand_in_peoples_chests(done: 
     mix = MixSpec(agreeing=0.5, surroundings=True)
     run = StudyRun(done.spec.model_copy(update={"mix": mix}), done.out, quiet)
     run.__dict__["engine"] = Picky()
-    rows = [row for row in Manifest.read(run.pool(4)).rows if row.dataset == "generated"]
+    rows = [row for row in DatasetTable.read(run.pool(4)).rows if row.dataset == "generated"]
     assert [row.subject for row in rows] == ["case_0001", "case_0003"]
     first, second = (load_study(run.pool(4), row) for row in rows)
-    before = load_study(done.pool(4), Manifest.read(done.pool(4)).rows[-1])  # the same heart by itself
+    before = load_study(done.pool(4), DatasetTable.read(done.pool(4)).rows[-1])  # the same heart by itself
     assert before.subject == first.subject
     (width, wide), ml = (study.image.shape[1] for study in (before, first)), before.voxel_ml
     assert wide == round(1.5 * width)

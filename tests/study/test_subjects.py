@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
 from cinesynth.study.datasets import pool, regime
 from cinesynth.study.generator import train_generator
@@ -53,7 +53,9 @@ def test_smaller_groups_are_part_of_larger_ones_and_nobody_is_on_both_sides(twen
 
 
 def test_every_beginning_has_the_strata_in_proportion(twenty: Path) -> None:
-    rows = [replace(row, vendor="A" if i % 4 else "B", group="") for i, row in enumerate(Manifest.read(twenty).rows)]
+    rows = [
+        replace(row, vendor="A" if i % 4 else "B", group="") for i, row in enumerate(DatasetTable.read(twenty).rows)
+    ]
     ordered = in_turn([replace(row, diagnosis=Diagnosis.UNKNOWN) for row in rows])
     for count in (4, 8, 12, 20):
         assert sum(row.vendor == "B" for row in ordered[:count]) in (count // 4, count // 4 + (count % 4 > 0)), count
@@ -109,7 +111,7 @@ def test_a_generator_sees_labels_of_the_labelled_alone(twenty: Path, tmp_path: P
     people = people_of(spec_of(twenty))
     few = people.labelled(4)
     data = regime(people, few, GeneratorSpec(), tmp_path / "4")
-    rows = Manifest.read(data).rows
+    rows = DatasetTable.read(data).rows
     assert {row.subject for row in rows} == {row.subject for row in people.train}
     assert {row.split for row in rows} == {"train", "validation"}
     known = {row.subject for row in few}
@@ -120,9 +122,9 @@ def test_a_generator_sees_labels_of_the_labelled_alone(twenty: Path, tmp_path: P
         assert bool(study.coverage.any()) == (row.subject in known)
         assert (study.diagnosis is Diagnosis.UNKNOWN) == (row.subject not in known)
         assert row.split == "train" or row.subject in known  # nobody without labels validates
-    beside = Manifest.read(regime(people, few, GeneratorSpec(phantoms=5), tmp_path / "phantoms")).rows
+    beside = DatasetTable.read(regime(people, few, GeneratorSpec(phantoms=5), tmp_path / "phantoms")).rows
     assert [(row.dataset, row.split) for row in beside[len(rows) :]] == [("phantom", "train")] * 5
-    alone = Manifest.read(regime(people, few, GeneratorSpec(unlabelled=False), tmp_path / "alone")).rows
+    alone = DatasetTable.read(regime(people, few, GeneratorSpec(unlabelled=False), tmp_path / "alone")).rows
     assert {row.subject for row in alone} == known
     assert regime(people, few, GeneratorSpec(), tmp_path / "4") == data  # there already
     assert regime(people, people.labelled("all"), GeneratorSpec(), tmp_path / "4") != data
@@ -137,7 +139,7 @@ def test_a_generator_starts_from_nobodys_heart(twenty: Path, tmp_path: Path) -> 
 def test_segmenters_learn_from_the_labelled_and_the_generated(twenty: Path, tmp_path: Path) -> None:
     people = people_of(spec_of(twenty))
     made = pool(people, people.labelled(4), [], tmp_path / "4")
-    assert [row.subject for row in Manifest.read(made)] == [row.subject for row in people.labelled(4)]
+    assert [row.subject for row in DatasetTable.read(made)] == [row.subject for row in people.labelled(4)]
 
 
 def test_two_units_may_make_one_dataset_at_once(twenty: Path, tmp_path: Path) -> None:
@@ -149,10 +151,10 @@ def test_two_units_may_make_one_dataset_at_once(twenty: Path, tmp_path: Path) ->
 
     made = pool(people, people.labelled(4), [], tmp_path / "4", meanwhile)
     assert faster == [made]
-    assert len(Manifest.read(made).rows) == 4
+    assert len(DatasetTable.read(made).rows) == 4
     assert [path.name for path in tmp_path.iterdir()] == [made.name]
 
 
-def _named(rows: Sequence[Row], subject: str) -> Row:
+def _named(rows: Sequence[SubjectRow], subject: str) -> SubjectRow:
     (row,) = [row for row in rows if row.subject == subject]
     return row

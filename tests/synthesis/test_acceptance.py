@@ -6,7 +6,7 @@ import pytest
 from cinesynth.physiology import MYO_ES_SHARE_RANGE
 from cinesynth.synthesis.acceptance import enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
 from cinesynth.types import STRUCTURES, Label, LabelArray, volumes_ml
-from tests.people import people
+from tests.real_subjects import acdc_patients, real_subjects, table
 
 VOXEL_ML = 0.04
 
@@ -153,8 +153,13 @@ def test_the_volume_falls_once_and_is_least_at_es() -> None:
 
 @pytest.mark.slow
 def test_every_real_heart_is_accepted_in_every_frame(cine_data: Path) -> None:
-    muscle_kept = []
-    for study in people(cine_data):
+    """But for three of Najman, whose LV is fuller in a late frame than at ED, which the table puts at frame 0.
+
+    In Pat03 and Pat09 the atrium fills the LV in the last frames by 14 % and 11 %; in Pat12 the automatic mask of
+    frame 22 leaked into the RV.
+    """
+    muscle_kept, fuller = [], set()
+    for study in real_subjects(cine_data):
         frames = np.flatnonzero(study.labelled)
         ed, es = (int(np.flatnonzero(study.frame_index[frames] == i)[0]) for i in (study.ed_index, study.es_index))
         label = np.roll(study.label[frames], -ed, axis=0)
@@ -164,10 +169,15 @@ def test_every_real_heart_is_accepted_in_every_frame(cine_data: Path) -> None:
             judge_motion(label, study.voxel_ml, (es - ed) % len(label)),
         )
         failed = [rule.rule for verdict in verdicts for rule in verdict.rules if not rule.passed]
-        assert [rule for rule in failed if not (without_rv and "rv_" in rule)] == [], study.subject
+        if failed == ["lv_largest_over_edv"]:
+            fuller.add(study.subject)
+        else:
+            assert [rule for rule in failed if not (without_rv and "rv_" in rule)] == [], study.subject
         myo_ml = volumes_ml(label, Label.MYO, study.voxel_ml)
         muscle_kept.append(myo_ml[(es - ed) % len(label)] / myo_ml[0])
-    assert len(muscle_kept) == 80 + 64 + 10
+    assert fuller == {"Pat03", "Pat09", "Pat12"}
+    tables = [table(cine_data / name) for name in ("mnms_edes", "najman4d")]
+    assert len(muscle_kept) == len(acdc_patients(cine_data)) + sum(map(len, tables))
     quartiles = np.percentile(muscle_kept, [25, 75])  # what steering holds the myocardium at ES to
     assert MYO_ES_SHARE_RANGE[0] <= quartiles[0] < quartiles[1] <= MYO_ES_SHARE_RANGE[1]
-    assert quartiles == pytest.approx([0.98, 1.18], abs=0.01)
+    assert quartiles == pytest.approx([0.97, 1.17], abs=0.01)

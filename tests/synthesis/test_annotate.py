@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from cinesynth.config import GridConfig
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.manifest import Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.cycle import assumed_phases
@@ -129,8 +129,8 @@ def test_weights_that_are_damaged_are_told_before_anything_is_read(weights: Path
     with pytest.raises(WeightsError, match=r"bundle\.json is missing"):
         PhaseFinder.load(tmp_path)
     first = PhaseFinder.load(weights)
-    assert first.recipe == PhaseFinder.load(weights).recipe
-    assert replace(first, weights_sha256="other").recipe != first.recipe
+    assert first.version == PhaseFinder.load(weights).version
+    assert replace(first, weights_sha256="other").recipe != first.version
 
 
 FORKED = """
@@ -150,7 +150,7 @@ finder = PhaseFinder.load(weights)
 names = ("a", "b")
 for workers in (1, 2):
     source = Source(names, lambda name: replace(drawn(names.index(name)), subject=name))
-    ingest(source.amended(finder, finder.recipe), out / str(workers), workers=workers)
+    ingest(source.map(finder, finder.version), out / str(workers), workers=workers)
 assert torch.get_num_threads() == 2
 """
 
@@ -163,7 +163,7 @@ def test_workers_that_are_forked_do_not_hang_and_change_nothing(weights: Path, t
     assert done.returncode == 0, done.stderr
     one, two = ((tmp_path / workers / "manifest.csv").read_bytes() for workers in ("1", "2"))
     assert one == two
-    notes = [load_study(tmp_path / "2", row).notes for row in Manifest.read(tmp_path / "2")]
+    notes = [load_study(tmp_path / "2", row).notes for row in DatasetTable.read(tmp_path / "2")]
     assert [len(condition_set) for condition_set in notes] == [2, 2]  # all of them were looked at
 
 
@@ -223,7 +223,7 @@ def test_real_cycles_go_in_with_their_phases_found(cine_data: Path, tmp_path: Pa
     """Two whole cycles stripped of all that is known, through the two workers of an ingestion."""
     studies = {study.subject: study for study in real_cycles(cine_data)["najman4d"][3:5]}
     finder = PhaseFinder.load()
-    source = Source(tuple(studies), lambda name: assumed(studies[name])).amended(finder, finder.recipe)
+    source = Source(tuple(studies), lambda name: assumed(studies[name])).map(finder, finder.version)
     for row in ingest(source, tmp_path / "data", workers=2).added:
         assert (row.phases_from, row.labels, row.lv_edv_ml) == ("model", "", None)
         assert abs(row.es_index - studies[row.subject].es_index) <= 2

@@ -300,9 +300,9 @@ def bad_files(heart: Study, folder: Path) -> dict[str, tuple[Path, str]]:
     flat = save(folder / "flat.nii.gz", image, affine)
     change_header(flat, pixdim=[1, 0, 0, 0, 0, 0, 0, 0])
     return {
-        "absent": (folder / "none.nii.gz", "is missing, or no file"),
-        "a folder": (folder, "is not a NIfTI file by its name"),
-        "another kind": (folder / "picture.png", "is not a NIfTI file by its name"),
+        "absent": (folder / "none.nii.gz", "does not exist or is not a file"),
+        "a folder": (folder, "does not end in .nii"),
+        "another kind": (folder / "picture.png", "does not end in .nii"),
         "no NIfTI inside": (folder / "note.nii.gz", "cannot be read"),
         "two dimensions": (save(folder / "2d.nii.gz", image[..., 0], affine), "has 2 dimensions"),
         "five dimensions": (save(folder / "5d.nii.gz", image[..., None, None].repeat(2, 4), affine), "5 dimensions"),

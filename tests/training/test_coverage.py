@@ -14,7 +14,7 @@ from cinesynth.config import Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.vae import VAE, Decoded
 from cinesynth.training.frames import Frames
 from cinesynth.training.losses import dice_ce, dice_scores, merge_unsaid, reconstruction_scores

@@ -19,10 +19,9 @@ from pydicom.sr.codedict import codes
 import cinesynth
 from cinesynth.cases.export_dicom_series import MAKER, TEXT, Series
 from cinesynth.cases.export_items import Item, check_items, new_folder
-from cinesynth.data import Progress
-from cinesynth.data.colours import COLOURS
 from cinesynth.io.files import make_folder
-from cinesynth.types import STRUCTURES, Label
+from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.types import COLOURS, STRUCTURES, Label
 
 
 @dataclass
@@ -36,7 +35,7 @@ class DicomExport:
 
 
 def export_dicom(
-    items: Sequence[Item], out: Path, *, segmentations: bool = True, progress: Progress | None = None
+    items: Sequence[Item], out: Path, *, segmentations: bool = True, progress: ProgressCallback = no_progress
 ) -> DicomExport:
     """Write ``items`` into the new folder ``out``; ``ModuleNotFoundError`` if segmentations need highdicom.
 
@@ -51,8 +50,7 @@ def export_dicom(
     with new_folder(out) as folder:
         for number, item in enumerate(items, start=1):
             _write_study(folder / item.name, Series(item.load(), item.synthetic), segmentations, export)
-            if progress:
-                progress(number, len(items), item.name)
+            progress("export", number, len(items), {})
     return export
 
 

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from cinesynth.cases.reading import DATASET, case_terms, is_case, read_case
-from cinesynth.data.manifest import SPLITS, Manifest
+from cinesynth.data.dataset_table import SPLITS, DatasetTable
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.terms import UNSAID, Terms, terms_of
+from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import make_folder, write_text, writing
 from cinesynth.types import Study
@@ -32,7 +32,7 @@ class Item:
     split: str  # generated cases train
     synthetic: bool
     read: Callable[[], Study]
-    terms: Terms = UNSAID
+    terms: Terms = UNSPECIFIED
 
     def load(self) -> Study:
         """The study; `DataError` if it is missing, altered or cannot be read."""
@@ -49,9 +49,9 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
     """
     if split not in (None, *SPLITS):
         raise InputError(f"there is no split {split!r}", hint=f"one of {', '.join(SPLITS)}")
-    manifest = Manifest.read(dataset)
+    manifest = DatasetTable.read(dataset)
     if strange := set(subjects) - {row.subject for row in manifest}:
-        raise InputError(f"{dataset} has no subject {', '.join(sorted(strange))}", hint="its manifest.csv lists them")
+        raise InputError(f"{dataset} has no subject {', '.join(sorted(strange))}", hint="its dataset.csv lists them")
     rows = [row for row in manifest if split in (None, row.split) and (not subjects or row.subject in subjects)]
     if not rows:
         raise InputError(f"{dataset} has none of these studies in {split or 'any split'}", hint="choose another split")

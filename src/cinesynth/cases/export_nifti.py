@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 import cinesynth
 from cinesynth.cases.export_items import Item, check_items, new_folder, write_rows
-from cinesynth.data import Progress
-from cinesynth.data.manifest import describe
+from cinesynth.data.dataset_table import describe
 from cinesynth.data.orientation import apply
-from cinesynth.data.terms import UNSAID, Terms
+from cinesynth.data.terms import UNSPECIFIED, Terms
 from cinesynth.io.files import write_text
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import STRUCTURES, Affine, BoolArray, Diagnosis, Study
 
 SCANNER, ALIGNED = 1, 2
@@ -56,7 +56,7 @@ class NiftiExport:
     """Datasets whose partial labels no layout can tell; their coverage is in the table only."""
 
 
-def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = None) -> NiftiExport:
+def export_nifti(items: Sequence[Item], out: Path, progress: ProgressCallback = no_progress) -> NiftiExport:
     """Write ``items`` into the new folder ``out``.
 
     `OutputError` if ``out`` holds anything or cannot be written, `DataError` if a study is missing or altered; then
@@ -74,8 +74,7 @@ def export_nifti(items: Sequence[Item], out: Path, progress: Progress | None = N
             rows.setdefault(study.dataset, []).append(_row(study, item))
             described.setdefault(study.dataset, []).append(facts)
             terms[study.dataset] = item.terms
-            if progress:
-                progress(number, len(items), item.name)
+            progress("export", number, len(items), {})
         for dataset, table in rows.items():
             write_rows(folder / dataset / TABLE, table)
         layouts = {name: describe_export(name, studies, TABLE, terms[name]) for name, studies in described.items()}
@@ -270,7 +269,7 @@ def _tree(
 
 
 def _said_terms(terms: Terms) -> dict[str, str]:
-    return {} if terms == UNSAID else {"licence": terms.licence, "citation": terms.citation}
+    return {} if terms == UNSPECIFIED else {"licence": terms.licence, "citation": terms.citation}
 
 
 def _text(tree: dict[str, Any]) -> str:

@@ -20,10 +20,10 @@ import numpy as np
 
 from cinesynth.cases.export_items import Item, check_items, new_folder, write_rows
 from cinesynth.cases.export_nifti import describe_origin, write_nifti
-from cinesynth.data import Progress
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import make_folder, write_json
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
 
 Order = Literal["acdc", "mnms"]
@@ -105,7 +105,7 @@ def export_nnunet(
     *,
     order: Order = "acdc",
     frames: Frames = "all",
-    progress: Progress | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> NnunetExport:
     """Write ``items`` as the raw dataset ``out``, a new folder with a name such as ``Dataset027_ACDC``.
 
@@ -121,8 +121,7 @@ def export_nnunet(
             make_folder(folder / part)
         for number, item in enumerate(items, start=1):
             rows += [_write_case(folder, case, order, export) for case in _cases(item, frames, export)]
-            if progress:
-                progress(number, len(items), item.name)
+            progress("export", number, len(items), {})
         if not export.cases["train"]:
             raise DataError("no labelled frame is left to train on", hint="name a dataset with labels, or add cases")
         export.has_splits = _write_splits(folder, rows)

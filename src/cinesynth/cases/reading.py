@@ -10,7 +10,7 @@ import numpy as np
 
 from cinesynth.data.nifti import read_labels, read_volume
 from cinesynth.data.store import check_study
-from cinesynth.data.terms import UNSAID, Terms
+from cinesynth.data.terms import UNSPECIFIED, Terms
 from cinesynth.errors import CinesynthError, DataError
 from cinesynth.io.files import file_sha256
 from cinesynth.types import Diagnosis, Study, full_coverage
@@ -66,7 +66,7 @@ def case_terms(folder: Path) -> Terms:
     content = _sidecar(path)
     try:
         weights = content.get("provenance", {}).get("weights", {})
-        return Terms(weights.get("licence", UNSAID.licence), "; ".join(weights.get("citations", ())))
+        return Terms(weights.get("licence", UNSPECIFIED.licence), "; ".join(weights.get("citations", ())))
     except (TypeError, AttributeError) as error:
         raise _damaged(path, repr(error)) from None
 

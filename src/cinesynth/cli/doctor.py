@@ -33,7 +33,7 @@ def doctor(
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
-        checkup = examine(dataset, grid, lambda done, total, _: step("doctor", done, total, {}))
+        checkup = examine(dataset, grid, step)
     _print(checkup)
     if count := len(checkup.serious):
         raise DataError(

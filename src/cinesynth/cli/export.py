@@ -12,7 +12,7 @@ from cinesynth.cli import console
 
 if TYPE_CHECKING:
     from cinesynth.cases.export_items import Item
-    from cinesynth.data import Progress
+    from cinesynth.io.progress import ProgressCallback
 
 
 class Format(str, Enum):
@@ -62,10 +62,6 @@ def export(
     items = dataset_items(dataset, split, subject or ()) if dataset is not None else []
     items += case_items(case or ())
     with console.progress() as step:
-
-        def progress(done: int, total: int, _: str) -> None:
-            step("export", done, total, {})
-
         if to is Format.NIFTI:
             lines = _nifti(items, out, progress)
         elif to is Format.NNUNET:
@@ -76,7 +72,7 @@ def export(
         console.out.print(line, markup=False)
 
 
-def _nifti(items: list[Item], out: Path, progress: Progress) -> list[str]:
+def _nifti(items: list[Item], out: Path, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_nifti import export_nifti
 
     done = export_nifti(items, out, progress)
@@ -108,7 +104,7 @@ def _nnunet(items: list[Item], out: Path, order: LabelOrder, select: FrameSelect
     return lines
 
 
-def _dicom(items: list[Item], out: Path, segmentations: bool, progress: Progress) -> list[str]:
+def _dicom(items: list[Item], out: Path, segmentations: bool, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_dicom import export_dicom
 
     done = export_dicom(items, out, segmentations=segmentations, progress=progress)

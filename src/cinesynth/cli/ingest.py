@@ -20,8 +20,8 @@ from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
 
 if TYPE_CHECKING:
+    from cinesynth.data.dataset_table import SubjectRow
     from cinesynth.data.ingest import Summary
-    from cinesynth.data.manifest import Row
 
 app = typer.Typer(no_args_is_help=True, help="Add studies to a dataset folder, on the scanner's own grid.")
 
@@ -81,7 +81,7 @@ def _ingest(
         from cinesynth.synthesis.annotate import PhaseFinder
 
         finder = PhaseFinder.load(weights)
-        source = source.amended(finder, finder.recipe)
+        source = source.map(finder, finder.version)
     elif weights:
         raise InputError("--weights has no effect without --annotate", hint="pass both, or neither")
     with console.progress() as step:
@@ -90,7 +90,7 @@ def _ingest(
             out,
             seed=seed,
             on_error="skip" if on_error is OnError.SKIP else "stop",
-            progress=lambda done, total, _: step("ingest", done, total, {}),
+            progress=step,
             workers=workers,
         )
     _print(summary)
@@ -122,7 +122,7 @@ def mnms2(
     cycles: Annotated[bool, typer.Option(help="Read whole cycles where available, or only ED and ES.")] = True,
 ) -> Source:
     """M&Ms-2 (Martin-Isla et al., 2023) as downloaded: the short-axis stacks."""
-    from cinesynth.data.sources.mnms2 import read_mnms2
+    from cinesynth.data.sources.mnms import read_mnms2
 
     return read_mnms2(root, cycles=cycles)
 
@@ -217,7 +217,7 @@ def _print(summary: Summary, shown: int = 20) -> None:
     )
 
 
-def _known(rows: Sequence[Row]) -> list[tuple[str, str, str, str, int]]:
+def _known(rows: Sequence[SubjectRow]) -> list[tuple[str, str, str, str, int]]:
     found = Counter((row.dataset, _annotated(row.coverage), row.phases_from, row.slices_from) for row in rows)
     return [(*kind, count) for kind, count in sorted(found.items())]
 

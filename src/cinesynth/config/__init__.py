@@ -1,7 +1,7 @@
-"""Every setting, once: frozen, typed, with the unit in its name; unknown keys are refused by their path.
+"""All settings: frozen and typed, with the unit in the name; an error names the full path of a wrong key.
 
-`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the resolved tree, which is saved with
-each run and beside the weights it made.
+`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the complete settings, which are saved
+with each run and with its weights.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ __all__ = [
     "presets",
 ]
 
+KEYS_HINT = "list all keys with cinesynth train all --dry-run"
+
 
 def presets() -> list[str]:
     """Names of the presets that ship with the package."""
@@ -63,7 +65,7 @@ def presets() -> list[str]:
 
 
 def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
-    """The resolved tree of a preset (a name or a path to a YAML file) with ``a.b=c`` overrides applied."""
+    """The complete settings of a preset (a name or a path to a YAML file) with ``a.b=c`` overrides applied."""
     tree = _read_preset(preset)
     for override in overrides:
         apply_override(tree, override)
@@ -71,16 +73,16 @@ def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def parse_config(tree: dict[str, Any]) -> Config:
-    """Validate a tree; each `ConfigError` line carries the path of its key."""
+    """Settings from a tree of plain values; `ConfigError` with one line, and the path of the key, per problem."""
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
-        raise ConfigError("\n".join(lines), hint="cinesynth train all --dry-run prints every key") from None
+        raise ConfigError("\n".join(lines), hint=KEYS_HINT) from None
 
 
 def dump_config(config: Config) -> str:
-    """The resolved tree as YAML."""
+    """The complete settings as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -88,32 +90,32 @@ def _read_preset(preset: str) -> dict[str, Any]:
     path = Path(preset)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ConfigError(f"no preset file {preset}", hint=f"or name one of {', '.join(presets())}")
+            raise ConfigError(f"preset file {preset} does not exist", hint=f"or use one of {', '.join(presets())}")
         text = path.read_text()
     elif preset in presets():
         text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
     else:
-        raise ConfigError(f"preset {preset!r} is not known", hint=f"one of {', '.join(presets())}, or a .yaml file")
+        raise ConfigError(f"unknown preset {preset!r}", hint=f"use one of {', '.join(presets())}, or a .yaml file")
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{preset} is not YAML: {error}") from None
+        raise ConfigError(f"{preset} is not valid YAML: {error}", hint="correct the file") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{preset} holds no settings", hint="copy one of the presets and change it")
+        raise ConfigError(f"{preset} contains no settings", hint="start from a copy of a preset")
     return tree
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
-    """Set one leaf of a tree by ``a.b=c``."""
+    """Set one value of a tree of settings by ``a.b=c``; `ConfigError` if that is impossible."""
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c")
+        raise ConfigError(f"--set {override!r} is not of the form a.b=c", hint="for example training.seed=1")
     *parents, last = path.strip().split(".")
     node: Any = tree
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {key} holds a value, not settings")
+            raise ConfigError(f"--set {override}: {key} is a single value, not a group of settings", hint=KEYS_HINT)
     try:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,6 +1,14 @@
-"""Studies as scanners make them, the dataset that keeps them, and the model's grid."""
+"""From files of many hospitals to one dataset, and from there to the voxel grid of a model.
 
-from collections.abc import Callable
+Read in the order in which the data flow:
 
-Progress = Callable[[int, int, str], None]
-"""Called with what is done, how much there is in all, and the name of the last one."""
+1. `sources`, `dicom`, `phantom`: each source yields a `cinesynth.types.Study` per subject, on the scanner's grid. To
+   add a dataset, write one file in ``sources/`` that returns a `Source`, and a verb in ``cli/ingest.py``. A folder of
+   NIfTI files needs no code, only a YAML layout (``layouts/``). `nifti` reads and checks the files, `orientation` puts
+   the base first, `vocabulary` translates vendors and diagnoses, `terms` knows licences and citations.
+2. `ingest`: writes studies (`store`, one HDF5 file per subject), by way of a staging folder (`staging`), and the table
+   of subjects with their splits (`dataset_table`). `duplicates` keeps one person under two names in one split.
+3. `quality` and `doctor`: what a person should check in a study, and whether a dataset is consistent.
+4. `packed`: the dataset on a model's grid, as bytes. It uses `geometry` (placing a study on a grid, and back), `heart`
+   (where the heart is), `resample`, `intensity` (to [-1, 1]) and `phase` (0 at ED, 1 at ES).
+"""

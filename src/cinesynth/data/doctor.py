@@ -1,4 +1,4 @@
-"""A dataset looked at again: what is damaged, what contradicts itself, and what a training run would see."""
+"""Checking a dataset: what is damaged, what is inconsistent, and what a training run would see."""
 
 from __future__ import annotations
 
@@ -9,23 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.data import Progress
-from cinesynth.data.duplicates import find_twins, sketch
+from cinesynth.data.dataset_table import COLUMNS, FIRST_COLUMNS, SPLITS, TABLE_FILE, DatasetTable, SubjectRow, describe
+from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.geometry import Grid, place
-from cinesynth.data.manifest import COLUMNS, FIRST_COLUMNS, SPLITS, Manifest, Row, describe
 from cinesynth.data.nifti import PLANE_STEP_MM, SLICE_STEP_MM
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.types import STRUCTURES, Diagnosis, FloatArray, Label, Study
-
-SKEW = 0.01
-"""Cosine between two voxel edges above which a grid is worth a word."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one subject, or about the dataset; a serious one stops a training run or spoils its result."""
+    """A problem of one subject or of the dataset; a serious one stops a training run or spoils its result."""
 
     about: str
     text: str
@@ -38,17 +35,17 @@ class Tally:
 
     subjects: int = 0
     whole_cycles: int = 0
-    """Subjects with all frames; ED and ES alone are no cycle."""
+    """Subjects with all frames, not only ED and ES."""
     frames: int = 0
     labelled_frames: int = 0
     slices: int = 0
-    """Slices of all labelled frames."""
+    """Slices in all labelled frames."""
     covered: Counter[Label] = field(default_factory=Counter)
-    """Of these, where each structure was annotated."""
+    """Of these, the slices in which each structure was annotated."""
     known: Counter[str] = field(default_factory=Counter)
-    """Subjects whose ``edv``, ``ef``, ``reported edv``, ``diagnosis`` or ``frame time`` is known."""
+    """Subjects with known ``edv``, ``ef``, ``reported edv``, ``diagnosis`` and ``frame time``, respectively."""
 
-    def add(self, row: Row, study: Study) -> None:
+    def add(self, row: SubjectRow, study: Study) -> None:
         """Count one subject."""
         labelled = study.coverage[study.labelled]  # T Z S
         self.subjects += 1
@@ -67,36 +64,36 @@ class Tally:
         self.known.update(name for name, known in facts.items() if known)
 
     def coverage_percent(self, structure: Label) -> float | None:
-        """Share of the slices of labelled frames in which ``structure`` was annotated."""
+        """Percentage of the slices of labelled frames in which ``structure`` was annotated; None without slices."""
         return 100.0 * self.covered[structure] / self.slices if self.slices else None
 
 
 @dataclass
 class Checkup:
-    """What was found."""
+    """The result of `examine`."""
 
     findings: list[Finding] = field(default_factory=list)
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
-    """By split and source."""
+    """By split and dataset name."""
     origins: dict[str, Counter[str]] = field(default_factory=dict)
-    """Of each source: where ED and ES, and the order of slices, come from."""
+    """For each dataset name, how often ED and ES, and the slice order, were determined in which way."""
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of each subject that has any."""
+    """The notes of each subject that has any."""
 
     @property
     def serious(self) -> list[Finding]:
-        """Findings that must be dealt with before training."""
+        """Findings that must be resolved before training."""
         return [finding for finding in self.findings if finding.serious]
 
 
-def examine(dataset: Path, grid: Grid, progress: Progress | None = None) -> Checkup:
-    """Read every study of ``dataset`` and check it against the manifest, ``grid`` and all others.
+def examine(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress) -> Checkup:
+    """Read every study of ``dataset`` and check it against the table, against ``grid`` and against all other studies.
 
-    `DataError` if there is no readable manifest; whatever else is wrong is a `Finding`.
+    `DataError` if the table cannot be read; everything else that is wrong becomes a `Finding`.
     """
     dataset, checkup = Path(dataset), Checkup()
-    manifest, sketches = Manifest.read(dataset), dict[str, FloatArray]()
-    for number, row in enumerate(manifest, start=1):
+    table, sketches = DatasetTable.read(dataset), dict[str, FloatArray]()
+    for number, row in enumerate(table, start=1):
         try:
             study = load_study(dataset, row)
         except DataError as error:
@@ -109,22 +106,21 @@ def examine(dataset: Path, grid: Grid, progress: Progress | None = None) -> Chec
             if study.notes:
                 checkup.notes[_name(row)] = study.notes
             sketches[_name(row)] = sketch(study)
-        if progress:
-            progress(number, len(manifest), row.subject)
-    checkup.findings += _twin_findings(manifest, sketches)
-    checkup.findings += _split_findings(manifest)
-    checkup.findings += _stray_findings(dataset, manifest)
+        progress("doctor", number, len(table), {})
+    checkup.findings += _duplicate_findings(table, sketches)
+    checkup.findings += _split_findings(table)
+    checkup.findings += _unlisted_files(dataset, table)
     return checkup
 
 
-def _name(row: Row) -> str:
+def _name(row: SubjectRow) -> str:
     return f"{row.dataset} {row.subject}"
 
 
-def _subject_findings(row: Row, study: Study, grid: Grid) -> Iterator[Finding]:
+def _subject_findings(row: SubjectRow, study: Study, grid: Grid) -> Iterator[Finding]:
     name = _name(row)
-    if told := _contradictions(row, study):
-        yield Finding(name, f"manifest.csv says otherwise than the study: {', '.join(told)}")
+    if columns := _contradictions(row, study):
+        yield Finding(name, f"{TABLE_FILE} contradicts the study: {', '.join(columns)}")
     try:
         place(study, grid)
     except DataError as error:
@@ -132,8 +128,8 @@ def _subject_findings(row: Row, study: Study, grid: Grid) -> Iterator[Finding]:
     yield from (Finding(name, text, serious=False) for text in (*_odd_geometry(study), *_odd_labels(row, study)))
 
 
-def _contradictions(row: Row, study: Study) -> list[str]:
-    """Columns of the manifest that are not what the study says; older datasets do not have all of them."""
+def _contradictions(row: SubjectRow, study: Study) -> list[str]:
+    """Columns of the row that disagree with the study; older datasets lack some columns."""
     true = describe(study, row.split, row.file, row.sha256)
     columns = COLUMNS if row.coverage else FIRST_COLUMNS
     return [name for name in columns if getattr(row, name) != getattr(true, name)]
@@ -142,46 +138,49 @@ def _contradictions(row: Row, study: Study) -> list[str]:
 def _odd_geometry(study: Study) -> Iterator[str]:
     ranges = (PLANE_STEP_MM, PLANE_STEP_MM, SLICE_STEP_MM)
     if not all(low <= step <= high for step, (low, high) in zip(study.spacing_mm, ranges, strict=True)):
-        yield f"voxels of {' x '.join(f'{step:g}' for step in study.spacing_mm)} mm are not those of a cine"
+        yield f"voxels of {' x '.join(f'{step:g}' for step in study.spacing_mm)} mm are not plausible for a cine"
     axes = study.affine[:3, :3] / study.spacing_mm
-    if (skew := float(np.abs(axes.T @ axes - np.eye(3)).max())) > SKEW:
+    if (skew := float(np.abs(axes.T @ axes - np.eye(3)).max())) > 0.01:
         yield f"voxel edges are not perpendicular (cosine {skew:.2f})"
     if not SLICE_RANGE[0] <= (slices := study.image.shape[3]) <= SLICE_RANGE[1]:
-        yield f"{slices} slices do not cover a heart"
+        yield f"{slices} slices, expected {SLICE_RANGE[0]} to {SLICE_RANGE[1]} to cover a heart"
 
 
-def _odd_labels(row: Row, study: Study) -> Iterator[str]:
+def _odd_labels(row: SubjectRow, study: Study) -> Iterator[str]:
     edv, esv = row.lv_edv_ml, row.lv_esv_ml
     if edv is not None and esv is not None and esv >= edv:
-        yield f"ESV {esv:.0f} mL is not below EDV {edv:.0f} mL: are ED and ES exchanged?"
+        yield f"ESV {esv:.0f} mL is not below EDV {edv:.0f} mL: ED and ES may be exchanged"
     for name, index in (("ED", study.ed_index), ("ES", study.es_index)):
         frame = np.flatnonzero(study.frame_index == index)[0]
         seen = set(np.unique(study.label[frame]).tolist())
         covered = study.coverage[frame].any(axis=0)
         if empty := [s.name for i, s in enumerate(STRUCTURES) if covered[i] and s not in seen]:
-            yield f"{', '.join(empty)} was annotated at {name} and is nowhere to be seen"
+            yield f"{', '.join(empty)} was annotated at {name} but has no voxels"
 
 
-def _twin_findings(manifest: Manifest, sketches: dict[str, FloatArray]) -> Iterator[Finding]:
-    names, splits = list(sketches), {_name(row): row.split for row in manifest}
-    for twins in find_twins(list(sketches.values())):
-        first, second = names[twins.first], names[twins.second]
+def _duplicate_findings(table: DatasetTable, sketches: dict[str, FloatArray]) -> Iterator[Finding]:
+    names, splits = list(sketches), {_name(row): row.split for row in table}
+    for pair in find_duplicates(list(sketches.values())):
+        first, second = names[pair.first], names[pair.second]
         apart = splits[first] != splits[second]
         where = f"in {splits[first]} and in {splits[second]}" if apart else f"both in {splits[first]}"
-        text = f"shows the same images as {second} (correlation {twins.correlation:.3f}), {where}: one person twice"
+        text = (
+            f"shows the same images as {second} (correlation {pair.correlation:.3f}), {where}: probably the same person"
+        )
         yield Finding(first, text, serious=apart)
 
 
-def _split_findings(manifest: Manifest) -> Iterator[Finding]:
-    counts = Counter(row.split for row in manifest)
+def _split_findings(table: DatasetTable) -> Iterator[Finding]:
+    counts = Counter(row.split for row in table)
     for split in SPLITS:
         if not counts[split]:
-            yield Finding("splits", f"nobody is in {split}", serious=split == SPLITS[0])
+            yield Finding("splits", f"{split} has no subjects", serious=split == SPLITS[0])
 
 
-def _stray_findings(dataset: Path, manifest: Manifest) -> Iterator[Finding]:
-    known = {row.file for row in manifest}
+def _unlisted_files(dataset: Path, table: DatasetTable) -> Iterator[Finding]:
+    known = {row.file for row in table}
     files = (dataset / "studies").iterdir() if (dataset / "studies").is_dir() else ()
-    strays = sorted(path.name for path in files if f"studies/{path.name}" not in known)
-    if strays:
-        yield Finding("studies", f"{len(strays)} files that manifest.csv does not list: {strays[0]} ...", serious=False)
+    unlisted = sorted(path.name for path in files if f"studies/{path.name}" not in known)
+    if unlisted:
+        text = f"{len(unlisted)} files are not listed in {TABLE_FILE}: {unlisted[0]} ..."
+        yield Finding("studies", text, serious=False)

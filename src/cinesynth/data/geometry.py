@@ -1,4 +1,4 @@
-"""The model's voxel grid and the way there and back from a scanner's."""
+"""The voxel grid of a model, and resampling from a scanner's grid to it and back."""
 
 from __future__ import annotations
 
@@ -13,16 +13,6 @@ from cinesynth.data.heart import heart_centre, label_bounds
 from cinesynth.data.resample import Axes, Axis, at_nearest, held_labels, owed_labels, resample_image, resample_scores
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import STRUCTURES, Affine, BoolArray, FloatArray, LabelArray, Study
-
-SAME_STEP = 0.01
-"""Slice steps that differ from the grid's by less than this fraction are the grid's: slices are copied."""
-BLEND_MM = 6.0
-"""In-plane reach that decides between two slices sharing a slab: wider than their outlines lie apart."""
-
-WIDE_MM, TIE = 20.0, 0.02
-"""Reach and weight of a smoother score that settles what is left: wide plateaus of two slices that disagree."""
-LEFT_OUT = 0.05
-"""A structure that was not annotated in up to this share of a slab still counts as annotated there."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +34,12 @@ class Grid:
 
 
 def slice_mask(slices: int, depth: int) -> BoolArray:
-    """Acquired slices of a grid, shape ``Z = depth``: exactly ``slices`` of them, contiguous and centred.
+    """The acquired slices of a grid, shape ``Z = depth``: ``slices`` of them, contiguous and centred.
 
-    Integers only. `InputError` unless ``1 <= slices <= depth``.
+    `InputError` unless ``1 <= slices <= depth``.
     """
     if not 1 <= slices <= depth:
-        raise InputError(f"{slices} slices do not fit a grid of {depth}", hint=f"ask for 1 to {depth} slices")
+        raise InputError(f"{slices} slices do not fit a grid of {depth}", hint=f"use 1 to {depth} slices")
     start = (depth - slices) // 2
     mask = np.zeros(depth, dtype=np.bool_)
     mask[start : start + slices] = True
@@ -59,9 +49,9 @@ def slice_mask(slices: int, depth: int) -> BoolArray:
 def crop_pad(
     volume: NDArray[Any], offset: tuple[int, int, int], size: tuple[int, int, int], fill: float = 0
 ) -> NDArray[Any]:
-    """The window of ``size`` voxels at ``offset`` (may be negative) of ``... X Y Z``; ``fill`` outside.
+    """The window of ``size`` voxels at ``offset`` (may be negative) of ``... X Y Z``, with ``fill`` outside.
 
-    ``crop_pad(window, -offset, original_size)`` is its inverse: exact inside the window.
+    ``crop_pad(window, -offset, original_size)`` is its inverse inside the window.
     """
     result = np.full(volume.shape[:-3] + size, fill, dtype=volume.dtype)
     source: list[slice] = []
@@ -77,11 +67,11 @@ def crop_pad(
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a study lies on the model grid, and the resampling there and back.
+    """Where a study lies on the model grid, and the resampling to it and back.
 
-    In the plane the native field is resampled about its own centre, and ``offset`` is the integer crop (or pad) that
-    follows. Through the plane the stack stays flush at the base, so that what does not divide evenly falls at the
-    apex, where the heart is thinnest; the acquired slices are those of `slice_mask`.
+    In the plane the native field is resampled about its centre, and then cropped or padded by the integer ``offset``.
+    Through the plane the stacks are aligned at the base, so that a remainder falls on the apex, where the heart is
+    thinnest. The acquired slices are those of `slice_mask`.
     """
 
     native_size: tuple[int, int, int]
@@ -92,50 +82,50 @@ class Placement:
 
     @property
     def slice_mask(self) -> BoolArray:
-        """Acquired slices, shape ``Z`` of the grid."""
+        """The acquired slices, shape ``Z`` of the grid."""
         return slice_mask(self.slices, self.grid.size[2])
 
     @property
     def grid_affine(self) -> Affine:
-        """``4 4``, grid voxel to millimetre: a point has the same coordinates on both grids."""
+        """Affine of the grid, ``4 4``, voxel to millimetre; a point has the same coordinates as on the native grid."""
         x, y, z = self._axes()
         to_native = np.diag([x.step, y.step, z.step, 1.0])
         to_native[:3, 3] = x.start, y.start, z.start - z.step * self._first_slice
         return np.asarray(self.affine @ to_native, dtype=np.float64)
 
     def image_to_grid(self, volumes: NDArray[Any]) -> FloatArray:
-        """Native ``T X Y Z`` intensities on the grid; what was not acquired gets the minimum."""
+        """Native intensities ``T X Y Z`` on the grid; voxels outside the native field get the minimum."""
         return self._pad(resample_image(volumes, self._axes()), float(volumes.min()))
 
     def image_to_native(self, volumes: NDArray[Any]) -> FloatArray:
-        """Grid ``T X Y Z`` on the native grid; what the grid does not cover gets the minimum."""
+        """Intensities ``T X Y Z`` of the grid on the native grid; voxels outside the grid get the minimum."""
         return resample_image(volumes[..., self.slice_mask], self._inverse())
 
     def label_to_grid(self, labels: LabelArray) -> LabelArray:
-        """Native ``T X Y Z`` labels on the grid; each structure keeps its volume slice by slice.
+        """Native labels ``T X Y Z`` on the grid; each structure keeps its volume in every slice.
 
-        On a grid at least as fine in each axis nothing is lost: `label_to_native` gives back every voxel inside it.
-        That comes first: where the grid is finer by a few percent alone, its few more voxels may miss a small heart.
+        If the grid is at least as fine along each axis, `label_to_native` gives every voxel inside it back. This takes
+        precedence over the volume: on a grid only a few percent finer, small structures may gain or lose some.
         """
-        mixes = self._axes()[2].step != 1.0
-        reach_mm = BLEND_MM if mixes else 0.0
+        # Two native slices share a slab: a kernel wider than the distance of their outlines blends them.
+        reach_mm = 6.0 if self._axes()[2].step != 1.0 else 0.0
         return self._pad(np.stack([self._label_frame(label, reach_mm) for label in labels]))
 
     def coverage_to_grid(self, coverage: BoolArray) -> BoolArray:
-        """Native coverage ``T Z S`` on the grid: a slab is covered where all native slices that fill it are.
+        """Native coverage ``T Z S`` on the grid: a slab is covered if all native slices that fill it are.
 
-        Slices that were not acquired hold background by convention, and that is said of the structures of a frame
-        that were annotated anywhere in it.
+        Slices that were not acquired are background by convention; they count as covered for every structure that was
+        annotated anywhere in the frame.
         """
         uncovered = np.einsum("gz,tzs->tgs", self._shares(), ~coverage)
         result = np.repeat(coverage.any(axis=1, keepdims=True), self.grid.size[2], axis=1)
-        result[:, self.slice_mask] = uncovered <= LEFT_OUT
+        result[:, self.slice_mask] = uncovered <= 0.05  # of a slab
         return result
 
     def label_to_native(self, labels: LabelArray) -> LabelArray:
-        """Grid ``T X Y Z`` labels on the native grid, the likeliest structure at each voxel.
+        """Labels ``T X Y Z`` of the grid on the native grid: the likeliest structure at each voxel.
 
-        Of a grid at least as fine as the native one, the label nearest to each voxel: the inverse of `label_to_grid`.
+        If the grid is at least as fine as the native one, the nearest label: the inverse of `label_to_grid`.
         """
         if self._is_finer:
             acquired = labels[..., self.slice_mask]
@@ -144,7 +134,7 @@ class Placement:
         return np.stack([score.argmax(axis=0).astype(np.uint8) for score in scores])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, read back by `from_json`."""
+        """The placement as JSON, read back by `from_json`."""
         return {
             "native_size": list(self.native_size),
             "affine": self.affine.tolist(),
@@ -173,24 +163,25 @@ class Placement:
         area = spacing[0] * spacing[1] / (self.grid.spacing_mm[0] * self.grid.spacing_mm[1])
         counts = np.stack([(label == structure).sum(axis=(0, 1)) for structure in STRUCTURES])  # 3 Z
         owed = area * counts @ self._shares().T  # 3 slices
-        scores, wide = (resample_scores(label, axes, reach / float(spacing[0])) for reach in (reach_mm, WIDE_MM))
+        # The second, smoother score breaks ties on wide plateaus, where two slices disagree.
+        scores, wide = (resample_scores(label, axes, reach / float(spacing[0])) for reach in (reach_mm, 20.0))
         held = held_labels(label, axes) if self._is_finer else None
-        return owed_labels(scores + TIE * wide, owed, held)
+        return owed_labels(scores + 0.02 * wide, owed, held)
 
     @property
     def _is_finer(self) -> bool:
-        """Whether each native voxel has a grid voxel of its own, the nearest to its centre."""
+        """Whether the grid is at least as fine along each axis, so that each native voxel has its own nearest voxel."""
         return all(axis.step <= 1.0 for axis in self._axes())
 
     def _shares(self) -> FloatArray:
-        """Weights ``slices Z`` of native slices in each slab; the last also owes what rounding cuts off the apex."""
+        """Weights ``slices Z`` of native slices in each slab; the last slab also gets what rounding cuts off."""
         slab = self._axes()[2]
         shares = slab.overlap(self.native_size[2])
         shares[-1] += 1.0 / slab.step - shares.sum(axis=0)
         return shares
 
     def _axes(self) -> Axes:
-        """The grid's voxels (of the acquired slices) seen from the native grid."""
+        """The grid's voxels (in the acquired slices) in voxels of the native grid."""
         native, grid = np.linalg.norm(self.affine[:3, :3], axis=0), self.grid
         x, y = (
             _plane_axis(grid.size[i], self.offset[i], self.native_size[i], grid.spacing_mm[i] / float(native[i]))
@@ -205,10 +196,9 @@ class Placement:
 
 
 def place(study: Study, grid: Grid) -> Placement:
-    """Put the heart of ``study`` at the centre of ``grid``.
+    """Place the heart of ``study``, as found by `heart_centre`, at the centre of ``grid``.
 
-    The heart is where the labels are (ED first), else where the image changes with time, else the image's centre.
-    `DataError` names the subject if its slices, or its labels in the plane, would be cut.
+    `DataError` naming the subject if slices, or labels in the plane, would be cut off.
     """
     slices = slices_on_grid(study, grid.spacing_mm[2])
     if slices > grid.size[2]:
@@ -223,23 +213,24 @@ def place(study: Study, grid: Grid) -> Placement:
 
 
 def slices_on_grid(study: Study, slice_step_mm: float) -> int:
-    """Slices of ``slice_step_mm`` that a stack fills, to the nearest (at least one)."""
+    """Number of slices of ``slice_step_mm`` that a stack fills, rounded, at least one."""
     step = _slice_step(study.spacing_mm[2], slice_step_mm)
     return max(1, int(study.image.shape[3] / step + 0.5 + 1e-6))
 
 
 def _slice_step(native_mm: float, grid_mm: float) -> float:
-    return 1.0 if abs(grid_mm / native_mm - 1.0) < SAME_STEP else grid_mm / native_mm
+    """Slice step of the grid in native slices; slices within 1 % of it are copied, not resampled."""
+    return 1.0 if abs(grid_mm / native_mm - 1.0) < 0.01 else grid_mm / native_mm
 
 
 def _plane_axis(size: int, offset: int, native_size: int, step: float) -> Axis:
-    """Grid voxels in native ones; the resampled field and the native one share their centre."""
+    """A row of grid voxels in native voxels; the resampled and the native field have the same centre."""
     field = round(native_size / step)
     return Axis(size, (offset + 0.5 - field / 2) * step + native_size / 2 - 0.5, step)
 
 
 def _offset(study: Study, grid: Grid) -> tuple[int, int]:
-    """The crop that brings the heart nearest to the middle of the grid."""
+    """The crop that brings the heart as close as possible to the centre of the grid."""
     rows = (_study_axis(study, grid, axis, 0) for axis in (0, 1))
     x, y = (
         round((centre - row.start) / row.step - (row.size - 1) / 2)
@@ -266,9 +257,13 @@ def _study_axis(study: Study, grid: Grid, axis: int, offset: int) -> Axis:
 
 def _does_not_fit(study: Study, found: str, grid: Grid) -> DataError:
     voxels, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:g}" for s in grid.spacing_mm)
-    message = f"{study.subject} does not fit the grid: {found} against {voxels} voxels of {spacing} mm"
+    message = f"{study.subject} does not fit the grid: {found}, but the grid has {voxels} voxels of {spacing} mm"
     names = [name for name in presets() if _fits(study, Grid.from_config(load_config(name).grid))]
-    hint = f"choose a preset that holds it: {', '.join(names)}" if names else "set grid.size larger; no preset holds it"
+    hint = (
+        f"use a preset with a larger grid: {', '.join(names)}"
+        if names
+        else "increase grid.size; no preset is large enough"
+    )
     return DataError(message, hint=hint)
 
 

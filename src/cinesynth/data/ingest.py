@@ -1,4 +1,4 @@
-"""From sources to a dataset folder: studies, manifest and splits, all of them or nothing."""
+"""From sources to a dataset folder: all studies, their table and their splits, or nothing."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from cinesynth.data import Progress
-from cinesynth.data.duplicates import one_person, sketch
-from cinesynth.data.manifest import FRACTIONS, MANIFEST, Manifest, Row, assign_splits
+from cinesynth.data.dataset_table import FRACTIONS, DatasetTable, SubjectRow, assign_splits, table_path
+from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.packed import load_study
-from cinesynth.data.sources import Source
+from cinesynth.data.sources import Skipped, Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
-from cinesynth.data.terms import DATASET, Terms, about_dataset, said_terms
+from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import make_folder, write_json, write_text, writing
 from cinesynth.io.lock import only_writer
-from cinesynth.io.parallel import in_order
+from cinesynth.io.parallel import ordered_map
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import FloatArray, Study
 
-SHOWN = 5
-"""Reasons that are told where no study could be read."""
+SKIPPED_FILE = "skipped.csv"
+OLD_SKIPPED_FILE = "rejected.csv"
+"""Its name in older datasets."""
+SKIPPED_COLUMNS = ["name", "reason", "hint"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,16 @@ class Summary:
     """What an ingestion added."""
 
     folder: Path
-    added: tuple[Row, ...]
-    rejected: tuple[Rejection, ...]
-    """Each study left out (only with ``on_error="skip"``), and what the source itself set aside."""
+    added: tuple[SubjectRow, ...]
+    skipped: tuple[Skipped, ...]
+    """Studies that could not be read (only with ``on_error="skip"``), and what the source itself skipped."""
     total: int
-    """Subjects in the dataset now."""
+    """Subjects in the dataset after the ingestion."""
     file_bytes: int
-    """Size of the added studies."""
+    """Total size of the added studies."""
 
     def counts(self) -> dict[tuple[str, str, str], Counter[str]]:
-        """Subjects in each split, by (dataset, vendor, diagnosis)."""
+        """Number of added subjects in each split, by (dataset, vendor, diagnosis)."""
         result: dict[tuple[str, str, str], Counter[str]] = {}
         for row in self.added:
             result.setdefault((row.dataset, row.vendor, row.diagnosis.value), Counter())[row.split] += 1
@@ -57,34 +59,34 @@ def ingest(
     fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 0,
     on_error: Literal["stop", "skip"] = "stop",
-    progress: Progress | None = None,
+    progress: ProgressCallback = no_progress,
     workers: int | None = None,
 ) -> Summary:
-    """Add ``studies`` to the dataset in ``out`` (made if absent); the subjects already there keep their split.
+    """Add ``studies`` to the dataset in ``out``, which is created if absent; subjects already there keep their split.
 
-    Up to ``workers`` processes (all cores by default) each read one study at a time; how many they are changes
-    nothing in the result. Files are written into a staging folder and moved when all are there; the manifest follows
-    last. So a bad study (`DataError`), a full disk or another ingestion into ``out`` (`OutputError`) leaves ``out``
-    as it was, and an interrupted or killed ingestion leaves no more than the staging folder: the same call goes on
-    from the studies that are finished there, if the source names its files and they have not changed.
+    Up to ``workers`` processes (default: all cores) read one study at a time each; their number does not change the
+    result. Studies are written into a staging folder and moved when all of them are complete, then the table is
+    written. So a bad study (`DataError`), a full disk or a concurrent ingestion into ``out`` (`OutputError`) leaves
+    ``out`` unchanged. An interrupted or killed ingestion leaves only the staging folder, and the same call continues
+    with the studies complete there, provided that the source names its files and they have not changed.
 
-    With ``on_error="skip"`` a bad study is left out; what was left out, by this or by the source, is listed in
-    ``rejected.csv`` with the reason.
+    With ``on_error="skip"`` bad studies are skipped. Whatever was skipped, here or by the source, is listed with the
+    reason in ``skipped.csv``.
     """
     out, source = Path(out), studies if isinstance(studies, Source) else _as_source(studies)
     with only_writer(out):
-        before, earlier = _existing(out), read_rejected(out)
+        before, skipped_before = _existing(out), read_skipped(out)
         with staging(out) as folder:
             staged, failed = _stage(source, folder, before, on_error, progress, workers)
-            rejected = (*failed, *(Rejection(name, reason) for name, reason in source.aside))
-            added = _share_out(staged, out, before, fractions, seed)
-            manifest, terms = Manifest((*before.rows, *added)), said_terms(out)
+            skipped = (*failed, *source.skipped)
+            added = _assign_splits(staged, out, before, fractions, seed)
+            table, terms = DatasetTable((*before.rows, *added)), stated_terms(out)
             if source.terms:
                 terms |= {row.dataset: source.terms for row in added}
             files = dict(zip((row.file for row in added), (one.path for one in staged), strict=True))
-            _publish(files, out, manifest, (*earlier, *rejected), terms)
+            _publish(files, out, table, (*skipped_before, *skipped), terms)
     file_bytes = sum((out / row.file).stat().st_size for row in added)
-    return Summary(out, added, rejected, len(manifest), file_bytes)
+    return Summary(out, added, skipped, len(table), file_bytes)
 
 
 def _as_source(studies: Sequence[Study]) -> Source:
@@ -92,69 +94,75 @@ def _as_source(studies: Sequence[Study]) -> Source:
     return Source(tuple(numbered), numbered.__getitem__)
 
 
-def _existing(out: Path) -> Manifest:
-    if (out / MANIFEST).exists():
-        return Manifest.read(out)
+def _existing(out: Path) -> DatasetTable:
+    """The table of the dataset in ``out``, empty if there is none; `OutputError` if ``out`` holds something else."""
+    if table_path(out).exists():
+        return DatasetTable.read(out)
     with writing(out):
         foreign = any(not path.name.startswith(".") for path in out.iterdir())
         killed_while_publishing = (out / STAGING).exists()
     if foreign and not killed_while_publishing:
-        raise OutputError(f"{out} holds other files and no {MANIFEST}", hint="name a new folder or an earlier dataset")
-    return Manifest(())
+        raise OutputError(f"{out} holds other files but no dataset", hint="choose a new folder or an existing dataset")
+    return DatasetTable(())
 
 
 def _stage(
-    source: Source, folder: Path, before: Manifest, on_error: str, progress: Progress | None, workers: int | None
-) -> tuple[list[Staged], list[Rejection]]:
+    source: Source, folder: Path, before: DatasetTable, on_error: str, progress: ProgressCallback, workers: int | None
+) -> tuple[list[Staged], list[Skipped]]:
+    """Read all studies into the staging folder; those that could be read, and those that failed."""
     staged: list[Staged] = []
-    failed: list[Rejection] = []
-    seen = {row.file: f"{row.dataset} {row.subject}" for row in before}
-    with closing(in_order(Stager(source, folder), range(len(source)), workers)) as outcomes:
+    failed: list[Skipped] = []
+    owners = {row.file: f"{row.dataset} {row.subject}" for row in before}
+    with closing(ordered_map(Stager(source, folder), range(len(source)), workers)) as outcomes:
         for number, (name, outcome) in enumerate(zip(source.names, outcomes, strict=True), start=1):
             try:
-                staged.append(_accept(outcome, seen))
+                staged.append(_accept(outcome, owners))
             except DataError as error:
                 if on_error == "stop":
                     raise
-                failed.append(Rejection(name, error.message, error.hint))
-            if progress:
-                progress(number, len(source), name)
+                failed.append(Skipped(name, error.message, error.hint))
+            progress("ingest", number, len(source), {})
     if not staged:
         raise DataError("no study could be read", hint=_reasons(failed))
     return staged, failed
 
 
-def _reasons(failed: Sequence[Rejection]) -> str:
+def _reasons(failed: Sequence[Skipped], shown: int = 5) -> str:
     if not failed:
         return "the source holds none"
-    more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
-    return "the reasons: " + "; ".join(rejection.reason for rejection in failed[:SHOWN]) + more
+    more = f"; and {len(failed) - shown} more" if len(failed) > shown else ""
+    return "the reasons: " + "; ".join(each.reason for each in failed[:shown]) + more
 
 
-def _accept(outcome: Staged | DataError, seen: dict[str, str]) -> Staged:
-    """``outcome`` itself; ``seen`` tells whose each file is: ``a b_c`` and ``a_b c`` would share one."""
+def _accept(outcome: Staged | DataError, owners: dict[str, str]) -> Staged:
+    """``outcome``, unless its file is taken; ``owners`` maps files to subjects.
+
+    Two subjects can share a file name: subject ``b_c`` of dataset ``a``, and ``c`` of ``a_b``.
+    """
     if isinstance(outcome, DataError):
         raise outcome
     who, file = f"{outcome.row.dataset} {outcome.row.subject}", outcome.row.file
-    if file in seen:
-        found = "is in the dataset already" if seen[file] == who else f"would take the file of {seen[file]}, {file}"
+    if file in owners:
+        taken = owners[file]
+        found = "is in the dataset already" if taken == who else f"would overwrite {file}, the file of {taken}"
         raise DataError(
-            f"{who} {found}", hint="each subject is ingested once: choose another dataset folder, or leave it out"
+            f"{who} {found}", hint="a subject can be ingested only once: choose another dataset folder, or leave it out"
         )
-    seen[file] = who
+    owners[file] = who
     return outcome
 
 
-def _share_out(
-    staged: list[Staged], out: Path, before: Manifest, fractions: tuple[float, float, float], seed: int
-) -> tuple[Row, ...]:
-    """Each source is split on its own, and goes on from what the dataset already has of it.
+def _assign_splits(
+    staged: list[Staged], out: Path, before: DatasetTable, fractions: tuple[float, float, float], seed: int
+) -> tuple[SubjectRow, ...]:
+    """The rows of ``staged`` with their splits. Each source is split on its own, on top of its earlier subjects.
 
-    The studies of one person, under whatever names, are in one split: that of the study that was there first.
+    All studies of one person, under whatever names, go into one split: that of the study that was there first.
     """
-    earlier = in_order(partial(_sketch, out), before.rows)
-    persons = one_person([*earlier, *(one.sketch for one in staged)])
+    earlier = ordered_map(partial(_sketch, out), before.rows)
+    persons = group_by_person([*earlier, *(one.sketch for one in staged)])
     known, added = persons[: len(before)], persons[len(before) :]
+    # reversed: of several studies of one person, the first is kept
     splits = {person: row.split for person, row in reversed(list(zip(known, before, strict=True)))}
     firsts = {person: one.row for person, one in reversed(list(zip(added, staged, strict=True)))}
     for dataset in {row.dataset for row in firsts.values()}:
@@ -165,18 +173,21 @@ def _share_out(
     return tuple(replace(one.row, split=splits[person]) for person, one in zip(added, staged, strict=True))
 
 
-def _sketch(out: Path, row: Row) -> FloatArray:
+def _sketch(out: Path, row: SubjectRow) -> FloatArray:
     return sketch(load_study(out, row))
 
 
 def _publish(
     files: Mapping[str, Path],
     out: Path,
-    manifest: Manifest,
-    rejected: Sequence[Rejection],
+    table: DatasetTable,
+    skipped: Sequence[Skipped],
     terms: Mapping[str, Terms],
 ) -> None:
-    """Move ``files`` (where each is to be, where it is), and write the manifest that makes them part of ``out``."""
+    """Move ``files`` (target relative to ``out``: present path), then write the table that makes them part of ``out``.
+
+    If anything fails, what was moved is removed again.
+    """
     studies, moved = make_folder(out / "studies"), []
     try:
         for name, path in files.items():
@@ -185,62 +196,50 @@ def _publish(
                 path.replace(target)
             moved.append(target)
         write_json(out / DATASET, about_dataset(terms))
-        write_rejected(out, rejected)
-        manifest.write(out)
+        write_skipped(out, skipped)
+        table.write(out)
     except BaseException:
         for target in moved:
             target.unlink(missing_ok=True)
-        if len(manifest) == len(files):
-            for name in (DATASET, REJECTED):
+        if len(table) == len(files):  # the dataset is new
+            for name in (DATASET, SKIPPED_FILE):
                 (out / name).unlink(missing_ok=True)
             with suppress(OSError):
                 studies.rmdir()
         raise
 
 
-# --- What an ingestion left out and why ------------------------------------------------------------------------------
+# --- The list of what was skipped ------------------------------------------------------------------------------------
 
 
-REJECTED = "rejected.csv"
-MAX_CELL = 2000
-COLUMNS = ["name", "reason", "hint"]
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """A study, series or file of a source that is not in the dataset."""
-
-    name: str
-    reason: str
-    hint: str = ""
-
-
-def read_rejected(folder: Path) -> tuple[Rejection, ...]:
-    """What was left out of the dataset in ``folder`` so far; `DataError` if the list is damaged."""
-    path = Path(folder) / REJECTED
+def read_skipped(folder: Path) -> tuple[Skipped, ...]:
+    """Everything skipped so far on the way into the dataset in ``folder``; `DataError` if the list is damaged."""
+    path, old = Path(folder) / SKIPPED_FILE, Path(folder) / OLD_SKIPPED_FILE
+    path = old if old.exists() and not path.exists() else path
     if not path.exists():
         return ()
     try:
         header, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
-        if header != COLUMNS:
-            raise ValueError("other columns than expected")
-        return tuple(Rejection(name, reason, hint) for name, reason, hint in rows)
+        if header != SKIPPED_COLUMNS:
+            raise ValueError(f"expected the columns {', '.join(SKIPPED_COLUMNS)}")
+        return tuple(Skipped(name, reason, hint) for name, reason, hint in rows)
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} is damaged: {error}", hint="rename it: it is a list for people to read") from None
+        raise DataError(f"{path} is damaged: {error}", hint="move the file away; it is informational only") from None
 
 
-def write_rejected(folder: Path, rejected: Sequence[Rejection]) -> None:
-    """Replace the list of ``folder`` atomically, each entry once; an empty list makes no file."""
-    if not rejected:
+def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+    """Replace the list of ``folder`` atomically, without repetitions; an empty list makes no file."""
+    if not skipped:
         return
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(dict.fromkeys(tuple(map(_cell, astuple(rejection))) for rejection in rejected))
-    write_text(Path(folder) / REJECTED, text.getvalue())
+    writer.writerow(SKIPPED_COLUMNS)
+    writer.writerows(dict.fromkeys(tuple(map(_cell, each)) for each in skipped))
+    write_text(Path(folder) / SKIPPED_FILE, text.getvalue())
+    (Path(folder) / OLD_SKIPPED_FILE).unlink(missing_ok=True)
 
 
-def _cell(text: str) -> str:
-    """Text that every reader of CSV can show: what cannot be printed is spelled out, and nobody reads a novel."""
-    spelled = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return spelled if len(spelled) <= MAX_CELL else spelled[:MAX_CELL] + "..."
+def _cell(text: str, max_length: int = 2000) -> str:
+    """``text`` as every CSV reader can show it: unprintable characters are escaped, long text is cut."""
+    escaped = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return escaped if len(escaped) <= max_length else escaped[:max_length] + "..."

@@ -1,4 +1,4 @@
-"""Reading NIfTI files from the wild: whatever is wrong with one becomes a `DataError` that names it."""
+"""Reading NIfTI files of any origin: whatever is wrong with a file becomes a `DataError` that names it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
 from cinesynth.errors import DataError
+from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine, Label, LabelArray
 
 PLANE_STEP_MM, SLICE_STEP_MM = (0.3, 5.0), (1.0, 30.0)
-"""Voxel edges that a short-axis cine can have."""
-SQUEEZE = 1100
-"""No gzip file grows more than this when unpacked: a header that promises more voxels lies."""
-LARGEST_BYTES = 4 << 30
-"""No cine is larger: 50 frames of 20 slices of 512 x 512 doubles are half of it."""
+"""Plausible voxel edges of a short-axis cine, in the plane and through it."""
+MAX_GZIP_RATIO = 1100
+"""Deflate compresses by a factor of 1032 at most: a file that declares more content is damaged or malicious."""
 HEADERS: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
 HEADER_BYTES, MORE_BYTES = 540, 16 << 20
-"""Of the longer kind of header, and of what else a file may hold: the remarks of programs."""
-ALMOST_WHOLE = 1e-3
-"""Label numbers of files with a scale factor are off by rounding."""
+"""Size of a NIfTI-2 header, and the most that header extensions and trailing bytes may take."""
 
 Numbers = Mapping[int, Label]
-"""What each number of a label file means; 0 is always background."""
+"""The meaning of each number in a label file; 0 is always background."""
 OUR_NUMBERS: Numbers = {int(label): label for label in Label}
 MNMS_NUMBERS: Numbers = {1: Label.LV, 2: Label.MYO, 3: Label.RV}
-"""The order of both M&Ms challenges, the reverse of ACDC's."""
+"""Labels of both M&Ms challenges, the reverse of ACDC's."""
 
 Spacing = tuple[float | None, float | None, float | None]
 NO_SPACING: Spacing = (None, None, None)
@@ -43,7 +40,7 @@ NO_SPACING: Spacing = (None, None, None)
 
 @dataclass(frozen=True)
 class Volume:
-    """One file as it lies on disk: ``X Y Z`` or ``X Y Z T``."""
+    """One file in its own voxel order: ``X Y Z`` or ``X Y Z T``."""
 
     path: Path
     data: NDArray[Any]
@@ -54,19 +51,19 @@ class Volume:
 
     @property
     def frames(self) -> NDArray[Any]:
-        """``T X Y Z``; a file without time is one frame."""
+        """The data as ``T X Y Z``; a file without a time axis is one frame."""
         return np.ascontiguousarray(np.moveaxis(self.data, -1, 0)) if self.data.ndim == 4 else self.data[None]
 
 
 def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> Volume:
-    """A NIfTI of 3 or 4 dimensions with finite values.
+    """A NIfTI file of 3 or 4 dimensions with finite values; `DataError` if it is anything else.
 
-    ``pixdim`` is the authority on spacing: some headers carry an affine of ones. Directions come from the affine.
-    ``known_mm`` overrules the header edge by edge, where the true spacing is known.
+    The spacing is taken from ``pixdim``, because some headers have an identity affine, and the directions from the
+    affine. ``known_mm`` replaces the spacing along each axis where it is not None.
     """
     if not path.is_file():
         raise DataError(
-            f"{path} is missing, or no file", hint="copy the whole dataset again, with all files of each subject"
+            f"{path} does not exist or is not a file", hint="copy the dataset again, with all files of each subject"
         )
     data, header_mm, affine, frame_time_ms = _load(path)
     if dimensions == 3 and data.ndim == 4 and data.shape[3] == 1:
@@ -75,7 +72,7 @@ def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> 
         expected = "x y z" if dimensions == 3 else "x y z time"
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected {dimensions} ({expected})",
-            hint="give the short-axis stack, not one slice of it",
+            hint="use the short-axis stack, not a single slice",
         )
     spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
     _check_values(path, data, spacing_mm)
@@ -83,28 +80,29 @@ def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> 
 
 
 def read_stack(path: Path) -> Volume:
-    """One patient's short-axis stack with or without time, as `read_volume` reads it."""
+    """The short-axis stack of one subject, with or without a time axis; otherwise as `read_volume`."""
     if not path.name.endswith((".nii", ".nii.gz")):
         raise DataError(
-            f"{path} is not a NIfTI file by its name",
-            hint="give a .nii or .nii.gz; `cinesynth ingest dicom` and `export --to nifti` make them of DICOM",
+            f"the name of {path} does not end in .nii or .nii.gz",
+            hint="use a NIfTI file; `cinesynth ingest dicom` and `export --to nifti` convert DICOM",
         )
     if not path.is_file():
-        raise DataError(f"{path} is missing, or no file", hint="give the .nii or .nii.gz of a short-axis stack")
+        raise DataError(f"{path} does not exist or is not a file", hint="use the .nii or .nii.gz of a short-axis stack")
     data, spacing_mm, affine, frame_time_ms = _load(path)
     if data.ndim not in (3, 4) or min(data.shape) < 1:
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected 3 (x y z) or 4 (x y z time)",
-            hint="give the short-axis stack, not one slice of it",
+            hint="use the short-axis stack, not a single slice",
         )
     _check_values(path, data, spacing_mm)
     return Volume(path, data, spacing_mm, _affine(path, affine, spacing_mm), frame_time_ms)
 
 
 def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
-    """Our labels ``X Y Z`` on the grid of ``like``, whose first three dimensions and spacing must agree.
+    """The labels ``X Y Z`` of a file without time, translated by ``numbers``.
 
-    ``numbers`` says what those of the file mean; a number that it does not name is an error.
+    `DataError` unless shape and spacing agree with those of ``like``, or if the file holds a number that is not in
+    ``numbers``.
     """
     label = read_volume(path, 3, like.known_mm)
     _check_grid(label, like, like.data.shape[:3])
@@ -113,14 +111,14 @@ def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> Labe
 
 
 def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
-    """Our labels ``T X Y Z`` of a file with time, one of each frame of ``like``; else as `read_label`."""
+    """The labels ``T X Y Z`` of a file with one label per frame of ``like``; otherwise as `read_label`."""
     label = read_volume(path, 4, like.known_mm)
     _check_grid(label, like, like.data.shape)
     return _translate(label, numbers)
 
 
 def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | None]:
-    """Voxels, voxel edges, affine and frame time, whatever they are."""
+    """Voxels, voxel edges, affine and frame time, not checked yet."""
     try:
         with _silence():
             _check_content(path)
@@ -128,27 +126,27 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
         _promised_bytes(path, image.header)
         affine = np.asarray(image.affine, dtype=np.float64)
         return np.asanyarray(image.dataobj), _edges_mm(image), affine, _frame_time_ms(image.header)
-    except MemoryError:  # told where it is known how much is read at once
+    except MemoryError:  # reported by the caller, who knows how many files are read at once
         raise
-    except Exception as error:  # a damaged header fails in any way that a parser can
+    except Exception as error:  # a damaged header can make the parser raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read: {reason}", hint="the file is damaged: copy it again") from error
 
 
 def _check_content(path: Path) -> None:
-    """``ValueError``, or what unpacking raises, unless a file of header and voxels is as long as its header says.
+    """``ValueError``, or an error of unpacking, if the file is not as long as its header says.
 
-    It is read to its end without being kept: nobody else gets that far, and gzip compares its checksum only there.
+    The file is read to its end and discarded, since gzip checks its checksum only there.
     """
     with ImageOpener(str(path)) as file:
         start = file.read(HEADER_BYTES)
         kind = next((kind for kind in HEADERS if kind.may_contain_header(start)), None)
         header = kind(start[: kind.sizeof_hdr], check=False) if kind else None
         if header is None or not header["magic"].item().startswith(b"n+"):
-            return  # another format, or voxels in a file of their own
+            return  # another format, or voxels in a separate file
         begin, size = int(header.get_data_offset()), len(start)
         if begin > MORE_BYTES:
-            raise ValueError(f"its header promises {begin / 2**20:.0f} MiB before the voxels")
+            raise ValueError(f"its header declares {begin / 2**20:.0f} MiB before the voxels")
         end = begin + _promised_bytes(path, header)
         while size <= end + MORE_BYTES and (block := file.read(1 << 20)):
             size += len(block)
@@ -157,16 +155,19 @@ def _check_content(path: Path) -> None:
 
 
 def _promised_bytes(path: Path, header: Any) -> int:
-    """Size of the voxels; ``ValueError`` if the file cannot hold them."""
+    """Size of the voxels according to the header; ``ValueError`` if the file cannot hold that much.
+
+    More than 4 GiB is no cine: 50 frames of 20 slices of 512 x 512 doubles take 2 GiB.
+    """
     promised = math.prod(int(n) for n in header.get_data_shape()) * int(header.get_data_dtype().itemsize)
-    if promised > min(LARGEST_BYTES, SQUEEZE * path.stat().st_size):
-        raise ValueError(f"its header promises {promised / 2**20:.0f} MiB of voxels")
+    if promised > min(4 << 30, MAX_GZIP_RATIO * path.stat().st_size):
+        raise ValueError(f"its header declares {promised / 2**20:.0f} MiB of voxels")
     return promised
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without nibabel's remarks on headers that it mends: they are checked here."""
+    """Silence nibabel's warnings about headers that it repairs; the results are checked here."""
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
@@ -176,7 +177,7 @@ def _silence() -> Iterator[None]:
 
 
 def _edges_mm(image: Any) -> tuple[float, ...]:
-    """Voxel edges as they were written: nibabel makes ones of zeros."""
+    """Voxel edges as written in the file; nibabel would replace zeros by ones."""
     place = image.file_map.get("header", image.file_map["image"])
     with place.get_prepare_fileobj("rb") as file:
         header = type(image.header).from_fileobj(file, check=False)
@@ -184,7 +185,7 @@ def _edges_mm(image: Any) -> tuple[float, ...]:
 
 
 def _check_grid(label: Volume, image: Volume, shape: tuple[int, ...]) -> None:
-    hint = "label and image must lie on one grid: take both from the same copy of the dataset"
+    hint = "label and image must have the same grid: take both from the same copy of the dataset"
     if label.data.shape != shape:
         found = f"{label.path} has {label.data.shape} voxels, its image {image.path.name} has {shape}"
         raise DataError(found, hint=hint)
@@ -196,14 +197,15 @@ def _check_grid(label: Volume, image: Volume, shape: tuple[int, ...]) -> None:
 
 
 def _translate(label: Volume, numbers: Numbers) -> LabelArray:
-    """The label's numbers as ours, ``T X Y Z``."""
+    """The labels ``T X Y Z`` with the numbers of `Label`."""
     found = np.unique(label.data)
     whole = np.rint(found)
     meaning = {0: Label.BACKGROUND, **numbers}
-    if np.abs(found - whole).max() > ALMOST_WHOLE or not {int(n) for n in whole} <= set(meaning):
+    # a scale factor in the header leaves label numbers slightly off
+    if np.abs(found - whole).max() > 1e-3 or not {int(n) for n in whole} <= set(meaning):
         names = ", ".join(f"{n} {_NAMES[structure]}" for n, structure in sorted(meaning.items()))
         raise DataError(
-            f"{label.path} holds the labels {', '.join(f'{v:g}' for v in found[:8])}", hint=f"expected {names}"
+            f"{label.path} holds the labels {', '.join(f'{v:g}' for v in found[:8])}", hint=f"allowed are {names}"
         )
     ours = np.array([meaning[int(n)] for n in whole], dtype=np.uint8)
     frames: LabelArray = ours[np.searchsorted(whole, np.rint(label.frames))]
@@ -226,26 +228,28 @@ def _check_values(path: Path, data: NDArray[Any], spacing_mm: tuple[float, ...])
         if not low <= step <= high:
             raise DataError(
                 f"{path} has voxels of {' x '.join(f'{z:g}' for z in spacing_mm)} mm",
-                hint=f"a short-axis cine has {PLANE_STEP_MM[0]:g}-{PLANE_STEP_MM[1]:g} mm in the plane and slices "
-                f"of {SLICE_STEP_MM[0]:g}-{SLICE_STEP_MM[1]:g} mm: correct pixdim in the header",
+                hint=f"expected {PLANE_STEP_MM[0]:g}-{PLANE_STEP_MM[1]:g} mm in the plane and slices of "
+                f"{SLICE_STEP_MM[0]:g}-{SLICE_STEP_MM[1]:g} mm: correct pixdim in the header",
             )
 
 
 def _affine(path: Path, affine: Affine, spacing_mm: tuple[float, ...]) -> Affine:
+    """``affine`` with its columns scaled to ``spacing_mm``; `DataError` if they are far from perpendicular."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.5:
-        raise DataError(f"{path} has an affine that spans no volume", hint="correct the sform or qform of the header")
+        raise DataError(f"{path} has a degenerate affine", hint="correct the sform or qform of the header")
     result = affine.copy()
     result[:3, :3] *= np.array(spacing_mm) / lengths
     return result
 
 
 def _frame_time_ms(header: Any) -> float | None:
-    """``pixdim[4]`` where it can be a frame time; many files carry a placeholder of 1."""
+    """``pixdim[4]`` in milliseconds if it is a plausible frame time; many files have a placeholder of 1."""
     zooms = tuple(float(z) for z in header.get_zooms())
     if len(zooms) < 4:
         return None
     unit = header.get_xyzt_units()[1]
     scales = {"sec": [1000.0], "msec": [1.0], "usec": [0.001]}.get(unit, [1000.0, 1.0])
-    plausible = [zooms[3] * scale for scale in scales if 10.0 <= zooms[3] * scale <= 150.0]
+    low, high = FRAME_TIME_RANGE_MS
+    plausible = [zooms[3] * scale for scale in scales if low <= zooms[3] * scale <= high]
     return plausible[0] if plausible else None

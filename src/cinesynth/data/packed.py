@@ -1,4 +1,4 @@
-"""The dataset on a preset's grid: a derived cache of bytes, built once and opened lazily."""
+"""The dataset on the grid of a preset: a cache of bytes, built once and read on demand."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data import Progress
+from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow, data_hash
 from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.intensity import IntensityScale, to_uint8
-from cinesynth.data.manifest import SPLITS, Manifest, Row, data_hash
 from cinesynth.data.phase import phase_of_frames, systole_frames
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path, file_sha256
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import (
     STRUCTURES,
     BoolArray,
@@ -35,14 +35,12 @@ from cinesynth.types import (
 )
 
 FORMAT = 3
-"""Raised whenever the same study would be packed differently: older caches are then built anew."""
-COMPRESSED = {"compression": "gzip", "compression_opts": 1}
-"""A fifth smaller than LZF, for caches travel; a frame of 192 x 192 x 16 is read in 3 ms, once (one core)."""
+"""Increased whenever the same study would be packed differently; older caches are then rebuilt."""
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What is known of one subject on the grid; ``T`` counts the stored frames."""
+    """Metadata of one subject on the grid; ``T`` is the number of stored frames."""
 
     subject: str
     dataset: str
@@ -52,8 +50,8 @@ class Record:
     phases: NDArray[np.float64]  # T in [0, 2)
     coverage: BoolArray  # T Z S, as in `Study`, on the grid
     slices: int  # acquired slices of the grid; `slice_mask` says which
-    ed: int  # position of ED among the stored frames
-    es: int  # position of ES among the stored frames
+    ed: int  # index of ED among the stored frames
+    es: int  # index of ES among the stored frames
     frames_in_cycle: int
     es_index_from_ed: int  # frames from ED to ES
     lv_edv_ml: float | None  # measured on the grid
@@ -67,7 +65,10 @@ class Record:
 
 
 class PackedDataset:
-    """Bytes of every subject on one grid. Reads when asked; may be pickled and forked (each process opens the file)."""
+    """Images and labels of every subject on one grid, as bytes, read on demand.
+
+    It can be pickled and forked: each process opens the file for itself.
+    """
 
     def __init__(self, path: Path, grid: Grid, data_hash: str, records: Sequence[Record], keys: Sequence[str]) -> None:
         self.path, self.grid, self.data_hash = path, grid, data_hash
@@ -79,13 +80,13 @@ class PackedDataset:
         return len(self.records)
 
     def split(self, name: str) -> PackedDataset:
-        """The subjects of ``train``, ``validation`` or ``test``; nobody is in two. `DataError` on another name."""
+        """The subjects of ``train``, ``validation`` or ``test``; `DataError` for any other name."""
         if name not in SPLITS:
-            raise DataError(f"there is no split {name!r}", hint=f"one of {', '.join(SPLITS)}")
+            raise DataError(f"unknown split {name!r}", hint=f"one of {', '.join(SPLITS)}")
         return self.where([record.split == name for record in self.records])
 
     def where(self, keep: Sequence[bool]) -> PackedDataset:
-        """The subjects marked in ``keep``, one mark a record."""
+        """The subjects whose entry in ``keep`` (one per record) is true."""
         chosen = [i for i, kept in enumerate(keep) if kept]
         records, keys = [self.records[i] for i in chosen], [self._keys[i] for i in chosen]
         return PackedDataset(self.path, self.grid, self.data_hash, records, keys)
@@ -107,7 +108,7 @@ class PackedDataset:
         return np.asarray(self._group(i)["label"][()])
 
     def placement(self, i: int) -> Placement:
-        """The way from subject ``i``'s native grid to this one, and back."""
+        """The resampling from the native grid of subject ``i`` to this one, and back."""
         return Placement.from_json(json.loads(self._group(i).attrs["placement"]))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,23 +120,23 @@ class PackedDataset:
                 self._open = os.getpid(), h5py.File(self.path, "r")
             except OSError as error:
                 raise DataError(
-                    f"{self.path} cannot be read: {error}", hint="build it again: cinesynth prepare"
+                    f"{self.path} cannot be read: {error}", hint="rebuild it with cinesynth prepare"
                 ) from None
         return self._open[1][self._keys[i]]
 
 
-def prepare(dataset: Path, grid: Grid, progress: Progress | None = None) -> PackedDataset:
-    """The dataset on ``grid``: built once (atomically) for these data and this grid, then opened.
+def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress) -> PackedDataset:
+    """The dataset on ``grid``: built once (atomically) for this data and grid, then opened.
 
-    `DataError` names the subjects that do not fit the grid, or one whose file is missing or altered.
+    `DataError` naming all subjects that do not fit the grid, or one whose file is missing or altered.
     """
     dataset = Path(dataset)
-    manifest, digest = Manifest.read(dataset), data_hash(dataset)
+    table, digest = DatasetTable.read(dataset), data_hash(dataset)
     path = dataset / "grids" / f"{_key(grid, digest)}.h5"
     if not path.exists():
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            misfits: list[tuple[Row, DataError]] = []
-            for number, row in enumerate(manifest, start=1):
+            misfits: list[tuple[SubjectRow, DataError]] = []
+            for number, row in enumerate(table, start=1):
                 study = load_study(dataset, row)
                 try:
                     placement = place(study, grid)
@@ -143,33 +144,32 @@ def prepare(dataset: Path, grid: Grid, progress: Progress | None = None) -> Pack
                     misfits.append((row, error))
                 else:
                     _pack(file, row, study, placement)
-                if progress:
-                    progress(number, len(manifest), row.subject)
+                progress("prepare", number, len(table), {})
             if misfits:
                 raise _all_of(misfits)
     return _read(path, grid, digest)
 
 
-def _all_of(misfits: Sequence[tuple[Row, DataError]]) -> DataError:
-    """One error for all subjects that do not fit a grid."""
+def _all_of(misfits: Sequence[tuple[SubjectRow, DataError]]) -> DataError:
+    """One error that names all subjects that do not fit a grid."""
     (_, first), *others = misfits
     names = ", ".join(row.subject for row, _ in others)
     return DataError(f"{first.message}; nor do {names}" if others else first.message, hint=first.hint)
 
 
-def load_study(dataset: Path, row: Row) -> Study:
-    """The native study of a row, its file checked against the manifest."""
+def load_study(dataset: Path, row: SubjectRow) -> Study:
+    """The native study of a row; `DataError` if its file is missing or does not have the SHA-256 of the row."""
     path = Path(dataset) / row.file
     if not path.is_file():
         raise DataError(f"{path} is missing", hint="ingest the source again into a new folder")
     if file_sha256(path) != row.sha256:
-        raise DataError(f"{path} is not the file that was ingested", hint="ingest the source again into a new folder")
+        raise DataError(f"{path} has changed since it was ingested", hint="ingest the source again into a new folder")
     return read_study(path)
 
 
 @dataclass(frozen=True)
 class VolumeChange:
-    """LV volumes of one subject on its native grid and on the model's; ``None`` where not labelled."""
+    """LV volumes of one subject on its native grid and on the model's, mL; None where not labelled."""
 
     subject: str
     native_edv_ml: float | None
@@ -180,26 +180,26 @@ class VolumeChange:
 
 @dataclass(frozen=True)
 class VolumeReport:
-    """What the grid does to volumes, one row a subject."""
+    """The effect of a grid on LV volumes, one row per subject."""
 
     rows: tuple[VolumeChange, ...]
 
     def errors_percent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Relative errors of EDV and of ESV in percent, of the subjects where they are known."""
+        """Relative errors of EDV and of ESV in percent, for the subjects with known volumes."""
         edv = [(row.native_edv_ml, row.grid_edv_ml) for row in self.rows]
         esv = [(row.native_esv_ml, row.grid_esv_ml) for row in self.rows]
         return _relative(edv), _relative(esv)
 
     @property
     def median_percent(self) -> tuple[float | None, float | None]:
-        """Median absolute error of EDV and ESV in percent."""
+        """Median absolute error of EDV and of ESV in percent; None without known volumes."""
         edv, esv = (float(np.median(np.abs(e))) if len(e) else None for e in self.errors_percent())
         return edv, esv
 
 
 def volume_report(dataset: Path, grid: Grid) -> VolumeReport:
-    """Native against grid LV volumes of every subject (builds the cache if it is absent)."""
-    records, rows = prepare(dataset, grid).records, Manifest.read(Path(dataset)).rows
+    """LV volumes of every subject on the native grid and on ``grid``; builds the cache if it is absent."""
+    records, rows = prepare(dataset, grid).records, DatasetTable.read(Path(dataset)).rows
     pairs = zip(rows, records, strict=True)
     return VolumeReport(
         tuple(VolumeChange(a.subject, a.lv_edv_ml, b.lv_edv_ml, a.lv_esv_ml, b.lv_esv_ml) for a, b in pairs)
@@ -212,12 +212,13 @@ def _relative(pairs: Sequence[tuple[float | None, float | None]]) -> NDArray[np.
 
 
 def _key(grid: Grid, digest: str) -> str:
+    """Name of the cache of a grid and a dataset with the hash ``digest``."""
     size, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:g}" for s in grid.spacing_mm)
     exact = hashlib.sha256(json.dumps([FORMAT, asdict(grid), digest]).encode()).hexdigest()
     return f"{size}_{spacing}mm_{exact[:12]}"
 
 
-def _pack(file: Any, row: Row, study: Study, placement: Placement) -> None:
+def _pack(file: Any, row: SubjectRow, study: Study, placement: Placement) -> None:
     try:
         scale = IntensityScale.of(study.image)
     except DataError as error:
@@ -225,14 +226,15 @@ def _pack(file: Any, row: Row, study: Study, placement: Placement) -> None:
     image = to_uint8(scale.apply(placement.image_to_grid(study.image)))
     label, coverage = placement.label_to_grid(study.label), placement.coverage_to_grid(study.coverage)
     group, frame = file.create_group(f"{row.dataset}_{row.subject}"), (1, *placement.grid.size)
-    group.create_dataset("image", data=image, chunks=frame, **COMPRESSED)
-    group.create_dataset("label", data=covered_label(label, coverage), chunks=frame, **COMPRESSED)
+    # Gzip is a fifth smaller than LZF; a frame of 192 x 192 x 16 is still read in 3 ms on one core.
+    for name, data in (("image", image), ("label", covered_label(label, coverage))):
+        group.create_dataset(name, data=data, chunks=frame, compression="gzip", compression_opts=1)
     group["coverage"] = coverage
     group.attrs["placement"] = json.dumps(placement.to_json())
     group.attrs["record"] = json.dumps(_record(row, study, placement, label))
 
 
-def _record(row: Row, study: Study, placement: Placement, label: LabelArray) -> dict[str, Any]:
+def _record(row: SubjectRow, study: Study, placement: Placement, label: LabelArray) -> dict[str, Any]:
     cycle = (study.ed_index, study.es_index, study.frames_in_cycle)
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in cycle[:2])
     volumes = volumes_ml(label, Label.LV, placement.grid.voxel_ml)
@@ -250,14 +252,14 @@ def _record(row: Row, study: Study, placement: Placement, label: LabelArray) -> 
         "es": es,
         "frames_in_cycle": study.frames_in_cycle,
         "es_index_from_ed": systole_frames(*cycle),
-        "lv_edv_ml": edv or None,  # 0 would be a heart without a cavity: not labelled
+        "lv_edv_ml": edv or None,  # 0 means that the cavity was not labelled
         "lv_esv_ml": esv or None,
         "frame_time_ms": study.frame_time_ms,
     }
 
 
 def _read(path: Path, grid: Grid, digest: str) -> PackedDataset:
-    rows = Manifest.read(path.parent.parent).rows
+    rows = DatasetTable.read(path.parent.parent).rows
     keys = [f"{row.dataset}_{row.subject}" for row in rows]
     try:
         with h5py.File(path, "r") as file:

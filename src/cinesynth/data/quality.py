@@ -1,7 +1,7 @@
-"""What a person should look at: checks on one study, each with what was measured and the limits it should keep.
+"""Quality control of one study: measured values and the limits within which they raise no question.
 
-The limits are wide: a flag asks for a look, it is no verdict, and nothing is dropped for it. Where a reason names
-ACDC or M&Ms, it gives what their 80 and 64 patients measure.
+The limits are wide. A flagged check asks a person to look; nothing is dropped because of it. Values given for ACDC and
+M&Ms are those of 80 and 64 of their patients.
 """
 
 from __future__ import annotations
@@ -25,40 +25,42 @@ from cinesynth.physiology import (
 )
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
 
-BLACK_PERCENT = 5.0
-"""Least standard deviation of a frame or slice, of the whole study's; in ACDC and M&Ms 28 % and more."""
-FLICKER_PERCENT = 4.0
-"""Most that a slice may be brighter or darker than in the frames around it; in whole cycles at hand up to 2.8 %."""
-PAIR_FLICKER_PERCENT = 7.5
-"""The same, from the mean of both, where only ED and ES are stored; 8 of ACDC have them scaled apart, none of M&Ms."""
 
-SPREADS = 3.0
-"""Standard deviations between a study and its group: one of 370 lies farther off where the group is a normal one."""
-EXCESS_PERCENT = 10.0
-"""Most that the cavity of another frame may exceed that of ED, or fall short of that of ES: then it is ED, or ES."""
+@dataclass(frozen=True)
+class QualityLimits:
+    """The limits that are not of human hearts but of images and labels (those of hearts are in `physiology`)."""
 
-PARTS_PERCENT = 5.0
-"""Most of a structure that may lie apart from its largest part; in ACDC and M&Ms up to 4.7 %."""
-REACH_MM = 130.0
-"""Farthest that a label may lie from the centre of the LV, in the plane; dilated RVs of M&Ms reach 114 mm."""
-MOTION_RATIO = 1.2
-"""Least change over time under the labels, of that elsewhere: hearts move, chests do not. ACDC has 2.7 and more."""
-STILL = 1e-3
-"""Change, of the mean brightness, below which nothing moves: noise alone is more."""
-MARGIN_MM = 10.0
-"""Around the labels the image still moves with the heart."""
+    min_contrast_percent: float = 5.0
+    """Standard deviation of a frame or slice in percent of the whole study's; 28 % and more in ACDC and M&Ms."""
+    max_flicker_percent: float = 4.0
+    """Brightness of a slice relative to the frames around it; up to 2.8 % in the whole cycles at hand."""
+    max_pair_flicker_percent: float = 7.5
+    """The same relative to the mean of ED and ES, where only these are stored; exceeded by 8 of ACDC, none of M&Ms."""
+    max_group_deviation: float = 3.0
+    """Standard deviations from the mean of the diagnosis group; 1 of 370 of a normal distribution lies farther off."""
+    max_phase_excess_percent: float = 10.0
+    """Cavity of another frame above that of ED, or below that of ES: that frame is then rather ED, or ES."""
+    max_apart_percent: float = 5.0
+    """Part of a structure that is not connected to its largest piece; up to 4.7 % in ACDC and M&Ms."""
+    max_reach_mm: float = 130.0
+    """In-plane distance of a label from the centre of the LV; dilated RVs of M&Ms reach 114 mm."""
+    min_motion_ratio: float = 1.2
+    """Change over time under the labels relative to the rest of the image; 2.7 and more in ACDC."""
+    motion_margin_mm: float = 10.0
+    """Distance from the labels within which the image still moves with the heart."""
+    max_shift_mm: float = 10.0
+    """Distance of a slice from midway between its neighbours, mostly by breathing; exceeded by 3 of ACDC, 6 of M&Ms."""
+    min_slice_fraction: float = 0.3
+    """Smallest area, relative to the largest slice, at which a slice shows the heart's centre and not just its tip."""
 
-SHIFT_MM = 10.0
-"""Most that a slice may lie beside the middle of its neighbours: breath-holds differ by less. 3 of ACDC, 6 of M&Ms."""
-LARGE_SLICE = 0.3
-"""Share of the largest slice's area from which on the centre of a slice is that of the heart, not of its tip."""
 
+LIMITS = QualityLimits()
 Limits = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing measured on a study, and the limits between which it raises no question."""
+class QualityCheck:
+    """One value measured on a study, and its limits."""
 
     name: str
     value: float
@@ -69,12 +71,12 @@ class Check:
 
     @property
     def flagged(self) -> bool:
-        """Whether the value lies outside its limits, or is no number."""
+        """Whether the value lies outside its limits, or is NaN."""
         return not self.low <= self.value <= self.high
 
     @property
     def limits(self) -> str:
-        """The limits in words."""
+        """The limits as text."""
         if math.isinf(self.low):
             return f"at most {self.high:.4g}"
         return f"at least {self.low:.4g}" if math.isinf(self.high) else f"{self.low:.4g} to {self.high:.4g}"
@@ -84,40 +86,44 @@ class Check:
         return f"{self.name} {measured} (expected {self.limits})" + (f", {self.where}" if self.where else "")
 
 
-def flags(study: Study) -> tuple[Check, ...]:
-    """The checks of ``study`` that ask for a look."""
-    return tuple(check for check in checks(study) if check.flagged)
+def flagged_checks(study: Study) -> tuple[QualityCheck, ...]:
+    """The checks of ``study`` that a person should look at."""
+    return tuple(check for check in quality_checks(study) if check.flagged)
 
 
-def checks(study: Study) -> tuple[Check, ...]:
-    """All that can be checked on ``study``; what its labels and frames say nothing about is left out."""
+def quality_checks(study: Study) -> tuple[QualityCheck, ...]:
+    """All checks that the frames and labels of ``study`` allow."""
     return (*image_checks(study), *volume_checks(study), *label_checks(study), *stack_checks(study))
 
 
-def image_checks(study: Study) -> Iterator[Check]:
-    """Black frames and slices, flicker, and frames that are one and the same."""
+def image_checks(study: Study) -> Iterator[QualityCheck]:
+    """Contrast of frames and slices, flicker, repeated frames, and the number of frames."""
     image = study.image.astype(np.float32)
     spread = float(image.std()) / 100.0 or math.inf
     for name, axes in (("contrast of a frame", (1, 2, 3)), ("contrast of a slice", (1, 2))):
         spreads = image.std(axis=axes)
         place = _place(spreads.argmin(), spreads.shape)
-        yield Check(name, float(spreads[place]) / spread, BLACK_PERCENT, unit="%", where=_where(study, *place))
+        yield QualityCheck(
+            name, float(spreads[place]) / spread, LIMITS.min_contrast_percent, unit="%", where=_where(study, *place)
+        )
     change = brightness_change_percent(image)
     place = _place(change.argmax(), change.shape)
     if len(image) > 3:
-        yield Check("flicker", float(change[place]), high=FLICKER_PERCENT, unit="%", where=_where(study, *place))
+        yield QualityCheck(
+            "flicker", float(change[place]), high=LIMITS.max_flicker_percent, unit="%", where=_where(study, *place)
+        )
     else:
         where = _where(study, place[0])
-        yield Check("flicker", float(change[place]), high=PAIR_FLICKER_PERCENT, unit="%", where=where)
-    yield Check("frames that differ", len({frame.tobytes() for frame in study.image}), low=len(image))
+        yield QualityCheck("flicker", float(change[place]), high=LIMITS.max_pair_flicker_percent, unit="%", where=where)
+    yield QualityCheck("frames that differ", len({frame.tobytes() for frame in study.image}), low=len(image))
     if study.frames_in_cycle > 2:
-        yield Check("frames in the cycle", study.frames_in_cycle, *FRAMES_IN_CYCLE_RANGE)
+        yield QualityCheck("frames in the cycle", study.frames_in_cycle, *FRAMES_IN_CYCLE_RANGE)
 
 
 def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
-    """How far the mean of each slice, ``T Z``, leaves the median of its own and the two frames around it.
+    """Difference of each slice's mean, ``T Z``, from the median over its frame and the two around it, in percent.
 
-    Of up to three frames, as ``T 1``: how far the mean of each leaves that of all.
+    For up to three frames, ``T 1``: the difference of each frame's mean from that of all frames.
     """
     brightness = image.mean(axis=(1, 2), dtype=np.float64) - float(image.min())  # T Z
     if len(image) > 3:
@@ -130,90 +136,98 @@ def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
 
 
 def lv_limits(diagnosis: Diagnosis) -> tuple[Limits, Limits, Limits]:
-    """Limits of EDV and ESV in mL and of EF in percent: those of the group, within those of anyone."""
+    """Limits of EDV and ESV in mL and of EF in percent: those of the group, where narrower than those of all hearts."""
     if diagnosis not in LV_BY_DIAGNOSIS:
         return LV_RANGES
     edv, esv, ef = (
-        (max(low, mean - SPREADS * spread), min(high, mean + SPREADS * spread))
+        (max(low, mean - LIMITS.max_group_deviation * spread), min(high, mean + LIMITS.max_group_deviation * spread))
         for (low, high), (mean, spread) in zip(LV_RANGES, LV_BY_DIAGNOSIS[diagnosis], strict=True)
     )
     return edv, esv, ef
 
 
-def volume_checks(study: Study) -> Iterator[Check]:
-    """Volumes, ejection fraction and phases against what hearts have; of annotated structures only."""
+def volume_checks(study: Study) -> Iterator[QualityCheck]:
+    """Volumes, ejection fraction and choice of ED and ES, for annotated structures."""
     curves = {structure: volume_curve(study, structure) for structure in STRUCTURES}
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in (study.ed_index, study.es_index))
     yield from _lv_checks(study, curves[Label.LV], ed, es)
     for name, structure, limits in (("RV EDV", Label.RV, RV_EDV_RANGE_ML), ("MYO at ED", Label.MYO, MYO_RANGE_ML)):
         if np.isfinite(curves[structure][ed]):
-            yield Check(name, float(curves[structure][ed]), *limits, unit="mL")
+            yield QualityCheck(name, float(curves[structure][ed]), *limits, unit="mL")
     muscle_ed, muscle_es = curves[Label.MYO][[ed, es]]
     if muscle_ed > 0 and np.isfinite(muscle_es):
-        yield Check("MYO at ES of ED", 100.0 * float(muscle_es / muscle_ed), *MYO_ES_PERCENT_RANGE, unit="%")
+        yield QualityCheck("MYO at ES of ED", 100.0 * float(muscle_es / muscle_ed), *MYO_ES_PERCENT_RANGE, unit="%")
 
 
 def volume_curve(study: Study, structure: Label) -> FloatArray:
-    """Volume of ``structure`` in each stored frame, mL, shape ``T``; NaN where no slice of it was annotated."""
+    """Volume of ``structure`` in each stored frame, mL, shape ``T``; NaN where it was not annotated in any slice."""
     covered = study.coverage[..., STRUCTURES.index(structure)].any(axis=1)
     return np.where(covered, volumes_ml(study.label, structure, study.voxel_ml), np.float32(np.nan))
 
 
-def _lv_checks(study: Study, curve: FloatArray, ed: int, es: int) -> Iterator[Check]:
+def _lv_checks(study: Study, curve: FloatArray, ed: int, es: int) -> Iterator[QualityCheck]:
     edv, esv = float(curve[ed]), float(curve[es])
     edv_limits, esv_limits, ef_limits = lv_limits(study.diagnosis)
     if math.isfinite(edv):
-        yield Check("LV EDV", edv, *edv_limits, unit="mL")
+        yield QualityCheck("LV EDV", edv, *edv_limits, unit="mL")
     if math.isfinite(esv):
-        yield Check("LV ESV", esv, *esv_limits, unit="mL")
+        yield QualityCheck("LV ESV", esv, *esv_limits, unit="mL")
     if not edv > 0 or not esv > 0:
         return
-    yield Check("EF", 100.0 * (1.0 - esv / edv), *ef_limits, unit="%")
+    yield QualityCheck("EF", 100.0 * (1.0 - esv / edv), *ef_limits, unit="%")
     coverage = study.coverage[..., STRUCTURES.index(Label.LV)]
     alike = (coverage == coverage[es]).all(axis=1)
     largest, smallest = int(np.nanargmax(curve)), int(np.nanargmin(np.where(alike, curve, np.nan)))
     above, below = 100.0 * (float(curve[largest]) / edv - 1.0), 100.0 * (1.0 - float(curve[smallest]) / esv)
-    yield Check("LV above ED", above, high=EXCESS_PERCENT, unit="%", where=_where(study, largest))
-    yield Check("LV below ES", below, high=EXCESS_PERCENT, unit="%", where=_where(study, smallest))
+    yield QualityCheck(
+        "LV above ED", above, high=LIMITS.max_phase_excess_percent, unit="%", where=_where(study, largest)
+    )
+    yield QualityCheck(
+        "LV below ES", below, high=LIMITS.max_phase_excess_percent, unit="%", where=_where(study, smallest)
+    )
 
 
-def label_checks(study: Study) -> Iterator[Check]:
-    """Structures in pieces, and labels that do not lie where the heart is."""
+def label_checks(study: Study) -> Iterator[QualityCheck]:
+    """Structures in several pieces, and labels that are not where the heart is."""
     for structure in STRUCTURES:
         if (study.label == structure).any():
             apart = [(_apart_percent(study.label[t] == structure), int(t)) for t in np.flatnonzero(study.labelled)]
             percent, frame = max(apart)
-            yield Check(f"{structure.name} apart", percent, high=PARTS_PERCENT, unit="%", where=_where(study, frame))
+            yield QualityCheck(
+                f"{structure.name} apart", percent, high=LIMITS.max_apart_percent, unit="%", where=_where(study, frame)
+            )
     heart, cavity = _projected(study.label > 0), _projected(study.label == Label.LV)  # X Y
     if not heart.any():
         return
     centre = _centre(cavity if cavity.any() else heart, study)
     offsets = np.argwhere(heart) * study.spacing_mm[:2] - centre
-    yield Check("reach of the labels", float(np.hypot(*offsets.T).max()), high=REACH_MM, unit="mm")
-    near = ndimage.distance_transform_edt(~heart, sampling=study.spacing_mm[:2]) <= MARGIN_MM
+    yield QualityCheck("reach of the labels", float(np.hypot(*offsets.T).max()), high=LIMITS.max_reach_mm, unit="mm")
+    near = ndimage.distance_transform_edt(~heart, sampling=study.spacing_mm[:2]) <= LIMITS.motion_margin_mm
     if len(study.image) > 1 and not near.all():
-        yield Check("motion under the labels", _motion_ratio(study, near), low=MOTION_RATIO)
+        yield QualityCheck("motion under the labels", _motion_ratio(study, near), low=LIMITS.min_motion_ratio)
 
 
-def stack_checks(study: Study) -> Iterator[Check]:
-    """The slices: their step, and shifts and gaps that the labels show."""
-    yield Check("slice step", study.spacing_mm[2], *SLICE_STEP_RANGE_MM, unit="mm")
+def stack_checks(study: Study) -> Iterator[QualityCheck]:
+    """Slice step, and gaps and shifts between slices as shown by the labels."""
+    yield QualityCheck("slice step", study.spacing_mm[2], *SLICE_STEP_RANGE_MM, unit="mm")
     present = np.stack([(study.label == structure).any(axis=(1, 2)) for structure in STRUCTURES], axis=-1)  # T Z S
     if not present.any():
         return
-    yield Check("slices without labels between labelled ones", int(_gaps(present).max()), high=0)
+    yield QualityCheck("slices without labels between labelled ones", int(_gaps(present).max()), high=0)
     shifts = slice_shifts_mm(study)
     if np.isfinite(shifts).any():
         worst = int(np.nanargmax(shifts))
-        yield Check("shift of a slice", float(shifts[worst]), high=SHIFT_MM, unit="mm", where=f"slice {worst}")
+        yield QualityCheck(
+            "shift of a slice", float(shifts[worst]), high=LIMITS.max_shift_mm, unit="mm", where=f"slice {worst}"
+        )
 
 
 def slice_shifts_mm(study: Study) -> NDArray[np.float64]:
-    """In-plane distance of the LV in each slice from midway between its neighbours, ``Z``; NaN where they are small."""
+    """In-plane distance of the LV in each slice from midway between its neighbours, ``Z``; NaN where one is small."""
     weight = (study.label >= Label.MYO)[study.labelled].mean(axis=0, dtype=np.float64)  # X Y Z, cavity and wall
     area = weight.sum(axis=(0, 1))
     result = np.full(len(area), np.nan)
-    large = area >= max(LARGE_SLICE * float(area.max(initial=0.0)), 1e-9)
+    large = area >= max(LIMITS.min_slice_fraction * float(area.max(initial=0.0)), 1e-9)
     for z in range(1, len(area) - 1):
         if large[z - 1 : z + 2].all():
             before, here, after = (_centre(weight[..., i], study) for i in (z - 1, z, z + 1))
@@ -222,14 +236,14 @@ def slice_shifts_mm(study: Study) -> NDArray[np.float64]:
 
 
 def _gaps(present: BoolArray) -> NDArray[np.int64]:
-    """Empty slices between full ones along ``Z`` of ``T Z S``, shape ``T S``."""
+    """Number of empty slices between non-empty ones of ``T Z S``, shape ``T S``."""
     begun = np.logical_or.accumulate(present, axis=1)
     to_come = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
     return np.asarray((begun & to_come & ~present).sum(axis=1))
 
 
 def _apart_percent(mask: BoolArray) -> float:
-    """Share of an ``X Y Z`` mask outside its largest part; parts that touch at a corner are one."""
+    """Percentage of an ``X Y Z`` mask outside its largest piece; pieces that touch at a corner are connected."""
     where = np.nonzero(mask)
     if not len(where[0]):
         return 0.0
@@ -240,19 +254,20 @@ def _apart_percent(mask: BoolArray) -> float:
 
 
 def _motion_ratio(study: Study, near: BoolArray) -> float:
+    """Mean change over time within ``near`` (``X Y``) relative to the rest; each frame is scaled to mean 1."""
     image = study.image.astype(np.float32) - float(study.image.min())
     image /= np.maximum(image.mean(axis=(1, 2, 3), keepdims=True), 1e-9)
     motion = image.std(axis=0).mean(axis=-1)  # X Y
-    return float(motion[near].mean()) / max(float(motion[~near].mean()), STILL)
+    return float(motion[near].mean()) / max(float(motion[~near].mean()), 1e-3)  # less change than noise alone makes
 
 
 def _projected(mask: BoolArray) -> BoolArray:
-    """Where a ``T X Y Z`` mask is set in any frame and slice, ``X Y``."""
+    """Where a mask ``T X Y Z`` is set in any frame and slice, ``X Y``."""
     return np.asarray(mask.any(axis=(0, 3)), dtype=np.bool_)
 
 
 def _centre(weight: NDArray[np.float64] | BoolArray, study: Study) -> NDArray[np.float64]:
-    """Centre of mass of an ``X Y`` weight, mm."""
+    """Centre of mass of a weight ``X Y``, mm."""
     return np.asarray(ndimage.center_of_mass(weight)) * study.spacing_mm[:2]
 
 

@@ -1,8 +1,8 @@
-"""Separable resampling between two voxel grids, and labels that keep their volume on the coarser one.
+"""Separable resampling between two voxel grids, with labels that keep their volume on a coarser grid.
 
-Along each axis both grids are rows of voxels; a matrix of weights leads from one to the other. In the plane the
-kernel is a triangle, widened to the coarser step when downsampling (linear interpolation, anti-aliased). Through the
-plane a slice is a slab, and a weight is the share of the target slab that the source slab fills.
+Along each axis, both grids are rows of voxels and resampling is a matrix of weights. In the plane the kernel is a
+triangle, as wide as the coarser step (linear interpolation with anti-aliasing). Through the plane a slice is a slab,
+and the weight is the fraction of the target slab that the source slab fills.
 """
 
 from __future__ import annotations
@@ -15,39 +15,37 @@ from numpy.typing import NDArray
 from cinesynth.types import STRUCTURES, FloatArray, LabelArray
 
 FREE = 255
-"""No label: a voxel that may take any."""
-SWEEPS = 4
-"""Rounds of `owed_labels`; three structures that touch settle in two or three."""
+"""In `held_labels`: a voxel that may take any label."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Voxel ``i`` of a row of ``size`` has its centre at ``start + step * i``, in voxels of the other grid."""
+    """A row of ``size`` voxels; the centre of voxel ``i`` is at ``start + step * i`` in voxels of the other grid."""
 
     size: int
     start: float
     step: float
 
     def inverse(self, other_size: int) -> Axis:
-        """The other grid's voxels seen from this one."""
+        """The other grid's row in voxels of this one."""
         return Axis(other_size, -self.start / self.step, 1.0 / self.step)
 
     def linear(self, source_size: int, reach: float = 1.0) -> FloatArray:
-        """Weights ``size source_size`` of a triangle of half-width ``reach`` (at least a step); 0 rows outside."""
+        """Weights ``size source_size`` of a triangle of half-width ``reach`` (at least a step); rows outside are 0."""
         width = max(1.0, self.step, reach)
         weights = np.maximum(0.0, 1.0 - np.abs(self._centres()[:, None] - np.arange(source_size)) / width)
         inside = (self._centres() > -0.5 - 1e-6) & (self._centres() < source_size - 0.5 + 1e-6)
         return _rows_to_one(weights * inside[:, None])
 
     def overlap(self, source_size: int) -> FloatArray:
-        """Weights ``size source_size``: share of each slab here that each source slab fills; rows sum to at most 1."""
+        """Weights ``size source_size``: fraction of each slab here filled by each source slab; row sums <= 1."""
         low = self._centres()[:, None] - self.step / 2
         source = np.arange(source_size) - 0.5
         shared = np.minimum(low + self.step, source + 1.0) - np.maximum(low, source)
         return np.asarray(np.clip(shared, 0.0, None) / self.step, dtype=np.float32)
 
     def nearest(self, other_size: int) -> NDArray[np.int_]:
-        """The voxel here that is nearest to each of the other grid's; -1 where that lies outside this row."""
+        """Index here of the voxel nearest to each of the other grid's ``other_size`` voxels; -1 outside this row."""
         index = np.rint((np.arange(other_size) - self.start) / self.step).astype(np.int_)
         return np.where((index >= 0) & (index < self.size), index, -1)
 
@@ -60,7 +58,7 @@ Weights = tuple[FloatArray, FloatArray, FloatArray]
 
 
 def resample_image(volumes: NDArray[np.generic], axes: Axes) -> FloatArray:
-    """``... X Y Z`` on the other grid as ``... x y z`` of ``axes``; voxels outside the field get the minimum."""
+    """``... X Y Z`` resampled to ``... x y z`` of ``axes``; voxels outside the field get the minimum."""
     weights = _weights(volumes.shape, axes)
     x, y, z = (w.sum(axis=1) > 0 for w in weights)
     result = apply(volumes.astype(np.float32), weights)
@@ -69,7 +67,7 @@ def resample_image(volumes: NDArray[np.generic], axes: Axes) -> FloatArray:
 
 
 def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatArray:
-    """One-hot labels ``X Y Z`` resampled to ``4 x y z``; background fills what lies outside the field.
+    """One-hot labels ``X Y Z`` resampled to scores ``4 x y z``; outside the field is background.
 
     ``reach`` is the in-plane half-width of the kernel in voxels of ``label``.
     """
@@ -81,9 +79,9 @@ def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatA
 
 
 def held_labels(label: LabelArray, axes: Axes) -> LabelArray:
-    """``x y z`` of ``axes``: the voxel nearest to each one of ``label`` (``X Y Z``) holds its label, others are `FREE`.
+    """The labels ``x y z`` that a finer grid must hold so that `at_nearest` gives ``label`` (``X Y Z``) back.
 
-    For a grid at least as fine as the label's: there each voxel has one of its own, and `at_nearest` finds them again.
+    Each voxel of ``label`` has its own nearest voxel there, which takes its label. All others are `FREE`.
     """
     held = np.full(tuple(axis.size for axis in axes), FREE, dtype=np.uint8)
     index = [axis.nearest(size) for axis, size in zip(axes, label.shape, strict=True)]
@@ -92,19 +90,19 @@ def held_labels(label: LabelArray, axes: Axes) -> LabelArray:
 
 
 def at_nearest(label: LabelArray, axes: Axes, size: tuple[int, int, int]) -> LabelArray:
-    """``x y z`` of ``axes`` at the centres of the other grid's voxels, ``X Y Z`` of ``size``; 0 outside."""
+    """Label ``x y z`` of ``axes`` at the voxel centres of the other grid, ``X Y Z`` of ``size``; 0 outside."""
     index = [axis.nearest(n) for axis, n in zip(axes, size, strict=True)]
     x, y, z = (i >= 0 for i in index)
     return np.where(x[:, None, None] & y[:, None] & z, label[np.ix_(*index)], np.uint8(0))
 
 
 def owed_labels(scores: FloatArray, owed: NDArray[np.float64], held: LabelArray | None = None) -> LabelArray:
-    """Labels ``x y z`` by the highest score, with as many voxels of each structure in each slice as it is owed.
+    """Labels ``x y z`` by the highest score, with ``owed`` voxels of each structure in each slice.
 
-    ``scores`` is ``4 x y z``, ``owed`` is ``3 z`` (voxels; rounded here); ``held`` voxels keep their label. Plain
-    argmax loses volume wherever two slices of different size share a slab. Here each structure and slice gets an
-    additive price and the best priced score wins; prices are found one at a time, each making one count exact (the
-    auction view of assignment).
+    ``scores`` is ``4 x y z``, ``owed`` is ``3 z`` (rounded here), and ``held`` voxels keep their label. A plain argmax
+    loses volume wherever two slices of different size share a slab. Instead, each structure of a slice gets a price
+    that is added to its scores, and the prices are adjusted in turn until every count is exact, as in the auction
+    algorithm for assignment problems (Bertsekas, 1988).
     """
     result = np.asarray(scores.argmax(axis=0), dtype=np.uint8)
     held = np.full_like(result, FREE) if held is None else held
@@ -118,15 +116,16 @@ def owed_labels(scores: FloatArray, owed: NDArray[np.float64], held: LabelArray 
 
 
 def apply(volumes: FloatArray, weights: Weights) -> FloatArray:
-    """``... X Y Z`` times one matrix an axis: ``... x y z``."""
-    for matrix in weights:  # each turn contracts the third axis from the end and appends the new one
+    """``... X Y Z`` times one matrix per axis: ``... x y z``."""
+    for matrix in weights:  # ... X Y Z -> ... Y Z x -> ... Z x y -> ... x y z
         volumes = np.tensordot(volumes, matrix, axes=(-3, 1))
     return np.ascontiguousarray(volumes)
 
 
-def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_]) -> LabelArray:
+def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_], max_rounds: int = 4) -> LabelArray:
+    """Labels of ``N`` voxels from scores ``4 N`` and counts ``3``; two or three rounds are usually enough."""
     prices = np.zeros((len(scores), 1))
-    for _ in range(SWEEPS):
+    for _ in range(max_rounds):
         settled = True
         for structure, count in zip(STRUCTURES, owed, strict=True):
             priced = scores + prices
@@ -141,7 +140,7 @@ def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_]) -> LabelArray:
 
 
 def _price(lead: NDArray[np.float64], count: int) -> float:
-    """The price at which exactly ``count`` of the leads are above zero (ties apart), or all if they are fewer."""
+    """The price that makes exactly ``count`` of the leads positive (except for ties), or all if there are fewer."""
     ranked, count = np.sort(lead)[::-1], min(count, len(lead))
     above = ranked[count - 1] if count > 0 else ranked[0] + 1.0
     below = ranked[count] if count < len(ranked) else ranked[-1] - 1.0
@@ -149,7 +148,7 @@ def _price(lead: NDArray[np.float64], count: int) -> float:
 
 
 def _touched(label: LabelArray) -> tuple[slice, slice]:
-    """The columns and rows that hold any label: resampling the rest would add zeros."""
+    """The columns and rows with labels; resampling the others would add zeros."""
     x, y = np.flatnonzero(label.any(axis=(1, 2))), np.flatnonzero(label.any(axis=(0, 2)))
     return (slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)) if len(x) else (slice(0), slice(0))
 

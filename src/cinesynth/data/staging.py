@@ -1,4 +1,4 @@
-"""Studies on their way into a dataset: read by several processes, and kept so that a killed ingestion goes on."""
+"""Studies on their way into a dataset: read by several processes, and kept so that an ingestion can be resumed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cinesynth import __version__
+from cinesynth.data.dataset_table import SPLITS, SubjectRow, describe
 from cinesynth.data.duplicates import sketch
-from cinesynth.data.manifest import SPLITS, Row, describe
 from cinesynth.data.sources import Source
 from cinesynth.data.store import FORMAT, read_study, study_file, write_study
 from cinesynth.errors import DataError, InputError, OutputError
@@ -21,35 +21,35 @@ from cinesynth.types import FloatArray, Study
 
 STAGING = ".staging"
 KEPT = re.compile(r"[0-9a-f]{64}\.h5")
-"""Studies named by the content they were read from."""
+"""Name of a complete study: the hash of the files it was read from."""
 
 
 @dataclass(frozen=True)
 class Staged:
-    """A study in the staging folder, and its row; the split of the row is still to be decided."""
+    """A study in the staging folder and its row, whose split is assigned later."""
 
-    row: Row
+    row: SubjectRow
     path: Path
     sketch: FloatArray
-    """What it looks like, to find the same person under another name."""
+    """Its images at low resolution, to find the same person under another name."""
 
 
 @dataclass(frozen=True)
 class Stager:
-    """Reads the studies of ``source`` into ``folder``, one at a time; may be sent to other processes."""
+    """Reads the studies of ``source`` into ``folder``, one per call; can be pickled for other processes."""
 
     source: Source
     folder: Path
 
     def __call__(self, number: int) -> Staged | DataError:
-        """The study with this number in the source: found finished, or read and written; or why it cannot be."""
+        """Study ``number`` of the source: found complete in the folder, or read and written; or the error."""
         name = self.source.names[number]
         try:
             return self._stage(name, number)
         except DataError as error:
             return error
         except MemoryError:
-            hint = "its header may lie about its size; if not, use fewer workers"
+            hint = "use fewer workers; or its header may declare a wrong size"
             return DataError(f"{name} does not fit into memory", hint=hint)
 
     def _stage(self, name: str, number: int) -> Staged:
@@ -67,8 +67,8 @@ class Stager:
 def staging(out: Path) -> Iterator[Path]:
     """The staging folder of the dataset in ``out``.
 
-    It is removed when the body succeeds or refuses its data or its output; what an interruption leaves finished
-    stays, as far as its content has a name, and is found again by the next ingestion.
+    It is removed when the body succeeds or raises an error about its data or output. After an interruption, complete
+    studies with a content hash stay, and the next ingestion uses them.
     """
     folder = make_folder(out / STAGING)
     _sweep(folder)
@@ -86,29 +86,29 @@ def staging(out: Path) -> Iterator[Path]:
 
 
 def content_key(source: Source, name: str) -> str | None:
-    """SHA-256 of all that decides what the study ``name`` becomes; ``None`` where the source cannot say.
+    """SHA-256 of everything that determines the study ``name``; None if the source does not name its files.
 
-    It covers the files' names and bytes, what is done to the study after it was read, and the version of the package
-    and of the format of its studies.
+    It covers names and bytes of the files, the changes made to the study after reading, and the versions of the
+    package and of the file format.
     """
     if source.files is None:
         return None
-    digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.recipe}"))
+    digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.version}"))
     try:
         for path in source.files(name):
             digest.update(_bytes(f"\n{path.name} {file_sha256(path)}"))
     except OSError:
-        return None  # reading the study will say which file it is
+        return None  # reading the study will name the file
     return digest.hexdigest()
 
 
 def _bytes(text: str) -> bytes:
-    """File names need not be UTF-8; Python carries other bytes as letters that cannot be encoded."""
+    """``text`` as bytes; file names that are not UTF-8 reach Python as surrogates, which plain UTF-8 rejects."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def _finished(path: Path) -> Study | None:
-    """The study that an earlier ingestion left here; one that is damaged counts as absent."""
+    """The study that an interrupted ingestion left at ``path``; None if it is absent or damaged."""
     if path.exists():
         with suppress(DataError):
             return read_study(path)
@@ -116,7 +116,7 @@ def _finished(path: Path) -> Study | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what is half-written, or finished without a name to find it by."""
+    """Remove incomplete files, and studies without a content hash, which cannot be found again."""
     for path in folder.iterdir():
         if not KEPT.fullmatch(path.name):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""One study, one HDF5 file: the scanner's voxels, labels and geometry, without loss."""
+"""One HDF5 file per study: the scanner's voxels, labels and geometry, without loss."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ from cinesynth.types import (
 )
 
 FORMAT = 2
-"""Format 1 knew labelled frames only: every structure of every slice of them counts as annotated."""
-GZIP_LEVEL = 1
-"""Higher levels cost several times the time for a few percent."""
+"""Format 1 had no coverage, only labelled frames: all structures in all of their slices count as annotated."""
 TEXTS = ("subject", "dataset", "vendor")
 NUMBERS = ("frames_in_cycle", "ed_index", "es_index")
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-"""Zero bytes, and bytes that were no UTF-8."""
+"""Zero bytes, and surrogates of bytes that were not UTF-8."""
 ORIGINS = ("group", "phases_from", "slices_from")
-"""Texts that format 1 did not have."""
+"""Texts that format 1 lacks."""
 IF_KNOWN = ("frame_time_ms", "reported_lv_edv_ml", "reported_lv_esv_ml")
-"""Numbers that are left out where they are unknown."""
+"""Numbers that are omitted if they are unknown."""
 VOLUMES = ("image", "label")
 ARRAYS = ("frame_index", "affine")
 
@@ -44,7 +42,7 @@ ARRAYS = ("frame_index", "affine")
 def write_study(path: Path, study: Study) -> str:
     """Write ``study`` to ``path`` atomically and return the file's SHA-256. `DataError` if it contradicts itself."""
     check_study(study)
-    memory = io.BytesIO()  # HDF5 on a full disk leaves noise behind; plain bytes fail cleanly
+    memory = io.BytesIO()  # on a full disk, HDF5 prints errors when closing; plain bytes fail cleanly
     with h5py.File(memory, "w") as file:
         _fill(file, study)
     write_bytes(path, memory.getvalue())
@@ -52,7 +50,7 @@ def write_study(path: Path, study: Study) -> str:
 
 
 def read_study(path: Path) -> Study:
-    """The study that `write_study` wrote, bit for bit; files of format 1 are read too."""
+    """The study that `write_study` wrote, bit for bit. Files of format 1 are read too. `DataError` if damaged."""
     try:
         with h5py.File(path, "r") as file:
             return _read(path, file)
@@ -61,23 +59,24 @@ def read_study(path: Path) -> Study:
 
 
 def study_file(study: Study) -> str:
-    """Where a dataset keeps ``study``, relative to its folder; `DataError` where its names make no file name."""
+    """Path of ``study`` relative to its dataset folder; `DataError` if its names cannot be a file name."""
     name = f"{study.dataset}_{study.subject}.h5"
     if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,200}", name):
         raise DataError(
-            f"{name[:250]!r} cannot be a file name", hint="subjects are at most 190 letters, digits and . _ + -"
+            f"{name[:250]!r} cannot be a file name", hint="name subjects with at most 190 letters, digits and . _ + -"
         )
     return f"studies/{name}"
 
 
 def check_study(study: Study) -> None:
-    """`DataError` naming the subject unless the fields of ``study`` agree with each other."""
+    """`DataError` naming the subject if the fields of ``study`` contradict each other."""
     for wrong, found in _faults(study):
         if wrong:
             raise DataError(f"{study.dataset} {study.subject}: {found}", hint="the source is damaged or misread")
 
 
 def _faults(study: Study) -> list[tuple[bool, str]]:
+    """Every possible contradiction, and whether ``study`` has it."""
     shape, index, frames = study.image.shape, study.frame_index, study.frames_in_cycle
     if len(shape) != 4 or study.label.shape != shape:
         return [(True, f"image {shape} and label {study.label.shape} are not both T X Y Z")]
@@ -85,25 +84,28 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
     if study.coverage.shape != expected or study.coverage.dtype != np.bool_:
         return [(True, f"coverage {study.coverage.shape} {study.coverage.dtype} is not T Z S, {expected} bool")]
     if index.shape != shape[:1]:
-        return [(True, "frames and their list differ in length")]
+        return [(True, "frame_index and image differ in length")]
     stored = set(index.tolist())
     return [
         (study.label.dtype != np.uint8 or int(study.label.max()) > 3, "labels are not bytes 0-3"),
         (len(stored) != len(index), "a frame is stored twice"),
         (min(stored) < 0 or max(stored) >= frames, f"stored frames lie outside a cycle of {frames}"),
         (not {study.ed_index, study.es_index} <= stored, "ED or ES is not among the stored frames"),
-        (study.ed_index == study.es_index, "ED and ES are one frame"),
+        (study.ed_index == study.es_index, "ED and ES are the same frame"),
         (not np.isfinite(study.image).all(), "the image holds values that are not finite"),
         (
             not np.array_equal(covered_label(study.label, study.coverage), study.label),
-            "a structure has labels in a slice where it is said to be not labelled",
+            "a structure has labels in a slice where coverage says it was not annotated",
         ),
         (not (np.isfinite(study.affine).all() and study.voxel_ml > 0), "the affine spans no volume"),
         *((value is not None and not value > 0, f"{name} is not positive") for name, value in _if_known(study)),
         (study.phases_from not in get_args(PhasesFrom), f"ED and ES cannot come from {study.phases_from!r}"),
         (study.slices_from not in get_args(SlicesFrom), f"slice order cannot come from {study.slices_from!r}"),
-        (any(map(UNWRITABLE.search, (study.subject, study.vendor, study.group, *study.notes))), "a name holds no text"),
-        (not _is_orientation(study.to_source), f"{study.to_source} is no way back to the source's axes"),
+        (
+            any(map(UNWRITABLE.search, (study.subject, study.vendor, study.group, *study.notes))),
+            "a name or note contains characters that cannot be written",
+        ),
+        (not _is_orientation(study.to_source), f"to_source {study.to_source} is not an orientation"),
     ]
 
 
@@ -120,7 +122,8 @@ def _read(path: Path, file: Any) -> Study:
     version = int(file.attrs.get("format", 1))
     if version > FORMAT:
         raise DataError(
-            f"{path} has format {version}, this version reads up to {FORMAT}", hint="update cinesynth, or ingest again"
+            f"{path} has format {version}, this version reads up to {FORMAT}",
+            hint="update cinesynth, or ingest the source again",
         )
     values: dict[str, Any] = {name: file[name][()] for name in (*VOLUMES, *ARRAYS)}
     values |= {name: str(file.attrs[name]) for name in TEXTS} | {name: int(file.attrs[name]) for name in NUMBERS}
@@ -138,8 +141,9 @@ def _read(path: Path, file: Any) -> Study:
 def _fill(file: Any, study: Study) -> None:
     frame = (1, *study.image.shape[1:])
     for name in VOLUMES:
+        # higher gzip levels take several times as long to save a few percent
         file.create_dataset(
-            name, data=getattr(study, name), chunks=frame, compression="gzip", compression_opts=GZIP_LEVEL, shuffle=True
+            name, data=getattr(study, name), chunks=frame, compression="gzip", compression_opts=1, shuffle=True
         )
     for name in ("coverage", *ARRAYS):
         file[name] = getattr(study, name)

@@ -1,7 +1,7 @@
-"""What may be done with data and with what was learned from them: licence and citation of each dataset, named once.
+"""Licence and citation of each dataset, and of weights trained on several of them.
 
-Datasets that the package knows by their name in the manifest are listed here or in a layout that ships; of others the
-layout that read them says it, and the dataset folder keeps it in its ``dataset.json``. What nobody said is unknown.
+Datasets known by their name are listed here or in a layout that ships with the package. For others, the user's layout
+states the terms, and ``dataset.json`` in the dataset folder keeps them. Otherwise they are unknown.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from cinesynth.data.dataset_table import TABLE_FILE
 from cinesynth.data.sources.layout import layouts, load_layout
 from cinesynth.errors import DataError
 
@@ -28,22 +29,21 @@ LICENCES = (
     RESEARCH,
     UNKNOWN,
 )
-"""From free to strict. Another text than these counts as strict as `RESEARCH`: it cannot be compared."""
-FORMAT = 1
+"""From permissive to strict. Any other licence cannot be compared, and counts as strict as `RESEARCH`."""
 DATASET = "dataset.json"
-"""The file of a dataset folder that keeps the terms its sources said."""
+"""File of a dataset folder that keeps the terms stated by its sources."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Of one dataset. ``licence`` is an SPDX name where there is one; ``note`` says where it comes from."""
+    """Terms of use of one dataset. ``licence`` is an SPDX identifier if there is one; ``note`` names its origin."""
 
     licence: str
     citation: str = ""
     note: str = ""
 
 
-UNSAID = Terms(UNKNOWN)
+UNSPECIFIED = Terms(UNKNOWN)
 
 KNOWN: Mapping[str, Terms] = MappingProxyType(
     {
@@ -65,42 +65,42 @@ KNOWN: Mapping[str, Terms] = MappingProxyType(
         "scd": Terms("CC0-1.0", "Radau et al., The MIDAS Journal 2009, hdl:10380/3070"),
     }
 )
-"""By name in the manifest."""
+"""By dataset name, as in the column ``dataset`` of a dataset's table."""
 
 
 def terms_of(folder: Path, datasets: Iterable[str]) -> dict[str, Terms]:
-    """The terms of ``datasets`` (names in the manifest) of the dataset in ``folder``, `UNKNOWN` where nobody said them.
+    """The terms of the named ``datasets`` in the dataset folder ``folder``, `UNKNOWN` where nothing states them.
 
     `DataError` if its ``dataset.json`` is damaged.
     """
-    said = {**_shipped(), **KNOWN, **said_terms(folder)}
-    return {name: said.get(name, UNSAID) for name in sorted(set(datasets))}
+    known = {**_shipped(), **KNOWN, **stated_terms(folder)}
+    return {name: known.get(name, UNSPECIFIED) for name in sorted(set(datasets))}
 
 
-def said_terms(folder: Path) -> dict[str, Terms]:
-    """What the sources of the dataset in ``folder`` said, by name in the manifest; empty for older ones."""
+def stated_terms(folder: Path) -> dict[str, Terms]:
+    """The terms that the sources of the dataset in ``folder`` stated, by dataset name; empty for older folders."""
     path = Path(folder) / DATASET
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         return {name: Terms(**fields) for name, fields in content.get("terms", {}).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} cannot be read: {error}", hint="its 'terms' hold licence, citation and note by dataset"
+            f"{path} cannot be read: {error}", hint="its 'terms' must map each dataset to licence, citation and note"
         ) from None
 
 
 def about_dataset(terms: Mapping[str, Terms]) -> dict[str, Any]:
-    """The content of `DATASET` of a folder with these terms by name in the manifest."""
-    return {"format": FORMAT, "kind": "cinesynth dataset", "manifest": "manifest.csv", "terms": terms_to_json(terms)}
+    """The content of ``dataset.json`` for these terms by dataset name."""
+    return {"format": 1, "kind": "cinesynth dataset", "table": TABLE_FILE, "terms": terms_to_json(terms)}
 
 
 def terms_to_json(terms: Mapping[str, Terms]) -> dict[str, dict[str, str]]:
-    """Plain text, read back by `said_terms`."""
+    """``terms`` as JSON, read back by `stated_terms`."""
     return {name: asdict(each) for name, each in sorted(terms.items())}
 
 
 def combined(terms: Mapping[str, Terms]) -> dict[str, Any]:
-    """What binds users of what was learned from all of ``terms``: the strictest licence, each of them, citations."""
+    """The terms of weights trained on all these datasets: the strictest licence, each licence, and the citations."""
     ordered = dict(sorted(terms.items()))
     return {
         "licence": strictest(ordered.values()),
@@ -110,14 +110,14 @@ def combined(terms: Mapping[str, Terms]) -> dict[str, Any]:
 
 
 def strictest(terms: Iterable[Terms]) -> str:
-    """The strictest licence; those that are equally strict and not the same bind all."""
+    """The strictest licence; several equally strict ones are joined by "and", since all of them apply."""
     licences = {each.licence for each in terms}
     top = max(map(_strictness, licences))
     return " and ".join(sorted(licence for licence in licences if _strictness(licence) == top))
 
 
 def cited(terms: Iterable[Terms]) -> list[str]:
-    """What users are to cite, each once."""
+    """Everything users should cite, each once."""
     return list(dict.fromkeys(each.citation for each in terms if each.citation))
 
 
@@ -126,6 +126,6 @@ def _strictness(licence: str) -> int:
 
 
 def _shipped() -> dict[str, Terms]:
-    """Of the layouts that ship: their datasets may have been read by a version that did not keep their terms."""
+    """Terms of the layouts that ship; a dataset may have been read by a version that did not keep them."""
     found = (load_layout(name) for name in layouts())
     return {layout.dataset: Terms(layout.licence, layout.citation, layout.note) for layout in found}

@@ -1,4 +1,4 @@
-"""What datasets call vendors and diagnosis groups, in the words of this package."""
+"""Vendors and diagnosis groups: from the spelling of each dataset to that of this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _VENDORS = {
     "canon": "Canon",
     "toshiba": "Canon",
 }
-"""By first word: manufacturers sign with division and country, and Canon bought Toshiba's scanners."""
+"""By the first word of the manufacturer, which is often followed by division and country. Canon owns Toshiba."""
 _GROUPS = {
     "NORMAL": Diagnosis.NOR,
     "N": Diagnosis.NOR,  # Sunnybrook
@@ -28,14 +28,14 @@ _GROUPS = {
     "DLV": Diagnosis.DCM,
     "DRV": Diagnosis.RV,
 }
-"""Groups with a counterpart under another name; HHD, AHS, IHD, LVNC, ARR, FALL, CIA, TRI and others have none."""
+"""Groups that have another name here. HHD, AHS, IHD, LVNC, ARR, FALL, CIA, TRI and others have no counterpart."""
 NO_GROUPS: Mapping[str, Diagnosis] = MappingProxyType({})
 
 
 def diagnosis_of(group: str, more: Mapping[str, Diagnosis] = NO_GROUPS) -> Diagnosis:
-    """Our counterpart of a group as its source spells it (any case), UNKNOWN where there is none.
+    """The diagnosis of a group as its source spells it (in any case); UNKNOWN if it has no counterpart.
 
-    ``more`` is what the source itself says about its groups; it goes first.
+    ``more`` maps further groups of the source and takes precedence.
     """
     name = group.strip().upper()
     own = {key.strip().upper(): value for key, value in more.items()}
@@ -44,7 +44,7 @@ def diagnosis_of(group: str, more: Mapping[str, Diagnosis] = NO_GROUPS) -> Diagn
 
 
 def vendor_of(text: str) -> str:
-    """A manufacturer by its short name: ``GE MEDICAL SYSTEMS`` is GE; unknown ones stay as they are."""
+    """The short name of a manufacturer: ``GE MEDICAL SYSTEMS`` is GE. Others stay as they are."""
     first = re.match(r"[A-Za-z]*", text.strip())
     known = _VENDORS.get(first[0].lower()) if first else None
     return known or text.strip() or UNKNOWN_VENDOR

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import platform
 import shlex
 from collections import Counter
@@ -15,8 +14,8 @@ from typing import Any
 from cinesynth import __version__
 from cinesynth.cases.writing import read_sidecar
 from cinesynth.config import load_config
+from cinesynth.data.dataset_table import is_dataset
 from cinesynth.data.geometry import Grid
-from cinesynth.data.manifest import MANIFEST
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation import anatomy, codec, control, memorisation, realism, segmenter, temporal
@@ -88,7 +87,7 @@ def evaluate(
 
 
 def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Sets:
-    if _is_dataset(synthetic):
+    if is_dataset(synthetic):
         grid = _grid_of(weights)
         played = without_phantoms(prepare(synthetic, grid).split(split))
         made = patients(played, f"{split} people as generated")
@@ -118,16 +117,6 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Set
             "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
         },
     )
-
-
-def _is_dataset(folder: Path) -> bool:
-    """Whether the manifest of a folder lists subjects, not generated cases."""
-    try:
-        with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
-            columns = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return False
-    return "subject" in columns and "case" not in columns
 
 
 def _grid_of(weights: Path | None) -> Grid:

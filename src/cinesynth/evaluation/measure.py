@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.io.files import atomic_path
-from cinesynth.io.parallel import in_order
+from cinesynth.io.parallel import ordered_map
 from cinesynth.memorisation.thumbnails import image_thumbnail, mask_thumbnail
 
 Values = dict[str, NDArray[np.float32]]
@@ -72,7 +72,7 @@ def measure(
     missing = [m for m in measurers if found[m.name] is None]
     if missing:
         rows: list[list[Values]] = []
-        with closing(in_order(_Task(cases, missing), range(len(cases)), workers)) as results:
+        with closing(ordered_map(_Task(cases, missing), range(len(cases)), workers)) as results:
             for done, row in enumerate(results, start=1):
                 rows.append(row)
                 if progress:

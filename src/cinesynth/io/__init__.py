@@ -1,1 +1,1 @@
-"""Reading and writing files safely, locks, tables, processes and seeds: what has nothing to do with hearts."""
+"""Files, locks, tables, processes, progress, seeds and the environment record: everything not specific to hearts."""

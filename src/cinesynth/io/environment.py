@@ -1,4 +1,4 @@
-"""The environment record: with which code, libraries and machine a result was made."""
+"""The environment record: the code, libraries and machine that produced a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cinesynth import __version__
 
 
 def describe_environment(packages: Sequence[str]) -> dict[str, Any]:
-    """Time, versions (of ``packages`` too), machine, git revision and command of this process."""
+    """Time, versions of Python, cinesynth and ``packages``, machine, git revision and command of this process."""
     return {
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cinesynth": __version__,
@@ -34,13 +34,13 @@ def describe_environment(packages: Sequence[str]) -> dict[str, Any]:
 
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:
-    """The installed version of each package, "not installed" for those that are absent."""
+    """The installed version of each package, or "not installed"."""
     return {name: _version(name) for name in packages}
 
 
 @cache
 def git_revision() -> str:
-    """Revision of the checkout that this process was started from, ``+`` for local changes; "unknown" outside one."""
+    """Git revision of the code, with ``+`` if it has local changes; "unknown" outside a checkout."""
     folder = Path(__file__).parent
     try:
         revision = _git(folder, "rev-parse", "HEAD")
@@ -50,7 +50,7 @@ def git_revision() -> str:
 
 
 def _without_folders(argument: str) -> str:
-    """An argument that may travel with weights: of a path only its last part."""
+    """A command-line argument as it may be published with weights: paths are cut to their last part."""
     return Path(argument).name if os.sep in argument else argument
 
 

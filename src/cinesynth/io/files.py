@@ -1,4 +1,4 @@
-"""Writing so that a reader never meets half a file: write beside, then rename; failures become `OutputError`."""
+"""Files are written completely or not at all: to a temporary name, then renamed. Failures become `OutputError`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cinesynth.errors import OutputError
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space or write elsewhere",
     errno.EDQUOT: "the disk quota is used up: free some space or write elsewhere",
-    errno.EFBIG: "the file would be larger than this system allows: free the limit or write elsewhere",
+    errno.EFBIG: "the file exceeds the size limit of this system: raise the limit or write elsewhere",
     errno.EROFS: "the disk is read-only: write elsewhere",
-    errno.EACCES: "the folder may not be written: change its permissions or write elsewhere",
-    errno.EPERM: "the folder may not be written: change its permissions or write elsewhere",
-    errno.ENOTDIR: "a part of the path is a file: choose another folder",
-    errno.EEXIST: "a file stands where a folder is needed: choose another folder",
-    errno.EISDIR: "a folder stands where a file is needed: choose another name",
+    errno.EACCES: "no permission to write to this folder: change its permissions or write elsewhere",
+    errno.EPERM: "no permission to write to this folder: change its permissions or write elsewhere",
+    errno.ENOTDIR: "part of the path is a file, not a folder: choose another folder",
+    errno.EEXIST: "a file has the name of the folder: choose another folder",
+    errno.EISDIR: "a folder has the name of the file: choose another name",
 }
 
 
@@ -33,7 +33,7 @@ _HINTS = {
 def writing(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` in the body into an `OutputError` that names ``path`` and says what to do.
 
-    HDF5 reports a full disk as a ``RuntimeError`` now and then; it is recognised by the number in its message.
+    HDF5 sometimes reports a full disk as a ``RuntimeError`` with the error number in its message; that counts too.
     """
     try:
         yield
@@ -47,7 +47,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> Path:
-    """``path``, made with its parents if absent; `OutputError` where that is impossible."""
+    """Create ``path`` and its parents if necessary, and return it; `OutputError` if that is impossible."""
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
     return path
@@ -55,10 +55,10 @@ def make_folder(path: Path) -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` (same suffixes) that takes its place when the body succeeds.
+    """A temporary path beside ``path`` (same suffixes) that replaces ``path`` when the body succeeds.
 
-    If the body raises, or is interrupted, the temporary file is removed and an earlier ``path`` stays as it was.
-    The body should do nothing but write: its ``OSError`` is reported as an `OutputError` about ``path``.
+    If the body raises or is interrupted, the temporary file is removed and an existing ``path`` stays unchanged.
+    The body should only write: any ``OSError`` in it is reported as an `OutputError` about ``path``.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -73,37 +73,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, wholly or not at all."""
+    """Write ``content`` to ``path``, completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8, newlines as given) to ``path``, wholly or not at all."""
+    """Write ``text`` (UTF-8, newlines unchanged) to ``path``, completely or not at all."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write ``content`` as indented JSON; NaN and infinity are refused with ``ValueError``."""
+    """Write ``content`` as indented JSON; ``ValueError`` if it holds NaN or infinity."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def _errno_in(message: str) -> int:
-    """HDF5 hides the error number in its message."""
+    """The error number that HDF5 puts into its message; 0 if there is none."""
     found = re.search(r"errno = (\d+)", message)
     return int(found[1]) if found else 0
 
 
-# --- Files opened without trust, and their hashes --------------------------------------------------------------------
-
-
-BLOCK_BYTES = 1 << 20
+# --- Reading files from unknown sources, and hashing them ------------------------------------------------------------
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """``path`` opened for reading; ``OSError`` unless it is a regular file: a pipe would never end."""
+    """Open ``path`` for reading; ``OSError`` unless it is a regular file: reading a pipe may never end."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "no regular file", str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path.open("rb")
 
 
@@ -111,6 +108,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a regular file, hexadecimal."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

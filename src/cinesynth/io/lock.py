@@ -1,28 +1,26 @@
-"""One writer at a time: a lock file that is held by a process and goes with it, even if it is killed."""
+"""One writer at a time. A lock belongs to the process that took it: a killed process leaves none behind."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 from cinesynth.errors import OutputError
 from cinesynth.io.files import make_folder, writing
-
-if sys.platform != "win32":
-    import fcntl
 
 LOCK = ".ingest.lock"
 
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Keep other ingestions out of ``folder`` while the body runs.
+    """Lock ``folder`` for this ingestion while the body runs; `OutputError` if another process has the lock.
 
-    The folder is made if absent, and removed again if it stays empty. `OutputError` if another process is in it.
+    The folder is created if necessary, and removed again if it stays empty.
     """
     new = not folder.exists()
     path = make_folder(folder) / LOCK
@@ -31,7 +29,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # before it is given up: nobody can take a file that is about to vanish
+            path.unlink()  # while it is still locked: nobody can take a file that is about to vanish
         os.close(descriptor)
         if new:
             with suppress(OSError):  # only an empty folder can be removed
@@ -40,61 +38,48 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def holding(folder: Path) -> Iterator[bool]:
-    """Hold ``folder`` itself, without a file in it, while the body runs; whoever holds it is waited for.
+    """Lock ``folder`` itself, without a file in it, while the body runs; wait for whoever holds it.
 
-    A process that ends, even killed, holds it no more. False, and nothing is held, where the file system cannot.
+    Yields False, without a lock, where the file system cannot lock folders.
     """
-    descriptor = _open(folder)
+    with _opened(folder) as descriptor:
+        held = False
+        with suppress(OSError):  # a network file system may not lock folders
+            held = descriptor is not None and lock_descriptor(descriptor, poll_interval=0.005)
+        yield held
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is `holding` ``folder``; False where the file system cannot lock folders."""
+    with _opened(folder) as descriptor, suppress(OSError):
+        return descriptor is not None and not lock_descriptor(descriptor, blocking=False)
+    return False
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int | None]:
+    """A descriptor of ``folder``; None where folders cannot be opened, as on Windows."""
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield descriptor is not None and _flock(descriptor, wait=True)
+        yield descriptor
     finally:
         if descriptor is not None:
             os.close(descriptor)
 
 
-def is_held(folder: Path) -> bool:
-    """Whether somebody is `holding` ``folder``; False where the file system cannot tell."""
-    descriptor = _open(folder)
-    if descriptor is None:
-        return False
-    try:
-        _flock(descriptor, wait=False)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _open(folder: Path) -> int | None:
-    with suppress(OSError):  # folders cannot be opened everywhere
-        return os.open(folder, os.O_RDONLY)
-    return None
-
-
-def _flock(descriptor: int, *, wait: bool) -> bool:
-    """Whether the lock was taken; ``BlockingIOError`` if it is another's and not waited for."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a network file system may not lock folders
-        return False
-    return True
-
-
 def _take(path: Path) -> int:
+    """The descriptor of the lock file, locked; `OutputError` names the process that has it."""
     with writing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if _is_taken(descriptor, path):
+            if not lock_descriptor(descriptor, blocking=False) or _is_gone(path, descriptor):
                 raise OutputError(
                     f"another ingestion is writing to {path.parent} ({_holder(descriptor)})",
-                    hint="wait until it has finished, or name another folder",
+                    hint="wait until it has finished, or choose another folder",
                 )
-            with suppress(OSError):  # who it is helps, but a full disk is for the body to meet
+            with suppress(OSError):  # the name of the holder is a courtesy; a full disk is reported by the body
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         except BaseException:
@@ -103,15 +88,16 @@ def _take(path: Path) -> int:
     return descriptor
 
 
-def _is_taken(descriptor: int, path: Path) -> bool:
-    if sys.platform == "win32":  # nothing is locked there
-        return False
+def _is_gone(path: Path, descriptor: int) -> bool:
+    """Whether the previous holder removed the lock file between our opening and locking it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return not os.path.samestat(os.fstat(descriptor), path.stat())
-    except (BlockingIOError, FileNotFoundError):  # or its holder took it away just now
+    except FileNotFoundError:
         return True
 
 
 def _holder(descriptor: int) -> str:
-    return os.pread(descriptor, 300, 0).decode(errors="replace") or "it has just begun"
+    """What the holder wrote about itself."""
+    with suppress(OSError):  # Windows does not let others read a locked file
+        return os.read(descriptor, 300).decode(errors="replace") or "it has just started"
+    return "holder unknown"

@@ -1,4 +1,4 @@
-"""The same work on many things by several processes, the results in the order of the things."""
+"""One task applied to many items by several processes, with the results in the order of the items."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FORK = sys.platform == "linux"
-"""Forked workers take any task along. Elsewhere forking is absent or unsafe, and a task must be sent to them."""
+"""Forked workers inherit the task. Elsewhere forking is absent or unsafe, so the task must be pickled."""
 
 _task: Callable[[Any], Any]
-"""What this process was started for, where it is a worker."""
+"""The task of this process, if it is a worker."""
 
 
-def in_order(
+def ordered_map(
     task: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
 ) -> Generator[Result, None, None]:
-    """``task`` of each item, done by up to ``workers`` processes (all cores by default), each at one item at a time.
+    """Yield ``task(item)`` for each item, computed by up to ``workers`` processes (default: all cores).
 
-    Only results come back, so memory is bounded by what one item takes in each worker. If the iterator is closed or
-    interrupted, what was begun is finished and no more is begun; if this process is killed, its workers end. Where
-    workers cannot be forked and the task cannot be sent to them, this process does everything itself.
+    Each worker holds one item at a time and returns only its result, which bounds the memory. If the iterator is
+    closed or interrupted, running items finish and no new one starts; if this process is killed, its workers end.
+    Where workers cannot be forked and the task cannot be pickled, this process does all the work.
     `CinesynthError` if a worker was killed.
     """
     count, context = min(workers or cores(), len(items)), _context(task)
@@ -45,15 +45,15 @@ def in_order(
         yield from pool.map(_run, items)
     except BrokenProcessPool:
         raise CinesynthError(
-            "a worker process was killed, most likely for want of memory",
-            hint="use fewer workers; the same command goes on where it stopped",
+            "a worker process was killed, most likely because memory ran out",
+            hint="use fewer workers; the same command continues where it stopped",
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -62,7 +62,7 @@ def _context(task: Callable[[Any], Any]) -> BaseContext | None:
         return multiprocessing.get_context("fork")
     try:
         ForkingPickler.dumps(task)
-    except Exception:  # whatever a member of the task raises when it cannot be sent
+    except Exception:  # pickling may raise anything
         return None
     return multiprocessing.get_context("spawn")
 
@@ -70,14 +70,14 @@ def _context(task: Callable[[Any], Any]) -> BaseContext | None:
 def _begin(task: Callable[[Any], Any]) -> None:
     global _task
     _task = task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is for the parent to handle
-    # A progress display of the parent may have been forked in the middle of a line, holding the lock of its stream.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
+    # The fork may have copied a progress display in the middle of a line, with the lock of its stream taken.
     sys.stdout = sys.stderr = os.fdopen(2, "w", 1, closefd=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """The pool's own workers wait for work forever if their parent is killed."""
+    """Exit when the parent is gone; otherwise a worker of a killed parent would wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

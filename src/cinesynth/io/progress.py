@@ -1,4 +1,4 @@
-"""One shape of progress for the command line, training and the app."""
+"""One way to report progress, for the command line, training and the app."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ProgressCallback(Protocol):
     """
 
     def __call__(self, task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
-        """Take note of one step."""
+        """Report that a step has ended."""
 
 
 def no_progress(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
-    """The callback of a task that nobody watches."""
+    """Ignore progress."""

@@ -1,4 +1,4 @@
-"""Metadata tables: one CSV row a subject, as spreadsheets and challenges write them."""
+"""Metadata tables of sources: CSV files with one row per subject, as spreadsheets and challenges write them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from cinesynth.errors import DataError
 from cinesynth.io.files import open_regular
 
 ENCODINGS = ("utf-8-sig", "cp1252")
-"""Spreadsheets put a mark before UTF-8, or write the letters of Windows."""
-
+"""Spreadsheets write UTF-8 with a byte-order mark, or the Windows code page."""
 MAX_FRAMES = 100_000
-"""A larger frame number is a damaged one."""
+"""A larger frame number is an error in the table."""
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """The cells of one subject, by column."""
+    """The cells of one subject by column."""
 
     path: Path
     subject: str
@@ -40,7 +39,7 @@ class TableRow:
         return self.cells[column].strip()
 
     def number(self, column: str) -> float:
-        """The cell as a finite number; `DataError` if it is none."""
+        """The cell as a finite number; `DataError` if it is not one."""
         text = self.text(column)
         try:
             value = float(text)
@@ -49,45 +48,43 @@ class TableRow:
         if abs(value) < float("inf"):
             return value
         raise DataError(
-            f"{self.path}: {column} of {self.subject} is {text!r}, expected a number", hint="correct the table"
+            f"{self.path}: {column} of {self.subject} is {text!r}, expected a number", hint="correct this cell"
         )
 
     def index(self, column: str) -> int:
-        """The cell as a whole number of 0 or more (``7`` or ``7.0``); `DataError` if it is none."""
+        """The cell as a frame number, 0 or more (``7`` or ``7.0``); `DataError` if it is not one."""
         value = self.number(column)
         if not 0 <= value < MAX_FRAMES or value != int(value):
             raise DataError(
                 f"{self.path}: {column} of {self.subject} is {self.text(column)!r}, expected a frame number",
-                hint="correct the table",
+                hint="correct this cell",
             )
         return int(value)
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table by subject."""
+class SubjectTable:
+    """The rows of a table by subject."""
 
     path: Path
     rows: dict[str, TableRow]
 
     def row(self, subject: str) -> TableRow:
-        """The row of ``subject``; spreadsheets drop leading zeros, so 7 is found for 007. `DataError` if absent."""
+        """The row of ``subject``; `DataError` if there is none. 7 matches 007: spreadsheets drop leading zeros."""
         if subject in self.rows:
             return self.rows[subject]
         number = _number(subject)
         same = [row for key, row in self.rows.items() if number is not None and _number(key) == number]
         if len(same) != 1:
-            raise DataError(
-                f"{self.path} has no row for {subject}", hint="complete the table, or leave the subject out"
-            )
+            raise DataError(f"{self.path} has no row for {subject}", hint="add the row, or leave the subject out")
         return same[0]
 
 
-def read_table(path: Path, subject: str) -> Table:
-    """The CSV at ``path``, by the column ``subject``; commas, semicolons or tabs between the cells.
+def read_table(path: Path, subject: str) -> SubjectTable:
+    """The CSV at ``path``, keyed by the column ``subject``; cells are separated by commas, semicolons or tabs.
 
-    Rows without a subject are padding and left out. `DataError` if the file or the column is missing, or if two
-    rows that differ name one subject.
+    Rows without a subject are skipped. `DataError` if the file or the column is missing, or if a subject has two
+    different rows.
     """
     columns, lines = _parse(path)
     if subject not in columns:
@@ -97,18 +94,18 @@ def read_table(path: Path, subject: str) -> Table:
         name = cells[subject].strip()
         row = TableRow(path, name, cells)
         if name and rows.setdefault(name, row) != row:
-            raise DataError(f"{path} has two rows for {name}", hint="keep the one that is right")
-    return Table(path, rows)
+            raise DataError(f"{path} has two different rows for {name}", hint="keep the correct one")
+    return SubjectTable(path, rows)
 
 
 def _parse(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Column names, and the cells of each line that has any."""
+    """Column names, and the cells of each line that is not empty."""
     text = _text(path)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(line)]
     except csv.Error as error:
-        raise DataError(f"{path} is not a table: {error}", hint="save it again as CSV") from None
+        raise DataError(f"{path} is not a table: {error}", hint="save it as CSV") from None
     columns = [name.strip() for name in lines[0]] if lines else []
     return columns, [dict(zip_longest(columns, line[: len(columns)], fillvalue="")) for line in lines[1:]]
 
@@ -116,51 +113,49 @@ def _parse(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 def _text(path: Path) -> str:
     try:
         content = read_small(path)
-    except (OSError, ValueError):  # a name with a zero byte is no name
-        raise DataError(f"{path} is missing or cannot be read", hint="copy it again beside the subjects") from None
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        raise DataError(
+            f"{path} is missing or cannot be read", hint="copy it again into the folder of the subjects"
+        ) from None
     for encoding in ENCODINGS:
         try:
             return content.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise DataError(f"{path} is not text", hint="save it again as CSV")
+    raise DataError(f"{path} is neither UTF-8 nor Windows text", hint="save it as CSV")
 
 
 def _number(text: str) -> int | None:
-    """A subject that is only a number, also where a spreadsheet made ``7.0`` of it."""
+    """The number in a subject's name that is only a number; a spreadsheet may have turned ``7`` into ``7.0``."""
     whole = text.removesuffix(".0")
     return int(whole) if re.fullmatch("[0-9]{1,18}", whole) else None
 
 
-# --- Files of a source, opened without trust -------------------------------------------------------------------------
-
-
-MAX_TEXT_BYTES = 64 << 20
-"""No table, contour or description is larger."""
+# --- Reading the text files of a source ------------------------------------------------------------------------------
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Turn an ``OSError`` in the body, or the function so decorated, into a `DataError` that names the file."""
+    """Turn an ``OSError`` in the body, or in a function decorated with it, into a `DataError` naming the file."""
     try:
         yield
     except OSError as error:
         place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "a file of the source"
         raise DataError(
             f"{place} cannot be read: {error.strerror or error}",
-            hint="check that it is there, that you may read it, and that the disk is well",
+            hint="check that the file exists, that you may read it, and that the disk works",
         ) from error
 
 
 def is_named(path: Path) -> bool:
-    """Whether a folder lists ``path``, be it a link to nowhere: that is a file not fetched, not one never meant."""
+    """Whether ``path`` exists, even as a broken link: that is a file not downloaded yet, not one that is absent."""
     return os.path.lexists(path)
 
 
-def read_small(path: Path) -> bytes:
-    """All of a text file; ``OSError`` unless it is a regular file of at most `MAX_TEXT_BYTES`."""
+def read_small(path: Path, max_bytes: int = 64 << 20) -> bytes:
+    """The content of a text file; ``OSError`` unless it is a regular file of at most ``max_bytes`` (64 MiB)."""
     with open_regular(path) as file:
-        content = file.read(MAX_TEXT_BYTES + 1)
-    if len(content) > MAX_TEXT_BYTES:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content

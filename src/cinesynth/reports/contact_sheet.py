@@ -14,11 +14,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cinesynth.cases.schema import achieved, requested
-from cinesynth.data.colours import COLOURS, for_plots
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
 from cinesynth.reports.pictures import RGB, Spacing, View, tile, window_of
-from cinesynth.types import STRUCTURES, BoolArray, Cine, LabelArray, Study, volumes_ml
+from cinesynth.types import COLOURS, STRUCTURES, BoolArray, Cine, LabelArray, Study, for_plots, volumes_ml
 
 DPI = 100
 PANEL = 430

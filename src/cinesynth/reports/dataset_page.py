@@ -13,14 +13,15 @@ from pathlib import Path
 from string import Template
 
 from cinesynth import __version__
-from cinesynth.data import Progress
-from cinesynth.data.ingest import Rejection, read_rejected
-from cinesynth.data.manifest import SPLITS, Manifest, Row
+from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow
+from cinesynth.data.ingest import read_skipped
 from cinesynth.data.packed import load_study
-from cinesynth.data.quality import Check, flags
+from cinesynth.data.quality import QualityCheck, flagged_checks
+from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
-from cinesynth.io.parallel import in_order
+from cinesynth.io.parallel import ordered_map
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.reports.dataset_sheet import render_subject
 
 LISTED = ("subject", "dataset", "group", "split", "frames", "slices", "EDV mL", "ESV mL", "EF %", "flags")
@@ -33,8 +34,8 @@ NUMBERS = ("subjects", *SPLITS, "share", "frames", "slices", "EDV mL", "ESV mL",
 class Entry:
     """One subject of the page."""
 
-    row: Row
-    flags: tuple[Check, ...]
+    row: SubjectRow
+    flags: tuple[QualityCheck, ...]
     png: bytes
     fault: str = ""
     """Why its file cannot be read; then there is no picture."""
@@ -63,16 +64,16 @@ class _Examiner:
 
     dataset: Path
 
-    def __call__(self, row: Row) -> Entry:
+    def __call__(self, row: SubjectRow) -> Entry:
         try:
             study = load_study(self.dataset, row)
         except DataError as error:
             return Entry(row, (), b"", error.message)
-        return Entry(row, flags(study), render_subject(study))
+        return Entry(row, flagged_checks(study), render_subject(study))
 
 
 def write_report(
-    dataset_folder: Path, out_html: Path, *, workers: int | None = None, progress: Progress | None = None
+    dataset_folder: Path, out_html: Path, *, workers: int | None = None, progress: ProgressCallback = no_progress
 ) -> Overview:
     """Write the report on a dataset as one HTML file that needs nothing else.
 
@@ -81,13 +82,12 @@ def write_report(
     be written.
     """
     dataset = Path(dataset_folder)
-    manifest, rejected = Manifest.read(dataset), read_rejected(dataset)
+    manifest, rejected = DatasetTable.read(dataset), read_skipped(dataset)
     entries: list[Entry] = []
-    with closing(in_order(_Examiner(dataset), manifest.rows, workers)) as examined:
+    with closing(ordered_map(_Examiner(dataset), manifest.rows, workers)) as examined:
         for entry in examined:
             entries.append(entry)
-            if progress:
-                progress(len(entries), len(manifest), entry.row.subject)
+            progress("report", len(entries), len(manifest), {})
     write_text(Path(out_html), _page(dataset.resolve().name, entries, rejected))
     flagged = sum(bool(entry.remarks) for entry in entries)
     return Overview(Path(out_html), len(entries), flagged, len(rejected), dict(_counts(entries).most_common()))
@@ -98,7 +98,7 @@ def _counts(entries: Sequence[Entry]) -> Counter[str]:
     return Counter(name for each in names for name in sorted(each))
 
 
-def _page(name: str, entries: Sequence[Entry], rejected: Sequence[Rejection]) -> str:
+def _page(name: str, entries: Sequence[Entry], rejected: Sequence[Skipped]) -> str:
     flagged = sum(bool(entry.remarks) for entry in entries)
     template = Template((resources.files(__package__) / "templates" / "dataset.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -110,7 +110,7 @@ def _page(name: str, entries: Sequence[Entry], rejected: Sequence[Rejection]) ->
     )
 
 
-def _overview(entries: Sequence[Entry], rejected: Sequence[Rejection]) -> Iterator[str]:
+def _overview(entries: Sequence[Entry], rejected: Sequence[Skipped]) -> Iterator[str]:
     groups: dict[tuple[str, str, str], Counter[str]] = {}
     for row in (entry.row for entry in entries):
         groups.setdefault((row.dataset, row.vendor, row.group or row.diagnosis.value), Counter())[row.split] += 1
@@ -151,7 +151,7 @@ def _article(entry: Entry) -> str:
     return "\n".join((*parts, "</article>"))
 
 
-def _facts(row: Row) -> str:
+def _facts(row: SubjectRow) -> str:
     size = f"{row.spacing_x_mm:.3g} x {row.spacing_y_mm:.3g} x {row.spacing_z_mm:.3g} mm, {row.slices} slices"
     time = f" of {row.frame_time_ms:.1f} ms" if row.frame_time_ms else ""
     frames = f"{row.stored_frames} of {row.frames} frames{time}, ED {row.ed_index}, ES {row.es_index}"

@@ -13,11 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from cinesynth.data.colours import COLOURS, for_plots
 from cinesynth.data.geometry import crop_pad
 from cinesynth.data.heart import heart_centre
 from cinesynth.data.quality import volume_curve
-from cinesynth.types import BoolArray, Label, Study
+from cinesynth.types import COLOURS, BoolArray, Label, Study, for_plots
 
 FIELD_MM = 150.0
 COLUMNS = 8

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cinesynth.data.colours import COLOURS
-from cinesynth.types import FloatArray, Label, LabelArray
+from cinesynth.types import COLOURS, FloatArray, Label, LabelArray
 
 RGB = NDArray[np.uint8]
 Spacing = tuple[float, float, float]

@@ -18,17 +18,16 @@ from cinesynth.cases.export_items import new_folder
 from cinesynth.cases.reading import DATASET as GENERATED
 from cinesynth.cases.reading import SIDECAR, case_terms, read_case
 from cinesynth.cases.writing import from_stored, to_stored
-from cinesynth.data import Progress
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow, describe, is_dataset
 from cinesynth.data.geometry import Grid, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale
-from cinesynth.data.manifest import MANIFEST, Manifest, Row, describe
 from cinesynth.data.packed import load_study
-from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.sources.phantom import read_phantoms
+from cinesynth.data.phantom import PHANTOM, read_phantoms
 from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import OutputError
 from cinesynth.io.files import file_sha256, make_folder, write_json
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.study.spec import FIELD, GeneratorSpec
 from cinesynth.study.subjects import People
 from cinesynth.types import Diagnosis, FloatArray, Study
@@ -47,7 +46,11 @@ def digest(*parts: object) -> str:
 
 
 def regime(
-    people: People, labelled: Sequence[Row], spec: GeneratorSpec, beside: Path, progress: Progress | None = None
+    people: People,
+    labelled: Sequence[SubjectRow],
+    spec: GeneratorSpec,
+    beside: Path,
+    progress: ProgressCallback = no_progress,
 ) -> Path:
     """What the generator of ``labelled`` people learns from: them, the others of the group without labels if it is to
     see them, and as many analytic hearts as are asked for.
@@ -72,10 +75,10 @@ def regime(
 
 def pool(
     people: People,
-    labelled: Sequence[Row],
+    labelled: Sequence[SubjectRow],
     cases: Sequence[Path],
     beside: Path,
-    progress: Progress | None = None,
+    progress: ProgressCallback = no_progress,
     surroundings: bool = False,
 ) -> Path:
     """What segmenters learn from: ``labelled`` people and the generated ``cases``, all in training.
@@ -109,42 +112,41 @@ def without_labels(study: Study) -> Study:
     )
 
 
-def _load_unlabelled(data: Path, row: Row) -> Study:
+def _load_unlabelled(data: Path, row: SubjectRow) -> Study:
     return without_labels(load_study(data, row))
 
 
-def _load_heart(case: Path, data: Path, around: Row | None) -> Study:
+def _load_heart(case: Path, data: Path, around: SubjectRow | None) -> Study:
     heart = read_case(case, case.name)
     return heart if around is None else surrounded(heart, load_study(data, around))
 
 
-def _sources(rows: Iterable[Row]) -> list[str]:
+def _sources(rows: Iterable[SubjectRow]) -> list[str]:
     return [row.dataset for row in rows]
 
 
-def _made(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: Progress | None) -> Path:
+def _made(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: ProgressCallback) -> Path:
     """The dataset ``out``, written unless it is there; units that run at once may all want the same one."""
     try:
-        if not (out / MANIFEST).is_file():
+        if not is_dataset(out):
             _write(out, parts, terms, progress)
     except OutputError:
-        if not (out / MANIFEST).is_file():  # no other unit was faster
+        if not is_dataset(out):  # no other unit was faster
             raise
     return out
 
 
-def _write(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: Progress | None) -> None:
+def _write(out: Path, parts: Sequence[Part], terms: dict[str, Terms], progress: ProgressCallback) -> None:
     with new_folder(out) as folder:
         make_folder(folder / "studies")
         rows = []
-        for number, (name, split, read) in enumerate(parts, start=1):
+        for number, (_, split, read) in enumerate(parts, start=1):
             study = read()
             file = study_file(study)
             rows.append(describe(study, split, file, write_study(folder / file, study)))
-            if progress:
-                progress(number, len(parts), name)
+            progress("dataset", number, len(parts), {})
         write_json(folder / DATASET, about_dataset(terms))
-        Manifest(tuple(rows)).write(folder)
+        DatasetTable(tuple(rows)).write(folder)
 
 
 # --- Generated hearts in the surroundings of people ------------------------------------------------------------------

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cinesynth.data.manifest import Row
+from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.data.packed import load_study
 from cinesynth.io.files import atomic_path
 from cinesynth.reports.pictures import RGB, View, tile, window_of
@@ -95,7 +95,7 @@ def draw_worst(run: StudyRun, results: Results, out: Path) -> list[Path]:
 def _draw_persons(
     run: StudyRun,
     group: str,
-    worst: Sequence[tuple[Row, float]],
+    worst: Sequence[tuple[SubjectRow, float]],
     folders: Sequence[Path],
     titles: Sequence[str],
     out: Path,

@@ -19,7 +19,7 @@ from cinesynth.cases.export_items import dataset_items
 from cinesynth.cases.export_nifti import describe_origin, write_nifti
 from cinesynth.cases.export_nnunet import ENDING, export_nnunet
 from cinesynth.cases.reading import DATASET as GENERATED
-from cinesynth.data.manifest import Manifest, Row
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.packed import load_study
 from cinesynth.errors import ExternalError, InputError
@@ -67,12 +67,12 @@ class Nnunet:
 
         A plan of people and generated hearts would take its voxels, and so its resolution, from both.
         """
-        people = {name_of(row) for row in Manifest.read(task.pool) if row.dataset != GENERATED}
+        people = {name_of(row) for row in DatasetTable.read(task.pool) if row.dataset != GENERATED}
         for (_, name), chosen in ((PEOPLE, people), (CELL, {name_of(row) for row in task.rows})):
             raw = task.folder / "raw" / name
             if not raw.is_dir():
                 items = [item for item in dataset_items(task.pool) if item.name in chosen]
-                export_nnunet(items, raw, progress=lambda done, total, name: report("export", done, total, {}))
+                export_nnunet(items, raw, progress=report)
         both = (PEOPLE[0], CELL[0])
         self._call(task, "extract_fingerprint", "-d", *both, "-np", "2")
         self._call(task, "plan_experiment", "-d", *both, "-gpu_memory_target", f"{self.spec.memory_gb:g}")
@@ -80,7 +80,7 @@ class Nnunet:
         self._call(task, "move_plans_between_datasets", *moved)
         self._call(task, "preprocess", "-d", CELL[0], "-c", self.spec.configuration, "-np", "2")
 
-    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+    def labels(self, task: Task, data: Path, people: Sequence[SubjectRow]) -> Iterator[LabelArray]:
         """Labels of the judged frames, each predicted as a volume."""
         seen, found = task.folder / "seen", task.folder / "found"
         for folder in (seen, found):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid
-from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
 from cinesynth.io.files import atomic_path, make_folder, write_text
@@ -106,7 +106,7 @@ class StudyRun:
         note = self._note(people, generated)
         return self.out / "pools" / note.read_text() if note.is_file() else None
 
-    def _hearts(self, people: int | str, labelled: Sequence[Row]) -> list[Path]:
+    def _hearts(self, people: int | str, labelled: Sequence[SubjectRow]) -> list[Path]:
         """Folders of the hearts that a generator of ``labelled`` people made, and that are kept."""
         beside = self._beside
         data = regime(self.people, labelled, self.spec.generator, beside("regimes", people), self._step)
@@ -122,7 +122,7 @@ class StudyRun:
         judge = self.task(Cell(people, arms_of(self.spec)[0], self.spec.seeds[0]))
         self.engine.train(judge, self.report)
         candidates = pool(self.people, [], cases, self._beside("candidates", people), self._step)
-        rows = {row.subject: row for row in Manifest.read(candidates)}
+        rows = {row.subject: row for row in DatasetTable.read(candidates)}
         chosen = [rows[case.name] for case in cases]
         seen = self.engine.labels(judge, candidates, chosen)
         dice = [
@@ -132,7 +132,7 @@ class StudyRun:
         best = sorted(np.argsort(dice, kind="stable")[::-1][:count])
         return [cases[i] for i in best]
 
-    def _step(self, done: int, total: int, name: str) -> None:
+    def _step(self, task: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
         self.report("data", done, total, {})
 
     def _grids(self) -> list[Grid]:
@@ -179,7 +179,7 @@ class StudyRun:
         }
         write_scores(task.scores, about, found)
 
-    def _labels(self, task: Task, group: str, rows: Sequence[Row]) -> Iterator[tuple[Row, LabelArray]]:
+    def _labels(self, task: Task, group: str, rows: Sequence[SubjectRow]) -> Iterator[tuple[SubjectRow, LabelArray]]:
         """Label the people of a group, and keep the labels."""
         for number, (row, label) in enumerate(
             zip(rows, self.engine.labels(task, self.people.data, rows), strict=True), start=1
@@ -261,7 +261,7 @@ class Engine(Protocol):
     def train(self, task: Task, report: Report) -> None:
         """Train it in the task's folder, or go on with it; a finished one is left alone."""
 
-    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+    def labels(self, task: Task, data: Path, people: Sequence[SubjectRow]) -> Iterator[LabelArray]:
         """Labels of each of the people of the dataset ``data``, at the frames that are `judged`: ``T X Y Z``."""
 
 

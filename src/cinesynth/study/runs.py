@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cinesynth
 from cinesynth.cases.reading import DATASET as GENERATED
-from cinesynth.data.manifest import Manifest, Row
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.study.datasets import digest
 from cinesynth.study.generator import hearts_of
 from cinesynth.study.spec import StudySpec
@@ -57,7 +57,7 @@ class Task:
     folder: Path
     scores: Path
     pool: Path
-    rows: tuple[Row, ...]
+    rows: tuple[SubjectRow, ...]
     augment: bool
     seed: int
     people_share: float | None = None
@@ -89,7 +89,7 @@ def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Pat
     Its folder is named by all that the segmenter depends on: the people, the hearts, the engine, the code; its scores
     by who is tested, so that another test needs no other segmenter.
     """
-    manifest = Manifest.read(pool)
+    manifest = DatasetTable.read(pool)
     real = [row for row in manifest if row.dataset != GENERATED]
     hearts = [row for row in manifest if row.dataset == GENERATED]
     chosen = [*(real if cell.arm.real else []), *hearts[: _hearts(cell, len(real))]]

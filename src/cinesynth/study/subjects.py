@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cinesynth.data.duplicates import one_person, sketch
+from cinesynth.data.dataset_table import DatasetTable, SubjectRow, data_hash
+from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.geometry import Grid, place
-from cinesynth.data.manifest import Manifest, Row, data_hash
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError, InputError
+from cinesynth.io.seeds import shuffle_key
 from cinesynth.study.spec import StudySpec
 
 
@@ -21,16 +21,16 @@ class People:
 
     data: Path
     data_hash: str
-    train: tuple[Row, ...]
+    train: tuple[SubjectRow, ...]
     """Who may be learned from, in the order in which more and more of them are labelled."""
-    tests: dict[str, tuple[Row, ...]]
+    tests: dict[str, tuple[SubjectRow, ...]]
 
-    def labelled(self, people: int | str) -> tuple[Row, ...]:
+    def labelled(self, people: int | str) -> tuple[SubjectRow, ...]:
         """The first ``people`` of them, or all."""
         return self.train if people == "all" else self.train[: int(people)]
 
 
-def name_of(row: Row) -> str:
+def name_of(row: SubjectRow) -> str:
     """A person of a study."""
     return f"{row.dataset}_{row.subject}"
 
@@ -38,13 +38,13 @@ def name_of(row: Row) -> str:
 def people_of(spec: StudySpec) -> People:
     """The people of a study. `InputError` where a group is empty, or too few are there to be labelled; `DataError`
     where somebody, under whatever name, is learned from and tested, or a vendor that is called unseen is not."""
-    manifest = Manifest.read(spec.data)
+    manifest = DatasetTable.read(spec.data)
     annotated = [row for row in manifest if row.labelled_frames > 0]
     train = in_turn(spec.train.among(annotated))
     tests = {name: tuple(group.among(annotated)) for name, group in spec.tests.items()}
     for name, rows in {"train": train, **tests}.items():
         if not rows:
-            raise InputError(f"nobody in {spec.data} with labels belongs to {name}", hint="see its manifest.csv")
+            raise InputError(f"nobody in {spec.data} with labels belongs to {name}", hint="see its dataset.csv")
     for count in spec.people:
         if count != "all" and count > len(train):
             raise InputError(
@@ -68,22 +68,22 @@ def check_fit(people: People, grids: Iterable[Grid]) -> None:
             place(study, grid)
 
 
-def in_turn(rows: Sequence[Row]) -> list[Row]:
+def in_turn(rows: Sequence[SubjectRow]) -> list[SubjectRow]:
     """The rows so that every beginning of the list has the strata (vendor and group) in proportion."""
-    strata: dict[str, list[Row]] = {}
+    strata: dict[str, list[SubjectRow]] = {}
     for row in sorted(rows, key=_shuffled):
         strata.setdefault(row.stratum, []).append(row)
     places = {name_of(r): (i + 0.5) / len(stratum) for stratum in strata.values() for i, r in enumerate(stratum)}
     return sorted(rows, key=lambda row: (places[name_of(row)], _shuffled(row)))
 
 
-def _shuffled(row: Row) -> str:
-    return hashlib.sha256(name_of(row).encode()).hexdigest()
+def _shuffled(row: SubjectRow) -> str:
+    return shuffle_key(name_of(row))
 
 
-def _check_apart(data: Path, train: Sequence[Row], tested: Sequence[Row]) -> None:
+def _check_apart(data: Path, train: Sequence[SubjectRow], tested: Sequence[SubjectRow]) -> None:
     rows = [*train, *{name_of(row): row for row in tested}.values()]
-    persons = one_person([sketch(load_study(data, row)) for row in rows])
+    persons = group_by_person([sketch(load_study(data, row)) for row in rows])
     owners = {person: row for person, row in zip(persons[: len(train)], train, strict=True)}
     for person, row in zip(persons[len(train) :], rows[len(train) :], strict=True):
         if person in owners:

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 
 from cinesynth.cases.reading import DATASET as GENERATED
 from cinesynth.config import Config
+from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid
 from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
-from cinesynth.data.manifest import Row
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.evaluation.segmenter import NAME, Segmenter
@@ -69,7 +69,7 @@ class UNet:
         save_stage(task.folder, NAME, network.cpu(), config, {"data_hash": packed.data_hash, "trained_on": seen})
         shutil.rmtree(task.folder / "training")
 
-    def labels(self, task: Task, data: Path, people: Sequence[Row]) -> Iterator[LabelArray]:
+    def labels(self, task: Task, data: Path, people: Sequence[SubjectRow]) -> Iterator[LabelArray]:
         """Labels on the scanner's grid, by a network that is told nothing but the images."""
         segmenter, spacing_mm = Segmenter.load(task.folder), self.config(task).grid.spacing_mm
         for row in people:

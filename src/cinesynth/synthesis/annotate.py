@@ -139,8 +139,8 @@ class PhaseFinder:
         return cls(bundle.codec, bundle_sha256(bundle.folder))
 
     @property
-    def recipe(self) -> str:
-        """What this makes of a study, as `Source.amended` wants it."""
+    def version(self) -> str:
+        """Identifies what this does to a study, for `Source.map`."""
         return f"assumed ED and ES by the masks of weights {self.weights_sha256}"
 
     def __call__(self, study: Study) -> Study:

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from cinesynth.data.colours import COLOURS
 from cinesynth.io.files import atomic_path
 from cinesynth.models.vae import Decoded
+from cinesynth.types import COLOURS
 
 ENLARGE = 2
 

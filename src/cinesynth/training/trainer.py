@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,7 +24,7 @@ from cinesynth.training.stages import Deadline, Stage, TimeLimitReached
 
 CHECKPOINT_MINUTES = 10.0
 """At most between checkpoints of one process, however long a step takes; several would have to agree on the time."""
-Report = Callable[[str, int, int, dict[str, float]], None]
+Report = Callable[[str, int, int, Mapping[str, float]], None]
 """Called after each step with the stage, steps done, steps in all, and what was measured."""
 
 

@@ -1,4 +1,4 @@
-"""Reading cine MR from DICOM: files, headers, the short-axis stack among them, and its voxels."""
+"""Reading cine MR from DICOM: find files, read headers, pick the short-axis stack among them, read its voxels."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.dicom.files import Aside, Entry, Open, as_notes, find_entries, opener
+from cinesynth.data.dicom.files import FileLocation, FileOpener, SkippedImages, as_notes, find_files, opener
 from cinesynth.data.dicom.group import short_axis
-from cinesynth.data.dicom.header import Frame, parse, parsing, read_frames
+from cinesynth.data.dicom.header import DicomFrame, parse, parsing, read_frames
 from cinesynth.data.dicom.series import grouped
 from cinesynth.errors import DataError
+from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine
 
-__all__ = ["Aside", "Entry", "Frame", "Scan", "as_notes", "find_entries", "read_headers", "read_scan"]
-
-
-# --- The voxels of a short-axis cine ---------------------------------------------------------------------------------
+__all__ = ["DicomFrame", "FileLocation", "Scan", "SkippedImages", "as_notes", "find_files", "read_headers", "read_scan"]
 
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-FRAME_TIME_MS = (10.0, 150.0)
-"""Frame times that a cine can have."""
+"""DICOM coordinates point to the patient's left, back and head; NIfTI's to right, front and head."""
 
 
 @dataclass(frozen=True)
@@ -33,66 +30,78 @@ class Scan:
 
     image: NDArray[np.generic]  # T X Y Z
     affine: Affine  # 4 4, voxel to millimetre, RAS+
-    frames: tuple[tuple[Frame, ...], ...]  # Z T: the image behind each slice of each phase
+    frames: tuple[tuple[DicomFrame, ...], ...]  # Z T: the header of each slice at each phase
     frame_time_ms: float | None
-    aside: tuple[Aside, ...]
+    skipped: tuple[SkippedImages, ...]
 
 
-def read_headers(entries: Iterable[Entry]) -> tuple[list[Frame], list[Aside]]:
-    """The images in ``entries`` in a lasting order, and the files that hold none that can be placed."""
-    frames: list[Frame] = []
+def read_headers(files: Iterable[FileLocation]) -> tuple[list[DicomFrame], list[SkippedImages]]:
+    """Images in ``files``, in an order that does not depend on theirs, and files without an image placed in space."""
+    frames: list[DicomFrame] = []
     reasons: dict[str, list[str]] = {}
-    with opener() as open_entry:
-        for entry in entries:
+    with opener() as open_file:
+        for location in files:
             try:
-                with parsing(), open_entry(entry) as file:
-                    frames += read_frames(entry, file)
+                with parsing(), open_file(location) as file:
+                    frames += read_frames(location, file)
             except DataError as error:
-                reasons.setdefault(error.message, []).append(str(entry))
-    frames.sort(key=lambda f: (f.series_number, f.series, f.instance, f.number, f.entry))
-    return frames, [Aside(tuple(names), reason) for reason, names in reasons.items()]
+                reasons.setdefault(error.message, []).append(str(location))
+    frames.sort(key=lambda f: (f.series_number, f.series, f.instance, f.number, f.file))
+    return frames, [SkippedImages(tuple(names), reason) for reason, names in reasons.items()]
 
 
-def read_scan(frames: list[Frame], stills: bool = False) -> Scan:
-    """The short-axis cine among ``frames`` of one examination; with ``stills``, a stack without time where none is.
+def read_scan(frames: list[DicomFrame], stills: bool = False, examination: object = "") -> Scan:
+    """The short-axis cine among ``frames`` of one examination.
 
-    Grey values are the stored ones; where the header scales images differently they are scaled, as float32.
-    `DataError` if there is no such cine, an image is damaged, or the cine is black.
+    With ``stills``, a stack of one image per slice is accepted if there is no cine. Grey values are the stored ones;
+    where headers scale the images differently, they are scaled, as float32. `DataError`, which begins with the name of
+    the ``examination``, if there is no such cine, an image is damaged, or the cine is black.
     """
+    try:
+        return _read_scan(frames, stills)
+    except DataError as error:
+        where = f"{examination}: " if examination else ""
+        raise DataError(f"{where}{error.message}", hint=error.hint) from error
+
+
+def _read_scan(frames: list[DicomFrame], stills: bool) -> Scan:
     stack = short_axis(frames, stills)
     planes = _read_pixels({frame for s in stack.slices for frame in s})
+    # DICOM planes are rows by columns, that is Y X.
     image = np.stack([np.stack([planes[frame].T for frame in s]) for s in stack.slices], axis=-1)  # T X Y Z
     if image.min() == image.max():
-        raise DataError(f"{stack.slices[0][0].entry}: the cine is black", hint="leave the examination out")
-    return Scan(image, _affine(stack.slices), stack.slices, _frame_time_ms(stack.slices), stack.aside)
+        raise DataError(f"{stack.slices[0][0].file}: the cine is black", hint="remove the examination")
+    return Scan(image, _affine(stack.slices), stack.slices, _frame_time_ms(stack.slices), stack.skipped)
 
 
-def _read_pixels(frames: set[Frame]) -> dict[Frame, NDArray[Any]]:
-    """Rows and columns of each frame; every file is decoded once."""
+def _read_pixels(frames: set[DicomFrame]) -> dict[DicomFrame, NDArray[Any]]:
+    """Pixels ``rows columns`` of each frame; every file is decoded once."""
     scaled = len({frame.scale for frame in frames}) > 1
-    result: dict[Frame, NDArray[Any]] = {}
-    with opener() as open_entry:
-        for entry, wanted in sorted(grouped(frames, lambda frame: frame.entry).items()):
-            pixels = _decode(entry, open_entry, wanted[0].shape)
+    result: dict[DicomFrame, NDArray[Any]] = {}
+    with opener() as open_file:
+        for location, wanted in sorted(grouped(frames, lambda frame: frame.file).items()):
+            pixels = _decode(location, open_file, wanted[0].shape)
             if max(frame.number for frame in wanted) >= len(pixels):
-                raise DataError(f"{entry} holds {len(pixels)} images, fewer than it says", hint="copy it again")
+                raise DataError(
+                    f"{location} contains {len(pixels)} images, fewer than its header says", hint="copy it again"
+                )
             for frame in wanted:
                 plane, (slope, intercept) = pixels[frame.number], frame.scale
                 result[frame] = (plane * slope + intercept).astype(np.float32) if scaled else plane
     return result
 
 
-def _decode(entry: Entry, open_entry: Open, shape: tuple[int, int]) -> NDArray[Any]:
+def _decode(location: FileLocation, open_file: FileOpener, shape: tuple[int, int]) -> NDArray[Any]:
     """All images of a file, ``N rows columns``."""
     try:
-        with parsing(), open_entry(entry) as file:
+        with parsing(), open_file(location) as file:
             return np.asarray(parse(file).pixel_array).reshape(-1, *shape)
     except DataError as error:
-        raise DataError(f"{entry} {error.message}", hint=error.hint) from error
+        raise DataError(f"{location} {error.message}", hint=error.hint) from error
 
 
-def _affine(slices: tuple[tuple[Frame, ...], ...]) -> Affine:
-    """Voxel to millimetre in RAS+; the slice step is that between the ends, so a sheared stack stays sheared."""
+def _affine(slices: tuple[tuple[DicomFrame, ...], ...]) -> Affine:
+    """Voxel to millimetre in RAS+. The slice step runs from first to last corner: a sheared stack stays sheared."""
     first, last = slices[0][0], slices[-1][0]
     rows_mm, columns_mm = first.spacing_mm
     affine = np.eye(4)
@@ -103,14 +112,14 @@ def _affine(slices: tuple[tuple[Frame, ...], ...]) -> Affine:
     return np.asarray(LPS_TO_RAS @ affine, dtype=np.float64)
 
 
-def _frame_time_ms(slices: tuple[tuple[Frame, ...], ...]) -> float | None:
-    """Median over slices of the step between trigger times, else of the beat over its phases."""
+def _frame_time_ms(slices: tuple[tuple[DicomFrame, ...], ...]) -> float | None:
+    """Median over slices of the step between trigger times, otherwise of the RR interval over the number of phases."""
     triggers = [[frame.trigger_ms for frame in s] for s in slices]
     steps = [
         float(np.median(np.diff([t for t in s if t is not None]))) for s in triggers if len(s) > 1 and None not in s
     ]
     beats = [s[0].interval_ms / len(s) for s in slices if s[0].interval_ms]
-    low, high = FRAME_TIME_MS
+    low, high = FRAME_TIME_RANGE_MS
     for values in (steps, beats):
         if values and low <= float(np.median(values)) <= high:
             return float(np.median(values))

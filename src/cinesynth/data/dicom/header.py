@@ -1,4 +1,4 @@
-"""What the header of a DICOM image says of where and when it was taken, for classic and enhanced multi-frame files."""
+"""Place and time of DICOM images from their headers, for classic and enhanced multi-frame files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
-from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, Entry
-from cinesynth.data.nifti import PLANE_STEP_MM, SQUEEZE
+from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, FileLocation
+from cinesynth.data.nifti import MAX_GZIP_RATIO, PLANE_STEP_MM
 from cinesynth.errors import DataError
 
 NAMES = (
@@ -38,23 +38,15 @@ PICTURES = {
     "PHASE MAP": "a phase map",
     "VELOCITY": "a velocity map",
 }
-"""Values of ImageType that no cine of the heart's anatomy has."""
-DEFLATED, MAX_META_BYTES = b"1.2.840.10008.1.2.1.99", 4096
-"""The transfer syntax whose files are packed as a whole, and where it stands."""
-MAX_SIDE, MAX_FRAMES = 2048, 10_000
-"""A header that claims more is damaged, and would cost the memory it claims."""
-MAX_NUMBER = 1e10
-"""No time, count or scale of a header is larger."""
-MAX_POSITION_MM = 1e5
-LEAVE_OUT = "leave it out, or correct its header"
+"""ImageType values of images that are not part of an anatomical cine, and what these images are."""
 Vector = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One image: its place in millimetres of the patient (LPS), its time after the R wave, and where its pixels are."""
+class DicomFrame:
+    """The header of one image: its place in patient coordinates (LPS, mm), its time after the R wave, and its file."""
 
-    entry: Entry
+    file: FileLocation
     number: int  # zero-based within its file
     patient: str
     study: str
@@ -71,10 +63,10 @@ class Frame:
     orientation: Vector  # 6, directions of increasing column and row
     spacing_mm: tuple[float, float]  # between rows, between columns
     shape: tuple[int, int]  # rows, columns
-    original: bool  # not computed from other images
+    original: bool  # not derived from other images
     trigger_ms: float | None
-    phase: int | None  # position in the cycle where the header counts it
-    interval_ms: float | None  # of the heart beat
+    phase: int | None  # number of the phase in the cycle
+    interval_ms: float | None  # RR interval
     scale: tuple[float, float]  # slope and intercept
 
     @property
@@ -83,12 +75,12 @@ class Frame:
         return np.asarray(np.cross(self.orientation[:3], self.orientation[3:]), dtype=np.float64)
 
     def __str__(self) -> str:
-        return f"{self.entry} frame {self.number + 1}" if self.number else str(self.entry)
+        return f"{self.file} frame {self.number + 1}" if self.number else str(self.file)
 
 
 @contextmanager
 def parsing() -> Iterator[None]:
-    """Turn whatever pydicom makes of damaged bytes into a `DataError`, and keep it silent."""
+    """Turn any exception that pydicom raises on damaged bytes into a `DataError`, and silence its warnings."""
     try:
         with warnings.catch_warnings(), disable_value_validation():
             warnings.simplefilter("ignore")
@@ -96,8 +88,8 @@ def parsing() -> Iterator[None]:
     except DataError:
         raise
     except InvalidDicomError:
-        raise DataError("not a DICOM file", hint="leave it out") from None
-    except Exception as error:  # pydicom raises a dozen kinds on damaged bytes, some of them bare
+        raise DataError("not a DICOM file", hint="remove it") from None
+    except Exception as error:  # pydicom raises a dozen different types on damaged bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         packed = isinstance(error, RuntimeError | NotImplementedError)  # no decoder for its compression
         hint = "decompress it, for example with gdcmconv --raw" if packed else "the file is damaged: copy it again"
@@ -105,30 +97,31 @@ def parsing() -> Iterator[None]:
 
 
 def parse(file: IO[bytes], **options: Any) -> Dataset:
-    """What pydicom reads of an opened file; `DataError` if it unpacks to more memory than any cine takes."""
-    deflated = DEFLATED in file.read(MAX_META_BYTES)
-    if deflated and file.seek(0, os.SEEK_END) * SQUEEZE > MAX_MEMBER_BYTES:
+    """The dataset in an opened file; `DataError` if it would unpack to more memory than any cine takes."""
+    # Only the deflated transfer syntax compresses the whole file; the name stands in the file's first bytes.
+    deflated = b"1.2.840.10008.1.2.1.99" in file.read(4096)
+    if deflated and file.seek(0, os.SEEK_END) * MAX_GZIP_RATIO > MAX_MEMBER_BYTES:
         raise DataError("deflated, and too large to be unpacked safely", hint="decompress it with gdcmconv --raw")
     file.seek(0)
     return pydicom.dcmread(file, **options)
 
 
-def read_frames(entry: Entry, file: IO[bytes]) -> tuple[Frame, ...]:
-    """The images of an opened file without their pixels; `DataError` if it has none that can be placed in space."""
+def read_frames(location: FileLocation, file: IO[bytes]) -> tuple[DicomFrame, ...]:
+    """The headers of the images in an opened file; `DataError` if no image has a place in space."""
     header = parse(file, stop_before_pixels=True, specific_tags=[*TAGS])
     _check_kind(header)
-    return tuple(_classic(entry, header) if "ImagePositionPatient" in header else _enhanced(entry, header))
+    return tuple(_classic(location, header) if "ImagePositionPatient" in header else _enhanced(location, header))
 
 
 def _check_kind(header: Dataset) -> None:
     grey = header.get("SamplesPerPixel", 1) == 1 and header.get("PhotometricInterpretation") == "MONOCHROME2"
     rows, columns, count = (int(header.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
     placed = "ImagePositionPatient" in header or bool(header.get("PerFrameFunctionalGroupsSequence"))
-    _refuse_unless(
+    _require(
         (header.get("Modality", "MR") == "MR", f"not MR but {header.get('Modality')}"),
         (rows > 0 and columns > 0, "without an image"),
         (
-            max(rows, columns) <= MAX_SIDE and 0 <= count <= MAX_FRAMES,
+            max(rows, columns) <= 2048 and 0 <= count <= 10_000,  # a damaged header would cost the memory it claims
             f"{count or 1} images of {rows} x {columns} pixels",
         ),
         (grey, "a colour or inverted picture"),
@@ -139,26 +132,26 @@ def _check_kind(header: Dataset) -> None:
 
 def _check_picture(kinds: list[Any]) -> None:
     for kind in kinds:
-        _refuse_unless((str(kind).upper() not in PICTURES, PICTURES.get(str(kind).upper(), "")))
+        _require((str(kind).upper() not in PICTURES, PICTURES.get(str(kind).upper(), "")))
 
 
-def _refuse_unless(*checks: tuple[bool, str]) -> None:
+def _require(*checks: tuple[bool, str]) -> None:
     for passed, found in checks:
         if not passed:
-            raise DataError(found, hint=LEAVE_OUT)
+            raise DataError(found, hint="remove it, or correct its header")
 
 
-def _classic(entry: Entry, header: Dataset) -> Iterator[Frame]:
-    """The one image of a classic file; in a file of several they share its plane and follow each other in time."""
+def _classic(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
+    """Images of a classic file; several images in one file share its plane and follow each other in time."""
     count, step = int(header.get("NumberOfFrames") or 1), _number(header, "FrameTime")
     start = _number(header, "TriggerTime")
     for number in range(count):
         trigger = start if count == 1 else (start or 0.0) + number * step if step else None
         phase = _number(header, "TemporalPositionIdentifier") if count == 1 else number
-        yield _frame(entry, header, number, (header,), trigger, phase, _number(header, "NominalInterval"))
+        yield _frame(location, header, number, (header,), trigger, phase, _number(header, "NominalInterval"))
 
 
-def _enhanced(entry: Entry, header: Dataset) -> Iterator[Frame]:
+def _enhanced(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
     shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())
     for number, own in enumerate(header.PerFrameFunctionalGroupsSequence):
         groups = tuple(item for level in (own, *shared) for item in _items(level))
@@ -166,7 +159,7 @@ def _enhanced(entry: Entry, header: Dataset) -> Iterator[Frame]:
             _check_picture(_values(group, "FrameType"))
         trigger = _first(groups, "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
         interval = _first(groups, "RRIntervalTimeNominal")
-        yield _frame(entry, header, number, groups, trigger, _first(groups, "TemporalPositionIndex"), interval)
+        yield _frame(location, header, number, groups, trigger, _first(groups, "TemporalPositionIndex"), interval)
 
 
 def _items(level: Dataset) -> Iterator[Dataset]:
@@ -176,15 +169,15 @@ def _items(level: Dataset) -> Iterator[Dataset]:
 
 
 def _frame(
-    entry: Entry,
+    location: FileLocation,
     header: Dataset,
     number: int,
     groups: tuple[Dataset, ...],
     trigger: float | None,
     phase: float | None,
     interval: float | None,
-) -> Frame:
-    """``groups`` are searched, the first first, for what may differ between the images of a file."""
+) -> DicomFrame:
+    """The header of one image. ``groups`` may hold what differs between images of a file; the first one wins."""
     position, orientation, spacing = (
         tuple(float(value) for group in groups if name in group for value in _values(group, name))[:length]
         for name, length in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
@@ -192,8 +185,8 @@ def _frame(
     _check_geometry(position, orientation, spacing)
     slope, intercept = _first(groups, "RescaleSlope"), _first(groups, "RescaleIntercept")
     acquired = [_text(header, name) for name in ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")]
-    return Frame(
-        entry=entry,
+    return DicomFrame(
+        file=location,
         number=number,
         patient=_text(header, "PatientID"),
         study=_text(header, "StudyInstanceUID"),
@@ -221,8 +214,8 @@ def _frame(
 def _check_geometry(position: Vector, orientation: Vector, spacing: Vector) -> None:
     low, high = PLANE_STEP_MM
     axes = np.array(orientation).reshape(-1, 3)
-    _refuse_unless(
-        (len(position) == 3 and all(abs(v) < MAX_POSITION_MM for v in position), "without a position in the patient"),
+    _require(
+        (len(position) == 3 and all(abs(v) < 1e5 for v in position), "without a position in the patient"),
         (len(axes) == 2 and np.allclose(axes @ axes.T, np.eye(2), atol=0.01), "without an orientation in the patient"),
         (len(spacing) == 2 and all(low <= step <= high for step in spacing), f"pixels of {spacing} mm"),
     )
@@ -243,7 +236,8 @@ def _first(groups: tuple[Dataset, ...], *names: str) -> float | None:
 def _number(header: Dataset, name: str) -> float | None:
     values = _values(header, name)
     number = float(values[0]) if values else None
-    return number if number is not None and abs(number) < MAX_NUMBER else None
+    # No time, count or scale is larger, except in a damaged header.
+    return number if number is not None and abs(number) < 1e10 else None
 
 
 def _text(header: Dataset, name: str) -> str:

@@ -1,40 +1,57 @@
-"""The analytic beating heart: embedded example data whose every volume is known."""
+"""The analytic beating heart: example data without patients, with exactly known volumes, the same on every machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.phantom.anatomy import Heart, make_heart
 from cinesynth.data.phantom.patients import GROUPS, draw_patient, make_beat
-from cinesynth.data.phantom.scanner import VENDORS, Sampling, Vendor, place_stack, receive, signals, vendor_named
-from cinesynth.data.phantom.scene import paint_heart
+from cinesynth.data.phantom.scanner import (
+    VENDORS,
+    Sampling,
+    ScannerProtocol,
+    place_stack,
+    receive,
+    signals,
+    vendor_named,
+)
+from cinesynth.data.phantom.scene import paint_heart, render_thorax
 from cinesynth.data.phantom.shape import rasterize_labels
-from cinesynth.data.phantom.thorax import render_thorax
+from cinesynth.data.sources import Source, source_of
 from cinesynth.errors import InputError
 from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
 
-__all__ = ["PHANTOM", "PhantomStudy", "phantom_study", "rasterize_labels"]
+__all__ = ["PHANTOM", "PhantomStudy", "phantom_study", "rasterize_labels", "read_phantoms"]
 
-
-# --- `phantom_study` -------------------------------------------------------------------------------------------------
-
-
-MIN_FRAMES = 6
 PHANTOM = "phantom"
-"""Dataset of the analytic hearts: patients, they are not."""
+"""Dataset name of the analytic hearts, which are not patients."""
 
 
 @dataclass(frozen=True)
 class PhantomStudy:
-    """A study and what a real one never tells: the true volumes."""
+    """A study together with its true volumes."""
 
     study: Study
-    volumes_ml: NDArray[np.float64]
-    """RV, MYO and LV at every frame, shape ``T 3``, analytic."""
+    volumes_ml: NDArray[np.float64]  # T 3: RV, MYO and LV at every frame, exact
     heart: Heart
+
+
+def read_phantoms(count: int, *, frames: int | None = None) -> Source:
+    """A source of the phantoms with seeds 0 to ``count - 1``; five consecutive seeds have the five diagnoses.
+
+    ``frames`` per cycle default to the phantom's own 20-30. `InputError` if ``count`` is below 1.
+    """
+    if count < 1:
+        raise InputError(f"{count} phantoms", hint=f"ask for a multiple of {len(GROUPS)}, one of each diagnosis")
+    return source_of({f"phantom{seed:05d}": seed for seed in range(count)}, partial(_read_phantom, frames=frames))
+
+
+def _read_phantom(seed: int, frames: int | None) -> Study:
+    return phantom_study(seed, frames=frames).study
 
 
 def make_phantom_heart(
@@ -45,14 +62,14 @@ def make_phantom_heart(
     lv_edv_ml: float | None = None,
     ef_percent: float | None = None,
 ) -> Heart:
-    """The heart of `phantom_study`, without its images."""
+    """The heart of `phantom_study` without images."""
     rng = np.random.default_rng([seed, 0])
     group = list(GROUPS)[seed % len(GROUPS)] if diagnosis is None else diagnosis
     patient = draw_patient(rng, group, lv_edv_ml, ef_percent)
     drawn = int(rng.integers(20, 31))
     count = drawn if frames is None else frames
-    if count < MIN_FRAMES:
-        raise InputError(f"{count} frames cannot hold a beat", hint=f"give at least {MIN_FRAMES}")
+    if count < 6:
+        raise InputError(f"{count} frames are too few for a heart beat", hint="give at least 6 frames")
     return make_heart(rng, patient, make_beat(count, patient.heart_rate, rng.uniform(0.15, 0.28)))
 
 
@@ -69,15 +86,15 @@ def phantom_study(
     noise: bool = True,
     shifts: bool = True,
 ) -> PhantomStudy:
-    """One subject, the same for the same arguments.
+    """One phantom subject, fully determined by the arguments.
 
     Consecutive seeds run through the five diagnoses, then through the four vendors. ``frames`` defaults to 20-30,
-    ``spacing_mm`` (in plane) and ``field_mm`` (both sides) to the vendor's, LV volumes to draws from the ACDC
-    statistics. ``noise`` and ``shifts`` (breath-hold misalignment of slices) can be left out without changing
-    anything else. All frames are stored and labelled; ED is frame 0. Raises `InputError` on impossible requests.
+    ``spacing_mm`` (in plane) and ``field_mm`` (field of view, both sides) to the vendor's values, LV volumes to draws
+    from ACDC's statistics. Turning off ``noise`` or ``shifts`` (breath-hold misalignment of slices) changes nothing
+    else. All frames are stored and labelled; ED is frame 0. `InputError` on impossible requests.
     """
     if seed < 0:
-        raise InputError(f"seed {seed} is negative", hint="give a seed of 0 or more")
+        raise InputError(f"seed {seed} is negative", hint="seeds start at 0")
     heart = make_phantom_heart(seed, diagnosis=diagnosis, frames=frames, lv_edv_ml=lv_edv_ml, ef_percent=ef_percent)
     scanner = vendor_named(list(VENDORS)[seed // len(GROUPS) % len(VENDORS)] if vendor is None else vendor)
     planning = np.random.default_rng([seed, 1])
@@ -87,20 +104,22 @@ def phantom_study(
 
 
 def _scan(
-    seed: int, heart: Heart, vendor: Vendor, sampling: Sampling, noise: bool
+    seed: int, heart: Heart, vendor: ScannerProtocol, sampling: Sampling, noise: bool
 ) -> tuple[NDArray[np.int16], LabelArray]:
-    """Image and label ``T X Y Z``. Anatomy, texture and noise draw from streams of their own."""
+    """Image and label ``T X Y Z``. Anatomy, texture and noise use separate random streams."""
     signal = signals(field_t=vendor.field_t, flip_deg=vendor.flip_deg, tr_ms=vendor.tr_ms)
     thorax = render_thorax(np.random.default_rng([seed, 2]), sampling, signal, heart.apex)
     paint, label = paint_heart(np.random.default_rng([seed, 3]), heart, sampling, signal, thorax)
     if label[:, [0, -1]].any() or label[:, :, [0, -1]].any():
         width, height = (n * sampling.spacing_mm[0] for n in sampling.shape)
-        raise InputError(f"a field of {width:.0f} x {height:.0f} mm cuts the heart", hint="give a larger field_mm")
+        raise InputError(
+            f"a field of view of {width:.0f} x {height:.0f} mm cuts the heart", hint="give a larger field_mm"
+        )
     return receive(np.random.default_rng([seed, 4]), paint, sampling, vendor, noise=noise), label
 
 
 def _study(
-    seed: int, heart: Heart, vendor: Vendor, sampling: Sampling, image: NDArray[np.int16], label: LabelArray
+    seed: int, heart: Heart, vendor: ScannerProtocol, sampling: Sampling, image: NDArray[np.int16], label: LabelArray
 ) -> Study:
     count = len(image)
     return Study(

@@ -1,42 +1,56 @@
-"""The heart as a handful of numbers: `Heart`, solved so that its volumes are exactly those of the patient.
+"""The parameters of the phantom's heart (`Heart`), solved so that its volumes equal the patient's exactly.
 
 Heart coordinates are cylindrical about the LV long axis: ``s`` mm from the end-diastolic base plane toward the
-apex, angle ``phi`` and radius in the short-axis plane. All wall functions are written in *squared* radius, in
-which areas are linear, so every volume is a closed form (see `shape.py` for the functions themselves):
+apex, angle ``phi`` and radius in the short-axis plane. Wall functions are *squared* radii, in which areas are linear,
+so every volume has a closed form (`shape.py` has the functions):
 
 * cavity   ``R_endo^2 = f(xi) (1 + h(phi)) [r0^2 - D (1 - a(xi) q(phi))]``: ``D`` is the contraction of the frame,
-  ``a q`` takes it back in an infarct; ``f`` is the profile of a truncated ellipsoid;
-* myocardium ``R_epi^2 - R_endo^2 = m(xi) (1 + p(phi, xi)) L(ED) / L``: each fiber keeps its volume as the heart
-  shortens, so the whole does;
+  ``a q`` cancels it in an infarct; ``f`` is the profile of a truncated ellipsoid;
+* myocardium ``R_epi^2 - R_endo^2 = m(xi) (1 + p(phi, xi)) L(ED) / L``: each fiber, and so the whole, keeps
+  its volume as the heart shortens;
 * RV ``R_rv^2 - R_epi^2 = 2 A(eta) psi(phi)``: a crescent on the septum of exactly the area ``A``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import beta, ive
 
-from cinesynth.data.phantom.patients import Beat, Patient
+from cinesynth.data.phantom.patients import Beat, PhantomPatient
 
 Array = NDArray[np.float64]
 
 ANGLES = 720
 PHI: Array = (np.arange(ANGLES, dtype=np.float64) + 0.5) * (2.0 * np.pi / ANGLES) - np.pi
+"""Centers of the ``ANGLES`` sectors around the axis, in [-pi, pi]."""
 EQUATOR = 0.25
-"""Where along the cavity (0 base, 1 apex) it is widest."""
-RV_EQUATOR = 0.15
-"""Where along the RV (0 base, 1 apex) its crescent is largest."""
-RV_INLET = 0.4
-"""Area of the crescent at the base, the largest being 1: the tricuspid annulus is narrower than the body."""
-RV_TAPER = 1.4
-RV_EDGE = 0.65
-CREST_INTEGRAL = float(beta(0.5, 1.0 + RV_EDGE))
-"""Integral of (1 - x^2)^RV_EDGE over [-1, 1]."""
-MAX_CONTRACTION = 0.93
-"""Largest D / r0^2: beyond it the remote wall of an infarcted heart would cross the axis."""
+"""Position along the cavity (0 base, 1 apex) where it is widest."""
+
+
+class RvShape(NamedTuple):
+    """The crescent of the RV: its area along the axis (0 base, 1 apex), and its cross-section."""
+
+    equator: float = 0.15  # position of the largest area
+    inlet: float = 0.4  # area at the base over the largest: the tricuspid annulus is narrower than the body
+    taper: float = 1.4  # exponent of the decrease toward the apex
+    edge: float = 0.65  # exponent of the thickness (1 - x^2)^edge toward the tips
+
+    @property
+    def area_integral(self) -> float:
+        """Integral of `rv_profile` over [0, 1]."""
+        return self.equator * (2.0 + self.inlet) / 3.0 + (1.0 - self.equator) * self.taper / (self.taper + 1.0)
+
+    @property
+    def crest_integral(self) -> float:
+        """Integral of (1 - x^2)^edge over [-1, 1]."""
+        return float(beta(0.5, 1.0 + self.edge))
+
+
+RV_SHAPE = RvShape()
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Bump:
 class Heart:
     """One beating heart; lengths mm, volumes mm^3, angles rad, arrays ``T``."""
 
-    patient: Patient
+    patient: PhantomPatient
     beat: Beat
     septum: float  # direction from the LV axis to the middle of the septum
     length: Array  # cavity, base to apex
@@ -111,18 +125,15 @@ def profile_integral(end: float = 1.0) -> float:
 
 
 def rv_profile(eta: Array) -> Array:
-    """Area of the RV's crescent along its axis: `RV_INLET` at the base, 1 at the equator, 0 at the apex and outside."""
-    basal = 1.0 - (1.0 - RV_INLET) * (1.0 - eta / RV_EQUATOR) ** 2
-    apical = 1.0 - (np.clip(eta - RV_EQUATOR, 0.0, None) / (1.0 - RV_EQUATOR)) ** RV_TAPER
-    return np.where((eta >= 0.0) & (eta < 1.0), np.where(eta < RV_EQUATOR, basal, apical), 0.0)
-
-
-RV_INTEGRAL = RV_EQUATOR * (2.0 + RV_INLET) / 3.0 + (1.0 - RV_EQUATOR) * RV_TAPER / (RV_TAPER + 1.0)
-"""Integral of `rv_profile` over [0, 1]."""
+    """Relative area of the RV's crescent along its axis: 1 at the equator, 0 at the apex and outside."""
+    equator, inlet, taper, _ = RV_SHAPE
+    basal = 1.0 - (1.0 - inlet) * (1.0 - eta / equator) ** 2
+    apical = 1.0 - (np.clip(eta - equator, 0.0, None) / (1.0 - equator)) ** taper
+    return np.where((eta >= 0.0) & (eta < 1.0), np.where(eta < equator, basal, apical), 0.0)
 
 
 def infarct_along(xi: Array, center: float, width: float) -> Array:
-    """Longitudinal extent of an infarct, 1 at its center."""
+    """Severity of an infarct along the axis, 1 at its center."""
     return np.exp(-(((xi - center) / width) ** 2))
 
 
@@ -131,7 +142,7 @@ def roundness(phi: Array, septum: float, ellipticity: float, flattening: float, 
     return 1.0 + ellipticity * np.cos(2.0 * (phi - septum)) + flattening * (septal.mean - septal(phi))
 
 
-def make_heart(rng: np.random.Generator, patient: Patient, beat: Beat) -> Heart:
+def make_heart(rng: np.random.Generator, patient: PhantomPatient, beat: Beat) -> Heart:
     """Draw the free shape parameters, then solve radii and contraction for the patient's volumes."""
     group, ejected = patient.group, beat.ejected
     septum = np.pi + rng.uniform(-0.12, 0.12)
@@ -151,8 +162,9 @@ def make_heart(rng: np.random.Generator, patient: Patient, beat: Beat) -> Heart:
     spared = float(np.mean(round_ * infarct(PHI))) * _along_integral(center, width)
     volume = 1000.0 * (patient.lv_edv_ml - (patient.lv_edv_ml - patient.lv_esv_ml) * ejected)
     shrink = radius2 * whole - volume / (np.pi * length)
-    # An ejection fraction asked for beyond what the disease allows makes the infarct milder, never the volume wrong.
-    allowed = (whole - float(shrink.max()) / (MAX_CONTRACTION * radius2)) / spared
+    # If the requested ejection fraction exceeds what the disease allows, the infarct gets milder; volumes stay exact.
+    # Beyond a contraction D of 0.93 r0^2 the remote wall of an infarcted heart would cross the axis.
+    allowed = (whole - float(shrink.max()) / (0.93 * radius2)) / spared
     akinesia = min(group.akinesia, max(0.0, allowed))
     rv_apex = length0 * (1.0 + cap) * rng.uniform(0.85, 0.91)
     rv_base = 1.15 * base
@@ -172,7 +184,7 @@ def make_heart(rng: np.random.Generator, patient: Patient, beat: Beat) -> Heart:
         radius2=radius2,
         contraction=shrink / (whole - akinesia * spared),
         epi2=epi_volume / (np.pi * length0 * profile_integral(1.0 + cap)),
-        rv_area=rv_volume / ((rv_apex - rv_base) * RV_INTEGRAL),
+        rv_area=rv_volume / ((rv_apex - rv_base) * RV_SHAPE.area_integral),
         septal=septal,
         infarct=infarct,
         infarct_center=center,

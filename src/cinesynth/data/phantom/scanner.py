@@ -1,4 +1,4 @@
-"""Four phantom vendors, where their slices lie, and what their receive chain does to an image."""
+"""Four phantom scanners: where they place slices, how they degrade an image, and the signal of each tissue."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cinesynth.types import FloatArray
 
 
 @dataclass(frozen=True)
-class Vendor:
-    """A scanner and its cine protocol; lengths mm, ``snr`` of LV blood at the heart."""
+class ScannerProtocol:
+    """A scanner and its cine protocol; lengths in mm, ``snr`` of LV blood at the heart."""
 
     name: str
     field_t: float
@@ -35,10 +35,10 @@ class Vendor:
 VENDORS = {
     v.name: v
     for v in (
-        Vendor("phantom-A", 1.5, 60.0, 2.9, (1.35, 1.60), 10.0, 8.0, (250.0, 290.0), 0.75, 45.0, 0.9, 210),
-        Vendor("phantom-B", 1.5, 55.0, 3.2, (1.20, 1.40), 10.0, 8.0, (250.0, 250.0), 0.70, 34.0, 0.5, 900),
-        Vendor("phantom-C", 1.5, 45.0, 3.6, (1.50, 1.80), 8.0, 8.0, (290.0, 290.0), 1.05, 25.0, 0.7, 1500),
-        Vendor("phantom-D", 3.0, 42.0, 3.1, (1.40, 1.60), 10.0, 8.0, (290.0, 250.0), 0.80, 55.0, 1.4, 420),
+        ScannerProtocol("phantom-A", 1.5, 60.0, 2.9, (1.35, 1.60), 10.0, 8.0, (250.0, 290.0), 0.75, 45.0, 0.9, 210),
+        ScannerProtocol("phantom-B", 1.5, 55.0, 3.2, (1.20, 1.40), 10.0, 8.0, (250.0, 250.0), 0.70, 34.0, 0.5, 900),
+        ScannerProtocol("phantom-C", 1.5, 45.0, 3.6, (1.50, 1.80), 8.0, 8.0, (290.0, 290.0), 1.05, 25.0, 0.7, 1500),
+        ScannerProtocol("phantom-D", 3.0, 42.0, 3.1, (1.40, 1.60), 10.0, 8.0, (290.0, 250.0), 0.80, 55.0, 1.4, 420),
     )
 }
 
@@ -60,17 +60,17 @@ class Sampling:
         return np.asarray((self.slices_s[:, None] + self.subslices).ravel())
 
 
-def vendor_named(name: str) -> Vendor:
-    """The vendor, or `InputError` naming the known ones."""
+def vendor_named(name: str) -> ScannerProtocol:
+    """The scanner of a vendor; `InputError` names the known vendors."""
     if name not in VENDORS:
-        raise InputError(f"vendor {name!r} is not known", hint=f"one of {', '.join(VENDORS)}")
+        raise InputError(f"unknown vendor {name!r}", hint=f"one of {', '.join(VENDORS)}")
     return VENDORS[name]
 
 
 def place_stack(
     rng: np.random.Generator,
     heart: Heart,
-    vendor: Vendor,
+    vendor: ScannerProtocol,
     *,
     spacing_mm: float | None,
     field_mm: float | None,
@@ -82,12 +82,12 @@ def place_stack(
     field = vendor.field_mm if field_mm is None else (field_mm, field_mm)
     if not 0.5 <= pixel <= 4.0 or min(field) < 100.0:
         raise InputError(
-            f"a field of {min(field):g} mm at {pixel:g} mm does not hold a heart",
-            hint="give spacing_mm 0.5-4 and field_mm at least 100",
+            f"a field of view of {min(field):g} mm with pixels of {pixel:g} mm does not fit a heart",
+            hint="spacing_mm must be 0.5-4 mm and field_mm at least 100 mm",
         )
     shape = (2 * round(field[0] / pixel / 2), 2 * round(field[1] / pixel / 2))
     step = vendor.step_mm if heart.apex < 11.0 * vendor.step_mm else 10.0
-    # Half a slice inside the base at ED keeps the stack's volume honest; some stacks start one slice above.
+    # Half a slice below the base at ED, so that slices sum up to the true volume; some stacks start one slice above.
     first = (rng.uniform(0.35, 0.65) - float(rng.random() < 0.35)) * step
     count = max(6, int(np.ceil((heart.apex - first) / step + 0.2)))
     slices_s = first + step * np.arange(count, dtype=np.float64)
@@ -102,9 +102,9 @@ def place_stack(
 
 
 def receive(
-    rng: np.random.Generator, image: FloatArray, sampling: Sampling, vendor: Vendor, *, noise: bool
+    rng: np.random.Generator, image: FloatArray, sampling: Sampling, vendor: ScannerProtocol, *, noise: bool
 ) -> NDArray[np.int16]:
-    """Blur, shade, add Rician noise and quantize an object ``T Z X Y`` (LV blood 1) into an image ``T X Y Z``."""
+    """The image ``T X Y Z`` of an object ``T Z X Y`` (LV blood 1): blurred, shaded, with Rician noise, quantized."""
     sigma = vendor.blur_mm / sampling.spacing_mm[0]
     for axis in (2, 3):
         image = gaussian_filter1d(image, sigma, axis=axis, truncate=2.5)
@@ -115,7 +115,7 @@ def receive(
     return np.ascontiguousarray(np.moveaxis(scaled, 1, 3)).astype(np.int16)
 
 
-def _sensitivity(rng: np.random.Generator, sampling: Sampling, vendor: Vendor) -> FloatArray:
+def _sensitivity(rng: np.random.Generator, sampling: Sampling, vendor: ScannerProtocol) -> FloatArray:
     """Coil sensitivity ``X Y``, 1 at the heart, smooth, larger toward the anterior chest wall."""
     x, y = plane_coordinates(sampling, len(sampling.slices_s) // 2)
     angle = np.pi + 0.5 + rng.uniform(-0.4, 0.4)  # the surface coil lies over the front left of the chest

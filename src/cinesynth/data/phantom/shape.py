@@ -11,9 +11,8 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from cinesynth.data.phantom.anatomy import (
     ANGLES,
-    CREST_INTEGRAL,
     PHI,
-    RV_EDGE,
+    RV_SHAPE,
     Array,
     Heart,
     infarct_along,
@@ -68,8 +67,8 @@ def _crescent(heart: Heart, frames: NDArray[np.int64], s: Array) -> Array:
     half = heart.rv_half_angle * (1.0 - 0.35 * eta**2)
     turn = np.mod(PHI - heart.septum + np.pi, 2.0 * np.pi) - np.pi
     x = np.clip(turn / half[..., None], -1.0, 1.0)
-    crest = (1.0 - x * x) ** RV_EDGE * (1.0 + heart.rv_skew * x)
-    return np.asarray((2.0 * area / (half * CREST_INTEGRAL))[..., None] * crest)
+    crest = (1.0 - x * x) ** RV_SHAPE.edge * (1.0 + heart.rv_skew * x)
+    return np.asarray((2.0 * area / (half * RV_SHAPE.crest_integral))[..., None] * crest)
 
 
 def angle_index(x: FloatArray, y: FloatArray) -> NDArray[np.int32]:
@@ -109,16 +108,13 @@ def rasterize_labels(heart: Heart, frame: int, spacing_mm: tuple[float, float, f
 # --- The painted borders of the heart --------------------------------------------------------------------------------
 
 
-RV_WALL_MM = 3.0
-ATRIUM_WALL_MM = 2.5
-TWIST_LEVELS = 12
 ABSENT = np.float32(-9.0)
-"""Radius of what is not there: no voxel, not even the central one, lies partly inside."""
+"""Radius of an absent structure: no voxel, not even the central one, lies partly inside."""
 
 
 @dataclass(frozen=True)
 class Walls:
-    """What is painted, from the outside in: radii in mm, each ``F S A``; `ABSENT` where there is none."""
+    """Radii of the painted borders in mm, from the outside in, each ``F S A``; `ABSENT` where there is none."""
 
     sac: FloatArray  # pericardial fat
     rv_wall: FloatArray
@@ -180,11 +176,12 @@ def papillary_disks(heart: Heart, s: Array, cut: Sections) -> Disks:
 
 def trabeculated(rng: np.random.Generator, heart: Heart, s: Array) -> FloatArray:
     """Depth (0-1) of trabeculae on a wall, ``F S A``: ridges along the axis that turn with the twist."""
-    table = gaussian_filter(rng.standard_normal((TWIST_LEVELS, ANGLES)), (0.8, 9.0), mode=("nearest", "wrap"))
+    levels = 12  # of the pattern, along the axis
+    table = gaussian_filter(rng.standard_normal((levels, ANGLES)), (0.8, 9.0), mode=("nearest", "wrap"))
     table = (np.clip(table / table.std() - 0.2, 0.0, 2.0) / 2.0).astype(np.float32)
     xi = depth_along(heart, s)
     turn = np.round(twist_angle(heart, xi) * (ANGLES / (2 * np.pi))).astype(int)
-    level = np.clip(xi * TWIST_LEVELS, 0, TWIST_LEVELS - 1).astype(int)
+    level = np.clip(xi * levels, 0, levels - 1).astype(int)
     return np.asarray(table[level[..., None], np.mod(np.arange(ANGLES) - turn[..., None], ANGLES)], np.float32)
 
 
@@ -194,7 +191,7 @@ def build_walls(rng: np.random.Generator, heart: Heart, s: Array, cut: Sections)
     blood = cut.endo * (1.0 - (0.06 + 0.26 * xi) * trabeculated(rng, heart, s))
     crescent = cut.rv - cut.epi
     rv_blood = cut.epi + crescent * (1.0 - (0.15 + 0.35 * xi) * trabeculated(rng, heart, s))
-    rv_wall = np.where(crescent > 0.3, cut.rv + np.minimum(RV_WALL_MM, crescent), 0.0)
+    rv_wall = np.where(crescent > 0.3, cut.rv + np.minimum(3.0, crescent), 0.0)  # the wall is 3 mm thick
     above = (s[None] < heart.base[:, None])[..., None]
     rim = sections(heart, np.array([0]), np.array([0.0])).endo
     atrium = np.where(above, 0.88 * np.maximum(rim, 20.0) * (1.0 + 0.08 * np.cos(PHI - 0.5)), 0.0)
@@ -205,7 +202,7 @@ def build_walls(rng: np.random.Generator, heart: Heart, s: Array, cut: Sections)
         rv_blood=_hide(rv_blood),
         epi=_hide(cut.epi),
         blood=_hide(blood),
-        atrium_wall=_hide(np.where(above, atrium + ATRIUM_WALL_MM, 0.0)),
+        atrium_wall=_hide(np.where(above, atrium + 2.5, 0.0)),
         atrium=_hide(atrium),
     )
 

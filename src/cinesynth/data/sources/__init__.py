@@ -1,31 +1,61 @@
-"""One file a dataset: each yields `cinesynth.types.Study`, labels 1 RV, 2 myocardium, 3 LV, slices base to apex."""
+"""Dataset readers, one file per dataset: each finds the subjects of a folder and reads them as `Study` objects.
+
+How to add a dataset
+--------------------
+1. Regularly named NIfTI files need no code. Describe them in a YAML file (see `layout.Layout`, and copy one of
+   ``data/layouts``), then run ``cinesynth ingest nifti FOLDER --layout FILE.yaml``.
+2. Otherwise write ``NAME.py`` with ``read_NAME(root: Path) -> Source``; `mnms` is a good example:
+
+   * find the subject folders with `subject_folders`, and return `source_of(folders, read_subject, subject_files)`;
+   * ``read_subject(folder) -> Study`` reads the files with `data.nifti` or `data.dicom`, takes ED and ES from
+     `cycle.choose_phases`, builds the study with `cycle.labelled_study` and passes it to `orientation.oriented`;
+   * ``subject_files(folder)`` lists every file that decides the result, so that a killed ingestion can be resumed.
+3. Add a verb to ``cli/ingest.py``, licence and citation to ``data/terms.py``, and a small valid folder to
+   ``tests/data/small_sources.py``: the fault-injection and fuzz tests then cover the reader.
+
+Every study has labels 1 RV, 2 myocardium, 3 LV and slices from base to apex. A reader never guesses: a subject that is
+incomplete or contradicts itself raises one `DataError` that names the file, what was found and what to do. Files that
+are deliberately not read (scouts, long axes, duplicates) are listed as `Skipped`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from cinesynth.errors import DataError
+from cinesynth.io.tables import reading
 from cinesynth.types import Study
 
 if TYPE_CHECKING:
     from cinesynth.data.terms import Terms
 
+Location = TypeVar("Location")
+"""Whatever a reader needs to find one subject: its folder, its files, its seed."""
+
+
+class Skipped(NamedTuple):
+    """A study, series or file of a source that is not in the dataset, and why."""
+
+    name: str
+    reason: str
+    hint: str = ""
+
 
 @dataclass(frozen=True)
 class Source:
-    """Studies that are known by name and read one at a time."""
+    """Studies with known names that are read one at a time."""
 
     names: tuple[str, ...]
     read: Callable[[str], Study]
-    aside: tuple[tuple[str, str], ...] = ()
-    """Name and reason of what was found and is no study: scouts, long axes, duplicates, strange files."""
+    skipped: tuple[Skipped, ...] = ()
     files: Callable[[str], Sequence[Path]] | None = None
-    """Everything that decides what a study becomes: by their content, a killed ingestion knows what it has done."""
-    recipe: str = ""
-    """What is done to each study after it was read, in words that change with it; it decides like a file."""
+    """All files that decide what a study becomes. Their content tells a resumed ingestion which studies are done."""
+    version: str = ""
+    """Identifies what `map` does to each study; like a changed file, a changed version means reading again."""
     terms: Terms | None = None
     """Licence and citation, where the package does not know them by the dataset's name."""
 
@@ -35,10 +65,49 @@ class Source:
     def __iter__(self) -> Iterator[Study]:
         return map(self.read, self.names)
 
-    def amended(self, amend: Callable[[Study], Study], recipe: str) -> Source:
-        """The same studies, each changed by ``amend`` once it is read; ``recipe`` says what that does."""
-        return replace(self, read=partial(_amended, self.read, amend), recipe=f"{self.recipe}\n{recipe}")
+    def map(self, transform: Callable[[Study], Study], version: str) -> Source:
+        """The same source with ``transform`` applied to each study; ``version`` changes whenever its results do."""
+        return replace(self, read=partial(_transformed, self.read, transform), version=f"{self.version}\n{version}")
 
 
-def _amended(read: Callable[[str], Study], amend: Callable[[Study], Study], name: str) -> Study:
-    return amend(read(name))
+def subject_folders(
+    root: Path, places: Iterable[Path], is_subject: Callable[[Path], bool], *, dataset: str, hint: str
+) -> dict[str, Path]:
+    """Subject folders by name, sorted, that lie directly in any of ``places``; `DataError` if there are none.
+
+    ``root`` is the folder that the user named, for the error; ``dataset`` and ``hint`` belong to that error, too.
+    """
+    found: dict[str, Path] = {}
+    for parent in filter(Path.is_dir, places):
+        found |= {path.name: path for path in sorted(parent.iterdir()) if path.is_dir() and is_subject(path)}
+    if not found:
+        raise DataError(f"no {dataset} subjects in {root}", hint=hint)
+    return dict(sorted(found.items()))
+
+
+def source_of(
+    subjects: Mapping[str, Location],
+    read_subject: Callable[[Location], Study],
+    subject_files: Callable[[Location], Sequence[Path]] | None = None,
+    *,
+    skipped: Iterable[Skipped] = (),
+    terms: Terms | None = None,
+) -> Source:
+    """A source of ``subjects``, located by name. A file that cannot be opened becomes a `DataError` that names it."""
+    files = partial(_at, subjects, subject_files) if subject_files else None
+    return Source(tuple(subjects), partial(_read, subjects, read_subject), tuple(skipped), files, terms=terms)
+
+
+@reading()
+def _read(subjects: Mapping[str, Location], read_subject: Callable[[Location], Study], name: str) -> Study:
+    return read_subject(subjects[name])
+
+
+def _at(
+    subjects: Mapping[str, Location], subject_files: Callable[[Location], Sequence[Path]], name: str
+) -> Sequence[Path]:
+    return subject_files(subjects[name])
+
+
+def _transformed(read: Callable[[str], Study], transform: Callable[[Study], Study], name: str) -> Study:
+    return transform(read(name))

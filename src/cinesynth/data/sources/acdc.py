@@ -1,7 +1,7 @@
 """ACDC (Bernard et al., IEEE TMI 2018): ``patientNNN/`` folders with ``Info.cfg``, ED and ES frames and their labels.
 
-Where a folder has ``patientNNN_4d.nii.gz`` the whole cycle is taken, else ED and ES alone. ``Info.cfg`` counts frames
-from one. Labels are 1 RV, 2 myocardium, 3 LV; slices run base to apex; the scanners were Siemens.
+The whole cycle is read where a folder has ``patientNNN_4d.nii.gz``, otherwise ED and ES alone. ``Info.cfg`` counts
+frames from one. Labels are 1 RV, 2 myocardium, 3 LV; slices run base to apex; all scanners were Siemens.
 """
 
 from __future__ import annotations
@@ -10,76 +10,67 @@ import re
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cinesynth.data.nifti import Volume, read_label, read_volume
-from cinesynth.data.sources import Source
+from cinesynth.data.nifti import read_volume
+from cinesynth.data.sources import Source, source_of, subject_folders
+from cinesynth.data.sources.cycle import Cycle, EdEs, labelled_study, labels_of_frames, some_frames, whole_cycle
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.tables import is_named, read_small, reading
-from cinesynth.types import Diagnosis, Label, LabelArray, Study, full_coverage
+from cinesynth.types import Diagnosis, Study, full_coverage
 
-LAYOUT = (".", "training", "testing", "database/training", "database/testing")
-"""Where patients may lie below the folder that a user names."""
+PLACES = (".", "training", "testing", "database/training", "database/testing")
+"""Where patient folders may lie below the folder that the user names."""
 
 
 @reading()
 def read_acdc(root: Path) -> Source:
-    """All patients below ``root`` (the dataset, its ``database``, ``training`` or ``testing``), read when asked for.
+    """All patients below ``root``: the dataset, its ``database``, ``training`` or ``testing``.
 
-    `DataError` if there are none, or, while reading, naming the file that is missing or wrong.
+    `DataError` if there are none; reading a patient raises one that names the file that is missing or wrong.
     """
-    folders = {folder.name: folder for part in LAYOUT for folder in _patients(Path(root) / part)}
-    if not folders:
-        raise DataError(
-            f"no ACDC patients in {root}",
-            hint="name the folder that holds training/patient001 (from the ACDC download, unpacked)",
-        )
-
-    @reading()
-    def read(name: str) -> Study:
-        return read_patient(folders[name])
-
-    def files(name: str) -> list[Path]:
-        return [path for path in sorted(folders[name].iterdir()) if path.is_file()]
-
-    return Source(tuple(sorted(folders)), read, files=files)
+    places = [Path(root) / place for place in PLACES]
+    hint = "name the folder that contains training/patient001 (the unpacked ACDC download)"
+    folders = subject_folders(root, places, _is_patient, dataset="ACDC", hint=hint)
+    return source_of(folders, read_subject, _files)
 
 
-def read_patient(folder: Path) -> Study:
+def read_subject(folder: Path) -> Study:
     """One patient folder as a study."""
     info = _read_info(folder / "Info.cfg")
     ed, es = _number(folder, info, "ED") - 1, _number(folder, info, "ES") - 1
-    cine_path = folder / f"{folder.name}_4d.nii.gz"
-    if is_named(cine_path):
-        first, image = _read_cycle(cine_path)
-        frames, frame_index = len(image), np.arange(len(image))
-        _check_frames(folder, ed, es, frames)
-    else:
-        frames, frame_index = _number(folder, info, "NbFrame"), np.array([ed, es])
-        _check_frames(folder, ed, es, frames)
-        first, image = _read_pair(folder, ed, es)
-    return Study(
+    cycle = _cycle(folder, info, ed, es)
+    # Not `oriented`: ACDC declares base-first slices, and its affines are diagonal placeholders.
+    return labelled_study(
+        cycle,
+        labels_of_frames(cycle, {index: _frame_path(folder, index, "_gt") for index in (ed, es)}),
+        full_coverage(np.isin(cycle.frame_index, (ed, es)), cycle.image.shape[3]),
+        EdEs(ed, es, "metadata"),
         subject=folder.name,
         dataset="acdc",
         vendor="Siemens",
         diagnosis=_diagnosis(folder, info),
-        image=image,
-        label=_labels(folder, first, frame_index, ed, es),
-        coverage=full_coverage(np.isin(frame_index, (ed, es)), image.shape[3]),
-        frame_index=frame_index.astype(np.int64),
-        frames_in_cycle=frames,
-        ed_index=ed,
-        es_index=es,
-        affine=first.affine,
-        frame_time_ms=first.frame_time_ms,
         group=info["Group"],
     )
 
 
-def _patients(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and re.fullmatch(r"patient\d+", path.name)]
+def _is_patient(folder: Path) -> bool:
+    return re.fullmatch(r"patient\d+", folder.name) is not None
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _cycle(folder: Path, info: dict[str, str], ed: int, es: int) -> Cycle:
+    """The whole cycle if its file is there, otherwise ED and ES."""
+    path = folder / f"{folder.name}_4d.nii.gz"
+    if is_named(path):
+        cycle = whole_cycle(read_volume(path, 4))
+        _check_frames(folder, ed, es, cycle.frames_in_cycle)
+        return cycle
+    frames = _number(folder, info, "NbFrame")
+    _check_frames(folder, ed, es, frames)
+    return some_frames([read_volume(_frame_path(folder, index), 3) for index in (ed, es)], (ed, es), frames)
 
 
 def _read_info(path: Path) -> dict[str, str]:
@@ -102,44 +93,16 @@ def _diagnosis(folder: Path, info: dict[str, str]) -> Diagnosis:
     try:
         return Diagnosis.parse(info.get("Group", ""))
     except InputError as error:
-        raise DataError(
-            f"{folder / 'Info.cfg'}: Group {info.get('Group', '')!r} is not known", hint=error.hint
-        ) from None
+        raise DataError(f"{folder / 'Info.cfg'}: unknown Group {info.get('Group', '')!r}", hint=error.hint) from None
 
 
 def _check_frames(folder: Path, ed: int, es: int, frames: int) -> None:
     if ed == es or not (0 <= ed < frames and 0 <= es < frames):
         raise DataError(
             f"{folder / 'Info.cfg'}: ED {ed + 1} and ES {es + 1} are not two frames of a cycle of {frames}",
-            hint="frame numbers count from 1: compare with the file names",
+            hint="frame numbers count from 1: compare them with the file names",
         )
 
 
 def _frame_path(folder: Path, index: int, kind: str = "") -> Path:
     return folder / f"{folder.name}_frame{index + 1:02d}{kind}.nii.gz"
-
-
-def _read_cycle(path: Path) -> tuple[Volume, NDArray[np.generic]]:
-    volume = read_volume(path, 4)
-    return volume, np.ascontiguousarray(np.moveaxis(volume.data, -1, 0))  # X Y Z T -> T X Y Z
-
-
-def _read_pair(folder: Path, ed: int, es: int) -> tuple[Volume, NDArray[np.generic]]:
-    first, second = (read_volume(_frame_path(folder, index), 3) for index in (ed, es))
-    if first.data.shape != second.data.shape:
-        raise DataError(
-            f"{second.path} has {second.data.shape} voxels, {first.path.name} has {first.data.shape}",
-            hint="ED and ES must lie on one grid: take both from the same copy of the dataset",
-        )
-    return first, np.stack([first.data, second.data])
-
-
-def _labels(folder: Path, image: Volume, frame_index: NDArray[np.int_], ed: int, es: int) -> LabelArray:
-    result = np.zeros((len(frame_index), *image.data.shape[:3]), dtype=np.uint8)
-    for index in (ed, es):
-        path = _frame_path(folder, index, "_gt")
-        label = read_label(path, image)
-        if not (label == Label.LV).any():
-            raise DataError(f"{path} has no LV cavity (label 3)", hint="the label is empty or wrong: copy it again")
-        result[frame_index == index] = label
-    return result

@@ -1,24 +1,23 @@
-"""What CineMA (github.com/mathpluscode/CineMA) makes of ACDC, M&Ms, M&Ms-2 and others, as a dataset.
+"""Datasets preprocessed by CineMA (github.com/mathpluscode/CineMA): ACDC, M&Ms, M&Ms-2 and others.
 
 ``<split>/<pid>/<pid>_sax_{t,ed,es}{,_gt}.nii.gz`` beside ``<split>_metadata.csv``, on 1 x 1 x 10 mm, labels 1 RV,
-2 myocardium, 3 LV. ``t`` is the whole cycle where CineMA kept it. Volumes are measured from the labels: the columns
-``lv_edv`` and ``lv_esv`` of newer tables must agree with them, the ``edv`` and ``esv`` of older ones add up all label
-numbers and are not read. ``diastole_volume`` and ``systole_volume`` are those of the Data Science Bowl; they and the
-newer ones are kept as reported. Intensities were scaled frame by frame to 0-255, which cannot be undone.
+2 myocardium, 3 LV. ``t`` is the whole cycle, where CineMA kept it. Volumes are measured from the labels, and must agree
+with the columns ``lv_edv`` and ``lv_esv`` of newer tables; ``edv`` and ``esv`` of older tables add up all label numbers
+and are not read. ``lv_edv``, ``lv_esv``, and ``diastole_volume`` and ``systole_volume`` (Data Science Bowl) are kept as
+reported volumes. CineMA scaled intensities frame by frame to 0-255, which cannot be undone.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cinesynth.data.nifti import read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.sources import Source
+from cinesynth.data.sources import Source, source_of
 from cinesynth.data.sources.cycle import (
     Cycle,
     choose_phases,
@@ -32,65 +31,76 @@ from cinesynth.errors import DataError
 from cinesynth.io.tables import TableRow, is_named, read_table, reading
 from cinesynth.types import Label, LabelArray, Study, full_coverage, volumes_ml
 
-TABLE, CODE = "_metadata.csv", "pid"
-SAME_VOLUME = 0.01
-"""Largest difference between a volume of the table and that of the label, as a share."""
+TABLE = "_metadata.csv"
+
+
+class CinemaSubject(NamedTuple):
+    """The folder of one subject and its row in the table of its split."""
+
+    folder: Path
+    row: TableRow
+
+    def path(self, what: str) -> Path:
+        """The short-axis file ``t``, ``ed``, ``es``, or its label (``_gt``)."""
+        return self.folder / f"{self.folder.name}_sax_{what}.nii.gz"
+
+    def cell(self, column: str) -> str:
+        """The cell of a column, empty if the table has no such column."""
+        return self.row.text(column) if column in self.row.cells else ""
+
+    def reported_ml(self, *columns: str) -> float | None:
+        """The first of these columns with a volume; CineMA writes 0 where it found no label."""
+        return next((self.row.number(column) for column in columns if self.cell(column)), 0.0) or None
 
 
 @reading()
 def read_cinema(root: Path) -> Source:
-    """All subjects below ``root`` (CineMA's output, or one split of it), read when asked for.
+    """All subjects below ``root``: CineMA's output folder, or one split of it.
 
-    `DataError` if there are none, or, while reading, naming what is missing or wrong.
+    `DataError` if there are none; reading a subject raises one that names what is missing or wrong.
     """
     root = Path(root)
-    rows: dict[str, tuple[Path, TableRow]] = {}
+    subjects: dict[str, CinemaSubject] = {}
     for split, path in _splits(root).items():
-        table = read_table(path, CODE)
-        for folder in sorted(p for p in split.iterdir() if p.is_dir() and any(_volumes(p))):
-            if folder.name in rows:
+        table = read_table(path, "pid")
+        for folder in sorted(p for p in split.iterdir() if p.is_dir() and _short_axis_files(p)):
+            if folder.name in subjects:
                 raise DataError(f"{folder.name} is in two splits of {root}", hint="name one split at a time")
-            rows[folder.name] = folder, table.row(folder.name)
-    if not rows:
-        raise DataError(f"no CineMA subjects in {root}", hint="name the folder that holds train and train_metadata.csv")
-    return Source(tuple(rows), partial(_read, rows), files=partial(_files, rows))
+            subjects[folder.name] = CinemaSubject(folder, table.row(folder.name))
+    if not subjects:
+        raise DataError(
+            f"no CineMA subjects in {root}", hint="name the folder that contains train and train_metadata.csv"
+        )
+    return source_of(subjects, read_subject, _files)
 
 
-def read_subject(folder: Path, row: TableRow) -> Study:
+def read_subject(subject: CinemaSubject) -> Study:
     """One subject's folder as a study."""
-    cycle = _cycle(folder)
-    declared = _phases(folder, row)
-    label = _labels(folder, cycle, declared)
-    phases = choose_phases(cycle, label, declared)
-    group = _cell(row, "pathology")
+    cycle = _cycle(subject)
+    declared = _declared_phases(subject)
+    label = _labels(subject, cycle, declared)
+    group = subject.cell("pathology")
+    edv_ml, esv_ml = (
+        subject.reported_ml(*columns) for columns in (("lv_edv", "diastole_volume"), ("lv_esv", "systole_volume"))
+    )
     study = labelled_study(
         cycle,
         label,
         full_coverage(frames_with_labels(label), label.shape[3]),
-        phases,
-        subject=folder.name,
+        choose_phases(cycle, label, declared),
+        subject=subject.folder.name,
         dataset="cinema",
-        vendor=vendor_of(_cell(row, "vendor_name") or _cell(row, "vendor")),
+        vendor=vendor_of(subject.cell("vendor_name") or subject.cell("vendor")),
         diagnosis=diagnosis_of(group),
         group=group,
-        reported_ml=(_reported_ml(row, "lv_edv", "diastole_volume"), _reported_ml(row, "lv_esv", "systole_volume")),
+        reported_ml=(edv_ml, esv_ml),
     )
-    _check_volumes(study, row)
+    _check_volumes(study, subject)
     return oriented(study)
 
 
-@reading()
-def _read(rows: dict[str, tuple[Path, TableRow]], name: str) -> Study:
-    return read_subject(*rows[name])
-
-
-def _files(rows: dict[str, tuple[Path, TableRow]], name: str) -> list[Path]:
-    folder, row = rows[name]
-    return [row.path, *sorted(_volumes(folder))]
-
-
 def _splits(root: Path) -> dict[Path, Path]:
-    """The folder of each split and its table."""
+    """The folder of each split and its table; ``root`` itself may be a split."""
     tables = [path for path in sorted(root.glob(f"*{TABLE}")) if not path.name.startswith(".")]
     splits = {path.with_name(path.name.removesuffix(TABLE)): path for path in tables}
     own = root.resolve().with_name(f"{root.resolve().name}{TABLE}")
@@ -98,66 +108,59 @@ def _splits(root: Path) -> dict[Path, Path]:
     return found or ({root: own} if own.is_file() else {})
 
 
-def _volumes(folder: Path) -> Iterator[Path]:
-    return folder.glob(f"{glob.escape(folder.name)}_sax_*")
+def _short_axis_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{glob.escape(folder.name)}_sax_*"))
 
 
-def _path(folder: Path, what: str) -> Path:
-    return folder / f"{folder.name}_sax_{what}.nii.gz"
+def _files(subject: CinemaSubject) -> list[Path]:
+    return [subject.row.path, *_short_axis_files(subject.folder)]
 
 
-def _cycle(folder: Path) -> Cycle:
-    if is_named(_path(folder, "t")):
-        return whole_cycle(read_volume(_path(folder, "t"), 4))
-    return some_frames([read_volume(_path(folder, phase), 3) for phase in ("ed", "es")], (0, 1), 2)
+def _cycle(subject: CinemaSubject) -> Cycle:
+    """The whole cycle if its file is there, otherwise ED and ES."""
+    if is_named(subject.path("t")):
+        return whole_cycle(read_volume(subject.path("t"), 4))
+    return some_frames([read_volume(subject.path(phase), 3) for phase in ("ed", "es")], (0, 1), 2)
 
 
-def _phases(folder: Path, row: TableRow) -> tuple[int, int] | None:
-    """ED and ES as far as they are said; the table counts ``_frame`` from 1 and ``_index`` from 0."""
-    if not is_named(_path(folder, "t")):
+def _declared_phases(subject: CinemaSubject) -> tuple[int, int] | None:
+    """Zero-based ED and ES if they are known. Columns ``_frame`` count from 1, columns ``_index`` from 0."""
+    if not is_named(subject.path("t")):
         return 0, 1
     for suffix, first in (("_frame", 1), ("_index", 0)):
-        if _cell(row, f"ed{suffix}") and _cell(row, f"es{suffix}"):
-            return row.index(f"ed{suffix}") - first, row.index(f"es{suffix}") - first
+        if subject.cell(f"ed{suffix}") and subject.cell(f"es{suffix}"):
+            return subject.row.index(f"ed{suffix}") - first, subject.row.index(f"es{suffix}") - first
     return None
 
 
-def _labels(folder: Path, cycle: Cycle, phases: tuple[int, int] | None) -> LabelArray:
-    """Labels ``T X Y Z``; `DataError` where they are of ED and ES, and nobody says which frames these are."""
-    if is_named(_path(folder, "t_gt")):
-        return read_labels(_path(folder, "t_gt"), cycle.grid)
+def _labels(subject: CinemaSubject, cycle: Cycle, phases: tuple[int, int] | None) -> LabelArray:
+    """Labels ``T X Y Z``; `DataError` if there are labels of ED or ES, but their frames are unknown."""
+    if is_named(subject.path("t_gt")):
+        return read_labels(subject.path("t_gt"), cycle.grid)
     label = cycle.no_labels
     for number, phase in enumerate(("ed", "es")):
-        path = _path(folder, f"{phase}_gt")
+        path = subject.path(f"{phase}_gt")
         if not is_named(path):
             continue
         if phases is None:
             raise DataError(
-                f"{path} labels {phase.upper()}, and no table says which frame of the cycle that is",
-                hint="give ed_index and es_index in the table, or leave the cycle out (_sax_t)",
+                f"{path} labels {phase.upper()}, but no table tells which frame of the cycle that is",
+                hint="add ed_index and es_index to the table, or remove the cycle (_sax_t)",
             )
         label[cycle.frame_index == phases[number]] = read_label(path, cycle.grid)
     return label
 
 
-def _check_volumes(study: Study, row: TableRow) -> None:
+def _check_volumes(study: Study, subject: CinemaSubject) -> None:
+    """`DataError` if the table's LV volumes and those of the labels differ by more than 1 %."""
     measured = volumes_ml(study.label, Label.LV, study.voxel_ml)
     for column, index in (("lv_edv", study.ed_index), ("lv_esv", study.es_index)):
         here = study.frame_index == index
-        if not _cell(row, column) or not study.labelled[here].any():
+        if not subject.cell(column) or not study.labelled[here].any():
             continue
-        said, found = row.number(column), float(measured[here][0])
-        if not np.isclose(said, found, rtol=SAME_VOLUME):
+        expected, found = subject.row.number(column), float(measured[here][0])
+        if not np.isclose(expected, found, rtol=0.01):
             raise DataError(
-                f"{row.path}: {column} of {study.subject} is {said:.1f} mL, its label has {found:.1f} mL",
-                hint="table and labels are of two runs of CineMA: preprocess the dataset again",
+                f"{subject.row.path}: {column} of {study.subject} is {expected:.1f} mL, its label has {found:.1f} mL",
+                hint="table and labels come from two runs of CineMA: preprocess the dataset again",
             )
-
-
-def _reported_ml(row: TableRow, *columns: str) -> float | None:
-    """The first of these columns that says a volume; CineMA writes 0 for what it found no label of."""
-    return next((row.number(column) for column in columns if _cell(row, column)), 0.0) or None
-
-
-def _cell(row: TableRow, column: str) -> str:
-    return row.text(column) if column in row.cells else ""

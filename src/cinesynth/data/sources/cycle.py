@@ -1,15 +1,16 @@
-"""The frames of one subject as sources put them together, before its study, and which of them are ED and ES."""
+"""Shared by readers: frames on one grid, which of them are ED and ES, labels of single frames, and the study."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.nifti import Volume
+from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
 from cinesynth.data.phase import default_es_index
 from cinesynth.data.vocabulary import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
@@ -18,10 +19,9 @@ from cinesynth.types import STRUCTURES, Affine, BoolArray, Diagnosis, Label, Lab
 
 @dataclass(frozen=True)
 class Cycle:
-    """Stored frames on one grid."""
+    """The stored frames of one subject, all on one grid."""
 
-    grid: Volume
-    """The file whose grid all frames share."""
+    grid: Volume  # the file whose grid all frames share
     image: NDArray[Any]  # T X Y Z
     frame_index: NDArray[np.int64]  # T, zero-based
     frames_in_cycle: int
@@ -38,28 +38,45 @@ class Cycle:
 
 
 def whole_cycle(volume: Volume) -> Cycle:
-    """All frames of a file with time."""
+    """The cycle of a 4D file that holds all its frames."""
     image = volume.frames
     return Cycle(volume, image, np.arange(len(image), dtype=np.int64), len(image))
 
 
 def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cycle: int) -> Cycle:
-    """Frames from files of their own, at ``numbers`` of the cycle; `DataError` unless they share a grid."""
+    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they share a grid."""
     first = volumes[0]
     for other in volumes[1:]:
         if other.data.shape != first.data.shape or not np.allclose(other.spacing_mm, first.spacing_mm, rtol=0.01):
             raise DataError(
                 f"{other.path} has {other.data.shape} voxels of {other.spacing_mm} mm, "
                 f"{first.path.name} has {first.data.shape} of {first.spacing_mm} mm",
-                hint="frames of one subject must lie on one grid: take all from the same copy of the dataset",
+                hint="all frames of a subject must lie on one grid: take them from the same copy of the dataset",
             )
     image = np.stack([volume.data for volume in volumes])
     return Cycle(first, image, np.array(numbers, dtype=np.int64), frames_in_cycle)
 
 
 def frames_with_labels(label: LabelArray) -> BoolArray:
-    """Frames of ``T X Y Z`` that hold any label, ``T``: a heart is in all of them, so the others were not labelled."""
+    """Frames of ``T X Y Z`` that hold any label, shape ``T``. Each frame shows a heart, so empty means unlabelled."""
     return np.asarray(label.any(axis=(1, 2, 3)), dtype=np.bool_)
+
+
+def labels_of_frames(
+    cycle: Cycle, paths: Mapping[int, Path], numbers: Numbers = OUR_NUMBERS, grid: Volume | None = None
+) -> LabelArray:
+    """Labels ``T X Y Z`` from one file for each zero-based frame in ``paths``; other frames stay 0.
+
+    Labels must lie on ``grid`` (by default the grid of the cycle). `DataError` names a file without an LV cavity.
+    """
+    label = cycle.no_labels
+    for index, path in paths.items():
+        frame = read_label(path, grid or cycle.grid, numbers)
+        if not (frame == Label.LV).any():
+            lv = next(number for number, structure in numbers.items() if structure == Label.LV)
+            raise DataError(f"{path} has no LV cavity (label {lv})", hint="the label is empty or wrong: copy it again")
+        label[cycle.frame_index == index] = frame
+    return label
 
 
 def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
@@ -69,12 +86,12 @@ def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
         raise DataError(
             f"{cycle.grid.path}: ED {ed_index} and ES {es_index} are not two of its frames "
             f"({min(stored)} to {max(stored)}, counted from 0)",
-            hint="compare the frame numbers with the files, and what they count from",
+            hint="check the frame numbers, and whether they count from 0 or 1",
         )
 
 
 class EdEs(NamedTuple):
-    """ED and ES of a cycle (zero-based), and who says so."""
+    """Zero-based ED and ES of a cycle, and how they are known."""
 
     ed_index: int
     es_index: int
@@ -82,30 +99,30 @@ class EdEs(NamedTuple):
 
 
 def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | None) -> EdEs:
-    """ED and ES by the one rule of all sources: ``declared`` by metadata, else told by ``label``, else assumed.
+    """ED and ES by the rule that all readers follow: from metadata (``declared``), else from ``label``, else assumed.
 
-    `DataError` if the declared ones are not two of the stored frames, or if nothing is known of frames that are no
-    whole cycle.
+    `DataError` if the declared frames are not two of the stored ones, or if ED and ES would have to be assumed in
+    frames that are not a whole cycle.
     """
     if declared:
         check_phases(cycle, *declared)
         return EdEs(*declared, "metadata")
-    if told := phases_of_labels(label):
-        ed, es = (int(cycle.frame_index[t]) for t in told)
+    if found := phases_of_labels(label):
+        ed, es = (int(cycle.frame_index[t]) for t in found)
         return EdEs(ed, es, "labels")
     frames = cycle.frames_in_cycle
     if frames < 2 or cycle.frame_index.tolist() != list(range(frames)):
         raise DataError(
-            f"{cycle.grid.path}: ED and ES are not known, and {len(cycle.frame_index)} frames of {frames} are no cycle",
-            hint="name the frames of ED and ES, label the LV in more frames, or give all frames of the cycle",
+            f"{cycle.grid.path}: ED and ES are unknown, and {len(cycle.frame_index)} of {frames} frames are no cycle",
+            hint="name the ED and ES frames, label the LV in more frames, or provide all frames of the cycle",
         )
     return assumed_phases(frames)
 
 
 def assumed_phases(frames: int) -> EdEs:
-    """ED and ES of a whole cycle that says nothing of them: acquisition starts at the R wave, which is ED.
+    """ED and ES of a whole cycle without labels or metadata; a single frame is ED.
 
-    One frame alone is ED.
+    Acquisition starts at the R wave, which is ED; ES follows at the usual fraction of the cycle.
     """
     return EdEs(0, default_es_index(frames) if frames > 1 else 0, "assumed")
 
@@ -123,7 +140,7 @@ def labelled_study(
     group: str,
     reported_ml: tuple[float | None, float | None] = (None, None),
 ) -> Study:
-    """``cycle`` with what its source tells of it; ``reported_ml`` are the LV's EDV and ESV as it states them."""
+    """The study of a cycle in the source's voxel order; ``reported_ml`` are LV EDV and ESV stated by the source."""
     return Study(
         subject=subject,
         dataset=dataset,
@@ -155,7 +172,7 @@ def unlabelled_study(
     frame_time_ms: float | None = None,
     notes: tuple[str, ...] = (),
 ) -> Study:
-    """All frames of a cycle (or ED alone), ``T X Y Z`` in the voxel order of the source, of which nothing is told."""
+    """The study of an unlabelled cycle (or ED alone), ``T X Y Z`` in the source's voxel order; phases are assumed."""
     count, _, _, slices = image.shape
     phases = assumed_phases(count)
     return Study(
@@ -178,10 +195,10 @@ def unlabelled_study(
 
 
 def phases_of_labels(label: LabelArray) -> tuple[int, int] | None:
-    """Positions in ``T X Y Z`` of ED and ES: the largest and the smallest LV of the frames where all of it is labelled.
+    """Positions in ``T X Y Z`` of the largest (ED) and smallest (ES) LV among the completely labelled frames.
 
-    A frame with the LV in less than half as many slices as another one is a fragment. None if the frames do not
-    differ, or are fewer than two.
+    A frame with the LV in less than half as many slices as another frame counts as incomplete. None if fewer than two
+    frames remain, or all have the same volume.
     """
     lv = label == Label.LV
     slices = lv.any(axis=(1, 2)).sum(axis=1)  # T

@@ -1,8 +1,8 @@
-"""Any folder or zip archive of cine MR in DICOM: one study an examination, however its files are named and sorted.
+"""Any folder or zip archive of cine MR in DICOM: one study per examination, whatever the files are called.
 
-Slices and phases come from positions, orientations and trigger times; scouts, long axes and copies are set aside and
-listed. Examinations are named by PatientID (``-1``, ``-2`` where a patient has several), so give pseudonyms. No header
-says which phases are ED and ES: they are assumed.
+Slices and phases come from positions, orientations and trigger times; scouts, long axes and copies are skipped and
+listed. Examinations are named by PatientID (with ``-1``, ``-2`` where a patient has several), so use pseudonyms. DICOM
+headers do not record ED and ES: they are assumed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,22 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from cinesynth.data.dicom import Aside, Entry, Frame, Scan, as_notes, find_entries, read_headers, read_scan
+from cinesynth.data.dicom import (
+    DicomFrame,
+    FileLocation,
+    Scan,
+    SkippedImages,
+    as_notes,
+    find_files,
+    read_headers,
+    read_scan,
+)
 from cinesynth.data.dicom.group import short_axis
 from cinesynth.data.dicom.series import grouped
 from cinesynth.data.orientation import oriented
-from cinesynth.data.sources import Source
+from cinesynth.data.sources import Skipped, Source, source_of
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.data.vocabulary import vendor_of
 from cinesynth.errors import DataError
@@ -25,31 +35,46 @@ from cinesynth.io.tables import reading
 from cinesynth.types import Study
 
 
+class Examination(NamedTuple):
+    """The files of one examination."""
+
+    name: str
+    files: tuple[FileLocation, ...]
+
+
 @reading()
 def read_dicom(root: Path, stills: bool = False) -> Source:
-    """All examinations in ``root``, a folder or a zip; headers are read now, pixels when asked for.
+    """All examinations in ``root``, a folder or a zip; headers are read now, pixels when a study is read.
 
-    With ``stills``, an examination without a cine may be a stack of one image a slice.
-    `DataError` if there is no image in it, or, while reading, if an examination has no whole short-axis cine.
+    With ``stills``, an examination without a cine may be a stack of one image per slice.
+    `DataError` if there is no MR image; reading an examination raises one if it has no complete short-axis cine.
     """
-    entries, aside = find_entries(root)
-    frames, strange = read_headers(entries)
-    aside += strange
+    files, skipped = find_files(root)
+    frames, unreadable = read_headers(files)
+    skipped += unreadable
     if not frames:
-        reasons = "; ".join(map(str, aside[:3])) or "it is empty"
+        reasons = "; ".join(map(str, skipped[:3])) or "it is empty"
         raise DataError(f"no MR images in {root}: {reasons}", hint="name a folder or a zip of DICOM files")
-    exams = _examinations(frames)
-    for images in exams.values():
-        aside += _left_out(images, stills)
-    files = {name: tuple(sorted({frame.entry for frame in images})) for name, images in exams.items()}
-    return Source(tuple(files), partial(_read, files, stills), as_listed(aside), partial(_paths, files))
+    examinations = {}
+    for name, images in _examinations(frames).items():
+        skipped += _skipped(images, stills)
+        examinations[name] = Examination(name, tuple(sorted({frame.file for frame in images})))
+    listed = [Skipped(images.title, images.reason) for images in skipped]
+    return source_of(examinations, partial(read_subject, stills=stills), _paths, skipped=listed)
+
+
+def read_subject(examination: Examination, stills: bool = False) -> Study:
+    """One examination as a study."""
+    frames, _ = read_headers(examination.files)
+    scan = read_scan(frames, stills, examination=examination.name)
+    return oriented(study_of(scan, "dicom", examination.name))
 
 
 def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str] = lambda file: "") -> Study:
-    """``scan`` as a study without labels, in the voxel order of the source; its ED and ES are assumed.
+    """``scan`` as a study without labels, in the source's voxel order; ED and ES are assumed.
 
-    ``where`` makes of a file's name what the notes say of its place. By default they say nothing: paths are those of
-    this machine, and may name patients.
+    ``where`` turns a file name into the place that notes mention. By default notes mention none, because paths belong
+    to this machine and may contain patient names.
     """
     return unlabelled_study(
         scan.image,
@@ -58,12 +83,12 @@ def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str]
         dataset=dataset,
         vendor=vendor_of(scan.frames[0][0].vendor),
         frame_time_ms=scan.frame_time_ms,
-        notes=(*as_notes(scan.aside, where), *_filled(scan)),
+        notes=(*as_notes(scan.skipped, where), *_filled(scan)),
     )
 
 
 def _filled(scan: Scan) -> list[str]:
-    """What is to be said of slices in which one image stands for several phases."""
+    """A note on slices in which one image stands for several phases."""
     short = [len(set(images)) for images in scan.frames if len(set(images)) < len(images)]
     if not short:
         return []
@@ -71,30 +96,16 @@ def _filled(scan: Scan) -> list[str]:
     return [f"{many} only {min(short)} phases of {len(scan.image)}: the image nearest in time stands for a missing one"]
 
 
-def as_listed(aside: list[Aside]) -> tuple[tuple[str, str], ...]:
-    """Names and reasons, as `Source` lists what it set aside."""
-    return tuple((entry.title, entry.reason) for entry in aside)
+def _paths(examination: Examination) -> list[Path]:
+    return sorted({file.path for file in examination.files})
 
 
-@reading()
-def _read(files: dict[str, tuple[Entry, ...]], stills: bool, name: str) -> Study:
-    frames, _ = read_headers(files[name])
-    try:
-        return oriented(study_of(read_scan(frames, stills), "dicom", name))
-    except DataError as error:
-        raise DataError(f"{name}: {error.message}", hint=error.hint) from error
-
-
-def _paths(files: dict[str, tuple[Entry, ...]], name: str) -> list[Path]:
-    return sorted({entry.path for entry in files[name]})
-
-
-def _examinations(frames: list[Frame]) -> dict[str, list[Frame]]:
-    """Images of each examination, by a name that can be that of a file."""
+def _examinations(frames: list[DicomFrame]) -> dict[str, list[DicomFrame]]:
+    """Images of each examination, by a name that is safe as a file name."""
     exams = grouped(frames, lambda frame: (_file_name(frame.patient), frame.study_date, frame.study))
     several = Counter(patient for patient, _, _ in exams)
     numbers: Counter[str] = Counter()
-    names: dict[str, list[Frame]] = {}
+    names: dict[str, list[DicomFrame]] = {}
     for key in sorted(exams):
         patient = key[0]
         numbers[patient] += 1
@@ -106,8 +117,8 @@ def _file_name(patient: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+", "_", patient).strip("_.") or "unnamed"
 
 
-def _left_out(frames: list[Frame], stills: bool) -> list[Aside]:
+def _skipped(frames: list[DicomFrame], stills: bool) -> list[SkippedImages]:
     try:
-        return list(short_axis(frames, stills).aside)
+        return list(short_axis(frames, stills).skipped)
     except DataError:
-        return []  # told when the examination is read
+        return []  # reading the examination raises it again

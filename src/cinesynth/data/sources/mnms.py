@@ -1,63 +1,76 @@
-"""M&Ms (Campello et al., IEEE TMI 2021): whole cycles of four vendors and a table of all subjects.
+"""M&Ms and M&Ms-2, the two multi-vendor challenges, as downloaded. Both label 1 LV, 2 myocardium, 3 RV.
 
-``{Training/{Labeled,Unlabeled},Validation,Testing}/ID/ID_sa{,_gt}.nii.gz`` beside ``*M&Ms*.csv``. Labels are 1 LV,
-2 myocardium, 3 RV, filled at ED and ES only; the table counts frames from 0. The label files of the unlabelled
-subjects are empty, and their ED and ES in the table are both 0, which says nothing: they are assumed. Slices run from
-apex to base in most stacks and from base to apex in others.
+**M&Ms** (Campello et al., IEEE TMI 2021): ``{Training/{Labeled,Unlabeled},Validation,Testing}/ID/ID_sa{,_gt}.nii.gz``
+beside ``*M&Ms*.csv``: whole cycles of four vendors, labelled at ED and ES only; the table counts frames from 0.
+Unlabelled subjects have empty label files, and ED and ES both 0 in the table, which means unknown: ED and ES are
+assumed. Slices run from apex to base in most stacks, from base to apex in others.
+
+**M&Ms-2** (Martin-Isla et al., IEEE JBHI 2023): ``dataset/NNN/NNN_SA_{ED,ES}{,_gt}.nii.gz`` and ``NNN_SA_CINE.nii.gz``
+beside ``dataset_information.csv``: ED and ES with labels, and whole cycles, of three vendors. The table writes subjects
+without leading zeros and ends with empty rows. ED and ES of the cycle are not recorded: they are the frames whose
+voxels equal the ED and ES files. Long-axis files (``_LA_``) are not read.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from cinesynth.data.nifti import MNMS_NUMBERS, read_labels, read_volume
+from cinesynth.data.nifti import MNMS_NUMBERS, Volume, read_labels, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.sources import Source
-from cinesynth.data.sources.cycle import Cycle, choose_phases, frames_with_labels, labelled_study, whole_cycle
+from cinesynth.data.sources import Source, source_of, subject_folders
+from cinesynth.data.sources.cycle import (
+    Cycle,
+    EdEs,
+    check_phases,
+    choose_phases,
+    frames_with_labels,
+    labelled_study,
+    labels_of_frames,
+    some_frames,
+    whole_cycle,
+)
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import Table, TableRow, is_named, read_table, reading
-from cinesynth.types import LabelArray, Study, full_coverage
+from cinesynth.io.tables import SubjectTable, TableRow, is_named, read_table, reading
+from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
 
-TABLE, CODE = "*M&Ms*.csv", "External code"
-"""The file name changed its date and words with each release; the column stayed."""
+# --- M&Ms ------------------------------------------------------------------------------------------------------------
+
 PARTS = (".", "Labeled", "Unlabeled", "Training/Labeled", "Training/Unlabeled", "Training", "Validation", "Testing")
-ROOTS = (".", "OpenDataset", "..", "../..")
-"""Where the table may lie, seen from the folder that a user names."""
+TABLE_PLACES = (".", "OpenDataset", "..", "../..")
+"""Where the table may lie, seen from the folder that the user names."""
 
 
 @reading()
 def read_mnms(root: Path) -> Source:
-    """All subjects below ``root`` (the download, its ``OpenDataset``, or one of its parts), read when asked for.
+    """All M&Ms subjects below ``root``: the download, its ``OpenDataset``, or one of its parts.
 
-    `DataError` if there are none or the table is missing, or, while reading, naming what is missing or wrong.
+    `DataError` if there are none or the table is missing; reading a subject raises one that names what is wrong.
     """
     root = Path(root)
-    table = read_table(_table(root), CODE)
-    folders = {folder.name: folder for base in ROOTS[:2] for part in PARTS for folder in _subjects(root / base / part)}
-    if not folders:
-        raise DataError(
-            f"no M&Ms subjects in {root}",
-            hint="name the folder that holds Training/Labeled/A0S9V9 (from the M&Ms download, unpacked)",
-        )
-    return Source(tuple(sorted(folders)), partial(_read, folders, table), files=partial(_files, folders, table))
+    table = read_table(_table(root), "External code")
+    hint = "name the folder that contains Training/Labeled/A0S9V9 (the unpacked M&Ms download)"
+    places = [root / base / part for base in (".", "OpenDataset") for part in PARTS]
+    folders = subject_folders(root, places, _is_mnms, dataset="M&Ms", hint=hint)
+    return source_of(folders, partial(read_mnms_subject, table=table), partial(_mnms_files, table=table))
 
 
-def read_subject(folder: Path, table: Table) -> Study:
-    """One subject's folder as a study."""
+def read_mnms_subject(folder: Path, table: SubjectTable) -> Study:
+    """One M&Ms subject folder as a study."""
     row = table.row(folder.name)
-    cycle = whole_cycle(read_volume(folder / f"{folder.name}_sa.nii.gz", 4))
-    label = _labels(folder, cycle)
+    cycle = whole_cycle(read_volume(_mnms_image(folder), 4))
+    label = _mnms_labels(folder, cycle)
     labelled = frames_with_labels(label)
     declared = row.index("ED"), row.index("ES")
     phases = choose_phases(cycle, label, declared if declared[0] != declared[1] else None)
     if phases.phases_from == "metadata":
-        _check_labels(row, np.flatnonzero(labelled).tolist(), *declared)
+        _check_labelled(row, np.flatnonzero(labelled).tolist(), *declared)
     group = row.text("Pathology") if "Pathology" in row.cells else ""
     study = labelled_study(
         cycle,
@@ -73,41 +86,119 @@ def read_subject(folder: Path, table: Table) -> Study:
     return oriented(study)
 
 
-@reading()
-def _read(folders: dict[str, Path], table: Table, name: str) -> Study:
-    return read_subject(folders[name], table)
+def _is_mnms(folder: Path) -> bool:
+    return is_named(_mnms_image(folder))
 
 
-def _files(folders: dict[str, Path], table: Table, name: str) -> list[Path]:
-    return [table.path, *sorted(folders[name].glob(f"{glob.escape(name)}_sa*.nii.gz"))]
+def _mnms_image(folder: Path) -> Path:
+    return folder / f"{folder.name}_sa.nii.gz"
+
+
+def _mnms_files(folder: Path, table: SubjectTable) -> list[Path]:
+    return [table.path, *sorted(folder.glob(f"{glob.escape(folder.name)}_sa*.nii.gz"))]
 
 
 def _table(root: Path) -> Path:
-    for base in ROOTS:
-        found = sorted(path for path in (root / base).glob(TABLE) if not path.name.startswith("."))
+    """The newest table; each release changed the date and the words of its name."""
+    pattern = "*M&Ms*.csv"
+    for place in TABLE_PLACES:
+        found = sorted(path for path in (root / place).glob(pattern) if not path.name.startswith("."))
         if found:
-            return found[-1]  # the newest date
+            return found[-1]
     raise DataError(
-        f"no table {TABLE} in {root}",
+        f"no table {pattern} in {root}",
         hint="keep 211230_M&Ms_Dataset_information_diagnosis_opendataset.csv beside Training, Validation and Testing",
     )
 
 
-def _subjects(folder: Path) -> Iterable[Path]:
-    if not folder.is_dir():
-        return []
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and is_named(path / f"{path.name}_sa.nii.gz")]
-
-
-def _labels(folder: Path, cycle: Cycle) -> LabelArray:
-    """Labels ``T X Y Z``; zeros where a subject has no label file."""
+def _mnms_labels(folder: Path, cycle: Cycle) -> LabelArray:
+    """Labels ``T X Y Z``; zeros if the subject has no label file."""
     path = folder / f"{folder.name}_sa_gt.nii.gz"
     return read_labels(path, cycle.grid, MNMS_NUMBERS) if is_named(path) else cycle.no_labels
 
 
-def _check_labels(row: TableRow, labelled: list[int], ed: int, es: int) -> None:
+def _check_labelled(row: TableRow, labelled: list[int], ed: int, es: int) -> None:
     if labelled and not {ed, es} <= set(labelled):
         raise DataError(
             f"{row.subject} is labelled in frames {labelled}, but {row.path.name} has ED {ed} and ES {es}",
             hint="take label and table from the same release of M&Ms",
         )
+
+
+# --- M&Ms-2 ----------------------------------------------------------------------------------------------------------
+
+MNMS2_TABLE = "dataset_information.csv"
+MNMS2_GROUPS = {"LV": Diagnosis.DCM, "RV": Diagnosis.RV}
+"""Dilated ventricles. ARR, FALL, CIA and TRI (congenital and valve disease) have no counterpart here."""
+
+
+@reading()
+def read_mnms2(root: Path, *, cycles: bool = True) -> Source:
+    """All M&Ms-2 subjects below ``root``: the download, ``MnM2`` or ``dataset``.
+
+    With ``cycles`` false only ED and ES are read, even where the whole cycle is present. `DataError` if there are no
+    subjects or no table; reading a subject raises one that names what is wrong.
+    """
+    root = Path(root)
+    base = next((root / place for place in (".", "MnM2", "..") if (root / place / MNMS2_TABLE).is_file()), root)
+    table = read_table(base / MNMS2_TABLE, "SUBJECT_CODE")
+    hint = f"name the folder that contains dataset/001 and {MNMS2_TABLE}"
+    places = [base, base / "dataset", root]
+    folders = subject_folders(root, places, _is_mnms2, dataset="M&Ms-2", hint=hint)
+    read = partial(read_mnms2_subject, table=table, cycles=cycles)
+    return source_of(folders, read, partial(_mnms2_files, table=table, cycles=cycles))
+
+
+def read_mnms2_subject(folder: Path, table: SubjectTable, *, cycles: bool = True) -> Study:
+    """One M&Ms-2 subject folder as a study."""
+    row = table.row(folder.name)
+    ed_file, es_file = (read_volume(_mnms2_path(folder, phase), 3) for phase in ("ED", "ES"))
+    cycle = pair = some_frames([ed_file, es_file], (0, 1), 2)
+    ed, es = 0, 1
+    path = _mnms2_path(folder, "CINE")
+    if cycles and is_named(path):
+        cycle = whole_cycle(read_volume(path, 4))
+        ed, es = _frame_of(ed_file, cycle), _frame_of(es_file, cycle)
+    check_phases(cycle, ed, es)
+    labels = {ed: _mnms2_path(folder, "ED_gt"), es: _mnms2_path(folder, "ES_gt")}
+    group = row.text("DISEASE")
+    study = labelled_study(
+        cycle,
+        labels_of_frames(cycle, labels, MNMS_NUMBERS, grid=pair.grid),
+        full_coverage(np.isin(cycle.frame_index, (ed, es)), cycle.image.shape[3]),
+        EdEs(ed, es, "metadata"),
+        subject=folder.name,
+        dataset="mnms2",
+        vendor=vendor_of(row.text("VENDOR")),
+        diagnosis=diagnosis_of(group, MNMS2_GROUPS),
+        group=group,
+    )
+    return oriented(replace(study, affine=pair.grid.affine))
+
+
+def _is_mnms2(folder: Path) -> bool:
+    return re.fullmatch(r"\d{3,}", folder.name) is not None
+
+
+def _mnms2_path(folder: Path, what: str) -> Path:
+    return folder / f"{folder.name}_SA_{what}.nii.gz"
+
+
+def _mnms2_files(folder: Path, table: SubjectTable, cycles: bool) -> list[Path]:
+    found = sorted(folder.glob(f"{folder.name}_SA_*.nii.gz"))
+    return [table.path, *(path for path in found if cycles or path != _mnms2_path(folder, "CINE"))]
+
+
+def _frame_of(phase: Volume, cycle: Cycle) -> int:
+    """The zero-based frame of ``cycle`` that a file of ED or ES is a copy of."""
+    hint = "the cycle is of another scan: read ED and ES without it (--no-cycles)"
+    if phase.data.shape != cycle.image.shape[1:]:
+        raise DataError(
+            f"{cycle.grid.path} has {cycle.image.shape[1:]} voxels, {phase.path.name} has {phase.data.shape}", hint=hint
+        )
+    wanted = phase.data.astype(np.float64)
+    differences = [np.abs(frame - wanted).mean() for frame in cycle.image]
+    nearest = int(np.argmin(differences))
+    if differences[nearest] > 0.01 * np.ptp(wanted):  # files were written with other scale factors
+        raise DataError(f"{phase.path} is not a frame of {cycle.grid.path.name}", hint=hint)
+    return nearest

@@ -1,7 +1,7 @@
 """Any folder of 3D or 4D NIfTI files that a `Layout` describes.
 
-Subjects are those whose image files are there. Nothing is guessed: a number that the layout does not name, a
-structure where it is said to be not annotated, or a subject without its row in the table is a `DataError`.
+Every subject with image files is read. Nothing is guessed: a label number that the layout does not name, a structure
+in a frame where the layout says it was not annotated, or a subject without a row in the table is a `DataError`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from cinesynth.data.nifti import Spacing, Volume, read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
-from cinesynth.data.sources import Source
+from cinesynth.data.sources import Source, source_of
 from cinesynth.data.sources.cycle import (
     Cycle,
     check_phases,
@@ -26,18 +26,26 @@ from cinesynth.data.sources.cycle import (
     some_frames,
     whole_cycle,
 )
-from cinesynth.data.sources.layout import Layout, Pair, Phases
-from cinesynth.data.sources.patterns import FRAME, SUBJECT, find, numbered, only
+from cinesynth.data.sources.layout import (
+    FRAME,
+    SUBJECT,
+    EdEsFiles,
+    Layout,
+    PhaseSettings,
+    find,
+    numbered,
+    only,
+)
 from cinesynth.data.terms import Terms
 from cinesynth.data.vocabulary import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import Table, TableRow, read_table, reading
+from cinesynth.io.tables import SubjectTable, TableRow, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Where everything about one subject is found."""
+class NiftiSubject:
+    """One subject: its files by pattern, and its row of the table."""
 
     root: Path
     name: str
@@ -45,30 +53,30 @@ class Subject:
     row: TableRow | None
 
     def column(self, column: str | None) -> str:
-        """The subject's cell; empty where no column is named."""
+        """The subject's cell; empty if no column is named."""
         return self.row.text(column) if self.row and column else ""
 
     def frame(self, value: int | str) -> int:
-        """A zero-based frame index, from a frame number of the layout or of a column."""
+        """Zero-based frame index from a frame number in the layout or the table."""
         return self.count(value) - self.layout.counts_from
 
     def count(self, value: int | str) -> int:
-        """A whole number of the layout or of a column."""
+        """A whole number from the layout or the table."""
         return self.row.index(value) if self.row and isinstance(value, str) else int(value)
 
     def volume_ml(self, column: str | None) -> float | None:
-        """Millilitres of a column; none where no column is named, or its cell is empty."""
+        """A volume from the table; none if no column is named, or its cell is empty."""
         return self.row.number(column) if self.row and column and self.column(column) else None
 
     @property
     def known_mm(self) -> Spacing:
-        """The voxel edges that the layout knows better than the headers."""
+        """Voxel edges that replace those of the headers."""
         edges = (self.row.number(e) if self.row and isinstance(e, str) else e for e in self.layout.spacing_mm)
         x, y, z = (None if edge is None else float(edge) for edge in edges)
         return x, y, z
 
     def file(self, pattern: str) -> Path:
-        """The one file of this subject that fits."""
+        """The only file of this subject that fits."""
         return only(self.root, pattern, self.name)
 
     def volume(self, path: Path, dimensions: int = 3) -> Volume:
@@ -78,38 +86,39 @@ class Subject:
 
 @reading()
 def read_nifti(root: Path, layout: Layout) -> Source:
-    """All subjects below ``root`` whose images fit ``layout``, read when asked for.
+    """All subjects below ``root`` whose images fit ``layout``.
 
-    `DataError` if there are none, or, while reading, naming the file or table cell that is missing or wrong.
+    `DataError` if there are none; reading a subject raises one that names the file or table cell that is wrong.
     """
     root = Path(root)
-    pattern = layout.image.ed if isinstance(layout.image, Pair) else layout.image
+    pattern = layout.image.ed if isinstance(layout.image, EdEsFiles) else layout.image
     names = sorted({match.subject for match in find(root, pattern)})
     if not names:
         raise DataError(
-            f"no file in {root} fits {pattern!r}", hint=f"name the folder below which {SUBJECT} stands for a subject"
+            f"no file in {root} fits {pattern!r}", hint=f"name the folder in which {SUBJECT} stands for a subject"
         )
     columns = layout.table
     table = read_table(root / columns.file, columns.subject) if columns else None
+    # Without a file of the layout, a changed layout could not be told from the one that an ingestion began with.
     files = partial(_files, root, layout) if layout.file else None
     terms = Terms(layout.licence, layout.citation, layout.note) if layout.licence else None
-    return Source(tuple(names), partial(_read, root, layout, table), files=files, terms=terms)
+    return source_of({name: name for name in names}, partial(_read, root, layout, table), files, terms=terms)
 
 
-def read_subject(subject: Subject) -> Study:
+def read_subject(subject: NiftiSubject) -> Study:
     """One subject as a study."""
     layout, table, cycle = subject.layout, subject.layout.table, _cycle(subject)
     declared = _declared_phases(subject)
     if declared:
-        check_phases(cycle, *declared)  # before labels are looked for at frames that are not there
+        check_phases(cycle, *declared)  # first, because label files of missing frames would be missing, too
     label, labelled = _labels(subject, cycle, declared or ())
     phases = choose_phases(cycle, label, declared)
-    if isinstance(layout.phases, Phases) and layout.phases.known_from:
+    if isinstance(layout.phases, PhaseSettings) and layout.phases.known_from:
         phases = phases._replace(phases_from=_origin(subject, layout.phases.known_from))
     if layout.phases == "labels" and phases.phases_from != "labels":
         raise DataError(
-            f"{cycle.grid.path}: {int(labelled.sum())} labelled frames cannot tell ED and ES",
-            hint="name the frames, label the LV in more of them, or leave phases out of the layout: they are assumed",
+            f"{cycle.grid.path}: {int(labelled.sum())} labelled frames do not determine ED and ES",
+            hint="name the frames, label the LV in more of them, or remove phases: they are then assumed",
         )
     group = subject.column(table.group if table else None)
     study = labelled_study(
@@ -130,25 +139,24 @@ def read_subject(subject: Subject) -> Study:
     return oriented(study, layout.slices)
 
 
-def _origin(subject: Subject, column: str) -> PhasesFrom:
-    """Who says ED and ES, according to the table."""
-    said, known = subject.column(column), get_args(PhasesFrom)
-    if said not in known:
-        raise DataError(f"{column} of {subject.name} is {said!r}", hint=f"one of {', '.join(known)}")
-    return cast(PhasesFrom, said)
+def _origin(subject: NiftiSubject, column: str) -> PhasesFrom:
+    """The origin of ED and ES that the table states."""
+    origin, known = subject.column(column), get_args(PhasesFrom)
+    if origin not in known:
+        raise DataError(f"{column} of {subject.name} is {origin!r}", hint=f"one of {', '.join(known)}")
+    return cast(PhasesFrom, origin)
 
 
-@reading()
-def _read(root: Path, layout: Layout, table: Table | None, name: str) -> Study:
-    return read_subject(Subject(root, name, layout, table.row(name) if table else None))
+def _read(root: Path, layout: Layout, table: SubjectTable | None, name: str) -> Study:
+    return read_subject(NiftiSubject(root, name, layout, table.row(name) if table else None))
 
 
 def _files(root: Path, layout: Layout, name: str) -> list[Path]:
-    """All that a subject is made of: the layout, the table, and every file that fits a pattern."""
+    """Everything that decides the study: the layout, the table, and the files that fit a pattern."""
     patterns = [
         pattern
         for files in (layout.image, layout.label)
-        for pattern in ((files.ed, files.es) if isinstance(files, Pair) else (files,))
+        for pattern in ((files.ed, files.es) if isinstance(files, EdEsFiles) else (files,))
         if pattern
     ]
     own = [layout.file] if layout.file else []
@@ -156,10 +164,10 @@ def _files(root: Path, layout: Layout, name: str) -> list[Path]:
     return own + table + [match.path for pattern in patterns for match in find(root, pattern, name)]
 
 
-def _cycle(subject: Subject) -> Cycle:
+def _cycle(subject: NiftiSubject) -> Cycle:
     image, phases = subject.layout.image, subject.layout.phases
-    frames = subject.count(phases.frames) if isinstance(phases, Phases) and phases.frames is not None else None
-    if isinstance(image, Pair):
+    frames = subject.count(phases.frames) if isinstance(phases, PhaseSettings) and phases.frames is not None else None
+    if isinstance(image, EdEsFiles):
         pair = [subject.volume(subject.file(pattern)) for pattern in (image.ed, image.es)]
         return some_frames(pair, _declared_phases(subject) or (0, 1), frames or 2)
     if FRAME in image:
@@ -169,16 +177,16 @@ def _cycle(subject: Subject) -> Cycle:
     return whole_cycle(subject.volume(subject.file(image), 4))
 
 
-def _declared_phases(subject: Subject) -> tuple[int, int] | None:
-    """Zero-based ED and ES, if the layout says them. Files of ED and ES alone are a cycle of two."""
+def _declared_phases(subject: NiftiSubject) -> tuple[int, int] | None:
+    """Zero-based ED and ES if the layout names them. Files of ED and ES alone are a cycle of two frames."""
     phases = subject.layout.phases
-    if isinstance(phases, Phases):
+    if isinstance(phases, PhaseSettings):
         return subject.frame(phases.ed), subject.frame(phases.es)
-    return (0, 1) if isinstance(subject.layout.image, Pair) else None
+    return (0, 1) if isinstance(subject.layout.image, EdEsFiles) else None
 
 
-def _labels(subject: Subject, cycle: Cycle, phases: Sequence[int]) -> tuple[LabelArray, BoolArray]:
-    """Labels ``T X Y Z``, and which frames have them, ``T``."""
+def _labels(subject: NiftiSubject, cycle: Cycle, phases: Sequence[int]) -> tuple[LabelArray, BoolArray]:
+    """Labels ``T X Y Z``, and which frames are labelled, ``T``."""
     files, numbers = subject.layout.label, subject.layout.numbers
     if isinstance(files, str) and FRAME not in files:
         label = read_labels(subject.file(files), cycle.grid, numbers)
@@ -191,33 +199,33 @@ def _labels(subject: Subject, cycle: Cycle, phases: Sequence[int]) -> tuple[Labe
             raise DataError(f"{path} labels frame {index}, which has no image", hint="copy the whole dataset again")
         frame = read_label(path, cycle.grid, numbers)
         if not frame.any():
-            raise DataError(f"{path} holds nothing but 0", hint="the label is empty or wrong: copy it again")
+            raise DataError(f"{path} contains nothing but 0", hint="the label is empty or wrong: copy it again")
         label[here], labelled[here] = frame, True
     return label, labelled
 
 
-def _label_files(subject: Subject, phases: Sequence[int]) -> dict[int, Path]:
-    """Label files of single frames, by zero-based frame."""
+def _label_files(subject: NiftiSubject, phases: Sequence[int]) -> dict[int, Path]:
+    """Label files of single frames, by zero-based frame index."""
     files = subject.layout.label
     if files is None:
         return {}
-    if isinstance(files, Pair):
+    if isinstance(files, EdEsFiles):
         return dict(zip(phases, map(subject.file, (files.ed, files.es)), strict=True))
     found = numbered(subject.root, files, subject.name)
     return {number - subject.layout.counts_from: path for number, path in found.items()}
 
 
 def _coverage(
-    subject: Subject, cycle: Cycle, label: LabelArray, labelled: BoolArray, phases: tuple[int, int]
+    subject: NiftiSubject, cycle: Cycle, label: LabelArray, labelled: BoolArray, phases: tuple[int, int]
 ) -> BoolArray:
-    """What the layout says was annotated, ``T Z S``; `DataError` where the files hold more."""
+    """The coverage ``T Z S`` according to the layout; `DataError` if files label more than that."""
     layout, coverage = subject.layout, cycle.no_coverage
-    looked = np.broadcast_to(labelled[:, None], coverage.shape[:2])
+    inspected = np.broadcast_to(labelled[:, None], coverage.shape[:2])
     if layout.empty_slices == "unknown":
-        looked = looked & label.any(axis=(1, 2))
+        inspected = inspected & label.any(axis=(1, 2))
     for structure in layout.structures:
         frames = _frames_named(layout.covered_in(structure), cycle, phases)
-        covered = looked & frames[:, None]
+        covered = inspected & frames[:, None]
         _check_covered(subject, structure, (label == structure).any(axis=(1, 2)) & ~covered, cycle)
         coverage[..., STRUCTURES.index(structure)] = covered
     return coverage
@@ -230,9 +238,9 @@ def _frames_named(names: Sequence[str], cycle: Cycle, phases: tuple[int, int]) -
     return np.isin(cycle.frame_index, wanted)
 
 
-def _check_covered(subject: Subject, structure: Label, strange: BoolArray, cycle: Cycle) -> None:
-    if strange.any():
-        frame = int(cycle.frame_index[strange.any(axis=1)][0])
+def _check_covered(subject: NiftiSubject, structure: Label, unexpected: BoolArray, cycle: Cycle) -> None:
+    if unexpected.any():
+        frame = int(cycle.frame_index[unexpected.any(axis=1)][0])
         raise DataError(
             f"{cycle.grid.path}: frame {frame} (counted from 0) has {structure.name}, which was not annotated there "
             f"according to the layout {subject.layout.dataset}",

@@ -1,9 +1,9 @@
 """Sunnybrook Cardiac Data (Radau et al., MIDAS Journal 2009): DICOM cines and contours in text files, GE scanners.
 
-``SCD_IMAGES_NN/SCDnnnnnnn/CINESAX_*/`` holds the images, ``SCD_ManualContours/SC-GROUP-NN/`` the contours and
-``scd_patientdata.csv`` which belongs to which. A contour is drawn on the image whose instance number its file name
-carries: the LV cavity (``icontour``, papillary muscles inside) at ED and ES, the outside of the wall (``ocontour``) at
-ED only, the RV never. The contoured ED is often the last frame of the cycle.
+``SCD_IMAGES_NN/SCDnnnnnnn/CINESAX_*/`` contains the images, ``SCD_ManualContours/SC-GROUP-NN/`` the contours, and
+``scd_patientdata.csv`` maps one to the other. The file name of a contour contains the instance number of its image.
+The LV cavity (``icontour``, papillary muscles inside) is contoured at ED and ES, the outside of the wall (``ocontour``)
+at ED only, the RV never. The contoured ED is often the last frame of the cycle.
 """
 
 from __future__ import annotations
@@ -19,32 +19,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.dicom import Frame, Scan, find_entries, read_headers, read_scan
+from cinesynth.data.dicom import Scan, find_files, read_headers, read_scan
 from cinesynth.data.orientation import oriented
-from cinesynth.data.sources import Source
+from cinesynth.data.sources import Skipped, Source, source_of, subject_folders
 from cinesynth.data.sources.cycle import phases_of_labels
 from cinesynth.data.sources.dicom import study_of
 from cinesynth.data.vocabulary import diagnosis_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import Table, read_small, read_table, reading
+from cinesynth.io.tables import SubjectTable, read_small, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
 
-IMAGES = ("SCD*", "SCD_IMAGES*/SCD*", "SCD_IMAGES*/SCD_IMAGES*/SCD*")
+IMAGE_PLACES = ("SCD_IMAGES*", "SCD_IMAGES*/SCD_IMAGES*")
 CONTOURS = ("SC-*", "SCD_ManualContours/SC-*", "SCD_ManualContours/SCD_ManualContours/SC-*")
 TABLES = ("scd_patientdata.csv", "*/scd_patientdata.csv")
-"""Where the parts may lie below the folder that a user names: archives unpack into a folder of their own, or not."""
+"""Where the parts may lie below the folder that the user names: some programs unpack an archive into its own folder."""
 CONTOUR = re.compile(r"IM-\d+-(\d+)-(i|o|p\d)contour-manual\.txt")
-MAX_POINTS = 10_000
-"""The longest contour has some hundred."""
 COPY_AGAIN = "unpack the dataset again: images, SCD_ManualContours and scd_patientdata.csv"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ScdSubject:
     """Where the parts of one subject lie."""
 
     folder: Path
-    original: str  # SC-HF-I-01, the name that its contours carry
+    original: str  # SC-HF-I-01, the subject's name in the contours
     contours: Mapping[tuple[int, str], Path]  # by instance number and kind: i, o, p1, p2
 
     @property
@@ -55,81 +53,27 @@ class Subject:
 
 @reading()
 def read_scd(root: Path) -> Source:
-    """All subjects below ``root``, the folder that holds ``SCD_IMAGES_*`` and ``SCD_ManualContours``.
+    """All subjects below ``root``, the folder that contains ``SCD_IMAGES_*`` and ``SCD_ManualContours``.
 
-    `DataError` if a part of the dataset is missing, or, while reading, naming the file that is missing or wrong.
+    `DataError` if a part of the dataset is missing; reading a subject raises one that names the file that is wrong.
     """
-    folders = {path.name: path for path in _found(root, IMAGES) if path.is_dir() and re.fullmatch(r"SCD\d+", path.name)}
-    if not folders:
-        raise DataError(f"no Sunnybrook images in {root}", hint=COPY_AGAIN)
+    places = [Path(root), *_found(root, IMAGE_PLACES)]
+    folders = subject_folders(root, places, _is_subject, dataset="Sunnybrook", hint=COPY_AGAIN)
     tables = _found(root, TABLES)
     if not tables:
         raise DataError(f"no scd_patientdata.csv in {root}", hint=COPY_AGAIN)
     table, contours = read_table(tables[0], "PatientID"), {_same(path.name): path for path in _found(root, CONTOURS)}
-    aside = [entry for name in sorted(folders) for entry in _left_out(folders[name], table, contours)]
-    read, files = partial(_read, folders, table, contours), partial(_files, folders, table, contours)
-    return Source(tuple(sorted(folders)), read, tuple(aside), files)
+    read, files = (
+        partial(read_subject, table=table, contours=contours),
+        partial(_files, table=table, contours=contours),
+    )
+    skipped = [found for folder in folders.values() for found in _skipped(folder, table, contours)]
+    return source_of(folders, read, files, skipped=skipped)
 
 
-def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
-    return sorted(path for pattern in patterns for path in Path(root).glob(pattern))
-
-
-def _same(original: str) -> str:
-    """SC-HF-I-1 and SC-HF-I-01 are one: tables and folders differ in their zeros."""
-    return re.sub(r"-0*(\d+)$", r"-\1", original.strip().upper())
-
-
-def _subject(folder: Path, table: Table, contours: Mapping[str, Path]) -> Subject:
-    original = table.row(folder.name).text("OriginalID")
-    if _same(original) not in contours:
-        raise DataError(f"{folder.name} has no contours: {original} is missing", hint=COPY_AGAIN)
-    where = contours[_same(original)]
-    found = {(int(match[1]), match[2]): path for path in sorted(where.rglob("*.txt")) if (match := _match(path))}
-    return Subject(folder, original.strip().upper(), found)
-
-
-def _match(path: Path) -> re.Match[str] | None:
-    return CONTOUR.fullmatch(path.name)
-
-
-def _left_out(folder: Path, table: Table, contours: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """Series and contours that are no part of the study."""
-    series = _series(folder)
-    others = [path for path in sorted(folder.iterdir()) if path.is_dir() and not {path, folder} & set(series)]
-    aside = [(str(path), "no short-axis cine") for path in others]
-    try:
-        found = _subject(folder, table, contours).contours
-    except DataError:
-        return aside  # told when the subject is read
-    return aside + [(str(path), reason) for path, reason in _unused(found)]
-
-
-def _unused(contours: Mapping[tuple[int, str], Path]) -> Iterator[tuple[Path, str]]:
-    """Contours that become no labels."""
-    for (instance, kind), path in contours.items():
-        if kind.startswith("p"):
-            yield path, "papillary muscles belong to the cavity"
-        elif kind == "o" and (instance, "i") not in contours:
-            yield path, "an outer contour without an inner one"
-
-
-def _series(folder: Path) -> list[Path]:
-    """Folders of short-axis series; all of the subject where none is called so."""
-    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.upper().startswith("CINESAX")]
-    return named or [folder]
-
-
-def _files(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> list[Path]:
-    found = [path for series in _series(folders[name]) for path in sorted(series.rglob("*")) if path.is_file()]
-    with suppress(DataError):  # told when the subject is read
-        found += _subject(folders[name], table, contours).contours.values()
-    return [table.path, *found]
-
-
-@reading()
-def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path], name: str) -> Study:
-    subject = _subject(folders[name], table, contours)
+def read_subject(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> Study:
+    """One subject's folder as a study; ``contours`` holds contour folders by original name."""
+    name, subject = folder.name, _subject(folder, table, contours)
     inner = {instance for instance, kind in subject.contours if kind == "i"}
     if not inner:
         raise DataError(f"{name}: no contours of {subject.original}", hint=COPY_AGAIN)
@@ -154,27 +98,78 @@ def _read(folders: Mapping[str, Path], table: Table, contours: Mapping[str, Path
     )
 
 
-def _scan_of(subject: Subject, inner: set[int]) -> Scan:
-    """The short-axis series that the contours were drawn on: it has all their instance numbers."""
+def _is_subject(folder: Path) -> bool:
+    return re.fullmatch(r"SCD\d+", folder.name) is not None
+
+
+def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted(path for pattern in patterns for path in Path(root).glob(pattern))
+
+
+def _same(original: str) -> str:
+    """The name without leading zeros: tables write SC-HF-I-1 where folders have SC-HF-I-01."""
+    return re.sub(r"-0*(\d+)$", r"-\1", original.strip().upper())
+
+
+def _subject(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> ScdSubject:
+    original = table.row(folder.name).text("OriginalID")
+    if _same(original) not in contours:
+        raise DataError(f"{folder.name} has no contours: {original} is missing", hint=COPY_AGAIN)
+    where = contours[_same(original)]
+    found = {(int(match[1]), match[2]): path for path in sorted(where.rglob("*.txt")) if (match := _match(path))}
+    return ScdSubject(folder, original.strip().upper(), found)
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    return CONTOUR.fullmatch(path.name)
+
+
+def _skipped(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> Iterator[Skipped]:
+    """Series and contours that are not part of the study."""
+    series = _series(folder)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not {path, folder} & set(series):
+            yield Skipped(str(path), "no short-axis cine")
+    with suppress(DataError):  # reading the subject raises it again
+        yield from (Skipped(str(path), reason) for path, reason in _unused(_subject(folder, table, contours).contours))
+
+
+def _unused(contours: Mapping[tuple[int, str], Path]) -> Iterator[tuple[Path, str]]:
+    """Contours that do not become labels, and why."""
+    for (instance, kind), path in contours.items():
+        if kind.startswith("p"):
+            yield path, "papillary muscles belong to the cavity"
+        elif kind == "o" and (instance, "i") not in contours:
+            yield path, "an outer contour without an inner one"
+
+
+def _series(folder: Path) -> list[Path]:
+    """Folders of short-axis series; the subject's folder if none is named so."""
+    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.upper().startswith("CINESAX")]
+    return named or [folder]
+
+
+def _files(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> list[Path]:
+    found = [path for series in _series(folder) for path in sorted(series.rglob("*")) if path.is_file()]
+    with suppress(DataError):  # reading the subject raises it again
+        found += _subject(folder, table, contours).contours.values()
+    return [table.path, *found]
+
+
+def _scan_of(subject: ScdSubject, inner: set[int]) -> Scan:
+    """The short-axis series that the contours were drawn on: it contains all their instance numbers."""
     for folder in _series(subject.folder):
-        frames, _ = read_headers(find_entries(folder)[0])
+        frames, _ = read_headers(find_files(folder)[0])
         if inner <= {frame.instance for frame in frames}:
-            scan = _scan(folder, frames)
+            scan = read_scan(frames, examination=folder)
             if inner <= {frame.instance for s in scan.frames for frame in s}:
                 return scan
     first = ", ".join(map(str, sorted(inner)[:5]))
-    raise DataError(f"{subject.folder}: no short-axis cine holds the contoured images {first}, ...", hint=COPY_AGAIN)
+    raise DataError(f"{subject.folder}: no short-axis cine contains the contoured images {first}, ...", hint=COPY_AGAIN)
 
 
-def _scan(folder: Path, frames: list[Frame]) -> Scan:
-    try:
-        return read_scan(frames)
-    except DataError as error:
-        raise DataError(f"{folder}: {error.message}", hint=error.hint) from error
-
-
-def _labels(subject: Subject, places: Mapping[int, tuple[int, int]], scan: Scan) -> tuple[LabelArray, BoolArray]:
-    """Voxels ``T X Y Z`` inside the contours, and where there were any: ``T Z S``."""
+def _labels(subject: ScdSubject, places: Mapping[int, tuple[int, int]], scan: Scan) -> tuple[LabelArray, BoolArray]:
+    """Labels ``T X Y Z`` inside the contours, and the coverage ``T Z S`` of slices that have contours."""
     count, width, height, slices = scan.image.shape
     label = np.zeros(scan.image.shape, dtype=np.uint8)
     coverage = np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_)
@@ -197,8 +192,8 @@ def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
         rows = [line.split() for line in read_small(path).decode("ascii").splitlines() if line.strip()]
         points = np.array(rows, dtype=np.float64)
     except (OSError, ValueError):
-        raise DataError(f"{path} is not a contour: lines of x and y", hint=COPY_AGAIN) from None
-    if points.ndim != 2 or points.shape[1] != 2 or not 3 <= len(points) <= MAX_POINTS:
+        raise DataError(f"{path} is not a contour: expected lines of x and y", hint=COPY_AGAIN) from None
+    if points.ndim != 2 or points.shape[1] != 2 or not 3 <= len(points) <= 10_000:  # the longest have some hundred
         raise DataError(f"{path} is not a contour of three points or more", hint=COPY_AGAIN)
     if not (points >= -0.5).all() or not (points <= np.array(shape) - 0.5).all():
         raise DataError(f"{path} leaves its image of {shape[0]} x {shape[1]} pixels", hint=COPY_AGAIN)
@@ -206,21 +201,21 @@ def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
 
 
 def _phases(name: str, label: LabelArray) -> tuple[int, int]:
-    """ED and ES; `DataError` unless there are contours of both."""
-    if told := phases_of_labels(label):
-        return told
+    """ED and ES; `DataError` unless both have contours."""
+    if found := phases_of_labels(label):
+        return found
     frames = int((label == Label.LV).any(axis=(1, 2, 3)).sum())
-    raise DataError(f"{name}: contours at {frames} phase, not at ED and ES", hint=COPY_AGAIN)
+    raise DataError(f"{name}: contours in {frames} frame(s), expected ED and ES", hint=COPY_AGAIN)
 
 
 # --- Drawn contours to voxels ----------------------------------------------------------------------------------------
 
 
 def fill(points: NDArray[np.float64], shape: tuple[int, int]) -> BoolArray:
-    """Voxels ``X Y`` whose centre lies in the closed polygon ``N 2`` or on its outline; even-odd where it crosses.
+    """Voxels ``X Y`` whose centre lies in the closed polygon ``N 2`` or on its outline (even-odd rule).
 
-    Whole coordinates are voxel centres. Contours that were traced along voxels run through many centres: counting
-    those belongs to the polygon, and nothing is lost to rounding, as only products of differences are compared.
+    Whole coordinates are voxel centres. Contours traced along voxels run through many centres, and these count as
+    inside. Only products of coordinate differences are compared, so rounding cannot lose any.
     """
     mask = np.zeros(shape, dtype=np.bool_)
     low = np.clip(np.floor(points.min(axis=0)), 0, shape).astype(int)

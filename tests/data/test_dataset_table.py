@@ -1,4 +1,4 @@
-"""The manifest: exact cells, unknown as unknown, and splits that never mix."""
+"""The table of a dataset: exact cells, unknown as unknown, and splits that never mix."""
 
 import csv
 import hashlib
@@ -14,16 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cinesynth.data.manifest import (
+from cinesynth.data.dataset_table import (
     COLUMNS,
     FIRST_COLUMNS,
+    OLD_TABLE_FILE,
     SPLITS,
-    Manifest,
-    Row,
+    TABLE_FILE,
+    DatasetTable,
+    SubjectRow,
     assign_splits,
     data_hash,
     describe,
+    is_dataset,
 )
+from cinesynth.data.ingest import ingest
 from cinesynth.data.store import check_study, read_study, write_study
 from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, Diagnosis, Label, PhasesFrom, SlicesFrom, Study, covered_label
@@ -46,11 +50,11 @@ def test_what_is_not_labelled_is_unknown_and_not_zero(make_study: MakeStudy, tmp
     coverage = study.coverage & (np.array(STRUCTURES) != Label.RV)
     label = covered_label(study.label, coverage)
     study = replace(study, label=label, coverage=coverage, frame_time_ms=None)
-    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
-    cells = dict(zip(*(line.split(",") for line in (tmp_path / "manifest.csv").read_text().splitlines()), strict=True))
+    DatasetTable((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    cells = dict(zip(*(line.split(",") for line in (tmp_path / TABLE_FILE).read_text().splitlines()), strict=True))
     assert cells["rv_edv_ml"] == cells["rv_esv_ml"] == cells["frame_time_ms"] == ""
     assert cells["coverage"] == "RV -; MYO ED 6/6 ES 6/6; LV ED 6/6 ES 6/6"
-    assert Manifest.read(tmp_path).rows[0].rv_edv_ml is None
+    assert DatasetTable.read(tmp_path).rows[0].rv_edv_ml is None
 
 
 def test_where_a_study_comes_from_is_in_its_row(make_study: MakeStudy, tmp_path: Path) -> None:
@@ -68,8 +72,8 @@ def test_where_a_study_comes_from_is_in_its_row(make_study: MakeStudy, tmp_path:
         slices_from="header",
         to_source=((1, 1), (0, -1), (2, -1)),
     )
-    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
-    (row,) = Manifest.read(tmp_path).rows
+    DatasetTable((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    (row,) = DatasetTable.read(tmp_path).rows
     assert (row.diagnosis, row.group, row.stratum) == (
         Diagnosis.UNKNOWN,
         "LV_noncompaction",
@@ -88,45 +92,73 @@ def test_a_gap_between_annotated_slices_leaves_the_volume_unknown(make_study: Ma
     assert row.lv_esv_ml == describe(study, "train", "a.h5", "0").lv_esv_ml
 
 
-def test_a_manifest_of_before_partial_labels_is_read(make_study: MakeStudy, tmp_path: Path) -> None:
-    Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
-    path = tmp_path / "manifest.csv"
+def test_a_table_of_before_partial_labels_is_read(make_study: MakeStudy, tmp_path: Path) -> None:
+    DatasetTable((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
+    path = tmp_path / TABLE_FILE
     lines = list(csv.reader(path.read_text().splitlines()))
     path.write_text("".join(",".join(cells[: len(FIRST_COLUMNS)]) + "\n" for cells in lines))
-    (row,) = Manifest.read(tmp_path).rows
+    (row,) = DatasetTable.read(tmp_path).rows
     assert (row.phases_from, row.slices_from, row.to_source, row.coverage) == ("metadata", "declared", "0+ 1+ 2+", "")
     assert row.lv_edv_ml == describe(make_study(), "test", "studies/a.h5", "0").lv_edv_ml
 
 
 @pytest.mark.parametrize("last", ["sha256", "group", "coverage", "reported_lv_edv_ml", "notes"])
-def test_a_manifest_that_ends_earlier_is_read(make_study: MakeStudy, tmp_path: Path, last: str) -> None:
+def test_a_table_that_ends_earlier_is_read(make_study: MakeStudy, tmp_path: Path, last: str) -> None:
     """Columns were added at the end only; what is not there has its default."""
     study = replace(make_study(), group="G", reported_lv_edv_ml=150.0, reported_lv_esv_ml=61.5, notes=("a", "b, c"))
-    Manifest((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
-    path, count = tmp_path / "manifest.csv", COLUMNS.index(last) + 1
+    DatasetTable((describe(study, "test", "studies/a.h5", "0"),)).write(tmp_path)
+    path, count = tmp_path / TABLE_FILE, COLUMNS.index(last) + 1
     lines = [cells[:count] for cells in csv.reader(path.read_text().splitlines())]
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(lines)
-    (row,) = Manifest.read(tmp_path).rows
+    (row,) = DatasetTable.read(tmp_path).rows
     whole = {"group": "G", "reported_lv_edv_ml": 150.0, "reported_lv_esv_ml": 61.5, "notes": "a; b, c"}
     missing = {"group": "", "reported_lv_edv_ml": None, "reported_lv_esv_ml": None, "notes": ""}
     for name, value in whole.items():
         assert getattr(row, name) == (value if name in COLUMNS[:count] else missing[name])
 
 
+def test_a_dataset_under_the_old_name_is_read_and_goes_on(make_study: MakeStudy, tmp_path: Path) -> None:
+    ingest([make_study("a")], tmp_path)
+    before = data_hash(tmp_path)
+    (tmp_path / TABLE_FILE).rename(tmp_path / OLD_TABLE_FILE)
+    assert is_dataset(tmp_path)
+    assert data_hash(tmp_path) == before
+    assert [row.subject for row in DatasetTable.read(tmp_path)] == ["a"]
+    assert ingest([make_study("b")], tmp_path).total == 2
+    assert not (tmp_path / OLD_TABLE_FILE).exists()
+    assert [row.subject for row in DatasetTable.read(tmp_path)] == ["a", "b"]
+
+
+def test_the_new_name_wins(make_study: MakeStudy, tmp_path: Path) -> None:
+    ingest([make_study("a")], tmp_path)
+    (tmp_path / OLD_TABLE_FILE).write_text("subject,damaged\n")
+    assert [row.subject for row in DatasetTable.read(tmp_path)] == ["a"]
+
+
+def test_a_cohort_is_not_a_dataset_and_keeps_its_table(make_study: MakeStudy, tmp_path: Path) -> None:
+    (tmp_path / OLD_TABLE_FILE).write_text("case,seed\ncase_0000,1\n")
+    assert not is_dataset(tmp_path)
+    assert not is_dataset(tmp_path / "absent")
+    with pytest.raises(DataError, match="does not have the columns of a dataset"):
+        ingest([make_study("a")], tmp_path)
+    DatasetTable(()).write(tmp_path)
+    assert (tmp_path / OLD_TABLE_FILE).read_text().startswith("case,")
+
+
 @pytest.mark.parametrize("harm", [lambda c: c[: len(FIRST_COLUMNS) - 1], lambda c: [*c, "more"], lambda c: c[::-1]])
 def test_other_columns_are_told(make_study: MakeStudy, tmp_path: Path, harm: Callable[..., list[str]]) -> None:
-    (tmp_path / "manifest.csv").write_text(",".join(harm(list(COLUMNS))) + "\n")
-    with pytest.raises(DataError, match="other columns than expected"):
-        Manifest.read(tmp_path)
+    (tmp_path / TABLE_FILE).write_text(",".join(harm(list(COLUMNS))) + "\n")
+    with pytest.raises(DataError, match="does not have the columns of a dataset"):
+        DatasetTable.read(tmp_path)
 
 
 def test_an_origin_that_is_none_is_told(make_study: MakeStudy, tmp_path: Path) -> None:
-    Manifest((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
-    path = tmp_path / "manifest.csv"
+    DatasetTable((describe(make_study(), "test", "studies/a.h5", "0"),)).write(tmp_path)
+    path = tmp_path / TABLE_FILE
     path.write_text(path.read_text().replace(",metadata,", ",guessed,"))
     with pytest.raises(DataError, match="phases_from 'guessed'"):
-        Manifest.read(tmp_path)
+        DatasetTable.read(tmp_path)
 
 
 VOLUMES = st.none() | st.floats(0.1, 600.0)
@@ -134,7 +166,7 @@ VOLUMES = st.none() | st.floats(0.1, 600.0)
 
 @given(
     st.builds(
-        Row,
+        SubjectRow,
         subject=st.text("ab,\"' é", min_size=1),
         diagnosis=st.sampled_from(Diagnosis),
         split=st.sampled_from(SPLITS),
@@ -164,27 +196,27 @@ VOLUMES = st.none() | st.floats(0.1, 600.0)
         notes=st.text("ab;,\"' é"),
     )
 )
-def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: Row) -> None:
-    folder = tmp_path_factory.mktemp("manifest")
-    Manifest((row,)).write(folder)
-    assert Manifest.read(folder).rows == (row,)
-    assert data_hash(folder) == hashlib.sha256((folder / "manifest.csv").read_bytes()).hexdigest()
+def test_rows_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, row: SubjectRow) -> None:
+    folder = tmp_path_factory.mktemp("dataset")
+    DatasetTable((row,)).write(folder)
+    assert DatasetTable.read(folder).rows == (row,)
+    assert data_hash(folder) == hashlib.sha256((folder / TABLE_FILE).read_bytes()).hexdigest()
 
 
 def test_a_subject_has_one_row_and_so_one_split(make_study: MakeStudy) -> None:
     row = describe(make_study("patient007"), "train", "studies/a.h5", "0")
     with pytest.raises(DataError, match="patient007 is in the dataset twice"):
-        Manifest((row, replace(row, split="test")))
+        DatasetTable((row, replace(row, split="test")))
     with pytest.raises(DataError, match="split 'holdout'"):
-        Manifest((replace(row, split="holdout"),))
+        DatasetTable((replace(row, split="holdout"),))
 
 
 @pytest.mark.parametrize("text", ["", "subject,split\na,train\n", None])
-def test_a_damaged_manifest_is_told(tmp_path: Path, text: str | None) -> None:
+def test_a_damaged_table_is_told(tmp_path: Path, text: str | None) -> None:
     if text is not None:
-        (tmp_path / "manifest.csv").write_text(text)
+        (tmp_path / TABLE_FILE).write_text(text)
     with pytest.raises(DataError) as caught:
-        Manifest.read(tmp_path)
+        DatasetTable.read(tmp_path)
     assert caught.value.hint
 
 
@@ -218,7 +250,7 @@ def test_subjects_added_later_fill_what_is_behind() -> None:
 
 @pytest.mark.parametrize("fractions", [(0.7, 0.1, 0.1), (1.2, -0.2, 0.0)])
 def test_fractions_must_be_shares(fractions: tuple[float, float, float]) -> None:
-    with pytest.raises(DataError, match="shares of 1"):
+    with pytest.raises(DataError, match="add up to 1"):
         assign_splits({"a": "N"}, fractions)
 
 
@@ -256,15 +288,15 @@ def test_a_stored_study_comes_back_bit_for_bit(make_study: MakeStudy, tmp_path: 
         ({"frame_index": np.array([0, 1, 1, 3])}, "twice"),
         ({"frame_index": np.array([0, 1, 2, 4])}, "outside a cycle of 4"),
         ({"es_index": 7}, "ED or ES"),
-        ({"es_index": 0}, "one frame"),
-        ({"coverage": np.zeros((4, 6, 3), bool)}, "not labelled"),
+        ({"es_index": 0}, "the same frame"),
+        ({"coverage": np.zeros((4, 6, 3), bool)}, "not annotated"),
         ({"coverage": np.ones((4, 6), bool)}, "T Z S"),
         ({"coverage": np.ones((4, 6, 3), np.uint8)}, "T Z S"),
         ({"frame_index": np.array([0, 1, 2])}, "differ in length"),
         ({"phases_from": "guess"}, "cannot come from 'guess'"),
         ({"slices_from": "guess"}, "cannot come from 'guess'"),
-        ({"to_source": ((0, 1), (0, 1), (2, 1))}, "no way back"),
-        ({"to_source": ((0, 1), (1, 0), (2, 1))}, "no way back"),
+        ({"to_source": ((0, 1), (0, 1), (2, 1))}, "is not an orientation"),
+        ({"to_source": ((0, 1), (1, 0), (2, 1))}, "is not an orientation"),
         ({"affine": np.zeros((4, 4))}, "spans no volume"),
         ({"frame_time_ms": float("nan")}, "frame_time_ms is not positive"),
         ({"frame_time_ms": 0.0}, "frame_time_ms is not positive"),

@@ -1,4 +1,4 @@
-"""The table of a dataset: one row a subject, volumes measured on native labels, one split each."""
+"""The table of a dataset, ``dataset.csv``: one row per subject, with its split and the volumes of its labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import io
 import typing
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
+from cinesynth.io.seeds import shuffle_key
 from cinesynth.types import (
     SAME_ORIENTATION,
     STRUCTURES,
@@ -28,24 +30,26 @@ from cinesynth.types import (
     volumes_ml,
 )
 
-MANIFEST = "manifest.csv"
+TABLE_FILE = "dataset.csv"
+OLD_TABLE_FILE = "manifest.csv"
+"""Its name in older datasets, read where there is no `TABLE_FILE`. Older cohorts use the same name."""
 SPLITS = ("train", "validation", "test")
 FRACTIONS = (0.7, 0.1, 0.2)
-"""Shares of subjects in the order of `SPLITS`."""
+"""Fractions of the subjects in the order of `SPLITS`."""
 
 
 def orientation_text(transform: Orientation) -> str:
-    """An orientation transform in a cell: the axis that each one becomes and its direction, ``0+ 1+ 2-``."""
+    """An orientation transform as text: for each axis, the axis it becomes and its direction, ``0+ 1+ 2-``."""
     return " ".join(f"{axis}{'-' if sign < 0 else '+'}" for axis, sign in transform)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One subject; ``None`` is unknown and an empty cell. Indices are zero-based, volumes native millilitres.
+class SubjectRow:
+    """One subject of a dataset. ``None`` means unknown and is an empty cell; frame indices are zero-based.
 
-    ``coverage`` says of each structure in how many slices it was annotated at ED and at ES, of how many slices:
-    ``RV -; MYO ED 7/12; LV ED 7/12 ES 5/12``. ``reported`` volumes are what the source states; nothing is trained on
-    them. Columns with a default are missing in older datasets.
+    Volumes are those of the native labels, in millilitres; ``reported`` volumes are stated by the source and never
+    used in training. ``coverage`` gives, for each structure, the number of slices annotated at ED and at ES out of
+    all slices: ``RV -; MYO ED 7/12; LV ED 7/12 ES 5/12``. Columns with a default are missing in older datasets.
     """
 
     subject: str
@@ -84,15 +88,15 @@ class Row:
 
     @property
     def stratum(self) -> str:
-        """What a split shares out alike: vendor and group, as the source spells it where it does."""
+        """Vendor and diagnosis group (as the source spells it, if it does): each is distributed over all splits."""
         return f"{self.vendor} {self.group or self.diagnosis.value}"
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """The rows of a dataset in the order of ingestion; a subject has one row, so it is in one split."""
+class DatasetTable:
+    """The rows of a dataset in the order of ingestion. A subject has one row, and so is in one split."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[SubjectRow, ...]
 
     def __post_init__(self) -> None:
         seen: set[tuple[str, str]] = set()
@@ -102,50 +106,75 @@ class Manifest:
             if (row.dataset, row.subject) in seen:
                 raise DataError(
                     f"{row.dataset} {row.subject} is in the dataset twice",
-                    hint="each subject is ingested once: choose another dataset folder, or leave it out",
+                    hint="a subject can be ingested only once: choose another dataset folder, or leave it out",
                 )
             seen.add((row.dataset, row.subject))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[SubjectRow]:
         return iter(self.rows)
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """The manifest of the dataset in ``folder``; `DataError` if there is none or it is damaged."""
-        path = Path(folder) / MANIFEST
+    def read(cls, folder: Path) -> DatasetTable:
+        """The table of the dataset in ``folder``; `DataError` if there is none or it is damaged."""
+        path = table_path(folder)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
-            raise DataError(
-                f"{folder} is not a dataset: no readable {MANIFEST}", hint="make one: cinesynth ingest"
-            ) from None
+            raise _not_a_dataset(folder) from None
         reader = csv.DictReader(io.StringIO(text))
         columns = tuple(reader.fieldnames or ())
         if len(columns) < len(FIRST_COLUMNS) or columns != COLUMNS[: len(columns)]:
-            raise DataError(f"{path} has other columns than expected", hint="ingest the sources again")
+            raise DataError(f"{path} does not have the columns of a dataset", hint="ingest the sources again")
         try:
-            return cls(tuple(Row(**{name: _parse(name, row[name]) for name in columns}) for row in reader))  # type: ignore[arg-type]
+            return cls(tuple(SubjectRow(**{name: _parse(name, row[name]) for name in columns}) for row in reader))  # type: ignore[arg-type]
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} is damaged: {error}", hint="ingest the sources again") from None
 
     def write(self, folder: Path) -> None:
-        """Replace the manifest of ``folder`` atomically."""
+        """Replace the table of ``folder`` atomically; a table under the old name is removed."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in self.rows)
-        write_text(Path(folder) / MANIFEST, text.getvalue())
+        write_text(Path(folder) / TABLE_FILE, text.getvalue())
+        if _lists_subjects(old := Path(folder) / OLD_TABLE_FILE):
+            with suppress(OSError):  # harmless if it stays: the new name is read first
+                old.unlink()
+
+
+def table_path(folder: Path) -> Path:
+    """The table of the dataset in ``folder``, which need not exist; the old name only where the new one is absent."""
+    path, old = Path(folder) / TABLE_FILE, Path(folder) / OLD_TABLE_FILE
+    return old if old.exists() and not path.exists() else path
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether ``folder`` holds a dataset, rather than a cohort or something else."""
+    return (Path(folder) / TABLE_FILE).is_file() or _lists_subjects(Path(folder) / OLD_TABLE_FILE)
+
+
+def _lists_subjects(path: Path) -> bool:
+    """Whether a ``manifest.csv`` is a dataset's: that of a cohort begins with the column ``case``."""
+    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
+        return file.readline().startswith("subject,")
+    return False
+
+
+def _not_a_dataset(folder: Path) -> DataError:
+    return DataError(
+        f"{folder} is not a dataset: it has no readable {TABLE_FILE}", hint="create one with cinesynth ingest"
+    )
 
 
 def data_hash(folder: Path) -> str:
-    """SHA-256 of the manifest, which carries the SHA-256 of every study: it names the data exactly."""
+    """SHA-256 of the table, which holds the SHA-256 of every study and so identifies the data exactly."""
     try:
-        return hashlib.sha256((Path(folder) / MANIFEST).read_bytes()).hexdigest()
+        return hashlib.sha256(table_path(folder).read_bytes()).hexdigest()
     except OSError:
-        raise DataError(f"{folder} is not a dataset: no {MANIFEST}", hint="make one: cinesynth ingest") from None
+        raise _not_a_dataset(folder) from None
 
 
 def assign_splits(
@@ -155,32 +184,32 @@ def assign_splits(
     seed: int = 0,
     taken: Mapping[str, int] | None = None,
 ) -> dict[str, str]:
-    """The split of each subject (key) so that every stratum (value) is shared out alike.
+    """The split of each subject (key of ``strata``), with every stratum (value) divided by the same ``fractions``.
 
-    Subjects are ordered by stratum, then by a hash of their name and ``seed``, and each goes to the split that is
-    furthest behind its share: a stratum of any size is split in proportion, and so is the whole. ``taken`` counts
-    the subjects that each split already has. `DataError` unless the fractions are shares of one.
+    Subjects are ordered by stratum, then by a hash of their name and ``seed``, and each goes to the split that lacks
+    most to reach its fraction: so each stratum, and the whole, is divided in proportion. ``taken`` is the number of
+    subjects that each split already has. `DataError` if the fractions are negative or do not add up to 1.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1.0) > 1e-6:
-        raise DataError(f"split fractions {fractions} are not shares of 1", hint="for example 0.7 0.1 0.2")
+        raise DataError(f"split fractions {fractions} do not add up to 1", hint="for example 0.7 0.1 0.2")
     counts = {split: (taken or {}).get(split, 0) for split in SPLITS}
     shares = dict(zip(SPLITS, fractions, strict=True))
     result: dict[str, str] = {}
-    for subject in sorted(strata, key=lambda name: (strata[name], _shuffled(name, seed))):
+    for subject in sorted(strata, key=lambda name: (strata[name], shuffle_key(f"{seed}:{name}"))):
         total = sum(counts.values()) + 1
-        behind = {split: round(shares[split] * total - counts[split], 9) for split in SPLITS}
-        chosen = max(SPLITS, key=lambda split: (behind[split], -counts[split]))
+        missing = {split: round(shares[split] * total - counts[split], 9) for split in SPLITS}
+        chosen = max(SPLITS, key=lambda split: (missing[split], -counts[split]))
         counts[chosen] += 1
         result[subject] = chosen
     return result
 
 
-def describe(study: Study, split: str, file: str, sha256: str) -> Row:
-    """The row of a study; a structure that is not labelled, or with a gap, has no volume, not a volume of zero."""
+def describe(study: Study, split: str, file: str, sha256: str) -> SubjectRow:
+    """The row of a study. A structure without annotation, or with a gap between its annotated slices, has no volume."""
     ed, es = _volumes(study, study.ed_index), _volumes(study, study.es_index)
     lv_ed, lv_es = ed[Label.LV], es[Label.LV]
     x, y, z = (round(s, 6) for s in study.spacing_mm)
-    return Row(
+    return SubjectRow(
         subject=study.subject,
         dataset=study.dataset,
         vendor=study.vendor,
@@ -218,7 +247,7 @@ def describe(study: Study, split: str, file: str, sha256: str) -> Row:
 
 
 def _covered(study: Study, coverage: BoolArray) -> str:
-    """Slices (of all) in which one structure (``T Z``) was annotated at ED and at ES."""
+    """Slices annotated at ED and at ES out of all, for the coverage ``T Z`` of one structure: ``ED 7/12 ES 5/12``."""
     counts = {
         name: int(coverage[study.frame_index == index].sum())
         for name, index in (("ED", study.ed_index), ("ES", study.es_index))
@@ -227,6 +256,7 @@ def _covered(study: Study, coverage: BoolArray) -> str:
 
 
 def _volumes(study: Study, frame: int) -> dict[Label, float | None]:
+    """Volume of each structure in one frame of the cycle, millilitres; None where the labels do not determine it."""
     (stored,) = np.flatnonzero(study.frame_index == frame)
     label, coverage = study.label[stored : stored + 1], study.coverage[stored]
     volumes = {s: float(volumes_ml(label, s, study.voxel_ml)[0]) for s in STRUCTURES}
@@ -234,17 +264,14 @@ def _volumes(study: Study, frame: int) -> dict[Label, float | None]:
     return {s: round(volumes[s], 3) if known[s] else None for s in STRUCTURES}
 
 
-def _shuffled(name: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-
-
-COLUMNS = tuple(field.name for field in fields(Row))
-FIRST_COLUMNS = tuple(field.name for field in fields(Row) if field.default is MISSING)
-"""Of the oldest datasets. New columns come last and have a default, so that a table that ends earlier is read."""
-_TYPES = typing.get_type_hints(Row)
+COLUMNS = tuple(field.name for field in fields(SubjectRow))
+FIRST_COLUMNS = tuple(field.name for field in fields(SubjectRow) if field.default is MISSING)
+"""Columns of the oldest datasets. New columns are appended with a default, so that older tables can be read."""
+_TYPES = typing.get_type_hints(SubjectRow)
 
 
 def _parse(name: str, text: str) -> object:
+    """The value of a cell; ``ValueError`` if it is not of the type of its column."""
     kind = _TYPES[name]
     if kind == float | None:
         return float(text) if text else None
@@ -256,6 +283,7 @@ def _parse(name: str, text: str) -> object:
 
 
 def _cell(value: object) -> object:
+    """A value as it is written; ``repr`` keeps every digit of a float."""
     if isinstance(value, Diagnosis):
         return value.value
     return "" if value is None else repr(value) if isinstance(value, float) else value
