@@ -201,7 +201,7 @@ def test_the_verb(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setattr("sys.argv", ["cinesynth", "doctor", str(data)])
     assert exit_code() == 0
     assert "no problems found" in capsys.readouterr().out
-    (data / Manifest.read(data).rows[0].file).unlink()
+    (data / DatasetTable.read(data).rows[0].file).unlink()
     assert exit_code() == 3
     told = capsys.readouterr()
     assert "is missing" in told.out

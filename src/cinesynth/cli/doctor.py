@@ -44,7 +44,7 @@ def doctor(
 
 
 def _print(checkup: Checkup, shown: int = 20) -> None:
-    from cinesynth.data.manifest import SPLITS
+    from cinesynth.data.dataset_table import SPLITS
     from cinesynth.types import STRUCTURES
 
     tallies = sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
@@ -88,11 +88,9 @@ def qc(
     from cinesynth.reports.dataset_page import write_report
 
     with console.progress() as step:
-        overview = write_report(
-            dataset, out, workers=workers, progress=lambda done, total, _: step("qc", done, total, {})
-        )
+        overview = write_report(dataset, out, workers=workers, progress=step)
     if overview.flags:
         console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
     console.out.print(
-        f"{overview.path}: {overview.subjects} subjects, {overview.rejected} skipped, {overview.flagged} flagged"
+        f"{overview.path}: {overview.subjects} subjects, {overview.skipped} skipped, {overview.flagged} flagged"
     )

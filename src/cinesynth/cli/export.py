@@ -63,11 +63,11 @@ def export(
     items += case_items(case or ())
     with console.progress() as step:
         if to is Format.NIFTI:
-            lines = _nifti(items, out, progress)
+            lines = _nifti(items, out, step)
         elif to is Format.NNUNET:
-            lines = _nnunet(items, out, label_order, select, progress)
+            lines = _nnunet(items, out, label_order, select, step)
         else:
-            lines = _dicom(items, out, segmentations, progress)
+            lines = _dicom(items, out, segmentations, step)
     for line in lines:
         console.out.print(line, markup=False)
 
@@ -81,7 +81,9 @@ def _nifti(items: list[Item], out: Path, progress: ProgressCallback) -> list[str
     return [f"{_studies(done.studies)} in {out}", *again, *lost]
 
 
-def _nnunet(items: list[Item], out: Path, order: LabelOrder, select: FrameSelection, progress: Progress) -> list[str]:
+def _nnunet(
+    items: list[Item], out: Path, order: LabelOrder, select: FrameSelection, progress: ProgressCallback
+) -> list[str]:
     from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
 
     done = export_nnunet(

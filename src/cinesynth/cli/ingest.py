@@ -64,7 +64,7 @@ def _ingest(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split by subject.")] = 0,
     on_error: Annotated[
         OnError,
-        typer.Option(help="If a study cannot be read: stop and add nothing, or skip it and list it in rejected.csv."),
+        typer.Option(help="If a study cannot be read: stop and add nothing, or skip it and list it in skipped.csv."),
     ] = OnError.STOP,
     workers: Workers = None,
     annotate: Annotated[
@@ -191,7 +191,7 @@ def phantom(
     ] = None,
 ) -> Source:
     """Analytic beating hearts, labelled at every frame: no patient data, no usage restrictions."""
-    from cinesynth.data.sources.phantom import read_phantoms
+    from cinesynth.data.phantom import read_phantoms
 
     return read_phantoms(subjects, frames=frames)
 
@@ -206,10 +206,10 @@ def _print(summary: Summary, shown: int = 20) -> None:
     console.table(f"added to {summary.folder}", ("dataset", "vendor", "diagnosis", *splits, "subjects"), rows)
     columns = ("dataset", "annotated", "ED and ES from", "slice order from", "subjects")
     console.table("their annotations and metadata", columns, _known(summary.added))
-    if summary.rejected:
-        left_out = [(escape(r.name), escape(r.reason)) for r in summary.rejected[:shown]]
+    if summary.skipped:
+        left_out = [(escape(r.name), escape(r.reason)) for r in summary.skipped[:shown]]
         console.table("skipped", ("name", "reason"), left_out)
-        console.out.print(f"{len(summary.rejected)} skipped; rejected.csv in the dataset lists all of them")
+        console.out.print(f"{len(summary.skipped)} skipped; skipped.csv in the dataset lists all of them")
     labelled = sum(row.labelled_frames for row in summary.added)
     console.out.print(
         f"{len(summary.added)} subjects, {labelled} labelled frames, {summary.file_bytes / 2**20:.1f} MiB; "
@@ -239,7 +239,7 @@ def prepare(
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
-        packed = pack(dataset, grid, lambda done, total, _: step("prepare", done, total, {}))
+        packed = pack(dataset, grid, step)
     report = volume_report(dataset, grid)
     edv, esv = report.median_percent
     x, y, z = grid.size
@@ -266,11 +266,11 @@ def look(
     out: Annotated[Path, typer.Option(help="PNG file to write.")],
 ) -> None:
     """Draw a contact sheet of one subject, with its labels as contours."""
-    from cinesynth.data.manifest import Manifest
+    from cinesynth.data.dataset_table import DatasetTable
     from cinesynth.data.packed import load_study
     from cinesynth.reports.contact_sheet import render_study
 
-    rows = {row.subject: row for row in Manifest.read(dataset)}
+    rows = {row.subject: row for row in DatasetTable.read(dataset)}
     if subject not in rows:
         raise InputError(f"{subject} is not in {dataset}", hint=f"one of {', '.join(list(rows)[:5])}, ...")
     render_study(load_study(dataset, rows[subject]), out)

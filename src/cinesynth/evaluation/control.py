@@ -46,7 +46,7 @@ LARGEST_MAE = {
     "mass": (12.0, 36.0),
 }
 """Mean absolute error that passes and that warns. Two readers of one heart differ about as much as the first: 4-8 mL of
-EDV and ESV, 3-5 points of EF (docs/reference/evaluation-metrics.md); three times that, and the request is not met. Outlines of
+EDV and ESV, 3-5 points of EF (docs/evaluation-control.md); three times that, and the request is not met. Outlines of
 the RV and of the outer wall are less agreed on: half as much again."""
 FEWEST_FOR_R = 5
 DISCRETE = ("slices", "ES index")

@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cinesynth.config import Config, Settings, dump_config, load_config
-from cinesynth.data.dataset_table import SubjectRow
+from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
 from cinesynth.weights.folder import bundle_sha256, find_bundle
 
@@ -34,7 +34,7 @@ class Who(Settings):
     vendors: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
 
-    def among(self, rows: Iterable[SubjectRow]) -> list[SubjectRow]:
+    def among(self, rows: Iterable[Row]) -> list[Row]:
         """The rows that are meant, in their order."""
         conditions = {"dataset": self.datasets, "vendor": self.vendors, "split": self.splits}
         return [row for row in rows if all(not any_of or getattr(row, k) in any_of for k, any_of in conditions.items())]
@@ -199,13 +199,13 @@ def read_spec(path: Path) -> StudySpec:
             raise InputError(f"{path} is larger than {LARGEST_BYTES // 1024} KiB", hint="name the YAML of a study")
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
-            raise InputError(f"{path} holds no settings of a study", hint="docs/reference/study-files.md has an example")
+            raise InputError(f"{path} holds no settings of a study", hint="docs/study.md has an example")
         spec = StudySpec.model_validate(tree)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {error}", hint="docs/reference/study-files.md has an example") from None
+        raise InputError(f"{path} cannot be read: {error}", hint="docs/study.md has an example") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
-        raise InputError(f"{path} is no study\n" + "\n".join(lines), hint="docs/reference/study-files.md has every key") from None
+        raise InputError(f"{path} is no study\n" + "\n".join(lines), hint="docs/study.md has every key") from None
     return _beside(spec, path.parent)
 
 

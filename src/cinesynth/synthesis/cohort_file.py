@@ -1,6 +1,6 @@
 """Files that describe a cohort: CSV with a row a case or group, or YAML with a list of groups.
 
-Here they are read and refused by their place; what the values mean is in `groups` and ``docs/reference/cohort-files.md``. Of YAML only
+Here they are read and refused by their place; what the values mean is in `groups` and ``docs/cohorts.md``. Of YAML only
 the text of its scalars counts: nothing is constructed, and anchors, with which a small file can grow without end, are
 refused.
 """

@@ -1,7 +1,7 @@
 """What a group of a cohort asks for, and the requests that it becomes.
 
 A value is a number, a range that each case draws from uniformly, drawn from the patients that the weights were trained
-on, or unknown to the model. ``docs/reference/cohort-files.md`` tells each key; what no heart can have is refused with its place.
+on, or unknown to the model. ``docs/cohorts.md`` tells each key; what no heart can have is refused with its place.
 """
 
 from __future__ import annotations
