@@ -247,7 +247,7 @@ def test_a_segmenter_is_trained_by_the_same_verb(run, phantoms: Path, tmp_path: 
     assert (tmp_path / "run" / "segmenter.safetensors").is_file()
     code, _, err = run("bundle", str(tmp_path / "run"), "--data", str(phantoms), "--out", str(tmp_path / "weights"))
     assert code == 4
-    assert "dynamics.json is missing" in err or "vae.json is missing" in err
+    assert "motion_diffusion.json is missing" in err or "vae.json is missing" in err
 
 
 SHIPPED = Path(__file__).parents[2] / "src" / "cinesynth" / "weights" / "compact"

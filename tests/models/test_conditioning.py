@@ -127,7 +127,7 @@ def test_a_model_of_the_core_is_what_it_was(embedding):
 
 
 @pytest.mark.parametrize("name", ["small", "phantom"])  # trained before there were further conditions
-@pytest.mark.parametrize("stage", ["anatomy", "dynamics"])
+@pytest.mark.parametrize("stage", ["anatomy_diffusion", "motion_diffusion"])
 def test_weights_that_ship_say_what_they_said(name, stage):
     prefix = "network.clinical."
     tensors = read_tensors(shipped_bundles()[name] / f"{stage}.safetensors")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cinesynth.config import DiffusionConfig, load_config
-from cinesynth.models.build import build_anatomy, build_dynamics
+from cinesynth.models.build import build_anatomy_diffusion, build_motion_diffusion
 from cinesynth.models.conditioning import encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import HarmonicCode
@@ -127,7 +127,7 @@ def test_a_solver_of_another_objective_is_refused() -> None:
 @pytest.fixture
 def anatomy():
     torch.manual_seed(0)
-    diffusion = build_anatomy(load_config("smoke")).eval()
+    diffusion = build_anatomy_diffusion(load_config("smoke")).eval()
     for parameter in diffusion.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)
@@ -217,7 +217,7 @@ def test_denoising_only_acquired_slices_gives_the_same(anatomy):
 def test_the_slice_axis_is_never_pooled(preset):
     """Defect 5: every strided convolution keeps the last axis, and pools both in-plane axes alike."""
     with torch.device("meta"):
-        networks = [build_anatomy(load_config(preset)), build_dynamics(load_config(preset))]
+        networks = [build_anatomy_diffusion(load_config(preset)), build_motion_diffusion(load_config(preset))]
     strides = [
         m.stride for net in networks for m in net.modules() if isinstance(m, nn.Conv3d) and m.stride != (1, 1, 1)
     ]

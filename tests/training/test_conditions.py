@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cinesynth.config import Config, load_config
+from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
@@ -126,7 +126,7 @@ def test_an_unlabelled_rv_is_the_decoders_reading(frames: Frames, codec: Any) ->
 def batch(config: Config, monkeypatch: pytest.MonkeyPatch, steps: int) -> list[tuple[list[ClinicalPrior], Tensor]]:
     """Priors and noise of the batches that a stage of ``config`` learns from."""
     example = Example(torch.zeros(1, 2, 2, 2), WHOLE, torch.ones(2, dtype=torch.bool))
-    stage = DiffusionStage("anatomy", nn.Identity(), config, [example], [example])
+    stage = DiffusionStage("anatomy_diffusion", nn.Identity(), config, [example], [example])
     seen: list[tuple[list[ClinicalPrior], Tensor]] = []
 
     def loss(_: nn.Module, __: Any, priors: list[ClinicalPrior], noise: Tensor, times: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def batch(config: Config, monkeypatch: pytest.MonkeyPatch, steps: int) -> list[t
 
 
 def test_further_conditions_do_not_disturb_what_the_core_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    dropout = ["anatomy.diffusion.field_dropout=0.3", "anatomy.diffusion.condition_dropout=0.1"]
+    dropout = ["anatomy_diffusion.diffusion.field_dropout=0.3", "anatomy_diffusion.diffusion.condition_dropout=0.1"]
     core, whole = (batch(load_config("smoke", [*dropout, *more]), monkeypatch, 40) for more in ([], [ALL]))
     for (few, drawn), (many, also_drawn) in zip(core, whole, strict=True):
         assert torch.equal(drawn, also_drawn)
@@ -182,10 +182,10 @@ def test_training_lists_the_vendors_of_its_patients(packed: PackedDataset) -> No
 
 def test_a_run_learns_all_conditions_and_keeps_its_vendors(phantoms: Path, tmp_path: Path) -> None:
     config = load_config("smoke", [*TINY, ALL])
-    for stage in ("vae", "motion", "anatomy", "dynamics"):
+    for stage in STAGES:
         train_stage(stage, phantoms, tmp_path, config, lambda *_: None)
-    found = stage_info(tmp_path, "dynamics")["config"]
+    found = stage_info(tmp_path, "motion_diffusion")["config"]
     assert found["conditions"] == list(CONDITIONS)
     assert found["vendors"]
     assert all(name.startswith("phantom-") for name in found["vendors"])
-    train_stage("dynamics", phantoms, tmp_path, config, lambda *_: pytest.fail("trained again"))
+    train_stage("motion_diffusion", phantoms, tmp_path, config, lambda *_: pytest.fail("trained again"))

@@ -23,7 +23,7 @@ def bundle(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Sampling steps or guidance, e.g. dynamics.diffusion.guidance=2."
+            "--set", metavar="KEY=VALUE", help="Sampling steps or guidance, e.g. motion_diffusion.diffusion.guidance=2."
         ),
     ] = None,
     fingerprints: Annotated[

@@ -35,8 +35,12 @@ Initial = Annotated[
 ]
 
 
-def _verb(stage: str, text: str) -> None:
+def _verb(stage: str, text: str, old: str | None = None) -> None:
+    """Add the verb of a stage, and under its ``old`` name one that is hidden and says what it is called now."""
+    verb = stage.replace("_", "-")
+
     def run(
+        context: typer.Context,
         data: Data = None,
         run: Run = None,
         preset: Preset = "small",
@@ -45,6 +49,8 @@ def _verb(stage: str, text: str) -> None:
         initial: Initial = None,
         dry_run: DryRun = False,
     ) -> None:
+        if context.info_name == old:
+            console.err.print(f"note: `train {old}` is now `train {verb}`; the old name will be removed", markup=False)
         config = load_config(preset, set_ or [])
         if dry_run:
             print_plan(config)
@@ -56,13 +62,15 @@ def _verb(stage: str, text: str) -> None:
         train(_stages(config) if stage == "all" else [stage], data, run, config, minutes, initial)
 
     run.__doc__ = text
-    app.command(stage)(run)
+    app.command(verb)(run)
+    if old is not None:
+        app.command(old, hidden=True)(run)
 
 
 _verb("vae", "Stage 1: the semi-supervised VAE with an image and a mask decoder.")
-_verb("motion", "Stage 2: the deterministic residual-motion model.")
-_verb("anatomy", "Stage 3: the diffusion model from clinical priors to the ED anatomy.")
-_verb("dynamics", "Stage 4: the diffusion model from anatomy and priors to motion.")
+_verb("residual_motion", "Stage 2: the deterministic residual-motion model.", old="motion")
+_verb("anatomy_diffusion", "Stage 3: the diffusion model from clinical priors to the ED anatomy.", old="anatomy")
+_verb("motion_diffusion", "Stage 4: the diffusion model from anatomy and priors to motion.", old="dynamics")
 _verb("decoder", "The decoder once more, on noisy latents; where a run has one, it goes into the bundle.")
 _verb("all", "The four stages in order, and the decoder once more where the preset says so.")
 _verb("segmenter", "The independent segmenter of the evaluation, from annotated frames of patients alone.")

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from cinesynth.config.migration import migrate_key, migrate_settings, original_settings
 from cinesynth.config.schema import (
     STAGES,
     AutoencodingLosses,
@@ -23,8 +24,8 @@ from cinesynth.config.schema import (
     DenoiserConfig,
     DiffusionConfig,
     GridConfig,
-    MotionConfig,
     OptimConfig,
+    ResidualMotionConfig,
     SegmenterConfig,
     SegmenterTraining,
     Settings,
@@ -41,8 +42,8 @@ __all__ = [
     "DenoiserConfig",
     "DiffusionConfig",
     "GridConfig",
-    "MotionConfig",
     "OptimConfig",
+    "ResidualMotionConfig",
     "SegmenterConfig",
     "SegmenterTraining",
     "Settings",
@@ -50,6 +51,7 @@ __all__ = [
     "VAETraining",
     "apply_override",
     "dump_config",
+    "hashed_settings",
     "load_config",
     "parse_config",
     "presets",
@@ -71,9 +73,9 @@ def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def parse_config(tree: dict[str, Any]) -> Config:
-    """Validate a tree; each `ConfigError` line carries the path of its key."""
+    """Validate a tree; each line of the `ConfigError` names the path of its key. Old names of stages are understood."""
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(migrate_settings(tree))
     except ValidationError as error:
         lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
         raise ConfigError("\n".join(lines), hint="cinesynth train all --dry-run prints every key") from None
@@ -82,6 +84,14 @@ def parse_config(tree: dict[str, Any]) -> Config:
 def dump_config(config: Config) -> str:
     """The resolved tree as YAML."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def hashed_settings(config: Config) -> str:
+    """The text that stands for these settings in hashes: under the names that the stages had first.
+
+    The names of cached runs and cohorts are made of it; under today's names they would all be made again.
+    """
+    return yaml.safe_dump(original_settings(config.model_dump(mode="json")), sort_keys=False)
 
 
 def _read_preset(preset: str) -> dict[str, Any]:
@@ -100,7 +110,7 @@ def _read_preset(preset: str) -> dict[str, Any]:
         raise ConfigError(f"{preset} is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{preset} holds no settings", hint="copy one of the presets and change it")
-    return tree
+    return migrate_settings(tree)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
@@ -108,7 +118,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise ConfigError(f"--set {override!r} is not of the form a.b=c")
-    *parents, last = path.strip().split(".")
+    *parents, last = migrate_key(path.strip()).split(".")
     node: Any = tree
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None

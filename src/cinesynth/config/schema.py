@@ -12,8 +12,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 Spacing = Annotated[float, Field(ge=0.5, le=25.0)]
-STAGES = ("vae", "motion", "anatomy", "dynamics")
-"""What a weights folder consists of. The segmenter of the evaluation is trained likewise, but is no part of it."""
+STAGES = ("vae", "residual_motion", "anatomy_diffusion", "motion_diffusion")
+"""The parts of a weights folder, in the order of training. Names of settings, files, folders and verbs follow them."""
 
 
 class Settings(BaseModel):
@@ -56,7 +56,7 @@ class VAEConfig(NetConfig):
         return int(self.space_to_depth) << halvings
 
 
-class MotionConfig(Settings):
+class ResidualMotionConfig(Settings):
     """The deterministic residual-motion model and the form in which a cycle is carried."""
 
     width: Positive = 64
@@ -207,10 +207,10 @@ class DiffusionTraining(OptimConfig):
     affine_copies: Annotated[int, Field(ge=0, le=256)] = 8
     """Rescaled copies of each heart, whose volumes are measured again with the mask decoder."""
     amplitude_copies: Annotated[int, Field(ge=0, le=64)] = 0
-    """Of each of them, copies that move more or less, measured again (dynamics only)."""
+    """Of each of them, copies that move more or less, measured again (``motion_diffusion`` only)."""
     whole_cycle_share: Fraction = 0.0
-    """Share of a batch that is drawn from patients seen over the whole cycle (dynamics only): they are few among those
-    of whom ED and ES alone are stored, and know what happens between."""
+    """Share of a batch drawn from patients with frames of the whole cycle (``motion_diffusion`` only). Most patients have
+    ED and ES alone; without this share, the few that show the course between them would hardly be seen."""
 
 
 class SegmenterTraining(OptimConfig):
@@ -229,7 +229,7 @@ class SegmenterTraining(OptimConfig):
 
 
 class DiffusionModelConfig(Settings):
-    """A latent diffusion model: the static one (anatomy) or the motion one (dynamics)."""
+    """A latent diffusion model: of the anatomy at ED or of the motion of a cycle."""
 
     denoiser: DenoiserConfig
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -244,9 +244,9 @@ class TrainingConfig(Settings):
     vae: VAETraining
     decoder: DecoderTraining | None = None
     """None: the VAE's decoder is the one that is used."""
-    motion: DecodingTraining
-    anatomy: DiffusionTraining
-    dynamics: DiffusionTraining
+    residual_motion: DecodingTraining
+    anatomy_diffusion: DiffusionTraining
+    motion_diffusion: DiffusionTraining
     segmenter: SegmenterTraining = SegmenterTraining()
 
 
@@ -256,9 +256,9 @@ class Config(Settings):
     preset: str
     grid: GridConfig
     vae: VAEConfig
-    motion: MotionConfig
-    anatomy: DiffusionModelConfig
-    dynamics: DiffusionModelConfig
+    residual_motion: ResidualMotionConfig
+    anatomy_diffusion: DiffusionModelConfig
+    motion_diffusion: DiffusionModelConfig
     conditions: tuple[Condition, ...] = CORE_CONDITIONS
     """What both diffusion models are told of a heart: the core, and any of rv_edv_ml, rv_esv_ml, myo_mass_g, vendor."""
     vendors: tuple[str, ...] = ()
@@ -281,7 +281,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _grid_fits_networks(self) -> Config:
-        nets = {"anatomy": self.anatomy.denoiser, "dynamics": self.dynamics.denoiser}
+        nets = {name: getattr(self, name).denoiser for name in ("anatomy_diffusion", "motion_diffusion")}
         for name, net in nets.items():
             factor = self.vae.stride * net.patch * 2 ** (len(net.channels) - 1)
             for axis, size in zip("xy", self.grid.size[:2], strict=True):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cinesynth.config import MotionConfig
+from cinesynth.config import ResidualMotionConfig
 from cinesynth.models.layers import Conv, Stack, broadcast_mask, make_norm
 
 OBSERVATION_NOISE = 1e-3
@@ -22,10 +22,10 @@ ENERGY_PHASES = 64
 """Phases that make the mean over a cycle exact for up to 31 harmonics."""
 
 
-class ResidualMotion(nn.Module):
+class ResidualNet(nn.Module):
     """M: the residual between an ED latent and another frame's latent, ``B C x y z`` each."""
 
-    def __init__(self, config: MotionConfig, latent_channels: int) -> None:
+    def __init__(self, config: ResidualMotionConfig, latent_channels: int) -> None:
         super().__init__()
         self.stem = Conv(2 * latent_channels, config.width, config.kernel)
         self.stack = Stack(config.width, config.width, config.blocks, config.kernel, config.norm)
@@ -190,13 +190,13 @@ class FrameCode(nn.Module):
         return self.channel_scale[None, :, None, None, None]
 
 
-class Motion(nn.Module):
+class ResidualMotion(nn.Module):
     """What stage 2 leaves behind: M and the code in which stage 4 learns its residuals."""
 
-    def __init__(self, config: MotionConfig, latent_channels: int) -> None:
+    def __init__(self, config: ResidualMotionConfig, latent_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.network = ResidualMotion(config, latent_channels)
+        self.network = ResidualNet(config, latent_channels)
         self.code: HarmonicCode | FrameCode = (
             HarmonicCode(config.harmonics, latent_channels) if config.harmonics else FrameCode(latent_channels)
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cinesynth.config import dump_config
+from cinesynth.config import hashed_settings
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError, InputError
 from cinesynth.study.datasets import digest
@@ -35,7 +35,7 @@ def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Repor
             hint="labels of people would come in by it; phantom is of analytic hearts alone",
         )
     start = [] if initial is None else [bundle_sha256(initial)]
-    run = beside.with_name(f"{beside.name}-{digest(data.name, dump_config(config), *start)}")
+    run = beside.with_name(f"{beside.name}-{digest(data.name, hashed_settings(config), *start)}")
     weights = run / f"weights-{digest(spec.sampling)}"
     if not (weights / INDEX).is_file():
         train_all(data, run, config, report, initial=initial)

@@ -13,15 +13,16 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cinesynth.config import STAGES, Config
+from cinesynth.config.migration import stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.io.environment import git_revision
-from cinesynth.models.build import build_anatomy, build_codec, build_dynamics, build_motion
+from cinesynth.models.build import build_anatomy_diffusion, build_codec, build_motion_diffusion, build_residual_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.layers import resolve_precision
-from cinesynth.models.residual_motion import FrameCode, Motion
+from cinesynth.models.residual_motion import FrameCode, ResidualMotion
 from cinesynth.models.segmenter import SliceUNet
 from cinesynth.training.frames import Frames, collate, vendor_of_record
 from cinesynth.training.latents import CacheSpec, Sequence, cached_sequences
@@ -31,10 +32,10 @@ from cinesynth.training.stages.diffusion import (
     DiffusionStage,
     TrainableDiffusion,
     anatomy_examples,
-    dynamics_examples,
+    motion_examples,
     residuals_of,
 )
-from cinesynth.training.stages.residual_motion import MotionStage
+from cinesynth.training.stages.residual_motion import ResidualMotionStage
 from cinesynth.training.stages.segmenter import SegmenterStage
 from cinesynth.training.stages.vae import DecoderStage, VAEStage
 from cinesynth.training.trainer import Report, Trainer
@@ -99,7 +100,7 @@ class Session:
 
     def train(self, stage: Stage) -> nn.Module:
         """Run the trainer on a stage in its folder of the run."""
-        return Trainer(stage, self.run.path / stage.name, self.accelerator, self.report, self.clock).run()
+        return Trainer(stage, stage_path(self.run.path, stage.name), self.accelerator, self.report, self.clock).run()
 
     def finish(self, stage: str, module: nn.Module, trained_on: dict[str, Any]) -> None:
         """Write a finished stage with what it was trained on."""
@@ -137,7 +138,7 @@ def train_stage(
         packed = prepare(data, Grid.from_config(config.grid))
         config = with_vendors(config, packed.split("train").records)
         folder = RunDir(run, config, packed.data_hash)
-    if not (folder.path / f"{stage}.json").is_file():
+    if not stage_path(folder.path, stage, ".json").is_file():
         _TRAIN[stage](Session(config, packed, folder, accelerator, report, clock, initial))
     return stage_info(folder.path, stage)
 
@@ -203,19 +204,19 @@ def _scale_batches(frames: Frames, device: torch.device) -> Iterator[tuple[Tenso
             yield batch["image"], batch["slice_mask"]
 
 
-def _train_motion(session: Session) -> None:
-    motion = build_motion(session.config)
-    started = session.start("motion", motion)
+def _train_residual_motion(session: Session) -> None:
+    motion = build_residual_motion(session.config)
+    started = session.start("residual_motion", motion)
     train = session.sequences("train", CacheSpec(whole_cycle=True))
     validation = session.sequences("validation", CacheSpec(whole_cycle=True))
-    stage = MotionStage(motion.network, session.codec(), session.config, train, validation)
+    stage = ResidualMotionStage(motion.network, session.codec(), session.config, train, validation)
     motion.network.load_state_dict(session.train(stage).state_dict())
     motion.eval().cpu()
     _measure_code(motion, *train)
-    session.finish("motion", motion, _describe(session, "train") | started)
+    session.finish("residual_motion", motion, _describe(session, "train") | started)
 
 
-def _measure_code(motion: Motion, frames: Frames, sequences: list[Sequence]) -> None:
+def _measure_code(motion: ResidualMotion, frames: Frames, sequences: list[Sequence]) -> None:
     """Measure the scale (and the temporal prior) of the residuals on the training subjects.
 
     Where whole cycles of `FEWEST_REAL_CYCLES` patients are there, phantoms say nothing of the course of time.
@@ -231,39 +232,41 @@ def _measure_code(motion: Motion, frames: Frames, sequences: list[Sequence]) -> 
     motion.code.measure(cycles, [pair for pair, tells in zip(pairs, condition_set, strict=True) if not tells])
 
 
-def _train_anatomy(session: Session) -> None:
-    settings = session.config.training.anatomy
+def _train_anatomy_diffusion(session: Session) -> None:
+    settings = session.config.training.anatomy_diffusion
     with_phantoms = settings.phantom_share > 0
     wanted = CacheSpec(whole_cycle=False, affine_copies=settings.affine_copies)
     frames, sequences = session.sequences("train", wanted, with_phantoms)
     held, held_sequences = session.sequences("validation", CacheSpec(whole_cycle=False), with_phantoms)
-    model = TrainableDiffusion(build_anatomy(session.config))
-    started = session.start("anatomy", model.diffusion)
+    model = TrainableDiffusion(build_anatomy_diffusion(session.config))
+    started = session.start("anatomy_diffusion", model.diffusion)
     train = anatomy_examples(sequences, set(frames.phantoms))
     validation = anatomy_examples(held_sequences, set(held.phantoms))
-    stage = DiffusionStage("anatomy", model, session.config, train, validation)
+    stage = DiffusionStage("anatomy_diffusion", model, session.config, train, validation)
     stage.codec = session.codec()
     best = session.train(stage)
     assert isinstance(best, TrainableDiffusion)
-    session.finish("anatomy", best.diffusion, _describe(session, "train") | {"examples": len(train)} | started)
+    session.finish(
+        "anatomy_diffusion", best.diffusion, _describe(session, "train") | {"examples": len(train)} | started
+    )
 
 
-def _train_dynamics(session: Session) -> None:
-    settings = session.config.training.dynamics
-    motion = build_motion(session.config)
-    load_stage(session.run.path, "motion", motion)
+def _train_motion_diffusion(session: Session) -> None:
+    settings = session.config.training.motion_diffusion
+    motion = build_residual_motion(session.config)
+    load_stage(session.run.path, "residual_motion", motion)
     wanted = CacheSpec(True, settings.affine_copies, settings.amplitude_copies)
     frames, sequences = session.sequences("train", wanted)
     held, held_sequences = session.sequences("validation", CacheSpec(whole_cycle=True))
-    train = dynamics_examples(motion.eval(), sequences, set(frames.phantoms))
-    validation = dynamics_examples(motion, held_sequences, set(held.phantoms))
-    model = TrainableDiffusion(build_dynamics(session.config))
-    started = session.start("dynamics", model.diffusion)
-    stage = DiffusionStage("dynamics", model, session.config, train, validation)
+    train = motion_examples(motion.eval(), sequences, set(frames.phantoms))
+    validation = motion_examples(motion, held_sequences, set(held.phantoms))
+    model = TrainableDiffusion(build_motion_diffusion(session.config))
+    started = session.start("motion_diffusion", model.diffusion)
+    stage = DiffusionStage("motion_diffusion", model, session.config, train, validation)
     stage.codec, stage.motion = session.codec(), motion
     best = session.train(stage)
     assert isinstance(best, TrainableDiffusion)
-    session.finish("dynamics", best.diffusion, _describe(session, "train") | {"examples": len(train)} | started)
+    session.finish("motion_diffusion", best.diffusion, _describe(session, "train") | {"examples": len(train)} | started)
 
 
 def _train_segmenter(session: Session) -> None:
@@ -290,8 +293,8 @@ def _count(split: str, records: list[Record]) -> dict[str, Any]:
 _TRAIN = {
     "vae": _train_vae,
     "decoder": _train_decoder,
-    "motion": _train_motion,
-    "anatomy": _train_anatomy,
-    "dynamics": _train_dynamics,
+    "residual_motion": _train_residual_motion,
+    "anatomy_diffusion": _train_anatomy_diffusion,
+    "motion_diffusion": _train_motion_diffusion,
     "segmenter": _train_segmenter,
 }

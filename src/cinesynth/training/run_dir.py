@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.config import Config, dump_config, load_config
+from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.io.environment import describe_environment
 from cinesynth.io.files import make_folder, write_text
@@ -47,7 +48,7 @@ class RunDir:
 
     def check_start(self, stage: str, started: dict[str, Any]) -> None:
         """Remember which weights a stage starts from; `ConfigError` where it was begun from others."""
-        saved = make_folder(self.path / stage) / "start.json"
+        saved = make_folder(stage_path(self.path, stage)) / "start.json"
         if not saved.is_file():
             write_text(saved, json.dumps(started))
         elif (before := read_json(saved, f"stage {stage} of {self.path}")) != started:

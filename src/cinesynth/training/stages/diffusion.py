@@ -1,4 +1,4 @@
-"""Stages 3 and 4: the anatomy and the dynamics diffusion model on cached codes (paper, sections 2.3 and 2.4)."""
+"""Stages 3 and 4: the diffusion models of anatomy and motion, on cached codes (paper, sections 2.3 and 2.4)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from cinesynth.config import Config, DiffusionConfig, OptimConfig
+from cinesynth.config.migration import original_name
 from cinesynth.io.seeds import stream
 from cinesynth.models.codec import Codec
 from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
-from cinesynth.models.residual_motion import HarmonicCode, Motion
+from cinesynth.models.residual_motion import HarmonicCode, ResidualMotion
 from cinesynth.training.latents import Sequence as LatentSequence
 from cinesynth.training.preview import save_samples
 from cinesynth.training.stages import Loss
@@ -49,6 +50,7 @@ class DiffusionStage:
         self, name: str, model: nn.Module, config: Config, train: Sequence[Example], validation: Sequence[Example]
     ) -> None:
         self.name = name
+        self.address = original_name(name)  # random streams are addressed by it: a renaming must draw the same numbers
         self.seed = config.training.seed
         self.condition_set = ConditionSet.of(config)
         self.settings: OptimConfig = getattr(config.training, name)
@@ -63,12 +65,12 @@ class DiffusionStage:
         self.validation = validation
         self.modules = {"model": model}
         self.codec: Codec | None = None
-        self.motion: Motion | None = None
+        self.motion: ResidualMotion | None = None
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """The denoising loss of one batch."""
         examples = [self._draw(step, case) for case in cases]
-        drawn = [stream(self.seed, self.name, "noise", step, case) for case in cases]
+        drawn = [stream(self.seed, self.address, "noise", step, case) for case in cases]
         uniforms = torch.stack([torch.rand(6, generator=g, dtype=torch.float64) for g in drawn])
         noise = torch.stack([torch.randn(e.clean.shape, generator=g) for e, g in zip(examples, drawn, strict=True)])
         priors = [self._drop(e.prior, u[1:], g) for e, u, g in zip(examples, uniforms, drawn, strict=True)]
@@ -81,7 +83,7 @@ class DiffusionStage:
         return drop(prior, [*uniforms.tolist(), *further.tolist()], case, field, self.condition_set.names)
 
     def _draw(self, step: int, case: int) -> Example:
-        generator = stream(self.seed, self.name, "example", step, case)
+        generator = stream(self.seed, self.address, "example", step, case)
         group, member = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         chosen = self.patients or self.shares[0][1]
         reached = 0.0
@@ -116,19 +118,19 @@ class DiffusionStage:
         kept = self.validation[:: max(1, len(self.validation) // VALIDATION_CASES)][:VALIDATION_CASES]
         losses = []
         for index, example in enumerate(kept):
-            noise = torch.randn(example.clean.shape, generator=stream(self.seed, self.name, "validation", index))
+            noise = torch.randn(example.clean.shape, generator=stream(self.seed, self.address, "validation", index))
             time = torch.tensor([(index * 0.6180339887 + 0.5) % 1.0])
             losses.append(float(self._loss(model, [example], [example.prior], noise[None], time)))
         return {"score": sum(losses) / len(losses)}
 
     def preview(self, model: nn.Module, path: Path) -> None:
-        """Generated hearts for the priors of validation subjects; of the dynamics model, their ED and ES."""
+        """Generated hearts for the priors of validation subjects; of the motion model, their ED and ES."""
         if self.codec is None:
             return
         assert isinstance(model, TrainableDiffusion)
         kept, device = self.validation[:PREVIEW_CASES], self.codec.latent_mean.device
         shape = (len(kept), *kept[0].clean.shape)
-        noise = torch.randn(shape, generator=stream(self.seed, self.name, "preview")).to(device)
+        noise = torch.randn(shape, generator=stream(self.seed, self.address, "preview")).to(device)
         mask = torch.stack([e.slice_mask for e in kept]).to(device)
         conditions = conditions_of(kept, [e.prior for e in kept], self.condition_set).to(device)
         anatomy = [e.anatomy for e in kept if e.anatomy is not None]
@@ -188,7 +190,7 @@ def anatomy_examples(sequences: list[LatentSequence], phantoms: set[int]) -> lis
 
 
 @torch.no_grad()
-def residuals_of(motion: Motion, sequence: LatentSequence) -> Tensor:
+def residuals_of(motion: ResidualMotion, sequence: LatentSequence) -> Tensor:
     """M's residual of every frame of a sequence, ``T C x y z``; the ED frame's is exactly zero."""
     device = next(motion.parameters()).device
     ed = sequence.latents[:1].to(device)
@@ -197,7 +199,7 @@ def residuals_of(motion: Motion, sequence: LatentSequence) -> Tensor:
     return torch.cat([torch.zeros_like(ed), *frames]).cpu()
 
 
-def dynamics_examples(motion: Motion, sequences: list[LatentSequence], phantoms: set[int]) -> list[Example]:
+def motion_examples(motion: ResidualMotion, sequences: list[LatentSequence], phantoms: set[int]) -> list[Example]:
     """Motion codes: one a subject for harmonics, one a moving frame else."""
     examples = []
     for s in sequences:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cinesynth.config import Config
 from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.codec import Codec
-from cinesynth.models.residual_motion import ResidualMotion
+from cinesynth.models.residual_motion import ResidualNet
 from cinesynth.models.vae import Decoded
 from cinesynth.training.frames import Frames, collate
 from cinesynth.training.latents import Sequence
@@ -22,21 +22,21 @@ from cinesynth.training.stages import Loss
 VALIDATION_PAIRS = 16
 
 
-class MotionStage:
+class ResidualMotionStage:
     """Trains M on pairs (ED, another frame) of one subject, in latent space, judged by what decodes."""
 
-    name = "motion"
+    name = "residual_motion"
 
     def __init__(
         self,
-        model: ResidualMotion,
+        model: ResidualNet,
         codec: Codec,
         config: Config,
         train: tuple[Frames, list[Sequence]],
         validation: tuple[Frames, list[Sequence]],
     ) -> None:
         self.config, self.codec = config, codec
-        self.settings = config.training.motion
+        self.settings = config.training.residual_motion
         self.frames, sequences = train
         self.sequences = {s.subject: s for s in sequences}
         self.held_out, self.held_out_sequences = validation
