@@ -1,15 +1,15 @@
-"""The vocabulary: what every room of the package calls its things.
+"""The vocabulary of the package: labels, priors, studies and cines, and the shapes of their arrays.
 
-Tensor shapes are written with one set of letters:
+Shapes are written with one set of letters, here and in every docstring:
 
-========== ==================================================================
+========== =============================================================================
 ``B``      cases (or frames folded into the batch)
 ``T``      frames of one cine
-``C``      latent channels
+``C``      channels, of latents or of motion codes; ``A`` those of the anatomy's latent
 ``X Y Z``  voxels in nibabel order, ``Z`` through-plane, index 0 at the base
 ``S``      structures in the order of `STRUCTURES`: RV, MYO, LV
-``x y z``  the latent grid; the codec never strides through-plane, so z = Z
-========== ==================================================================
+``x y Z``  the latent grid; the codec never strides through-plane
+========== =============================================================================
 
 Volumes are millilitres, lengths millimetres, times milliseconds, fractions of volume percent.
 """
@@ -18,18 +18,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
 from numpy.typing import NDArray
 
 from cinesynth.errors import InputError
 from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_MASS_RANGE_G, SLICE_RANGE
 
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any  # importing torch takes seconds; the tests check these shapes on whatever has a shape and a dtype
+
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
 Affine = NDArray[np.float64]
+
+Image = Float[Tensor, "B 1 X Y Z"]  # intensities in [-1, 1]
+Logits = Float[Tensor, "B 4 X Y Z"]  # one channel a `Label`
+Features = Float[Tensor, "B _ _ _ Z"]  # inside a network, at any resolution in the plane
+Latent = Float[Tensor, "B C x y Z"]  # also codes of motion, on the same grid
+AnatomyLatent = Float[Tensor, "B A x y Z"]  # of the ED frame, beside a code of motion
+SliceMask = Bool[Tensor, "B Z"]  # the acquired slices
+SliceFactor = Float[Tensor, "B 1 1 1 Z"]  # a slice mask that multiplies features
+PerCase = Float[Tensor, "B"]
+CaseFactor = Float[Tensor, "B 1 1 1 1"]  # one number a case that multiplies features
+Scalar = Float[Tensor, ""]
+Slices = Float[Tensor, "N 1 P Q"]  # single slices of any cases, P by Q pixels
+Vectors = Float[Tensor, "B W"]
+Tokens = Float[Tensor, "B N W"]
+BatchLabel = Shaped[Tensor, "B 1 X Y Z"]  # `Label`s as any type of number
+BatchCoverage = Bool[Tensor, "B Z S"]  # which structures of which slices were annotated
+Volume = Shaped[Tensor, "K X Y Z"]  # one frame of one subject, K channels
+Trajectory = Float[Tensor, "T C x y Z"]  # latents or residuals of the frames of one subject
+Phases = Float[Tensor, "T"]  # 0 at ED, 1 at ES, 2 at the next ED
+LabelVolume = UInt8[np.ndarray, "X Y Z"]
+LabelBatch = UInt8[np.ndarray, "B X Y Z"]
 
 Orientation = tuple[tuple[int, int], ...]
 """An orientation transform of nibabel: for each array axis, the axis it becomes and 1, or -1 if it is reversed."""

@@ -55,7 +55,7 @@ def migrate_stage(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stage_path(folder: Path, stage: str, suffix: str = "") -> Path:
-    """The file of a stage in ``folder``, or its folder without ``suffix``; under the old name where only that exists."""
+    """A stage's file in ``folder``, or without ``suffix`` its folder; under the old name where only that exists."""
     path, old = folder / f"{stage}{suffix}", folder / f"{original_name(stage)}{suffix}"
     return old if old.exists() and not path.exists() else path
 

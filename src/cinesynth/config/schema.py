@@ -209,8 +209,8 @@ class DiffusionTraining(OptimConfig):
     amplitude_copies: Annotated[int, Field(ge=0, le=64)] = 0
     """Of each of them, copies that move more or less, measured again (``motion_diffusion`` only)."""
     whole_cycle_share: Fraction = 0.0
-    """Share of a batch drawn from patients with frames of the whole cycle (``motion_diffusion`` only). Most patients have
-    ED and ES alone; without this share, the few that show the course between them would hardly be seen."""
+    """Share of a batch drawn from patients with frames of the whole cycle (``motion_diffusion`` only). Most patients
+    have ED and ES alone; without this share, the few that show the course between them would hardly be seen."""
 
 
 class SegmenterTraining(OptimConfig):

@@ -43,7 +43,7 @@ def build_anatomy_diffusion(config: Config) -> LatentDiffusion:
     network = DenoiserUNet(
         config.anatomy_diffusion.denoiser, config.vae.latent_channels, condition_set=ConditionSet.of(config)
     )
-    return LatentDiffusion(network, settings.diffusion)
+    return LatentDiffusion(network, config.anatomy_diffusion.diffusion)
 
 
 def build_motion_diffusion(config: Config) -> LatentDiffusion:
