@@ -3,10 +3,10 @@
     python benchmarks/sampling.py --data hearts --model anatomy_diffusion --steps 12 24 --guidance 1 1.25 2
     python benchmarks/sampling.py --data hearts --model anatomy_diffusion --solver euler heun unipc --steps 4 8 16 50
 
-Every combination uses the same requests and start noise; the other model stays as the weights have it. Prints how ED and
-ES (``--model anatomy_diffusion``: above all the EDV) follow the request, how many hearts pass the rules of anatomy, and how
-far the images are from those of the last combination (RMS of grey values in [-1, 1]): list the finest last to see the
-error of the solver. Then: `cinesynth bundle --set anatomy_diffusion.diffusion.guidance=...`.
+Every combination uses the same requests and start noise; the other model stays as the weights have it. Prints how ED
+and ES (``--model anatomy_diffusion``: above all the EDV) follow the request, how many hearts pass the rules of anatomy,
+and how far the images are from those of the last combination (RMS of grey values in [-1, 1]): list the finest last to
+see the error of the solver. Then: `cinesynth bundle --set anatomy_diffusion.diffusion.guidance=...`.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ from cinesynth.data.sources.phantom import read_phantoms
 from cinesynth.models.build import build
 from cinesynth.models.layers import resolve_precision
 from cinesynth.models.segmenter import SliceUNet
-from cinesynth.training.frames import Frames
-from cinesynth.training.latents import Sequence
+from cinesynth.training.frames import FrameSampler
+from cinesynth.training.latents import LatentSequence
 from cinesynth.training.stages import Stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion
 from cinesynth.training.stages.residual_motion import ResidualMotionStage
@@ -54,7 +54,7 @@ def vae(config: Config, data: PackedDataset, device: torch.device) -> Stage:
 
 def residual_motion(config: Config, data: PackedDataset, device: torch.device) -> Stage:
     networks = build(config)
-    parts = [(frames, sequences(config, frames)) for frames in (Frames(data.split(s), 0, 1.0) for s in PARTS)]
+    parts = [(frames, sequences(config, frames)) for frames in (FrameSampler(data.split(s), 0, 1.0) for s in PARTS)]
     codec = networks.codec.eval().requires_grad_(False).to(device)
     return ResidualMotionStage(networks.residual_motion.network, codec, config, parts[0], parts[1])
 
@@ -62,11 +62,11 @@ def residual_motion(config: Config, data: PackedDataset, device: torch.device) -
 PARTS = ("train", "validation")
 
 
-def sequences(config: Config, frames: Frames) -> list[Sequence]:
+def sequences(config: Config, frames: FrameSampler) -> list[LatentSequence]:
     shape = (2, config.vae.latent_channels, *config.latent_size)
     phases = torch.tensor([0.0, 1.0], dtype=torch.float64)
     chosen = [[record.ed, record.es] for record in frames.data.records]
-    return [Sequence(i, torch.randn(shape), c, phases, frames.mask(i), PRIOR) for i, c in enumerate(chosen)]
+    return [LatentSequence(i, torch.randn(shape), c, phases, frames.mask(i), PRIOR) for i, c in enumerate(chosen)]
 
 
 def anatomy_diffusion(config: Config, data: PackedDataset, device: torch.device) -> Stage:

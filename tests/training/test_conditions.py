@@ -16,7 +16,7 @@ from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.io.seeds import stream
 from cinesynth.training.augment import draw_copy
-from cinesynth.training.frames import Frames, plausible_volumes
+from cinesynth.training.frames import FrameSampler, plausible_volumes
 from cinesynth.training.latents import CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.run import train_stage, with_vendors
 from cinesynth.training.stages.diffusion import DiffusionStage, Example
@@ -28,7 +28,7 @@ ALL = f"conditions=[{', '.join(CONDITIONS)}]"
 WHOLE = ClinicalPrior(Diagnosis.DCM, 280.0, 210.0, 9, 180.0, 90.0, 140.0, "GE")
 
 
-class LabelFrames(Frames):
+class LabelFrames(FrameSampler):
     """Frames whose images are their labels."""
 
     def item(self, subject: int, frame: int) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def packed(phantoms: Path, tiny: Config) -> PackedDataset:
 
 
 @pytest.fixture
-def frames(packed: PackedDataset) -> Frames:
+def frames(packed: PackedDataset) -> FrameSampler:
     return LabelFrames(packed.split("train"), 0, 1.0)
 
 
@@ -70,7 +70,7 @@ def codec(packed: PackedDataset) -> Any:
     return LabelCodec(packed.grid)
 
 
-def test_volumes_of_a_known_heart_in_millilitres(frames: Frames, codec: Any) -> None:
+def test_volumes_of_a_known_heart_in_millilitres(frames: FrameSampler, codec: Any) -> None:
     """The analytic RV and myocardium; thick slices across the moving valve plane blur the RV at ES."""
     for subject in range(3):
         record = frames.record(subject)
@@ -84,7 +84,7 @@ def test_volumes_of_a_known_heart_in_millilitres(frames: Frames, codec: Any) -> 
         assert prior.vendor == heart.study.vendor
 
 
-def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: Frames, codec: Any, tmp_path: Path) -> None:
+def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: FrameSampler, codec: Any, tmp_path: Path) -> None:
     wanted, path = CacheSpec(whole_cycle=True, affine_copies=1, amplitude_copies=2), tmp_path / "latents.safetensors"
     made = cached_sequences(path, codec, frames, [0], wanted)
     assert len(made) == 6
@@ -100,7 +100,7 @@ def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: Frames, co
     assert [s.prior for s in cached_sequences(path, codec, frames, [0], wanted)] == [s.prior for s in made]
 
 
-def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: Frames, codec: Any, tmp_path: Path) -> None:
+def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: FrameSampler, codec: Any, tmp_path: Path) -> None:
     """ED alone is encoded; ES of the subject is measured once for all its copies."""
     record = frames.record(0)
     own = encode_sequence(codec, frames, 0, None, [record.ed, record.es]).prior
@@ -112,7 +112,7 @@ def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: Frames, codec: A
         assert prior.lv_esv_ml / prior.lv_edv_ml == pytest.approx(record.lv_esv_ml / record.lv_edv_ml, rel=1e-4)
 
 
-def test_an_unlabelled_rv_is_the_decoders_reading(frames: Frames, codec: Any) -> None:
+def test_an_unlabelled_rv_is_the_decoders_reading(frames: FrameSampler, codec: Any) -> None:
     record = frames.record(0)
     seen = encode_sequence(codec, frames, 0, None, [record.ed, record.es]).prior
     coverage = record.coverage.copy()

@@ -143,7 +143,7 @@ def test_the_verb_says_what_is_left(
     told = " ".join(capsys.readouterr().err.split())
     assert "vae stopped at 1 of 4: 3 left" in told
     assert "the same command goes on (then residual_motion, anatomy_diffusion, motion_diffusion)" in told
-    with pytest.raises(InputError, match="no time"):
+    with pytest.raises(InputError, match="must be positive"):
         train(list(STAGES), phantoms, tmp_path, tiny, minutes=0)
 
 

@@ -13,7 +13,7 @@ from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import Frames, collate
+from cinesynth.training.frames import FrameSampler, collate
 from cinesynth.training.latents import AMPLITUDES, CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stages.vae import VAEStage
@@ -75,7 +75,7 @@ def test_padding_slices_do_not_count() -> None:
 
 
 def test_an_affine_copy_scales_the_volume_by_its_area_factor(packed: PackedDataset) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     label = frames.item(0, frames.record(0).ed)["label"]
     before = float((label == 3).sum())
     for index in range(4):
@@ -95,7 +95,7 @@ def test_a_view_centred_elsewhere_is_a_crop() -> None:
 
 
 def test_a_crop_keeps_the_acquired_slices(packed: PackedDataset) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     for case in range(12):
         item = frames.augmented(0, case, (32, 32, 6), 1.0)
         assert item["image"].shape == (1, 32, 32, 6)
@@ -105,7 +105,7 @@ def test_a_crop_keeps_the_acquired_slices(packed: PackedDataset) -> None:
 
 
 def test_the_same_case_at_any_batch(packed: PackedDataset) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     alone = frames.augmented(7, 3, (32, 32, 6), 1.0)["image"]
     batch = collate([frames.augmented(7, case, (32, 32, 6), 1.0) for case in range(4)])
     assert torch.equal(batch["image"][3], alone)
@@ -113,7 +113,7 @@ def test_the_same_case_at_any_batch(packed: PackedDataset) -> None:
 
 def test_sequences_start_at_ed_and_hold_es(packed: PackedDataset, tiny: Config) -> None:
     """Defect 12: one definition of ED, the record's, in every stage."""
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
     codec = build_codec(tiny).eval()
     chosen = kept_frames(frames, 0)
@@ -132,7 +132,7 @@ def test_sequences_start_at_ed_and_hold_es(packed: PackedDataset, tiny: Config) 
 def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
     packed: PackedDataset, tiny: Config, tmp_path: Path
 ) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
     codec, path = build_codec(tiny).eval(), tmp_path / "latents"
     wanted = CacheSpec(whole_cycle=True, affine_copies=1, amplitude_copies=2)
