@@ -55,7 +55,6 @@ BatchCoverage = Bool[Tensor, "B Z S"]  # which structures of which slices were a
 Volume = Shaped[Tensor, "K X Y Z"]  # one frame of one subject, K channels
 Trajectory = Float[Tensor, "T C x y Z"]  # latents or residuals of the frames of one subject
 Phases = Float[Tensor, "T"]  # 0 at ED, 1 at ES, 2 at the next ED
-LabelVolume = UInt8[np.ndarray, "X Y Z"]
 LabelBatch = UInt8[np.ndarray, "B X Y Z"]
 
 Orientation = tuple[tuple[int, int], ...]

@@ -16,9 +16,9 @@ from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.io.seeds import stream
 from cinesynth.training.augment import draw_copy
-from cinesynth.training.frames import FrameSampler, plausible_volumes
+from cinesynth.training.frames import FrameSampler, plausible_volumes, with_vendors
 from cinesynth.training.latents import CacheSpec, cached_sequences, encode_sequence, kept_frames
-from cinesynth.training.run import train_stage, with_vendors
+from cinesynth.training.run import train_stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example
 from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label, LabelArray
 from cinesynth.weights.folder import stage_info

@@ -1,4 +1,4 @@
-"""Networks from a config: the one place where the four stages' shapes are tied together."""
+"""Networks from a config: the only place where the shapes of the four stages are tied together, and their costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cinesynth.types import UNCONDITIONAL
 
 @dataclass(frozen=True)
 class Networks:
-    """The four stages' modules, untrained."""
+    """The modules of the four stages, untrained, in the order of `STAGES`."""
 
     codec: Codec
     residual_motion: ResidualMotion
@@ -29,17 +29,17 @@ class Networks:
 
 
 def build_codec(config: Config) -> Codec:
-    """Stage 1."""
+    """Stage 1: the codec."""
     return Codec(config.vae, config.grid)
 
 
 def build_residual_motion(config: Config) -> ResidualMotion:
-    """Stage 2."""
+    """Stage 2: M and the code of its residuals."""
     return ResidualMotion(config.residual_motion, config.vae.latent_channels)
 
 
 def build_anatomy_diffusion(config: Config) -> LatentDiffusion:
-    """Stage 3: priors to the ED latent."""
+    """Stage 3: clinical priors to the latent of ED."""
     network = DenoiserUNet(
         config.anatomy_diffusion.denoiser, config.vae.latent_channels, condition_set=ConditionSet.of(config)
     )
@@ -47,7 +47,7 @@ def build_anatomy_diffusion(config: Config) -> LatentDiffusion:
 
 
 def build_motion_diffusion(config: Config) -> LatentDiffusion:
-    """Stage 4: ED latent and priors to the motion code, with a phase where the code is per frame."""
+    """Stage 4: latent of ED and priors to the code of the motion, with a phase as condition if codes are per frame."""
     latent = config.vae.latent_channels
     harmonics = config.residual_motion.harmonics
     channels = 2 * harmonics * latent if harmonics else latent
@@ -59,7 +59,7 @@ def build_motion_diffusion(config: Config) -> LatentDiffusion:
 
 
 def build(config: Config) -> Networks:
-    """All four."""
+    """The networks of all four stages."""
     return Networks(
         build_codec(config),
         build_residual_motion(config),
@@ -68,7 +68,7 @@ def build(config: Config) -> Networks:
     )
 
 
-# --- What a preset costs, counted on the meta device -----------------------------------------------------------------
+# --- Costs of a preset, counted on the meta device -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Cost:
 
 
 def count_costs(config: Config) -> list[Cost]:
-    """Costs of the encoder, the decoders, M and the two denoisers."""
+    """Costs of the encoder, the decoders, M and both denoisers."""
     with torch.device("meta"):
         networks = build(config)
         x, y, z = config.grid.size
@@ -109,7 +109,7 @@ def count_costs(config: Config) -> list[Cost]:
 
 
 def sequence_flops(config: Config, frames: int = 30) -> int:
-    """FLOPs of one generated cine, guidance and solver steps included."""
+    """FLOPs of one generated cine, including guidance and solver steps."""
     cost = {c.part: c.flops for c in count_costs(config)}
     anatomy, motion = config.anatomy_diffusion.diffusion, config.motion_diffusion.diffusion
     of_anatomy = cost["anatomy denoiser"] * anatomy.sampling_steps * _passes(anatomy.guidance)
@@ -118,13 +118,13 @@ def sequence_flops(config: Config, frames: int = 30) -> int:
 
 
 def network_calls(config: Config, frames: int = 30) -> int:
-    """Sequential calls of a denoiser for one cine; a guided step is one call of twice the batch."""
+    """Sequential denoiser calls for one cine; a guided step is one call with twice the batch."""
     of_motion = config.motion_diffusion.diffusion.sampling_steps * _trajectories(config, frames)
     return config.anatomy_diffusion.diffusion.sampling_steps + of_motion
 
 
 def _trajectories(config: Config, frames: int) -> int:
-    """Of the motion: one for a whole cycle, else one for each frame after ED."""
+    """Trajectories of the motion model: one for a whole cycle of harmonics, otherwise one for each frame after ED."""
     return 1 if config.residual_motion.harmonics else frames - 1
 
 

@@ -20,8 +20,8 @@ from cinesynth.data.packed import load_study, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.evaluation.segmenter import NAME, Segmenter
 from cinesynth.io.progress import ProgressCallback
+from cinesynth.models.codec import one_heart
 from cinesynth.models.layers import resolve_precision
-from cinesynth.models.masks import one_heart
 from cinesynth.models.segmenter import SliceUNet
 from cinesynth.study.metrics import judged
 from cinesynth.study.runs import Task

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.config import Config
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
@@ -167,3 +168,15 @@ def vendor_of_record(record: Record) -> str | None:
     """The vendor of a subject's scanner, None where the source does not name it."""
     vendor = record.vendor.strip()
     return None if vendor.casefold() in ("", UNKNOWN_VENDOR) else vendor
+
+
+def with_vendors(config: Config, records: list[Record]) -> Config:
+    """``config`` with the vendors of these training subjects, if vendor is a condition and no vendors are listed.
+
+    Phantom scanners count only without patients, as not every stage sees phantoms.
+    """
+    if "vendor" not in config.conditions or config.vendors:
+        return config
+    patients = [r for r in records if r.dataset != PHANTOM] or records
+    spellings = {name.casefold(): name for r in patients if (name := vendor_of_record(r)) is not None}
+    return config.model_copy(update={"vendors": tuple(sorted(spellings.values()))})

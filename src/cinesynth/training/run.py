@@ -16,7 +16,6 @@ from cinesynth.config import STAGES, Config
 from cinesynth.config.migration import stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
-from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.io.environment import git_revision
 from cinesynth.io.progress import ProgressCallback
@@ -25,7 +24,7 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.layers import resolve_precision
 from cinesynth.models.residual_motion import FrameCode, ResidualMotion
 from cinesynth.models.segmenter import SliceUNet
-from cinesynth.training.frames import FrameSampler, collate, vendor_of_record
+from cinesynth.training.frames import FrameSampler, collate, with_vendors
 from cinesynth.training.latents import CacheSpec, LatentSequence, cached_sequences
 from cinesynth.training.run_dir import RunDir
 from cinesynth.training.stages import Deadline, Stage
@@ -147,18 +146,6 @@ def train_stage(
 def stages_of(config: Config) -> tuple[str, ...]:
     """The stages that ``train all`` trains."""
     return (*STAGES, "decoder") if config.training.decoder is not None else STAGES
-
-
-def with_vendors(config: Config, records: list[Record]) -> Config:
-    """``config`` with the vendors of these training subjects, if vendor is a condition and no vendors are listed.
-
-    Phantom scanners count only without patients, as not every stage sees phantoms.
-    """
-    if "vendor" not in config.conditions or config.vendors:
-        return config
-    patients = [r for r in records if r.dataset != PHANTOM] or records
-    spellings = {name.casefold(): name for r in patients if (name := vendor_of_record(r)) is not None}
-    return config.model_copy(update={"vendors": tuple(sorted(spellings.values()))})
 
 
 def train_all(
