@@ -121,7 +121,7 @@ def test_shifted_times_lie_nearer_to_noise_in_training_and_sampling():
 
 def test_a_solver_of_another_objective_is_refused() -> None:
     for objective, solver in (("flow", "ddim"), ("v", "euler"), ("noise", "heun")):
-        with pytest.raises(ValueError, match=f"solver {solver} is not for the objective {objective}"):
+        with pytest.raises(ValueError, match=f"solver {solver} does not support the objective {objective}"):
             DiffusionConfig(objective=objective, solver=solver)
     with pytest.raises(ValueError, match="begins after its end"):
         DiffusionConfig(guidance_interval=(0.8, 0.2))

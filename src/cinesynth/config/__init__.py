@@ -1,7 +1,7 @@
-"""Every setting, once: frozen, typed, with the unit in its name; unknown keys are refused by their path.
+"""Every setting, once: frozen, typed, with the unit in its name; unknown keys are errors that name their path.
 
-`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the resolved tree, which is saved with
-each run and beside the weights it made.
+`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the resolved tree, which is saved with each
+run and beside the weights that it makes.
 """
 
 from __future__ import annotations
@@ -98,18 +98,18 @@ def _read_preset(preset: str) -> dict[str, Any]:
     path = Path(preset)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ConfigError(f"no preset file {preset}", hint=f"or name one of {', '.join(presets())}")
+            raise ConfigError(f"there is no preset file {preset}", hint=f"presets with a name: {', '.join(presets())}")
         text = path.read_text()
     elif preset in presets():
         text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
     else:
-        raise ConfigError(f"preset {preset!r} is not known", hint=f"one of {', '.join(presets())}, or a .yaml file")
+        raise ConfigError(f"unknown preset {preset!r}", hint=f"use one of {', '.join(presets())}, or a .yaml file")
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{preset} is not YAML: {error}") from None
+        raise ConfigError(f"{preset} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{preset} holds no settings", hint="copy one of the presets and change it")
+        raise ConfigError(f"{preset} holds no settings", hint="start from a copy of one of the presets")
     return migrate_settings(tree)
 
 
@@ -117,17 +117,17 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one leaf of a tree by ``a.b=c``."""
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c")
+        raise ConfigError(f"--set {override!r} does not have the form a.b=c")
     *parents, last = migrate_key(path.strip()).split(".")
     node: Any = tree
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {key} holds a value, not settings")
+            raise ConfigError(f"--set {override}: {key} is a single value, it has no settings below it")
     try:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+        raise ConfigError(f"--set {override}: {text!r} is not a valid YAML value") from None
 
 
 def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:

@@ -86,7 +86,7 @@ class HarmonicCode(nn.Module):
     The modes are the Karhunen-Loeve expansion of measured cycles in the cyclic basis, orthogonal in energy over the
     cycle. Plain harmonics would be a poor code: they are correlated, so that diffusion noise would have to hide the
     same motion six times. A mode with the share ``s`` of the first one's energy has the variance ``sqrt(s)`` in the
-    code: sampling decides strong modes first and does not lose weak ones. Modes and scales are measured, never set by hand.
+    code: sampling decides strong modes first and does not lose weak ones. Modes and scales are measured, never set.
     """
 
     modes: Tensor
