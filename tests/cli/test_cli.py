@@ -33,7 +33,7 @@ def test_version(run) -> None:
         (["--rv-edv", "0.2"], "RV EDV 0.2"),
         (["--rv-edv", "100", "--rv-esv", "120"], "RV ESV 120"),
         (["--mass", "5"], "mass 5 g"),
-        (["--vendor", " "], "the vendor has no name"),
+        (["--vendor", " "], "the vendor is an empty text"),
     ],
 )
 def test_impossible_requests_say_what_to_do(run, tmp_path: Path, flags: list[str], found: str) -> None:

@@ -13,7 +13,7 @@ from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import FrameSampler, collate
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
 from cinesynth.training.latents import AMPLITUDES, CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stages.vae import VAEStage
@@ -109,6 +109,21 @@ def test_the_same_case_at_any_batch(packed: PackedDataset) -> None:
     alone = frames.augmented(7, 3, (32, 32, 6), 1.0)["image"]
     batch = collate([frames.augmented(7, case, (32, 32, 6), 1.0) for case in range(4)])
     assert torch.equal(batch["image"][3], alone)
+
+
+def test_batches_made_ahead_are_those_of_their_step() -> None:
+    """Also after a restart at another step, and with the error of the step that it belongs to."""
+
+    def make(step: int, cases: range) -> Batch:
+        if step == 9:
+            raise ValueError("step 9")
+        return {"noise": torch.stack([torch.rand(3, generator=stream(0, "batch", step, case)) for case in cases])}
+
+    batches = Prefetch(make, steps=10)
+    for step, cases in ((0, range(2)), (1, range(2)), (2, range(2)), (7, range(2)), (8, range(2, 4)), (8, range(2))):
+        assert torch.equal(batches(step, cases)["noise"], make(step, cases)["noise"])
+    with pytest.raises(ValueError, match="step 9"):
+        batches(9, range(2))
 
 
 def test_sequences_start_at_ed_and_hold_es(packed: PackedDataset, tiny: Config) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -24,6 +25,9 @@ from cinesynth.models.codec import Codec
 from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_G_PER_ML, MYO_MASS_RANGE_G
 from cinesynth.training.augment import augment
 from cinesynth.types import ClinicalPrior, Label
+
+Batch = dict[str, Tensor]
+"""Tensors of the cases of a step, by name."""
 
 
 class FrameSampler:
@@ -115,6 +119,27 @@ def _window(mask: Tensor, depth: int, generator: torch.Generator) -> slice:
 def collate(items: Sequence[dict[str, Tensor]], device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """Stack items into a batch on ``device``."""
     return {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}
+
+
+class Prefetch:
+    """Batches of ``steps`` steps, the next one being made in a thread while the current one is used.
+
+    ``make(step, cases)`` must depend on its arguments alone, as everything that is drawn by address does: then batches
+    are the same as without a thread, also after a restart at any step.
+    """
+
+    def __init__(self, make: Callable[[int, range], Batch], steps: int) -> None:
+        self.make, self.steps = make, steps
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self.ahead: dict[tuple[int, range], Future[Batch]] = {}
+
+    def __call__(self, step: int, cases: range) -> Batch:
+        """The batch of these cases of a step; what making it raises is raised here."""
+        batch = self.ahead.pop((step, cases), None) or self.thread.submit(self.make, step, cases)
+        self.ahead = {}
+        if step + 1 < self.steps:  # after the last step the thread is idle
+            self.ahead[step + 1, cases] = self.thread.submit(self.make, step + 1, cases)
+        return batch.result()
 
 
 # --- Conditions of a heart, measured on its masks --------------------------------------------------------------------

@@ -13,7 +13,7 @@ from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import ResidualNet
 from cinesynth.models.vae import Decoded
-from cinesynth.training.frames import FrameSampler, collate
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
 from cinesynth.training.latents import LatentSequence
 from cinesynth.training.losses import Discriminator, alternate_slices, reconstruction, reconstruction_scores
 from cinesynth.training.preview import save_reconstructions
@@ -38,6 +38,7 @@ class ResidualMotionStage:
         self.frames, sequences = train
         self.sequences = {s.subject: s for s in sequences}
         self.held_out, self.held_out_sequences = validation
+        self.batches = Prefetch(self._batch, self.settings.steps)
         self.modules: dict[str, nn.Module] = {"model": model}
         self.discriminator = Discriminator() if self.settings.losses.adversarial > 0 else None
         if self.discriminator is not None:
@@ -46,7 +47,7 @@ class ResidualMotionStage:
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """M's loss, then the discriminator's."""
         weights, model = self.settings.losses, self.modules["model"]
-        batch = self._collate([self._pair(step, case) for case in cases])
+        batch = {name: tensor.to(self._device) for name, tensor in self.batches(step, cases).items()}
         residual = model(batch["ed"], batch["frame"], batch["slice_mask"])  # B C x y Z
         noisy = residual + self._noise(step, cases, residual) * self._noise_level(step)
         decoded = self.codec.decode(batch["ed"] + noisy, batch["slice_mask"])
@@ -59,6 +60,13 @@ class ResidualMotionStage:
             mask = batch["slice_mask"]
             fake, real = (alternate_slices(x, mask, step) for x in (decoded.image, batch["image"]))
             yield Loss("critic", self.discriminator.d_loss(fake, real))
+
+    def _batch(self, step: int, cases: range) -> Batch:
+        return collate([self._pair(step, case) for case in cases])
+
+    @property
+    def _device(self) -> torch.device:
+        return self.codec.latent_mean.device
 
     def _noise_level(self, step: int) -> float:
         """Standard deviation of the noise on the residual, decaying to 0 over training."""
@@ -73,9 +81,6 @@ class ResidualMotionStage:
         subject, generator = self.frames.draw("pairs", step, case)
         sequence = self.sequences[subject]
         return _pair(self.frames, sequence, int(uniform(generator, 1, len(sequence.frames))))
-
-    def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return collate(items, self.codec.latent_mean.device)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Reconstruction from z_ED + M(z_ED, z_t) instead of z_t, on validation subjects."""
@@ -94,7 +99,7 @@ class ResidualMotionStage:
 
     def _validation_batches(self) -> list[dict[str, Tensor]]:
         kept = self.held_out_sequences[:16]
-        return [self._collate([_pair(self.held_out, s, len(s.frames) // 2)]) for s in kept]
+        return [collate([_pair(self.held_out, s, len(s.frames) // 2)], self._device) for s in kept]
 
 
 def _pair(frames: FrameSampler, sequence: LatentSequence, position: int) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from cinesynth.config import Config
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.models.segmenter import SliceUNet, with_neighbours
-from cinesynth.training.frames import FrameSampler
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch
 from cinesynth.training.losses import dice_ce, dice_scores
 from cinesynth.training.preview import save_masks
 from cinesynth.training.stages import Loss, evenly_spaced
@@ -42,6 +42,7 @@ class SegmenterStage:
         self.neighbours, self.generated_share = network.neighbours, generated_share
         self.frames = self._annotated(train, "in the training split")
         self.held_out = self._annotated(held_out, "in the validation split")
+        self.batches = Prefetch(self._batch, self.settings.steps)
         self.modules: dict[str, nn.Module] = {"model": network}
 
     def _annotated(self, part: PackedDataset, purpose: str) -> FrameSampler:
@@ -55,11 +56,14 @@ class SegmenterStage:
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """Dice and cross-entropy of all acquired slices of the step's frames."""
-        batch = self._collate([self._view(step, case) for case in cases])
+        batch = {name: tensor.to(self.device) for name, tensor in self.batches(step, cases).items()}
         logits = self.modules["model"](batch["slices"])
         # A slice is a case of the loss: N 4 X Y 1, with one slice each.
         loss = dice_ce(logits[..., None], batch["label"][:, None, ..., None], batch["coverage"][:, None])
         yield Loss("model", loss)
+
+    def _batch(self, step: int, cases: range) -> Batch:
+        return self._collate([self._view(step, case) for case in cases])
 
     def _view(self, step: int, case: int) -> dict[str, Tensor]:
         """A random annotated frame through a random view, as another scanner might show it."""
@@ -76,7 +80,7 @@ class SegmenterStage:
         }
 
     def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {key: torch.cat([item[key] for item in items]).to(self.device) for key in items[0]}
+        return {key: torch.cat([item[key] for item in items]) for key in items[0]}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean Dice of each structure over annotated ED and ES frames of validation subjects, whole and unaugmented."""
@@ -109,4 +113,5 @@ class SegmenterStage:
             for frame in (held.record(subject).ed, held.record(subject).es)
             if held.record(subject).labelled[frame]
         ]
-        return [self._collate([self._slices(held.item(*pair))]) for pair in evenly_spaced(pairs, 24)]
+        batches = [self._collate([self._slices(held.item(*pair))]) for pair in evenly_spaced(pairs, 24)]
+        return [{name: tensor.to(self.device) for name, tensor in batch.items()} for batch in batches]

@@ -13,7 +13,7 @@ from cinesynth.data.packed import PackedDataset
 from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import VAE, Decoded, Posterior
-from cinesynth.training.frames import FrameSampler, collate
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
 from cinesynth.training.losses import Discriminator, alternate_slices, ramp, reconstruction, reconstruction_scores
 from cinesynth.training.preview import save_reconstructions
 from cinesynth.training.stages import Loss, evenly_spaced
@@ -43,6 +43,7 @@ class VAEStage:
         seed = config.training.seed
         self.frames = FrameSampler(data.split("train"), seed, self.settings.phantom_share)
         self.held_out = FrameSampler(data.split("validation"), seed, self.settings.phantom_share)
+        self.batches = Prefetch(self._batch, self.settings.steps)
         self.modules: dict[str, nn.Module] = {"model": vae}
         self.discriminator = Discriminator() if self.settings.losses.adversarial > 0 else None
         if self.discriminator is not None:
@@ -51,9 +52,7 @@ class VAEStage:
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """The VAE's loss, then the discriminator's."""
         weights = self.settings.losses
-        strength = 1.0 if self.settings.augment else 0.0
-        items = [self.frames.augmented(step, case, self.settings.crop, strength) for case in cases]
-        batch = collate(items, self.device)
+        batch = {name: tensor.to(self.device) for name, tensor in self.batches(step, cases).items()}
         posterior, decoded = self._autoencode(batch, step, cases)
         total, parts = reconstruction(decoded, batch, weights, self.discriminator, step)
         if weights.kl > 0:
@@ -64,6 +63,10 @@ class VAEStage:
             mask = batch["slice_mask"]
             fake, real = (alternate_slices(x, mask, step) for x in (decoded.image, batch["image"]))
             yield Loss("critic", self.discriminator.d_loss(fake, real))
+
+    def _batch(self, step: int, cases: range) -> Batch:
+        strength = 1.0 if self.settings.augment else 0.0
+        return collate([self.frames.augmented(step, case, self.settings.crop, strength) for case in cases])
 
     def _autoencode(self, batch: dict[str, Tensor], step: int, cases: range) -> tuple[Posterior, Decoded]:
         noise = self._noise(step, cases, batch)
