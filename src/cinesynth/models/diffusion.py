@@ -136,7 +136,7 @@ def _rescaled(guided: Latent, conditional: Latent, slice_mask: SliceMask, share:
     if share == 0.0:
         return guided
     mask = broadcast_mask(slice_mask, guided)
-    wanted, found = (
+    norm_conditional, norm_guided = (
         (output * mask).square().sum(dim=SPACE, keepdim=True).sqrt() for output in (conditional, guided)
     )  # B 1 1 1 1 each
-    return guided * torch.lerp(torch.ones_like(wanted), wanted / found, share)
+    return guided * torch.lerp(torch.ones_like(norm_guided), norm_conditional / norm_guided, share)

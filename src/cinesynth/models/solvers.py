@@ -47,7 +47,9 @@ class Solver(NamedTuple):
 def make_solver(config: DiffusionConfig, steps: int) -> Solver:
     """The solver that ``config`` names, with ``steps`` steps."""
     scheduler = _make_scheduler(config, steps)
-    if config.objective == "flow":  # sigmas of the straight path are its times; the last one, 0, is no call
+    if (
+        config.objective == "flow"
+    ):  # sigmas of the straight path are its times; at the last one, 0, nothing is left to predict
         return Solver(scheduler, [float(sigma) for sigma in scheduler.sigmas[: len(scheduler.timesteps)]])
     return Solver(scheduler, [float(timestep) / TRAIN_STEPS for timestep in scheduler.timesteps])
 

@@ -88,7 +88,7 @@ class Session:
     def sequences(
         self, split: str, spec: CacheSpec, phantoms: bool = True
     ) -> tuple[FrameSampler, list[LatentSequence]]:
-        """The frames of a split and their cached latents; ``phantoms``: of phantoms too, where there are patients."""
+        """The frames of a split and their cached latents; without ``phantoms``, of patients only (if any)."""
         frames = self.frames(split)
         subjects = sorted([*frames.patients, *(frames.phantoms if phantoms or not frames.patients else [])])
         vae = stage_info(self.run.path, "vae")["id"][:12]

@@ -68,10 +68,11 @@ class DiffusionStage:
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """The denoising loss of one batch."""
         examples = [self._draw(step, case) for case in cases]
-        drawn = [stream(self.seed, self.address, "noise", step, case) for case in cases]
-        uniforms = torch.stack([torch.rand(6, generator=g, dtype=torch.float64) for g in drawn])
-        noise = torch.stack([torch.randn(e.clean.shape, generator=g) for e, g in zip(examples, drawn, strict=True)])
-        priors = [self._drop(e.prior, u[1:], g) for e, u, g in zip(examples, uniforms, drawn, strict=True)]
+        streams = [stream(self.seed, self.address, "noise", step, case) for case in cases]
+        # A time and dropout of the case and of each core condition: B 6
+        uniforms = torch.stack([torch.rand(6, generator=g, dtype=torch.float64) for g in streams])
+        noise = torch.stack([torch.randn(e.clean.shape, generator=g) for e, g in zip(examples, streams, strict=True)])
+        priors = [self._drop(e.prior, u[1:], g) for e, u, g in zip(examples, uniforms, streams, strict=True)]
         yield Loss("model", self._loss(self.modules["model"], examples, priors, noise, uniforms[:, 0].float()))
 
     def _drop(self, prior: ClinicalPrior, uniforms: Tensor, generator: torch.Generator) -> ClinicalPrior:
