@@ -89,7 +89,8 @@ def motion_diffusion(config: Config, data: PackedDataset, device: torch.device) 
 
 
 def segmenter(config: Config, data: PackedDataset, device: torch.device) -> Stage:
-    return SegmenterStage(SliceUNet(config.segmenter), config, data, device)
+    train, held_out = (data.split(split) for split in PARTS)
+    return SegmenterStage(SliceUNet(config.segmenter), config, train, held_out, device)
 
 
 MAKERS: dict[str, Callable[[Config, PackedDataset, torch.device], Stage]] = {
