@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
@@ -30,55 +30,8 @@ SCHEDULE: dict[str, Any] = {
 """The variance-preserving schedule of latent diffusion (Rombach et al., 2022), as diffusers' schedulers take it."""
 
 
-class DiffusionPath(Protocol):
-    """What training and sampling ask of a path. Shapes: codes ``B C x y Z``, times and weights ``B``."""
-
-    def coefficients(self, time: PerCase) -> tuple[PerCase, PerCase]:
-        """Signal and noise factors at ``time``."""
-
-    def draw_times(self, uniforms: PerCase) -> PerCase:
-        """Training times in (0, 1) from numbers in [0, 1)."""
-
-    def target(self, clean: Latent, noise: Latent, time: PerCase) -> Latent:
-        """What the network should predict."""
-
-    def predict_x0(self, noisy: Latent, output: Latent, time: PerCase) -> Latent:
-        """The clean code that a prediction implies."""
-
-    def precondition(self, answer: Latent, noisy: Latent, time: PerCase, slice_mask: SliceMask) -> Latent:
-        """The prediction from the network's raw ``answer``."""
-
-    def loss_weight(self, time: PerCase) -> PerCase:
-        """Weight of the squared error at ``time``."""
-
-
-def make_path(config: DiffusionConfig, alphas_cumprod: Tensor) -> DiffusionPath:
-    """The path of an objective, with `variance_preserving_alphas` on the device of the codes."""
-    if config.objective == "flow":
-        return FlowPath(config.time_shift)
-    return VPath(alphas_cumprod) if config.objective == "v" else NoisePath(alphas_cumprod)
-
-
-def add_noise(path: DiffusionPath, clean: Latent, noise: Latent, time: PerCase) -> Latent:
-    """The code at ``time`` on its way to ``noise``."""
-    signal, sigma = factors(path, time)
-    return signal * clean + sigma * noise
-
-
-def factors(path: DiffusionPath, time: PerCase) -> tuple[CaseFactor, CaseFactor]:
-    """Signal and noise factors at ``time``, ready to multiply codes: ``B 1 1 1 1`` each."""
-    signal, sigma = path.coefficients(time)
-    return _per_case(signal), _per_case(sigma)
-
-
-def variance_preserving_alphas() -> Tensor:
-    """Squared signal factors of the discrete schedule, one for each of its `TRAIN_STEPS` times."""
-    alphas: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
-    return alphas.clone()
-
-
 def _per_case(values: PerCase) -> CaseFactor:
-    return values[:, None, None, None, None]
+    return values[:, None, None, None, None]  # B 1 1 1 1
 
 
 @dataclass(frozen=True)
@@ -165,7 +118,7 @@ class NoisePath(VariancePreserving):
 
     def predict_x0(self, noisy: Latent, output: Latent, time: PerCase) -> Latent:
         """``(x_t - sigma e) / signal``."""
-        signal, sigma = factors(self, time)
+        signal, sigma = map(_per_case, self.coefficients(time))
         return (noisy - sigma * output) / signal
 
     def loss_weight(self, time: PerCase) -> PerCase:
@@ -180,15 +133,44 @@ class VPath(VariancePreserving):
 
     def target(self, clean: Latent, noise: Latent, time: PerCase) -> Latent:
         """``v``."""
-        signal, sigma = factors(self, time)
+        signal, sigma = map(_per_case, self.coefficients(time))
         return signal * noise - sigma * clean
 
     def predict_x0(self, noisy: Latent, output: Latent, time: PerCase) -> Latent:
         """``signal x_t - sigma v``: the rotation back."""
-        signal, sigma = factors(self, time)
+        signal, sigma = map(_per_case, self.coefficients(time))
         return signal * noisy - sigma * output
 
     def loss_weight(self, time: PerCase) -> PerCase:
         """Min-SNR weight of v prediction, ``min(snr, gamma) / (snr + 1)``."""
         snr = self.snr(time)
         return _clipped(snr) / (snr + 1.0)
+
+
+DiffusionPath = FlowPath | NoisePath | VPath
+"""What training and sampling take: a path has all the methods of `FlowPath`."""
+
+
+def make_path(config: DiffusionConfig, alphas_cumprod: Tensor) -> DiffusionPath:
+    """The path of an objective, with `variance_preserving_alphas` on the device of the codes."""
+    if config.objective == "flow":
+        return FlowPath(config.time_shift)
+    return VPath(alphas_cumprod) if config.objective == "v" else NoisePath(alphas_cumprod)
+
+
+def add_noise(path: DiffusionPath, clean: Latent, noise: Latent, time: PerCase) -> Latent:
+    """The code at ``time`` on its way to ``noise``."""
+    signal, sigma = factors(path, time)
+    return signal * clean + sigma * noise
+
+
+def factors(path: DiffusionPath, time: PerCase) -> tuple[CaseFactor, CaseFactor]:
+    """Signal and noise factors at ``time``, ready to multiply codes."""
+    signal, sigma = path.coefficients(time)
+    return _per_case(signal), _per_case(sigma)
+
+
+def variance_preserving_alphas() -> Tensor:
+    """Squared signal factors of the discrete schedule, one for each of its `TRAIN_STEPS` times."""
+    alphas: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
+    return alphas.clone()
