@@ -27,8 +27,10 @@ from typing import Any
 import yaml
 
 from cinesynth.config import STAGES, apply_override
+from cinesynth.config.migration import RENAMED_STAGES, migrate_settings, stage_path
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.io.files import write_text
+from cinesynth.weights.folder import PARENTS
 
 LADDER = Path(__file__).with_suffix(".yaml")
 
@@ -45,21 +47,18 @@ class Rung:
 
 def ladder(tree: dict[str, Any]) -> list[Rung]:
     """From the paper's recipe to ours: rung ``n`` keeps the paper's way of all that is mended above it."""
-    steps = tree["ladder"]
+    preset, steps = migrate_settings(tree["preset"]), tree["ladder"]
     names = ["paper", *(step["mends"] for step in steps)]
     meanings = ["the paper's recipe", *(step["means"] for step in steps)]
-    retrains = [list(STAGES), *(step["retrains"] for step in steps)]
+    retrains = [list(STAGES), *([RENAMED_STAGES.get(stage, stage) for stage in step["retrains"]] for step in steps)]
     rungs = []
     for index, name in enumerate(names):
-        config = copy.deepcopy(tree["preset"])
+        config = copy.deepcopy(preset)
         for step in steps[index:]:
             for key, value in step["paper"].items():
                 apply_override(config, f"{key}={json.dumps(value)}")
         rungs.append(Rung(name, meanings[index], tuple(retrains[index]), config))
     return rungs
-
-
-NEEDS = {"vae": (), "motion": ("vae",), "anatomy": ("vae",), "dynamics": ("vae", "motion")}
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Climb:
         rung = self.rungs[index]
         folder = self.work / f"{index}-{rung.name.replace(' ', '-')}"
         preset = folder / "preset.yaml"
-        if not preset.is_file() or yaml.safe_load(preset.read_text()) != rung.config:
+        if not preset.is_file() or migrate_settings(yaml.safe_load(preset.read_text())) != rung.config:
             shutil.rmtree(folder, ignore_errors=True)
             (folder / "run").mkdir(parents=True)
             preset.write_text(yaml.safe_dump(rung.config))
@@ -85,17 +84,17 @@ class Climb:
     def provide(self, index: int, stage: str) -> None:
         """Have a finished stage in a rung's run: trained there, or taken from the rung below."""
         run = self.run_of(index)
-        if (run / f"{stage}.json").is_file():
+        if stage_path(run, stage, ".json").is_file():
             return
         if stage not in self.rungs[index].retrains:
             self.provide(index - 1, stage)
             share(self.run_of(index - 1), run, stage)
             return
-        for needed in NEEDS[stage]:
+        for needed in PARENTS[stage]:
             self.provide(index, needed)
         preset = run.with_name("preset.yaml")
         given = ["--dataset", str(self.data), "--run", str(run), "--preset", str(preset)]
-        cinesynth("train", stage, *given, "--set", f"training.seed={self.seed}")
+        cinesynth("train", stage.replace("_", "-"), *given, "--set", f"training.seed={self.seed}")
 
     def score(self, index: int, count: int) -> dict[str, Any]:
         """What `cinesynth score` finds of the weights of a rung, one try a heart."""
@@ -125,7 +124,8 @@ def share(source: Path, run: Path, stage: str) -> None:
     """Copy a finished stage, and with the codec its latents."""
     if stage == "vae":
         shutil.copytree(source / "latents", run / "latents", copy_function=link, dirs_exist_ok=True)
-    for file in sorted(source.glob(f"{stage}.*"), key=lambda file: file.suffix == ".json"):  # what says that it is done
+    for suffix in (".safetensors", ".json"):  # the JSON last: it says that the stage is done
+        file = stage_path(source, stage, suffix)
         shutil.copy(file, run / file.name)
 
 

@@ -80,7 +80,7 @@ def against_the_paper(pipe: CinePipeline, frames: int, slices: int, repeats: int
 
 def _steps(pipe: CinePipeline) -> str:
     config = pipe.bundle.config
-    return f"{config.anatomy.diffusion.sampling_steps} + {config.dynamics.diffusion.sampling_steps}"
+    return f"{config.anatomy_diffusion.diffusion.sampling_steps} + {config.motion_diffusion.diffusion.sampling_steps}"
 
 
 def counted(frames: int) -> Iterator[str]:

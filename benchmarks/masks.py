@@ -22,7 +22,7 @@ from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.surfaces import overlaps
-from cinesynth.models.masks import clean_mask, one_heart
+from cinesynth.models.codec import clean_mask, one_heart
 from cinesynth.types import STRUCTURES, Label, LabelArray
 from cinesynth.weights.folder import Bundle, find_bundle, stage_info
 

@@ -1,12 +1,12 @@
 """Solver, steps and guidance of a diffusion model, tried on what validation people had: no mask is steered.
 
-    python benchmarks/sampling.py --data hearts --weights compact --model anatomy --steps 12 24 --guidance 1 1.25 2
-    python benchmarks/sampling.py --data hearts --model anatomy --solver euler heun unipc --steps 4 8 16 50
+    python benchmarks/sampling.py --data hearts --model anatomy_diffusion --steps 12 24 --guidance 1 1.25 2
+    python benchmarks/sampling.py --data hearts --model anatomy_diffusion --solver euler heun unipc --steps 4 8 16 50
 
-Every combination is tried with the same requests and start noise; the other model stays as the weights have it. Prints
-how ED and ES (``--model anatomy``: the EDV above all) follow the request, how many hearts pass the anatomical rules,
-and how far the images are from those of the last combination (RMS of grey values in [-1, 1]): with the finest last,
-what the solver leaves. Then: `cinesynth bundle --set anatomy.diffusion.guidance=...`.
+Every combination uses the same requests and start noise; the other model stays as the weights have it. Prints how ED
+and ES (``--model anatomy_diffusion``: above all the EDV) follow the request, how many hearts pass the rules of anatomy,
+and how far the images are from those of the last combination (RMS of grey values in [-1, 1]): list the finest last to
+see the error of the solver. Then: `cinesynth bundle --set anatomy_diffusion.diffusion.guidance=...`.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", default=None)
-    parser.add_argument("--model", choices=("anatomy", "dynamics"), required=True)
+    parser.add_argument("--model", choices=("anatomy_diffusion", "motion_diffusion"), required=True)
     parser.add_argument("--steps", type=int, nargs="+", required=True)
     parser.add_argument("--guidance", type=float, nargs="+", default=[None], help="by default the weights'")
     parser.add_argument("--solver", nargs="+", default=["default"])
@@ -94,7 +94,9 @@ def main() -> None:
         changes = {"solver": solver, "sampling_steps": steps, "guidance": scale, "guidance_interval": tuple(interval)}
         model.config = type(before)(**{**before.model_dump(), **changes})
         name = f"{model.config.solver_name}, {steps}, {scale:g}"
-        settings.append(tried(pipe, requests, name, "ed_index" if arguments.model == "anatomy" else "es_index"))
+        settings.append(
+            tried(pipe, requests, name, "ed_index" if arguments.model == "anatomy_diffusion" else "es_index")
+        )
     asked = f"{len(people.records)} people, {len(requests)} hearts, one try each, seed {arguments.seed}"
     print(f"{arguments.model}: {asked}; r, slope, bias, MAE")
     print(f"| solver, steps, guidance | accepted | {' | '.join(QUANTITIES)} | from the last | s a heart |")

@@ -33,11 +33,11 @@ from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.build import build
 from cinesynth.models.layers import resolve_precision
 from cinesynth.models.segmenter import SliceUNet
-from cinesynth.training.frames import Frames
-from cinesynth.training.latents import Sequence
+from cinesynth.training.frames import FrameSampler
+from cinesynth.training.latents import LatentSequence
 from cinesynth.training.stages import Stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion
-from cinesynth.training.stages.residual_motion import MotionStage
+from cinesynth.training.stages.residual_motion import ResidualMotionStage
 from cinesynth.training.stages.segmenter import SegmenterStage
 from cinesynth.training.stages.vae import VAEStage
 from cinesynth.training.trainer import Trainer
@@ -52,47 +52,52 @@ def vae(config: Config, data: PackedDataset, device: torch.device) -> Stage:
     return VAEStage(build(config).codec.vae, config, data, device)
 
 
-def motion(config: Config, data: PackedDataset, device: torch.device) -> Stage:
+def residual_motion(config: Config, data: PackedDataset, device: torch.device) -> Stage:
     networks = build(config)
-    parts = [(frames, sequences(config, frames)) for frames in (Frames(data.split(s), 0, 1.0) for s in PARTS)]
+    parts = [(frames, sequences(config, frames)) for frames in (FrameSampler(data.split(s), 0, 1.0) for s in PARTS)]
     codec = networks.codec.eval().requires_grad_(False).to(device)
-    return MotionStage(networks.motion.network, codec, config, parts[0], parts[1])
+    return ResidualMotionStage(networks.residual_motion.network, codec, config, parts[0], parts[1])
 
 
 PARTS = ("train", "validation")
 
 
-def sequences(config: Config, frames: Frames) -> list[Sequence]:
+def sequences(config: Config, frames: FrameSampler) -> list[LatentSequence]:
     shape = (2, config.vae.latent_channels, *config.latent_size)
     phases = torch.tensor([0.0, 1.0], dtype=torch.float64)
     chosen = [[record.ed, record.es] for record in frames.data.records]
-    return [Sequence(i, torch.randn(shape), c, phases, frames.mask(i), PRIOR) for i, c in enumerate(chosen)]
+    return [LatentSequence(i, torch.randn(shape), c, phases, frames.mask(i), PRIOR) for i, c in enumerate(chosen)]
 
 
-def anatomy(config: Config, data: PackedDataset, device: torch.device) -> Stage:
+def anatomy_diffusion(config: Config, data: PackedDataset, device: torch.device) -> Stage:
     latent = torch.randn(config.vae.latent_channels, *config.latent_size)
     example = Example(latent, PRIOR, torch.ones(config.grid.size[2], dtype=torch.bool))
-    return DiffusionStage("anatomy", TrainableDiffusion(build(config).anatomy), config, [example], [example])
+    return DiffusionStage(
+        "anatomy_diffusion", TrainableDiffusion(build(config).anatomy_diffusion), config, [example], [example]
+    )
 
 
-def dynamics(config: Config, data: PackedDataset, device: torch.device) -> Stage:
+def motion_diffusion(config: Config, data: PackedDataset, device: torch.device) -> Stage:
     networks = build(config)
     latent = torch.randn(config.vae.latent_channels, *config.latent_size)
-    code = torch.randn(networks.motion.code.channels, *config.latent_size)
-    phase = None if config.motion.harmonics else 1.0
+    code = torch.randn(networks.residual_motion.code.channels, *config.latent_size)
+    phase = None if config.residual_motion.harmonics else 1.0
     example = Example(code, PRIOR, torch.ones(config.grid.size[2], dtype=torch.bool), latent, None, phase)
-    return DiffusionStage("dynamics", TrainableDiffusion(networks.dynamics), config, [example], [example])
+    return DiffusionStage(
+        "motion_diffusion", TrainableDiffusion(networks.motion_diffusion), config, [example], [example]
+    )
 
 
 def segmenter(config: Config, data: PackedDataset, device: torch.device) -> Stage:
-    return SegmenterStage(SliceUNet(config.segmenter), config, data, device)
+    train, held_out = (data.split(split) for split in PARTS)
+    return SegmenterStage(SliceUNet(config.segmenter), config, train, held_out, device)
 
 
 MAKERS: dict[str, Callable[[Config, PackedDataset, torch.device], Stage]] = {
     "vae": vae,
-    "motion": motion,
-    "anatomy": anatomy,
-    "dynamics": dynamics,
+    "residual_motion": residual_motion,
+    "anatomy_diffusion": anatomy_diffusion,
+    "motion_diffusion": motion_diffusion,
     "segmenter": segmenter,
 }
 

@@ -15,9 +15,9 @@ from cinesynth.weights.build import write_bundle
 from cinesynth.weights.folder import save_stage
 from cinesynth.weights.prior import EmpiricalPrior
 
-SMALL = ("grid.size=[32,32,12]", "vae.channels=[8,8]", "motion.width=8")
-SMALL += tuple(f"{stage}.denoiser.channels=[8,8]" for stage in ("anatomy", "dynamics"))
-SMALL += tuple(f"{stage}.diffusion.sampling_steps=3" for stage in ("anatomy", "dynamics"))
+SMALL = ("grid.size=[32,32,12]", "vae.channels=[8,8]", "residual_motion.width=8")
+SMALL += tuple(f"{stage}.denoiser.channels=[8,8]" for stage in ("anatomy_diffusion", "motion_diffusion"))
+SMALL += tuple(f"{stage}.diffusion.sampling_steps=3" for stage in ("anatomy_diffusion", "motion_diffusion"))
 HEARTS = {  # EDV mL, EF %, slices: roughly ACDC's
     Diagnosis.NOR: (130.0, 62.0, 8),
     Diagnosis.DCM: (280.0, 20.0, 10),

@@ -127,8 +127,10 @@ def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -
     from cinesynth.synthesis.pipeline import CinePipeline
     from tests.bundles import make_bundle
 
-    conditioning = [f"{stage}.denoiser.conditioning=cross_attention" for stage in ("anatomy", "dynamics")]
-    changes = ["motion.harmonics=0", "vae.norm=group", "anatomy.diffusion.guidance=2", *conditioning]
+    conditioning = [
+        f"{stage}.denoiser.conditioning=cross_attention" for stage in ("anatomy_diffusion", "motion_diffusion")
+    ]
+    changes = ["residual_motion.harmonics=0", "vae.norm=group", "anatomy_diffusion.diffusion.guidance=2", *conditioning]
     return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("per_frame"), *changes), device="cpu")
 
 

@@ -1,15 +1,15 @@
-"""The vocabulary: what every room of the package calls its things.
+"""The vocabulary of the package: labels, priors, studies and cines, and the shapes of their arrays.
 
-Tensor shapes are written with one set of letters:
+Shapes are written with one set of letters, here and in every docstring:
 
-========== ==================================================================
+========== =============================================================================
 ``B``      cases (or frames folded into the batch)
 ``T``      frames of one cine
-``C``      latent channels
+``C``      channels, of latents or of motion codes; ``A`` those of the anatomy's latent
 ``X Y Z``  voxels in nibabel order, ``Z`` through-plane, index 0 at the base
 ``S``      structures in the order of `STRUCTURES`: RV, MYO, LV
-``x y z``  the latent grid; the codec never strides through-plane, so z = Z
-========== ==================================================================
+``x y Z``  the latent grid; the codec never strides through-plane
+========== =============================================================================
 
 Volumes are millilitres, lengths millimetres, times milliseconds, fractions of volume percent.
 """
@@ -19,36 +19,61 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
 from numpy.typing import NDArray
 
 from cinesynth.errors import InputError
 from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_MASS_RANGE_G, SLICE_RANGE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+else:
+    Tensor = Any  # importing torch takes seconds; the tests check these shapes on whatever has a shape and a dtype
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.uint8]
 BoolArray = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 
+Image = Float[Tensor, "B 1 X Y Z"]  # intensities in [-1, 1]
+Logits = Float[Tensor, "B 4 X Y Z"]  # one channel a `Label`
+Features = Float[Tensor, "B _ _ _ Z"]  # inside a network, at any resolution in the plane
+Latent = Float[Tensor, "B C x y Z"]  # also codes of motion, on the same grid
+AnatomyLatent = Float[Tensor, "B A x y Z"]  # of the ED frame, beside a code of motion
+SliceMask = Bool[Tensor, "B Z"]  # the acquired slices
+SliceFactor = Float[Tensor, "B 1 1 1 Z"]  # a slice mask that multiplies features
+PerCase = Float[Tensor, "B"]
+CaseFactor = Float[Tensor, "B 1 1 1 1"]  # one number a case that multiplies features
+Scalar = Float[Tensor, ""]
+Slices = Float[Tensor, "N 1 P Q"]  # single slices of any cases, P by Q pixels
+Vectors = Float[Tensor, "B W"]
+Tokens = Float[Tensor, "B N W"]
+BatchLabel = Shaped[Tensor, "B 1 X Y Z"]  # `Label`s as any type of number
+BatchCoverage = Bool[Tensor, "B Z S"]  # which structures of which slices were annotated
+Volume = Shaped[Tensor, "K X Y Z"]  # one frame of one subject, K channels
+Trajectory = Float[Tensor, "T C x y Z"]  # latents or residuals of the frames of one subject
+Phases = Float[Tensor, "T"]  # 0 at ED, 1 at ES, 2 at the next ED
+LabelBatch = UInt8[np.ndarray, "B X Y Z"]
+
 Orientation = tuple[tuple[int, int], ...]
-"""An orientation transform of nibabel: for each array axis, the axis it becomes and 1, or -1 if it is reversed."""
+"""An orientation transform of nibabel: for each array axis, the axis that it becomes, and 1, or -1 if reversed."""
 SAME_ORIENTATION: Orientation = ((0, 1), (1, 1), (2, 1))
 
 PhasesFrom = Literal["metadata", "labels", "model", "assumed"]
-"""Where ED and ES of a study come from, the better first: the source's metadata, its labels, a model's masks, or from
-nowhere: the first frame after the R wave and the usual share of the cycle."""
+"""Where ED and ES of a study come from, the most reliable first: the source's metadata, its labels, a model's masks, or
+an assumption (the first frame after the R wave, and the usual fraction of the cycle)."""
 SlicesFrom = Literal["header", "labels", "declared"]
-"""How base-to-apex was decided: by scanner coordinates, by the labels, or because the source declares its order."""
+"""What decided the order from base to apex: scanner coordinates, the labels, or a declaration of the source."""
 
 Condition = Literal["diagnosis", "lv_edv_ml", "lv_esv_ml", "slices", "rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor"]
-"""What can be asked of a heart: the fields of `ClinicalPrior`."""
+"""The conditions of generation: the fields of `ClinicalPrior`."""
 CORE_CONDITIONS: tuple[Condition, ...] = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "slices")
-"""What every model can be told."""
+"""Conditions of every model."""
 FURTHER_CONDITIONS: tuple[Condition, ...] = ("rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor")
-"""What only a model that was trained with it can be told."""
+"""Conditions of models that were trained with them."""
 CONDITIONS = CORE_CONDITIONS + FURTHER_CONDITIONS
 
 
@@ -91,13 +116,13 @@ def covered_label(label: LabelArray, coverage: BoolArray) -> LabelArray:
 
 
 def is_contiguous(covered: BoolArray) -> bool:
-    """Whether the slices ``covered`` (``Z``) follow each other: only then is the volume of what they hold known."""
+    """Whether the slices ``covered`` (``Z``) have no gap; only then do they give the volume of a structure."""
     slices = np.flatnonzero(covered)
     return len(slices) > 0 and bool(slices[-1] - slices[0] + 1 == len(slices))
 
 
 class Diagnosis(str, Enum):
-    """The five groups of ACDC and the explicit absence of a diagnosis."""
+    """The five groups of ACDC, and the explicit absence of a diagnosis."""
 
     UNKNOWN = "UNKNOWN"
     NOR = "NOR"
@@ -108,7 +133,7 @@ class Diagnosis(str, Enum):
 
     @classmethod
     def parse(cls, text: str) -> Diagnosis:
-        """The diagnosis called ``text`` (any case); `InputError` names the known ones."""
+        """The diagnosis named ``text`` (case does not matter). Raises `InputError`, which lists the known ones."""
         try:
             return cls(text.strip().upper())
         except ValueError:
@@ -118,9 +143,9 @@ class Diagnosis(str, Enum):
 
 @dataclass(frozen=True)
 class ClinicalPrior:
-    """What is asked of a heart. ``None`` is "unknown"; the ejection fraction is derived, never stored.
+    """The conditions for one heart. None means unknown; the ejection fraction is derived, never stored.
 
-    Raises `InputError` where the values contradict each other or no human heart has them.
+    Raises `InputError` if values contradict each other or lie outside what human hearts have.
     """
 
     diagnosis: Diagnosis = Diagnosis.UNKNOWN
@@ -130,7 +155,7 @@ class ClinicalPrior:
     rv_edv_ml: float | None = None
     rv_esv_ml: float | None = None
     myo_mass_g: float | None = None  # at ED
-    vendor: str | None = None  # of the scanner, as in the manifest of a dataset
+    vendor: str | None = None  # of the scanner, as a dataset spells it
 
     def __post_init__(self) -> None:
         _check_volumes("", self.lv_edv_ml, self.lv_esv_ml)
@@ -144,7 +169,7 @@ class ClinicalPrior:
         if self.myo_mass_g is not None and not low <= self.myo_mass_g <= high:
             raise InputError(f"mass {self.myo_mass_g:g} g is outside {low:g}-{high:g} g", hint="give grams")
         if self.vendor is not None and not self.vendor.strip():
-            raise InputError("the vendor has no name", hint="leave it out where it is unknown")
+            raise InputError("the vendor is an empty text", hint="leave it out if it is unknown")
 
     @classmethod
     def from_ef(
@@ -154,7 +179,7 @@ class ClinicalPrior:
         return cls(diagnosis, lv_edv_ml, slices=slices).with_ef(ef_percent)
 
     def with_ef(self, ef_percent: float) -> ClinicalPrior:
-        """This prior with the ESV that an ejection fraction means at its EDV, EF = 100 (EDV - ESV) / EDV."""
+        """This prior with the ESV that follows from its EDV and an ejection fraction, EF = 100 (EDV - ESV) / EDV."""
         if self.lv_esv_ml is not None:
             raise InputError("an ESV and an EF were both given", hint="EF follows from EDV and ESV: give one of them")
         if self.lv_edv_ml is None:
@@ -165,14 +190,14 @@ class ClinicalPrior:
 
     @property
     def ef_percent(self) -> float | None:
-        """Ejection fraction in percent, unknown unless both volumes are known."""
+        """Ejection fraction in percent, None unless both volumes are known."""
         if self.lv_edv_ml is None or self.lv_esv_ml is None:
             return None
         return 100.0 * (1.0 - self.lv_esv_ml / self.lv_edv_ml)
 
 
 def _check_volumes(ventricle: str, edv_ml: float | None, esv_ml: float | None) -> None:
-    """`InputError` where no human ventricle has these volumes."""
+    """Raise `InputError` if no human ventricle has these volumes."""
     low, high = EDV_RANGE_ML
     if edv_ml is not None and not low <= edv_ml <= high:
         raise InputError(f"{ventricle}EDV {edv_ml:g} mL is outside {low:g}-{high:g} mL", hint="give millilitres")

@@ -33,7 +33,7 @@ def test_version(run) -> None:
         (["--rv-edv", "0.2"], "RV EDV 0.2"),
         (["--rv-edv", "100", "--rv-esv", "120"], "RV ESV 120"),
         (["--mass", "5"], "mass 5 g"),
-        (["--vendor", " "], "the vendor has no name"),
+        (["--vendor", " "], "the vendor is an empty text"),
     ],
 )
 def test_impossible_requests_say_what_to_do(run, tmp_path: Path, flags: list[str], found: str) -> None:
@@ -248,7 +248,7 @@ def test_a_segmenter_is_trained_by_the_same_verb(run, phantoms: Path, tmp_path: 
     assert (tmp_path / "run" / "segmenter.safetensors").is_file()
     code, _, err = run("bundle", str(tmp_path / "run"), "--dataset", str(phantoms), "--out", str(tmp_path / "weights"))
     assert code == 4
-    assert "dynamics.json is missing" in err or "vae.json is missing" in err
+    assert "motion_diffusion.json is missing" in err or "vae.json is missing" in err
 
 
 SHIPPED = Path(__file__).parents[2] / "src" / "cinesynth" / "weights" / "compact"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cinesynth.config import STAGES
+from cinesynth.config.migration import stage_path
 from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation.card import CARD, render_card, write_card
 from cinesynth.evaluation.report import Report, number, read_report
@@ -52,7 +53,7 @@ def numbers_in(value: object) -> set[str]:
 
 def test_each_number_of_the_card_is_in_a_file(report: Path, tmp_path: Path) -> None:
     write_card(report, "small", tmp_path / "MODEL_CARD.md")
-    files = [report, FOLDER / INDEX, *(FOLDER / f"{stage}.json" for stage in STAGES)]
+    files = [report, FOLDER / INDEX, *(stage_path(FOLDER, stage, ".json") for stage in STAGES)]
     known = set().union(*(numbers_in(json.loads(path.read_text())) for path in files))
     known |= set(NUMBER.findall(file_sha256(FOLDER / INDEX)))
     fixed = set(NUMBER.findall(CARD)) | {"95"}  # the year of Mitchell et al., a hyphenless name; the interval

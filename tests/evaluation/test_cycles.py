@@ -10,7 +10,7 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.codec_scores import score_cycles, summary
-from cinesynth.models.build import build_codec, build_motion
+from cinesynth.models.build import build_codec, build_residual_motion
 from cinesynth.models.codec import Codec
 from cinesynth.weights.folder import load_stage, shipped_bundles
 
@@ -36,8 +36,8 @@ def codec() -> Codec:
 
 
 def test_a_cycle_keeps_nearly_all_in_its_code_and_less_from_its_ends(held: PackedDataset, codec: Codec) -> None:
-    motion = build_motion(config())
-    load_stage(shipped_bundles()["phantom"], "motion", motion)
+    motion = build_residual_motion(config())
+    load_stage(shipped_bundles()["phantom"], "residual_motion", motion)
     scores = score_cycles(codec, motion.eval(), held)
     assert [s.frames for s in scores] == [16, 16]
     for s in scores:
@@ -53,7 +53,7 @@ def test_a_cycle_keeps_nearly_all_in_its_code_and_less_from_its_ends(held: Packe
 
 
 def test_codes_of_single_frames_have_no_cycle(held: PackedDataset, codec: Codec) -> None:
-    per_frame = build_motion(load_config("small", ["motion.harmonics=0"]))
+    per_frame = build_residual_motion(load_config("small", ["residual_motion.harmonics=0"]))
     assert score_cycles(codec, per_frame, held) == []
     assert summary([]) == {
         "people": 0,
@@ -62,7 +62,7 @@ def test_codes_of_single_frames_have_no_cycle(held: PackedDataset, codec: Codec)
 
 
 def test_a_heart_that_does_not_move_is_kept_exactly(held: PackedDataset, codec: Codec) -> None:
-    motion = build_motion(config()).eval()  # its head is zero: the residual is the difference of the latents
+    motion = build_residual_motion(config()).eval()  # its head is zero: the residual is the difference of the latents
 
     class Frozen(torch.nn.Linear):
         def forward(self, ed: torch.Tensor, frame: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

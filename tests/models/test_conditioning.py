@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cinesynth.config import load_config
+from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, InputError
 from cinesynth.models.conditioning import DIAGNOSES, ClinicalEmbedding, ConditionSet, drop, encode_priors
 from cinesynth.types import CONDITIONS, FURTHER_CONDITIONS, UNCONDITIONAL, ClinicalPrior, Diagnosis
@@ -127,10 +128,10 @@ def test_a_model_of_the_core_is_what_it_was(embedding):
 
 
 @pytest.mark.parametrize("name", ["small", "phantom"])  # trained before there were further conditions
-@pytest.mark.parametrize("stage", ["anatomy", "dynamics"])
+@pytest.mark.parametrize("stage", ["anatomy_diffusion", "motion_diffusion"])
 def test_weights_that_ship_say_what_they_said(name, stage):
     prefix = "network.clinical."
-    tensors = read_tensors(shipped_bundles()[name] / f"{stage}.safetensors")
+    tensors = read_tensors(stage_path(shipped_bundles()[name], stage, ".safetensors"))
     own = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
     embedding = ClinicalEmbedding(len(own["out.1.bias"]))
     embedding.load_state_dict(own)

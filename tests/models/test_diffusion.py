@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from cinesynth.config import DiffusionConfig, load_config
-from cinesynth.models.build import build_anatomy, build_dynamics
+from cinesynth.models.build import build_anatomy_diffusion, build_motion_diffusion
 from cinesynth.models.conditioning import encode_priors
 from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.paths import add_noise
 from cinesynth.models.residual_motion import HarmonicCode
 from cinesynth.models.solvers import make_solver
 from cinesynth.training.stages.diffusion import TrainableDiffusion
@@ -36,14 +37,14 @@ class Oracle(nn.Module):
 
     def forward(self, noisy, time, conditions, slice_mask, anatomy=None):
         self.asked.append(float(time[0]))
-        signal, spread = (c[:, None, None, None, None] for c in self.owner._coefficients(time))
-        noise = (noisy - signal * self.clean_code) / spread.clamp(min=1e-8)
-        variance = signal.square() + spread.square()
-        guess = (signal * self.clean_code + spread * noise) * (spread - signal) / variance  # of e - x, by regression
+        signal, sigma = (c[:, None, None, None, None] for c in self.owner.path.coefficients(time))
+        noise = (noisy - signal * self.clean_code) / sigma.clamp(min=1e-8)
+        variance = signal.square() + sigma.square()
+        guess = (signal * self.clean_code + sigma * noise) * (sigma - signal) / variance  # of e - x, by regression
         return {
             "flow": (guess - (noise - self.clean_code)) * variance.sqrt(),
             "noise": noise,
-            "v": signal * noise - spread * self.clean_code,
+            "v": signal * noise - sigma * self.clean_code,
         }[self.owner.config.objective]
 
 
@@ -81,13 +82,14 @@ def test_a_perfect_denoiser_has_no_loss(objective):
 
 
 @pytest.mark.parametrize("objective", ["noise", "v", "flow"])
-def test_clean_inverts_mix(objective):
+def test_predict_x0_inverts_add_noise(objective):
     torch.manual_seed(0)
     diffusion = LatentDiffusion(nn.Identity(), DiffusionConfig(objective=objective))
     clean, noise = torch.randn(2, 5, 2, 4, 4, 3)
     time = torch.tensor([0.05, 0.3, 0.5, 0.7, 0.9])
-    noisy, target = diffusion.mix(clean, noise, time)
-    torch.testing.assert_close(diffusion.clean(noisy, target, time), clean, atol=1e-3, rtol=1e-3)
+    path = diffusion.path
+    noisy, target = add_noise(path, clean, noise, time), path.target(clean, noise, time)
+    torch.testing.assert_close(path.predict_x0(noisy, target, time), clean, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("at", [0.05, 0.5, 1.0])
@@ -97,7 +99,8 @@ def test_what_the_flow_network_must_answer_has_unit_variance(at):
     clean, noise = torch.randn(2, 1, 8, 16, 16, 6)
     time, mask = torch.tensor([at]), torch.ones(1, 6, dtype=torch.bool)
     diffusion = LatentDiffusion(Answer(torch.zeros_like(clean)), DiffusionConfig())
-    noisy, velocity = diffusion.mix(clean, noise, time)
+    path = diffusion.path
+    noisy, velocity = add_noise(path, clean, noise, time), path.target(clean, noise, time)
     guess = diffusion.predict(noisy, time, encode_priors([PRIOR]), mask)
     left = (guess - velocity) * math.sqrt(at**2 + (1 - at) ** 2)
     assert float(left.std()) == pytest.approx(1.0, abs=0.03)
@@ -110,15 +113,15 @@ def test_what_the_flow_network_must_answer_has_unit_variance(at):
 def test_shifted_times_lie_nearer_to_noise_in_training_and_sampling():
     plain, shifted = (LatentDiffusion(nn.Identity(), DiffusionConfig(time_shift=s)) for s in (1.0, 4.0))
     uniforms = torch.linspace(0.01, 0.99, 99)
-    before, after = plain.draw_times(uniforms), shifted.draw_times(uniforms)
+    before, after = plain.path.draw_times(uniforms), shifted.path.draw_times(uniforms)
     torch.testing.assert_close(after, 4.0 * before / (1.0 + 3.0 * before))
-    sigmas = make_solver(shifted.config, 4).sigmas
+    sigmas = make_solver(shifted.config, 4).scheduler.sigmas
     torch.testing.assert_close(sigmas, torch.tensor([1.0, 12 / 13, 0.8, 4 / 7, 0.0]))
 
 
 def test_a_solver_of_another_objective_is_refused() -> None:
     for objective, solver in (("flow", "ddim"), ("v", "euler"), ("noise", "heun")):
-        with pytest.raises(ValueError, match=f"solver {solver} is not for the objective {objective}"):
+        with pytest.raises(ValueError, match=f"solver {solver} does not support the objective {objective}"):
             DiffusionConfig(objective=objective, solver=solver)
     with pytest.raises(ValueError, match="begins after its end"):
         DiffusionConfig(guidance_interval=(0.8, 0.2))
@@ -127,7 +130,7 @@ def test_a_solver_of_another_objective_is_refused() -> None:
 @pytest.fixture
 def anatomy():
     torch.manual_seed(0)
-    diffusion = build_anatomy(load_config("smoke")).eval()
+    diffusion = build_anatomy_diffusion(load_config("smoke")).eval()
     for parameter in diffusion.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)
@@ -170,7 +173,7 @@ def test_rescaled_guidance_has_the_spread_of_the_conditional_output(anatomy):
     spread = lambda output: float((output * mask).square().mean().sqrt())  # noqa: E731
     for share in (0.0, 0.5, 1.0):
         anatomy.config = anatomy.config.model_copy(update={"guidance_rescale": share})
-        guided = anatomy._guided(noise, time, asked, mask, None, 3.0)
+        guided = anatomy.denoiser(asked, mask, guidance=3.0)(noise, 1.0)
         if share == 0.0:
             before = spread(guided)
         expected = (1 - share) * before + share * spread(conditional)
@@ -203,6 +206,27 @@ def test_a_variation_is_exact_at_0_plain_at_1_and_farther_with_strength(anatomy,
     assert torch.equal(varied[-1], sample())
 
 
+@pytest.mark.parametrize(("solver", "strength", "calls"), [("euler", 1.0, 5), ("heun", 1.0, 9), ("euler", 0.5, 3)])
+def test_the_callback_hears_of_every_call_and_ends_the_sampling(anatomy, solver, strength, calls):
+    """Of a variation too, whose first call enters the trajectory."""
+    anatomy.config = anatomy.config.model_copy(update={"solver": solver, "time_shift": 1.0})
+    start, noise, mask = *torch.randn(2, 1, 4, 8, 8, 12), torch.ones(1, 12, dtype=torch.bool)
+    how = {"steps": 5, "start": start, "strength": strength}
+    heard, asked = [], []
+    anatomy.network.register_forward_hook(lambda *_: asked.append(1))
+    codes = anatomy.sample(noise, encode_priors([PRIOR]), mask, **how, callback=lambda *step: heard.append(step))
+    assert heard == [(step, calls) for step in range(1, calls + 1)]
+    assert len(asked) == calls
+    assert torch.equal(codes, anatomy.sample(noise, encode_priors([PRIOR]), mask, **how))
+
+    def stop(step: int, _: int) -> None:
+        if step == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        anatomy.sample(noise, encode_priors([PRIOR]), mask, **how, callback=stop)
+
+
 def test_denoising_only_acquired_slices_gives_the_same(anatomy):
     mask = torch.zeros(1, 12, dtype=torch.bool)
     mask[:, 2:9] = True
@@ -217,7 +241,7 @@ def test_denoising_only_acquired_slices_gives_the_same(anatomy):
 def test_the_slice_axis_is_never_pooled(preset):
     """Defect 5: every strided convolution keeps the last axis, and pools both in-plane axes alike."""
     with torch.device("meta"):
-        networks = [build_anatomy(load_config(preset)), build_dynamics(load_config(preset))]
+        networks = [build_anatomy_diffusion(load_config(preset)), build_motion_diffusion(load_config(preset))]
     strides = [
         m.stride for net in networks for m in net.modules() if isinstance(m, nn.Conv3d) and m.stride != (1, 1, 1)
     ]

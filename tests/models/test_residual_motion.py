@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cinesynth.config import load_config
-from cinesynth.models.build import build_motion
+from cinesynth.models.build import build_residual_motion
 from cinesynth.models.residual_motion import CyclicBasis, FrameCode, HarmonicCode
 
 
@@ -110,7 +110,7 @@ def test_per_frame_code_is_zero_at_ed():
 
 def test_m_of_a_frame_and_itself_is_small_and_padding_stays_zero():
     torch.manual_seed(0)
-    motion = build_motion(load_config("smoke")).network
+    motion = build_residual_motion(load_config("smoke")).network
     mask = torch.zeros(1, 12, dtype=torch.bool)
     mask[:, 3:9] = True
     ed, frame = torch.randn(2, 1, 4, 8, 8, 12)

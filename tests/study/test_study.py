@@ -20,14 +20,14 @@ from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.errors import InputError
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.study import runs as cells
 from cinesynth.study.metrics import judged
 from cinesynth.study.report import write_report
 from cinesynth.study.run import StudyRun
 from cinesynth.study.runs import Task
 from cinesynth.study.spec import MixSpec, NnunetSpec, read_spec
-from cinesynth.training.frames import Frames
-from cinesynth.training.trainer import Report
+from cinesynth.training.frames import FrameSampler
 from cinesynth.types import Label, LabelArray, volumes_ml
 from tests.conftest import Run
 from tests.training.tiny import TINY
@@ -151,7 +151,7 @@ def test_another_question_makes_new_cells_and_keeps_the_generator(done: StudyRun
 class Picky:
     """Sees the masks of every second case, and nothing in the others."""
 
-    def train(self, task: Task, report: Report) -> None:
+    def train(self, task: Task, report: ProgressCallback) -> None:
         """Nothing to learn."""
         assert {row.dataset for row in task.rows} == {"people"}
 
@@ -183,7 +183,7 @@ def test_people_are_as_much_of_a_batch_as_is_said(done: StudyRun) -> None:
     assert shares == {"real": None, "x0.5": 0.75}
     pool = prepare(done.pool(4), Grid.from_config(done.spec.engine.config.grid))
     for apart, expected in ((None, 2 / 6), (0.25, 0.25), (0.9, 0.9)):
-        frames = Frames(pool, 0, 0.0, apart)
+        frames = FrameSampler(pool, 0, 0.0, apart)
         drawn = [frames.record(frames.draw("frames", step, 0)[0]).dataset for step in range(600)]
         assert drawn.count("generated") / 600 == pytest.approx(expected, abs=0.06)
     with pytest.raises(ValidationError, match="nnU-Net draws everybody as often"):

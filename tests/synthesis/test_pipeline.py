@@ -194,7 +194,7 @@ def test_refused(pipe: CinePipeline, bad: Callable[[CinePipeline], object], mess
     assert error.value.hint
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "prior.json", "vae.safetensors", "dynamics.json"])
+@pytest.mark.parametrize("name", ["bundle.json", "prior.json", "vae.safetensors", "motion_diffusion.json"])
 def test_missing_or_altered_weights_are_refused(weights: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "weights"
     shutil.copytree(weights, copy)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cinesynth.io.seeds import stream
 from cinesynth.training.appearance import (
-    MAX_BIAS,
+    APPEARANCES,
     Appearance,
     bias_field,
     coarsen,
@@ -19,7 +19,7 @@ from cinesynth.training.appearance import (
     recolour,
 )
 from cinesynth.training.augment import (
-    BEND_SHARE,
+    VIEWS,
     Item,
     View,
     augment,
@@ -78,7 +78,7 @@ def test_a_bend_never_folds_whatever_the_draw() -> None:
     nodes = torch.ones(2, 5, 5)
     nodes[:, ::2] *= -1
     nodes[..., ::2] *= -1
-    view = View((64, 64), spacing_mm=(2.0, 2.0), scale=(1.26, 1.26), bend_mm=nodes * BEND_SHARE * 32.0)
+    view = View((64, 64), spacing_mm=(2.0, 2.0), scale=(1.26, 1.26), bend_mm=nodes * VIEWS.bend_share * 32.0)
     v, u = sampling_points(view, (64, 64))[0].unbind(-1)
     du, dv = (torch.stack(torch.gradient(p)) for p in (u, v))
     assert float((du[0] * dv[1] - du[1] * dv[0]).min()) > 0
@@ -134,7 +134,7 @@ def test_pixels_need_not_be_square() -> None:
 
 
 def test_a_bias_field_is_smooth_and_keeps_the_mean() -> None:
-    nodes = (2 * torch.rand(2, 3, 3, generator=stream(0, "bias")) - 1) * MAX_BIAS
+    nodes = (2 * torch.rand(2, 3, 3, generator=stream(0, "bias")) - 1) * APPEARANCES.max_bias
     size = (64, 48, 6)
     factor = bias_field(nodes, size)
     assert factor.shape == size

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cinesynth.config import Config, load_config
+from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.io.seeds import stream
 from cinesynth.training.augment import draw_copy
-from cinesynth.training.frames import Frames, plausible_volumes
+from cinesynth.training.frames import FrameSampler, plausible_volumes, with_vendors
 from cinesynth.training.latents import CacheSpec, cached_sequences, encode_sequence, kept_frames
-from cinesynth.training.run import train_stage, with_vendors
+from cinesynth.training.run import train_stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example
 from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label, LabelArray
 from cinesynth.weights.folder import stage_info
@@ -28,7 +28,7 @@ ALL = f"conditions=[{', '.join(CONDITIONS)}]"
 WHOLE = ClinicalPrior(Diagnosis.DCM, 280.0, 210.0, 9, 180.0, 90.0, 140.0, "GE")
 
 
-class LabelFrames(Frames):
+class LabelFrames(FrameSampler):
     """Frames whose images are their labels."""
 
     def item(self, subject: int, frame: int) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def packed(phantoms: Path, tiny: Config) -> PackedDataset:
 
 
 @pytest.fixture
-def frames(packed: PackedDataset) -> Frames:
+def frames(packed: PackedDataset) -> FrameSampler:
     return LabelFrames(packed.split("train"), 0, 1.0)
 
 
@@ -70,7 +70,7 @@ def codec(packed: PackedDataset) -> Any:
     return LabelCodec(packed.grid)
 
 
-def test_volumes_of_a_known_heart_in_millilitres(frames: Frames, codec: Any) -> None:
+def test_volumes_of_a_known_heart_in_millilitres(frames: FrameSampler, codec: Any) -> None:
     """The analytic RV and myocardium; thick slices across the moving valve plane blur the RV at ES."""
     for subject in range(3):
         record = frames.record(subject)
@@ -84,7 +84,7 @@ def test_volumes_of_a_known_heart_in_millilitres(frames: Frames, codec: Any) -> 
         assert prior.vendor == heart.study.vendor
 
 
-def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: Frames, codec: Any, tmp_path: Path) -> None:
+def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: FrameSampler, codec: Any, tmp_path: Path) -> None:
     wanted, path = CacheSpec(whole_cycle=True, affine_copies=1, amplitude_copies=2), tmp_path / "latents.safetensors"
     made = cached_sequences(path, codec, frames, [0], wanted)
     assert len(made) == 6
@@ -100,7 +100,7 @@ def test_every_copy_is_measured_and_comes_back_from_the_cache(frames: Frames, co
     assert [s.prior for s in cached_sequences(path, codec, frames, [0], wanted)] == [s.prior for s in made]
 
 
-def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: Frames, codec: Any, tmp_path: Path) -> None:
+def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: FrameSampler, codec: Any, tmp_path: Path) -> None:
     """ED alone is encoded; ES of the subject is measured once for all its copies."""
     record = frames.record(0)
     own = encode_sequence(codec, frames, 0, None, [record.ed, record.es]).prior
@@ -112,7 +112,7 @@ def test_an_anatomy_keeps_the_rvs_own_ejection_fraction(frames: Frames, codec: A
         assert prior.lv_esv_ml / prior.lv_edv_ml == pytest.approx(record.lv_esv_ml / record.lv_edv_ml, rel=1e-4)
 
 
-def test_an_unlabelled_rv_is_the_decoders_reading(frames: Frames, codec: Any) -> None:
+def test_an_unlabelled_rv_is_the_decoders_reading(frames: FrameSampler, codec: Any) -> None:
     record = frames.record(0)
     seen = encode_sequence(codec, frames, 0, None, [record.ed, record.es]).prior
     coverage = record.coverage.copy()
@@ -126,7 +126,7 @@ def test_an_unlabelled_rv_is_the_decoders_reading(frames: Frames, codec: Any) ->
 def batch(config: Config, monkeypatch: pytest.MonkeyPatch, steps: int) -> list[tuple[list[ClinicalPrior], Tensor]]:
     """Priors and noise of the batches that a stage of ``config`` learns from."""
     example = Example(torch.zeros(1, 2, 2, 2), WHOLE, torch.ones(2, dtype=torch.bool))
-    stage = DiffusionStage("anatomy", nn.Identity(), config, [example], [example])
+    stage = DiffusionStage("anatomy_diffusion", nn.Identity(), config, [example], [example])
     seen: list[tuple[list[ClinicalPrior], Tensor]] = []
 
     def loss(_: nn.Module, __: Any, priors: list[ClinicalPrior], noise: Tensor, times: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ def batch(config: Config, monkeypatch: pytest.MonkeyPatch, steps: int) -> list[t
 
 
 def test_further_conditions_do_not_disturb_what_the_core_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    dropout = ["anatomy.diffusion.field_dropout=0.3", "anatomy.diffusion.condition_dropout=0.1"]
+    dropout = ["anatomy_diffusion.diffusion.field_dropout=0.3", "anatomy_diffusion.diffusion.condition_dropout=0.1"]
     core, whole = (batch(load_config("smoke", [*dropout, *more]), monkeypatch, 40) for more in ([], [ALL]))
     for (few, drawn), (many, also_drawn) in zip(core, whole, strict=True):
         assert torch.equal(drawn, also_drawn)
@@ -182,10 +182,10 @@ def test_training_lists_the_vendors_of_its_patients(packed: PackedDataset) -> No
 
 def test_a_run_learns_all_conditions_and_keeps_its_vendors(phantoms: Path, tmp_path: Path) -> None:
     config = load_config("smoke", [*TINY, ALL])
-    for stage in ("vae", "motion", "anatomy", "dynamics"):
+    for stage in STAGES:
         train_stage(stage, phantoms, tmp_path, config, lambda *_: None)
-    found = stage_info(tmp_path, "dynamics")["config"]
+    found = stage_info(tmp_path, "motion_diffusion")["config"]
     assert found["conditions"] == list(CONDITIONS)
     assert found["vendors"]
     assert all(name.startswith("phantom-") for name in found["vendors"])
-    train_stage("dynamics", phantoms, tmp_path, config, lambda *_: pytest.fail("trained again"))
+    train_stage("motion_diffusion", phantoms, tmp_path, config, lambda *_: pytest.fail("trained again"))

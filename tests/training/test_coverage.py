@@ -16,8 +16,8 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.vae import VAE, Decoded
-from cinesynth.training.frames import Frames
-from cinesynth.training.losses import dice_ce, dice_scores, merge_unsaid, reconstruction_scores
+from cinesynth.training.frames import FrameSampler
+from cinesynth.training.losses import dice_ce, dice_scores, merge_unannotated, reconstruction_scores
 from cinesynth.training.stages.vae import VAEStage
 from cinesynth.types import Study, covered_label
 
@@ -115,7 +115,7 @@ def test_dice_is_of_annotated_structures_only(batch: Batch) -> None:
 def test_merging_is_finite_and_keeps_the_sum_of_probabilities(dtype: torch.dtype) -> None:
     logits = 3 * torch.randn(1, 4, 5, 5, 2)
     covered = torch.tensor([[True, False, True], [False, False, False]]).T.reshape(1, 3, 1, 1, 2)
-    chance = merge_unsaid(logits.to(dtype), covered).float().softmax(dim=1)
+    chance = merge_unannotated(logits.to(dtype), covered).float().softmax(dim=1)
     assert bool(chance.isfinite().all())
     before = logits.to(dtype).float().softmax(dim=1)
     torch.testing.assert_close(chance[:, 0, ..., 0], before[:, [0, 2], ..., 0].sum(dim=1), atol=0.05, rtol=0)
@@ -124,7 +124,7 @@ def test_merging_is_finite_and_keeps_the_sum_of_probabilities(dtype: torch.dtype
 
 def test_full_coverage_merges_nothing(batch: Batch) -> None:
     logits, _, _ = batch
-    assert merge_unsaid(logits, torch.ones(2, 3, 1, 1, 3, dtype=torch.bool)) is logits
+    assert merge_unannotated(logits, torch.ones(2, 3, 1, 1, 3, dtype=torch.bool)) is logits
 
 
 def test_scores_are_of_what_was_annotated(batch: Batch) -> None:
@@ -163,7 +163,7 @@ def partial(tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> PackedDat
 
 
 def test_coverage_travels_with_its_slices(partial: PackedDataset) -> None:
-    frames = Frames(partial.split("train"), 0, 0.0)
+    frames = FrameSampler(partial.split("train"), 0, 0.0)
     record = frames.record(0)
     item = frames.item(0, record.ed)
     assert torch.equal(item["coverage"], torch.from_numpy(record.coverage[record.ed]))

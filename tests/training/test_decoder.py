@@ -53,7 +53,7 @@ def test_it_goes_into_the_bundle_with_the_stages_of_its_latents(run: Path, tmp_p
         assert torch.equal(tensor, refined[name])
     record = stage_info(tmp_path / "weights", "vae")
     assert record["id"] == stage_info(run, "decoder")["id"]
-    assert record[ENCODES_AS] == stage_info(run, "vae")["id"] == stage_info(run, "anatomy")["parents"]["vae"]
+    assert record[ENCODES_AS] == stage_info(run, "vae")["id"] == stage_info(run, "anatomy_diffusion")["parents"]["vae"]
 
 
 def test_a_decoder_of_another_vae_is_not_bundled(run: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cinesynth.config import Config, load_config
-from cinesynth.models.build import build_anatomy
+from cinesynth.models.build import build_anatomy_diffusion
 from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion, acquired_window
 from cinesynth.types import ClinicalPrior, Diagnosis
 from tests.training.tiny import TINY
@@ -23,9 +23,9 @@ def example(config: Config, first: int, count: int) -> Example:
 def test_slices_that_no_case_acquired_are_left_out_and_change_nothing(tiny: Config) -> None:
     examples = [example(tiny, 2, 3), example(tiny, 1, 4)]
     assert acquired_window(torch.stack([e.slice_mask for e in examples])) == slice(1, 5)
-    model = TrainableDiffusion(build_anatomy(tiny))
+    model = TrainableDiffusion(build_anatomy_diffusion(tiny))
     torch.nn.init.normal_(model.diffusion.network.head.conv.weight, std=0.1)
-    stage = DiffusionStage("anatomy", model, tiny, examples, examples)
+    stage = DiffusionStage("anatomy_diffusion", model, tiny, examples, examples)
     assert stage.crops
     seen: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda _, __, given: seen.append(given["clean"].shape), with_kwargs=True)
@@ -39,15 +39,15 @@ def test_slices_that_no_case_acquired_are_left_out_and_change_nothing(tiny: Conf
 
 
 def test_whole_cycles_of_patients_are_drawn_as_often_as_asked(tiny: Config) -> None:
-    size = 2 * tiny.motion.harmonics
+    size = 2 * tiny.residual_motion.harmonics
     base = example(tiny, 0, 3)
     partial = [replace(base, observed=torch.diag(torch.tensor([1.0] + [0.0] * (size - 1)))) for _ in range(9)]
     whole, phantom = replace(base, observed=torch.eye(size)), replace(base, observed=torch.eye(size), phantom=True)
     assert [e.whole_cycle for e in (partial[0], whole, base)] == [False, True, False]
 
     def shares(*changes: str) -> tuple[float, float]:
-        config = load_config("smoke", [*TINY, *(f"training.dynamics.{change}" for change in changes)])
-        stage = DiffusionStage("dynamics", torch.nn.Identity(), config, [*partial, whole, phantom], [base])
+        config = load_config("smoke", [*TINY, *(f"training.motion_diffusion.{change}" for change in changes)])
+        stage = DiffusionStage("motion_diffusion", torch.nn.Identity(), config, [*partial, whole, phantom], [base])
         drawn = [stage._draw(step, 0) for step in range(2000)]
         return sum(e is whole for e in drawn) / 2000, sum(e.phantom for e in drawn) / 2000
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cinesynth.training.appearance import gaussian_blur
-from cinesynth.training.losses import RINGS, band_powers, judged_slices, sharpness_db, spectrum_distance
+from cinesynth.training.losses import RINGS, alternate_slices, band_powers, sharpness_db, spectrum_distance
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def test_the_distance_has_a_gradient_on_black_slices() -> None:
     assert bool(black.grad.isfinite().all())
 
 
-def test_a_critic_sees_every_second_slice_in_turn() -> None:
+def test_a_discriminator_sees_every_second_slice_in_turn() -> None:
     volume = torch.arange(6.0)[None, None, None, None]
     mask = torch.tensor([[False, True, True, True, True, True]])
-    seen = [judged_slices(volume, mask, step).flatten().tolist() for step in (0, 1)]
+    seen = [alternate_slices(volume, mask, step).flatten().tolist() for step in (0, 1)]
     assert seen == [[1.0, 3.0, 5.0], [2.0, 4.0]]

@@ -1,6 +1,7 @@
 """Defect 9: the same command resumes, bit for bit, in every stage."""
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -10,11 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from cinesynth.cli.bundle import bundle
 from cinesynth.cli.train import train
 from cinesynth.config import STAGES, Config, dump_config, load_config
+from cinesynth.config.migration import RENAMED_STAGES, original_name, original_settings, stage_path
 from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.training.run import train_all, train_stage
 from cinesynth.training.stages import TimeLimitReached
@@ -32,7 +35,22 @@ def quiet(*_: object) -> None:
 
 
 def digests(run: Path) -> dict[str, str]:
-    return {s: hashlib.sha256((run / f"{s}.safetensors").read_bytes()).hexdigest() for s in STAGES}
+    return {s: hashlib.sha256(stage_path(run, s, ".safetensors").read_bytes()).hexdigest() for s in STAGES}
+
+
+def as_before(run: Path) -> None:
+    """Give files, folders, settings and records of a run the names of revision ffe2e86."""
+    for old, new in RENAMED_STAGES.items():
+        for path in [*run.glob(new), *run.glob(f"{new}.*")]:
+            path.rename(path.with_name(path.name.replace(new, old)))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(original_settings(config), sort_keys=False))
+    for path in run.glob("*.json"):
+        text = json.loads(path.read_text())
+        if "stage" in text:
+            text["stage"], text["config"] = original_name(text["stage"]), original_settings(text["config"])
+            text["parents"] = {original_name(parent): sha for parent, sha in text["parents"].items()}
+            path.write_text(json.dumps(text))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +63,13 @@ def undisturbed(phantoms: Path, tiny: Config, tmp_path_factory: pytest.TempPathF
 def test_a_run_interrupted_in_each_stage_ends_with_the_same_weights(
     phantoms: Path, tiny: Config, undisturbed: Path, tmp_path: Path
 ) -> None:
-    interruptions = {("vae", 3), ("motion", 1), ("latents", 5), ("anatomy", 3), ("dynamics", 2)}
+    interruptions = {
+        ("vae", 3),
+        ("residual_motion", 1),
+        ("latents", 5),
+        ("anatomy_diffusion", 3),
+        ("motion_diffusion", 2),
+    }
 
     def disturb(name: str, done: int, *_: object) -> None:
         if (name, done) in interruptions:
@@ -57,7 +81,7 @@ def test_a_run_interrupted_in_each_stage_ends_with_the_same_weights(
             train_all(phantoms, tmp_path, tiny, disturb)
             break
         except Interrupted:
-            continue
+            as_before(tmp_path)  # what was begun under the old names goes on
     assert not interruptions
     assert digests(tmp_path) == digests(undisturbed)
     steps = [line.split(",")[0] for line in (tmp_path / "vae" / "metrics.jsonl").read_text().splitlines()]
@@ -116,10 +140,10 @@ def test_the_verb_says_what_is_left(
     phantoms: Path, tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(list(STAGES), phantoms, tmp_path, tiny, minutes=1e-6)
-    condition_set = " ".join(capsys.readouterr().err.split())
-    assert "vae stopped at 1 of 4: 3 left" in condition_set
-    assert "the same command goes on (then motion, anatomy, dynamics)" in condition_set
-    with pytest.raises(InputError, match="no time"):
+    told = " ".join(capsys.readouterr().err.split())
+    assert "vae stopped at 1 of 4: 3 left" in told
+    assert "the same command goes on (then residual_motion, anatomy_diffusion, motion_diffusion)" in told
+    with pytest.raises(InputError, match="must be positive"):
         train(list(STAGES), phantoms, tmp_path, tiny, minutes=0)
 
 
@@ -137,7 +161,7 @@ def test_every_stage_says_what_it_saw(undisturbed: Path) -> None:
         assert info["trained_on"]["frames"] == 42
         assert info["environment"]["git_revision"]
         assert len(info["data_hash"]) == 64
-    assert stage_info(undisturbed, "anatomy")["trained_on"]["examples"] == 14
+    assert stage_info(undisturbed, "anatomy_diffusion")["trained_on"]["examples"] == 14
 
 
 def test_other_settings_are_refused(phantoms: Path, undisturbed: Path) -> None:
@@ -150,7 +174,7 @@ def test_stages_of_different_runs_are_not_mixed(phantoms: Path, undisturbed: Pat
     """Defect 2: a stage knows the codec, and so the scale, that it was trained on."""
     other = load_config("smoke", [*TINY, "training.seed=1"])
     train_stage("vae", phantoms, tmp_path, other, quiet)
-    for stage in ("motion", "anatomy", "dynamics"):
+    for stage in STAGES[1:]:
         for suffix in ("json", "safetensors"):
             (tmp_path / f"{stage}.{suffix}").write_bytes((undisturbed / f"{stage}.{suffix}").read_bytes())
     with pytest.raises(WeightsError, match="was trained on vae"):
@@ -164,15 +188,15 @@ def test_the_verb_names_the_terms_of_the_data(
     info = Bundle.load(tmp_path / "weights").info
     assert (info["licence"], info["licences"]) == ("Apache-2.0", {"phantom": "Apache-2.0"})
     assert info["citations"] == []
-    condition_set = capsys.readouterr().out
-    assert "licence Apache-2.0" in condition_set
-    assert "hint" not in condition_set
+    told = capsys.readouterr().out
+    assert "licence Apache-2.0" in told
+    assert "hint" not in told
 
 
 def test_a_bundle_loads_and_an_altered_one_does_not(undisturbed: Path, tmp_path: Path) -> None:
     write_bundle(undisturbed, tmp_path, {"note": "test"}, {"licence": "Apache-2.0"})
     assert Bundle.load(tmp_path).info["licence"] == "Apache-2.0"
-    path = tmp_path / "anatomy.safetensors"
+    path = tmp_path / "anatomy_diffusion.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))

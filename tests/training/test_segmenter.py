@@ -90,7 +90,7 @@ def test_crops_of_a_larger_field_show_hearts_and_what_is_around(packed: PackedDa
 def test_a_split_without_labels_is_refused(packed: PackedDataset, tiny: Config) -> None:
     blind = packed.where([True] * len(packed))
     blind.records = [replace(r, coverage=np.zeros_like(r.coverage)) for r in packed.records]
-    with pytest.raises(DataError, match="nobody with labels to learn from"):
+    with pytest.raises(DataError, match="no labelled subjects in the training split"):
         SegmenterStage(SliceUNet(tiny.segmenter), tiny, blind, packed, torch.device("cpu"))
 
 

@@ -13,7 +13,7 @@ from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import Frames, collate
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
 from cinesynth.training.latents import AMPLITUDES, CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stages.vae import VAEStage
@@ -75,7 +75,7 @@ def test_padding_slices_do_not_count() -> None:
 
 
 def test_an_affine_copy_scales_the_volume_by_its_area_factor(packed: PackedDataset) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     label = frames.item(0, frames.record(0).ed)["label"]
     before = float((label == 3).sum())
     for index in range(4):
@@ -95,7 +95,7 @@ def test_a_view_centred_elsewhere_is_a_crop() -> None:
 
 
 def test_a_crop_keeps_the_acquired_slices(packed: PackedDataset) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     for case in range(12):
         item = frames.augmented(0, case, (32, 32, 6), 1.0)
         assert item["image"].shape == (1, 32, 32, 6)
@@ -105,15 +105,30 @@ def test_a_crop_keeps_the_acquired_slices(packed: PackedDataset) -> None:
 
 
 def test_the_same_case_at_any_batch(packed: PackedDataset) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     alone = frames.augmented(7, 3, (32, 32, 6), 1.0)["image"]
     batch = collate([frames.augmented(7, case, (32, 32, 6), 1.0) for case in range(4)])
     assert torch.equal(batch["image"][3], alone)
 
 
+def test_batches_made_ahead_are_those_of_their_step() -> None:
+    """Also after a restart at another step, and with the error of the step that it belongs to."""
+
+    def make(step: int, cases: range) -> Batch:
+        if step == 9:
+            raise ValueError("step 9")
+        return {"noise": torch.stack([torch.rand(3, generator=stream(0, "batch", step, case)) for case in cases])}
+
+    batches = Prefetch(make, steps=10)
+    for step, cases in ((0, range(2)), (1, range(2)), (2, range(2)), (7, range(2)), (8, range(2, 4)), (8, range(2))):
+        assert torch.equal(batches(step, cases)["noise"], make(step, cases)["noise"])
+    with pytest.raises(ValueError, match="step 9"):
+        batches(9, range(2))
+
+
 def test_sequences_start_at_ed_and_hold_es(packed: PackedDataset, tiny: Config) -> None:
     """Defect 12: one definition of ED, the record's, in every stage."""
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
     codec = build_codec(tiny).eval()
     chosen = kept_frames(frames, 0)
@@ -132,7 +147,7 @@ def test_sequences_start_at_ed_and_hold_es(packed: PackedDataset, tiny: Config) 
 def test_a_copy_that_moves_less_has_the_same_ed_and_its_own_measured_esv(
     packed: PackedDataset, tiny: Config, tmp_path: Path
 ) -> None:
-    frames = Frames(packed.split("train"), 0, 1.0)
+    frames = FrameSampler(packed.split("train"), 0, 1.0)
     torch.manual_seed(0)
     codec, path = build_codec(tiny).eval(), tmp_path / "latents"
     wanted = CacheSpec(whole_cycle=True, affine_copies=1, amplitude_copies=2)

@@ -52,11 +52,11 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 def test_what_was_bundled_is_whole(weights: Path) -> None:
     checks = [check.name for check in verify_bundle(weights)]
     assert problems(weights) == {}
-    assert {INDEX, "vae.safetensors", "prior.json", "lineage", "network dynamics"} <= set(checks)
+    assert {INDEX, "vae.safetensors", "prior.json", "lineage", "network motion_diffusion"} <= set(checks)
     assert problems(shipped_bundles()["phantom"]) == {}
 
 
-@pytest.mark.parametrize("name", ["motion.safetensors", "vae.json", "prior.json"])
+@pytest.mark.parametrize("name", ["residual_motion.safetensors", "vae.json", "prior.json"])
 def test_one_altered_byte_is_named(weights: Path, name: str) -> None:
     content = bytearray((weights / name).read_bytes())
     content[-3] ^= 1
@@ -95,17 +95,17 @@ def listed_anew(folder: Path, name: str) -> None:
 
 
 def test_mixed_parents_and_networks_that_do_not_fit_are_named(weights: Path) -> None:
-    info = json.loads((weights / "motion.json").read_text())
-    (weights / "motion.json").write_text(json.dumps({**info, "parents": {"vae": "0" * 64}}))
-    listed_anew(weights, "motion.json")
+    info = json.loads((weights / "residual_motion.json").read_text())
+    (weights / "residual_motion.json").write_text(json.dumps({**info, "parents": {"vae": "0" * 64}}))
+    listed_anew(weights, "residual_motion.json")
     assert set(problems(weights)) == {"lineage"}
-    info = json.loads((weights / "dynamics.json").read_text())
-    info["config"]["motion"]["width"] *= 2
-    (weights / "dynamics.json").write_text(json.dumps(info))
-    listed_anew(weights, "dynamics.json")
+    info = json.loads((weights / "motion_diffusion.json").read_text())
+    info["config"]["residual_motion"]["width"] *= 2
+    (weights / "motion_diffusion.json").write_text(json.dumps(info))
+    listed_anew(weights, "motion_diffusion.json")
     found = problems(weights)
-    assert set(found) == {"lineage", "network motion"}
-    assert "does not fit its own configuration" in found["network motion"]
+    assert set(found) == {"lineage", "network residual_motion"}
+    assert "does not fit its own configuration" in found["network residual_motion"]
 
 
 def test_verify_exits_by_what_it_found(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

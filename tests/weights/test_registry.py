@@ -45,8 +45,13 @@ def test_both_models_hear_each_further_condition(knowing: CinePipeline, name: st
     x, y, _ = knowing.bundle.config.latent_size
     channels = knowing.bundle.config.vae.latent_channels
     anatomy = torch.randn(1, channels, x, y, 7, generator=torch.Generator().manual_seed(0))
-    motion = torch.randn(1, knowing.bundle.motion.code.channels, x, y, 7, generator=torch.Generator().manual_seed(1))
-    for model, noise, given in ((knowing.bundle.anatomy, anatomy, None), (knowing.bundle.dynamics, motion, anatomy)):
+    motion = torch.randn(
+        1, knowing.bundle.residual_motion.code.channels, x, y, 7, generator=torch.Generator().manual_seed(1)
+    )
+    for model, noise, given in (
+        (knowing.bundle.anatomy_diffusion, anatomy, None),
+        (knowing.bundle.motion_diffusion, motion, anatomy),
+    ):
         conditions = [plan.conditions for plan in plans] + [behind]
         first, changed, forgotten, same = (
             knowing.sampler._sample(model, plans[0], noise, c, given) for c in conditions

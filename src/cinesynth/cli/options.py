@@ -43,6 +43,9 @@ OPTIONS_BY_VERB = {
 VERBS = {
     ("known-hearts",): ("training-index",),
     ("report",): ("qc",),
+    ("train", "anatomy"): ("train", "anatomy-diffusion"),
+    ("train", "dynamics"): ("train", "motion-diffusion"),
+    ("train", "motion"): ("train", "residual-motion"),
     ("weights", "gate"): ("weights", "compare"),
     ("weights", "use"): ("weights", "set-default"),
 }

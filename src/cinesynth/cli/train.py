@@ -38,6 +38,8 @@ Initial = Annotated[
 
 
 def _verb(stage: str, text: str) -> None:
+    """Add the verb of a stage."""
+
     def run(
         dataset: Dataset = None,
         run: Run = None,
@@ -60,13 +62,13 @@ def _verb(stage: str, text: str) -> None:
         train(_stages(config) if stage == "all" else [stage], dataset, run, config, minutes, initial)
 
     run.__doc__ = text
-    app.command(stage)(run)
+    app.command(stage.replace("_", "-"))(run)
 
 
 _verb("vae", "Stage 1: the semi-supervised VAE with an image and a mask decoder.")
-_verb("motion", "Stage 2: the deterministic residual-motion model.")
-_verb("anatomy", "Stage 3: the diffusion model from clinical priors to ED anatomy.")
-_verb("dynamics", "Stage 4: the diffusion model from ED anatomy and clinical priors to motion.")
+_verb("residual_motion", "Stage 2: the deterministic residual-motion model.")
+_verb("anatomy_diffusion", "Stage 3: the diffusion model from clinical priors to ED anatomy.")
+_verb("motion_diffusion", "Stage 4: the diffusion model from ED anatomy and clinical priors to motion.")
 _verb("decoder", "Fine-tune the decoder on noisy latents. If a run has this stage, bundle includes it.")
 _verb("all", "All four stages in order, and the decoder stage if the preset has one.")
 _verb("segmenter", "The independent segmenter used by evaluate, trained on annotated frames of real subjects only.")

@@ -1,7 +1,7 @@
-"""All settings: frozen and typed, with the unit in the name; an error names the full path of a wrong key.
+"""Every setting, once: frozen, typed, with the unit in its name; unknown keys are errors that name their path.
 
-`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the complete settings, which are saved
-with each run and with its weights.
+`load_config` reads a preset (YAML), applies ``a.b=c`` overrides and returns the resolved tree, which is saved with each
+run and beside the weights that it makes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from cinesynth.config.migration import migrate_key, migrate_settings, original_settings
 from cinesynth.config.schema import (
     STAGES,
     AutoencodingLosses,
@@ -23,8 +24,8 @@ from cinesynth.config.schema import (
     DenoiserConfig,
     DiffusionConfig,
     GridConfig,
-    MotionConfig,
     OptimConfig,
+    ResidualMotionConfig,
     SegmenterConfig,
     SegmenterTraining,
     Settings,
@@ -41,8 +42,8 @@ __all__ = [
     "DenoiserConfig",
     "DiffusionConfig",
     "GridConfig",
-    "MotionConfig",
     "OptimConfig",
+    "ResidualMotionConfig",
     "SegmenterConfig",
     "SegmenterTraining",
     "Settings",
@@ -50,6 +51,7 @@ __all__ = [
     "VAETraining",
     "apply_override",
     "dump_config",
+    "hashed_settings",
     "load_config",
     "parse_config",
     "presets",
@@ -73,9 +75,9 @@ def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
 
 
 def parse_config(tree: dict[str, Any]) -> Config:
-    """Settings from a tree of plain values; `ConfigError` with one line, and the path of the key, per problem."""
+    """Validate a tree; each line of the `ConfigError` names the path of its key. Old names of stages are understood."""
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(migrate_settings(tree))
     except ValidationError as error:
         lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
         raise ConfigError("\n".join(lines), hint=KEYS_HINT) from None
@@ -86,11 +88,19 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+def hashed_settings(config: Config) -> str:
+    """The text that stands for these settings in hashes: under the names that the stages had first.
+
+    The names of cached runs and cohorts are made of it; under today's names they would all be made again.
+    """
+    return yaml.safe_dump(original_settings(config.model_dump(mode="json")), sort_keys=False)
+
+
 def _read_preset(preset: str) -> dict[str, Any]:
     path = Path(preset)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise ConfigError(f"preset file {preset} does not exist", hint=f"or use one of {', '.join(presets())}")
+            raise ConfigError(f"there is no preset file {preset}", hint=f"presets with a name: {', '.join(presets())}")
         text = path.read_text()
     elif preset in presets():
         text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
@@ -99,27 +109,27 @@ def _read_preset(preset: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{preset} is not valid YAML: {error}", hint="correct the file") from None
+        raise ConfigError(f"{preset} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"{preset} contains no settings", hint="start from a copy of a preset")
-    return tree
+        raise ConfigError(f"{preset} holds no settings", hint="start from a copy of one of the presets")
+    return migrate_settings(tree)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:
     """Set one value of a tree of settings by ``a.b=c``; `ConfigError` if that is impossible."""
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ConfigError(f"--set {override!r} is not of the form a.b=c", hint="for example training.seed=1")
-    *parents, last = path.strip().split(".")
+        raise ConfigError(f"--set {override!r} does not have the form a.b=c")
+    *parents, last = migrate_key(path.strip()).split(".")
     node: Any = tree
     for key in parents:
         node = node.setdefault(key, {}) if isinstance(node, dict) else None
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {override}: {key} is a single value, not a group of settings", hint=KEYS_HINT)
+            raise ConfigError(f"--set {override}: {key} is a single value, it has no settings below it")
     try:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+        raise ConfigError(f"--set {override}: {text!r} is not a valid YAML value") from None
 
 
 def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:

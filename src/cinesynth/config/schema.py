@@ -1,4 +1,4 @@
-"""The tree of settings: each with its type, its range and its default."""
+"""The tree of settings, each with its type, range and default."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 Spacing = Annotated[float, Field(ge=0.5, le=25.0)]
-STAGES = ("vae", "motion", "anatomy", "dynamics")
-"""What a weights folder consists of. The segmenter of the evaluation is trained likewise, but is no part of it."""
+STAGES = ("vae", "residual_motion", "anatomy_diffusion", "motion_diffusion")
+"""The parts of a weights folder, in the order of training. Names of settings, files, folders and verbs follow them."""
 
 
 class Settings(BaseModel):
@@ -30,7 +30,7 @@ class GridConfig(Settings):
 
 
 class NetConfig(Settings):
-    """What all convolutional networks here share."""
+    """Settings that all convolutional networks share."""
 
     channels: tuple[Positive, ...] = Field(min_length=1)
     """Width of each level; the plane is halved between levels, the slice axis never."""
@@ -45,67 +45,67 @@ class VAEConfig(NetConfig):
 
     latent_channels: Positive = 8
     space_to_depth: Literal[1, 2, 4] = 4
-    """In-plane factor folded into channels before the first convolution."""
+    """In-plane voxels folded into channels before the first convolution, along each axis."""
     separate_decoders: bool = False
-    """The paper's two decoders; else one trunk with an image and a mask head."""
+    """Two decoders, as in the paper; otherwise one trunk with an image and a mask head."""
 
     @property
     def stride(self) -> int:
-        """In-plane voxels a latent voxel covers."""
+        """In-plane voxels that a latent voxel covers, along each axis."""
         halvings = len(self.channels) - 1
         return int(self.space_to_depth) << halvings
 
 
-class MotionConfig(Settings):
-    """The deterministic residual-motion model and the form in which a cycle is carried."""
+class ResidualMotionConfig(Settings):
+    """The deterministic residual-motion model and the code of a cycle."""
 
     width: Positive = 64
     blocks: Positive = 3
     kernel: Literal["2.5d", "3d"] = "2.5d"
     norm: Literal["layer", "group"] = "layer"
     harmonics: Annotated[int, Field(ge=0, le=8)] = 3
-    """Cyclic harmonics that carry a whole cycle; 0: one residual a frame, as in the paper."""
+    """Harmonics that represent a whole cycle; 0: one residual for each frame, as in the paper."""
 
 
 class DenoiserConfig(NetConfig):
     """A latent U-Net."""
 
     patch: Literal[1, 2, 4] = 1
-    """In-plane factor of the latent folded into channels before the first convolution (Peebles and Xie, 2023)."""
+    """Latent voxels folded into channels before the first convolution, along each axis (Peebles and Xie, 2023)."""
     attention_levels: tuple[int, ...] = ()
-    """Levels with self-attention (and cross-attention, if that is how conditions enter)."""
+    """Levels with self-attention, and with cross-attention if ``conditioning`` asks for it."""
     heads: Positive = 4
     condition_width: Positive = 128
     conditioning: Literal["adaptive_norm", "cross_attention"] = "adaptive_norm"
     coordinates: bool = True
-    """Give the net the in-plane position and the height between base and apex of each voxel."""
+    """Feed the network the in-plane position of each voxel and its height between base and apex."""
     slice_attention: bool = False
-    """Attention along the slice axis at the attention levels (the paper's motion model)."""
+    """Attention along the slice axis at the attention levels, as in the paper's motion model."""
 
 
 class DiffusionConfig(Settings):
-    """Objective in training, solver in generation."""
+    """The objective of training and the solver of generation."""
 
     objective: Literal["noise", "v", "flow"] = "flow"
     sampling_steps: Annotated[int, Field(ge=1, le=1000)] = 12
     solver: Literal["default", "euler", "heun", "ddim", "dpm-solver++", "unipc"] = "default"
-    """Default: ``euler`` for flow, ``ddim`` else."""
+    """Default: ``euler`` for flow, otherwise ``ddim``."""
     guidance: Annotated[float, Field(ge=0.0, le=20.0)] = 1.5
     guidance_interval: tuple[Fraction, Fraction] = (0.0, 1.0)
-    """Times between which guidance is used (Kynkäänniemi et al., 2024), 1 is noise; elsewhere a step is one pass."""
+    """Times (1 is noise) between which guidance acts (Kynkäänniemi et al., 2024); outside, a step is one pass."""
     guidance_rescale: Fraction = 0.0
-    """How far the spread of a guided output is brought back to that of the conditional one (Lin et al., 2024)."""
+    """How far the norm of a guided output is moved back to that of the conditional one (Lin et al., 2024)."""
     time_shift: Annotated[float, Field(ge=0.1, le=20.0)] = 1.0
-    """Above 1: more of training and sampling near pure noise, for codes that tell the same thing many times over.
-    Only for ``flow``: ``t -> s t / (1 + (s - 1) t)`` (Esser et al., 2024)."""
+    """Above 1, training and sampling spend more time near pure noise, which suits redundant codes. Only for ``flow``:
+    ``t -> s t / (1 + (s - 1) t)`` (Esser et al., 2024)."""
     condition_dropout: Fraction = 0.1
-    """Probability, per case, that a case is trained with nothing known."""
+    """Probability that a case is trained without any condition."""
     field_dropout: Fraction = 0.1
-    """Probability, per case and condition, that this one condition is unknown."""
+    """Probability that a single condition of a case is unknown in training."""
 
     @property
     def solver_name(self) -> str:
-        """The solver that is meant."""
+        """The solver, with the default resolved."""
         if self.solver != "default":
             return self.solver
         return "euler" if self.objective == "flow" else "ddim"
@@ -115,23 +115,23 @@ class DiffusionConfig(Settings):
         flow_only, others_only = ("euler", "heun"), ("ddim",)
         wrong = others_only if self.objective == "flow" else flow_only
         if self.solver in wrong:
-            raise ValueError(f"solver {self.solver} is not for the objective {self.objective}")
+            raise ValueError(f"solver {self.solver} does not support the objective {self.objective}")
         if self.guidance_interval[0] > self.guidance_interval[1]:
             raise ValueError(f"guidance_interval {self.guidance_interval} begins after its end")
         return self
 
 
 class SegmenterConfig(Settings):
-    """The independent segmenter of the evaluation: a plain 2D U-Net that sees a slice and its neighbours."""
+    """The independent segmenter of the evaluation: a plain 2D U-Net on a slice and its neighbours."""
 
     channels: tuple[Positive, Positive, Positive, Positive, Positive] = (24, 48, 96, 128, 192)
     """Width of each level; the plane is halved between levels."""
     neighbours: Annotated[int, Field(ge=0, le=3)] = 1
-    """Slices on either side that are shown with the one that is labelled."""
+    """Slices on either side that are input together with the one to segment."""
 
 
 class OptimConfig(Settings):
-    """How a stage is trained."""
+    """Optimisation of a stage."""
 
     steps: Positive
     batch_size: Positive
@@ -140,25 +140,25 @@ class OptimConfig(Settings):
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=0)] = 50
     final_learning_rate_fraction: Fraction = 0.05
-    """Cosine decay ends at this fraction of the learning rate; 1: constant."""
+    """Fraction of the learning rate at the end of the cosine decay; 1: constant."""
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
     clip_norm: Annotated[float, Field(gt=0.0)] = 1.0
     phantom_share: Fraction = 0.5
-    """Share of phantom hearts in a batch, where the dataset holds patients too."""
+    """Share of phantoms in a batch, if the dataset also holds patients."""
     validate_every_steps: Positive = 200
     checkpoint_every_steps: Positive = 200
 
 
 class AutoencodingLosses(Settings):
-    """Loss weights of the two stages that decode images."""
+    """Loss weights of the stages that decode images."""
 
     l1: Weight = 1.0
     gradient: Weight = 1.0
-    """Multi-scale image gradients: edges, without downloaded weights."""
+    """Multi-scale image gradients: a loss on edges that needs no pretrained network."""
     spectrum: Weight = 0.0
-    """Log power of each scale of detail, wherever it lies: the right amount of texture."""
+    """Log power at each spatial frequency: the right amount of texture, wherever it lies."""
     perceptual: Weight = 0.0
-    """Feature matching against the discriminator; needs ``adversarial``."""
+    """Feature matching with the discriminator; needs ``adversarial``."""
     adversarial: Weight = 0.0
     adversarial_start_step: Annotated[int, Field(ge=0)] = 0
     dice_ce: Weight = 1.0
@@ -178,7 +178,7 @@ class AutoencodingLosses(Settings):
 
 
 class DecodingTraining(OptimConfig):
-    """A stage that decodes images: 2, and with more 1."""
+    """A stage that decodes images."""
 
     losses: AutoencodingLosses = AutoencodingLosses()
 
@@ -192,44 +192,44 @@ class VAETraining(DecodingTraining):
 
 
 class DecoderTraining(VAETraining):
-    """The decoder alone, once more: on latents with noise, so that what diffusion models get wrong of them is not seen.
+    """Fine-tuning of the decoder on noisy latents, so that small errors of the diffusion models do not show.
 
-    (Zheng et al., *Diffusion Transformers with Representation Autoencoders*, 2025, train their decoder so.)
+    After Zheng et al., *Diffusion Transformers with Representation Autoencoders*, 2025.
     """
 
     latent_noise: Annotated[float, Field(gt=0.0, le=2.0)] = 0.5
-    """Largest standard deviation of the noise, in those of the latents; each case draws its own between 0 and this."""
+    """Largest standard deviation of the noise, relative to the latents'; each case draws one between 0 and this."""
 
 
 class DiffusionTraining(OptimConfig):
     """Stages 3 and 4."""
 
     affine_copies: Annotated[int, Field(ge=0, le=256)] = 8
-    """Rescaled copies of each heart, whose volumes are measured again with the mask decoder."""
+    """Rescaled copies of each heart; the mask decoder measures their volumes."""
     amplitude_copies: Annotated[int, Field(ge=0, le=64)] = 0
-    """Of each of them, copies that move more or less, measured again (dynamics only)."""
+    """Copies of each of them that move more or less, measured likewise (``motion_diffusion`` only)."""
     whole_cycle_share: Fraction = 0.0
-    """Share of a batch that is drawn from patients seen over the whole cycle (dynamics only): they are few among those
-    of whom ED and ES alone are stored, and know what happens between."""
+    """Share of a batch drawn from patients with frames of the whole cycle (``motion_diffusion`` only). Most patients
+    have ED and ES alone; without this share, the few that show the course between them would hardly be seen."""
 
 
 class SegmenterTraining(OptimConfig):
-    """The segmenter: ten minutes on two cores with bf16 matrix units, at 96 x 96 pixels."""
+    """Training of the segmenter: ten minutes on two cores with bf16 matrix units, at 96 x 96 pixels."""
 
     steps: Positive = 800
     batch_size: Positive = 4
-    """Frames; all their acquired slices are seen."""
+    """Frames a step, with all their acquired slices."""
     learning_rate: Annotated[float, Field(gt=0.0, le=0.1)] = 2e-3
     ema_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
     phantom_share: Fraction = 0.0
     augment: bool = True
     crop: tuple[Positive, Positive, Positive] | None = None
-    """Voxels of the random training crop; none: the whole grid. A grid of the whole field, seen in crops, teaches what
-    lies around a heart."""
+    """Voxels of the random training crop; none: the whole grid. Crops of a grid that covers the whole field of view
+    show what surrounds a heart."""
 
 
 class DiffusionModelConfig(Settings):
-    """A latent diffusion model: the static one (anatomy) or the motion one (dynamics)."""
+    """A latent diffusion model: of the anatomy at ED or of the motion of a cycle."""
 
     denoiser: DenoiserConfig
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -243,26 +243,26 @@ class TrainingConfig(Settings):
     """``auto``: bf16 on accelerators and CPUs with bf16 matrix units, else fp32."""
     vae: VAETraining
     decoder: DecoderTraining | None = None
-    """None: the VAE's decoder is the one that is used."""
-    motion: DecodingTraining
-    anatomy: DiffusionTraining
-    dynamics: DiffusionTraining
+    """None: the decoder of the VAE is used without fine-tuning."""
+    residual_motion: DecodingTraining
+    anatomy_diffusion: DiffusionTraining
+    motion_diffusion: DiffusionTraining
     segmenter: SegmenterTraining = SegmenterTraining()
 
 
 class Config(Settings):
-    """The whole tree."""
+    """The whole tree of settings."""
 
     preset: str
     grid: GridConfig
     vae: VAEConfig
-    motion: MotionConfig
-    anatomy: DiffusionModelConfig
-    dynamics: DiffusionModelConfig
+    residual_motion: ResidualMotionConfig
+    anatomy_diffusion: DiffusionModelConfig
+    motion_diffusion: DiffusionModelConfig
     conditions: tuple[Condition, ...] = CORE_CONDITIONS
-    """What both diffusion models are told of a heart: the core, and any of rv_edv_ml, rv_esv_ml, myo_mass_g, vendor."""
+    """Conditions of both diffusion models: the core, and any of rv_edv_ml, rv_esv_ml, myo_mass_g and vendor."""
     vendors: tuple[str, ...] = ()
-    """Vendors that they tell apart. Training lists those of its subjects where there are none."""
+    """Vendors that the models can tell apart; if empty, training fills in those of its subjects."""
     segmenter: SegmenterConfig = SegmenterConfig()
     training: TrainingConfig
 
@@ -270,7 +270,7 @@ class Config(Settings):
     @classmethod
     def _with_the_core_and_in_order(cls, names: tuple[Condition, ...]) -> tuple[Condition, ...]:
         if missing := [name for name in CORE_CONDITIONS if name not in names]:
-            raise ValueError(f"{missing[0]} is missing: every model is told {', '.join(CORE_CONDITIONS)}")
+            raise ValueError(f"{missing[0]} is missing: every model needs {', '.join(CORE_CONDITIONS)}")
         return tuple(name for name in CONDITIONS if name in names)
 
     @model_validator(mode="after")
@@ -281,7 +281,7 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _grid_fits_networks(self) -> Config:
-        nets = {"anatomy": self.anatomy.denoiser, "dynamics": self.dynamics.denoiser}
+        nets = {name: getattr(self, name).denoiser for name in ("anatomy_diffusion", "motion_diffusion")}
         for name, net in nets.items():
             factor = self.vae.stride * net.patch * 2 ** (len(net.channels) - 1)
             for axis, size in zip("xy", self.grid.size[:2], strict=True):

@@ -14,9 +14,9 @@ from torch import Tensor
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.codec import QUANTITIES, FrameScore
 from cinesynth.models.codec import Codec
-from cinesynth.models.residual_motion import HarmonicCode, Motion
-from cinesynth.training.frames import Frames
-from cinesynth.training.latents import Sequence as Latents
+from cinesynth.models.residual_motion import HarmonicCode, ResidualMotion
+from cinesynth.training.frames import FrameSampler
+from cinesynth.training.latents import LatentSequence as Latents
 from cinesynth.training.stages.diffusion import residuals_of
 from cinesynth.types import STRUCTURES, UNCONDITIONAL, FloatArray, Label
 
@@ -124,12 +124,12 @@ class CycleScore:
 
 
 def score_cycles(
-    codec: Codec, motion: Motion, held: PackedDataset, progress: Callable[[int, int], None] | None = None
+    codec: Codec, motion: ResidualMotion, held: PackedDataset, progress: Callable[[int, int], None] | None = None
 ) -> list[CycleScore]:
     """Every subject of ``held`` that is stored as a whole cycle; none for codes of single frames (the paper's)."""
     if not isinstance(motion.code, HarmonicCode):
         return []
-    frames = Frames(held, 0, 1.0)
+    frames = FrameSampler(held, 0, 1.0)
     whole = [i for i, r in enumerate(held.records) if len(r.phases) == r.frames_in_cycle > motion.code.basis.size]
     scores = []
     for done, subject in enumerate(whole, start=1):
@@ -140,7 +140,7 @@ def score_cycles(
 
 
 @torch.inference_mode()
-def _score(codec: Codec, motion: Motion, code: HarmonicCode, frames: Frames, subject: int) -> CycleScore:
+def _score(codec: Codec, motion: ResidualMotion, code: HarmonicCode, frames: FrameSampler, subject: int) -> CycleScore:
     record = frames.record(subject)
     order = [record.ed, *(int(i) for i in np.argsort(record.phases, kind="stable") if i != record.ed)]
     mask = frames.mask(subject)

@@ -145,7 +145,7 @@ def score_bundle(
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
     reconstructed = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
-    codec, motion = pipe.bundle.codec, pipe.bundle.motion
+    codec, motion = pipe.bundle.codec, pipe.bundle.residual_motion
     cycles = score_cycles(codec, motion, held, lambda done, total: progress("cycles", done, total, {}))
     asked = {"frames": frames, "control": control, "tries": tries}
     requests = requests_of(held, count, seed, pipe.condition_set, **asked) if count else []

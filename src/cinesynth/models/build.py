@@ -1,4 +1,4 @@
-"""Networks from a config: the one place where the four stages' shapes are tied together."""
+"""Networks from a config: the only place where the shapes of the four stages are tied together, and their costs."""
 
 from __future__ import annotations
 
@@ -14,54 +14,61 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.diffusion import LatentDiffusion
-from cinesynth.models.residual_motion import Motion
+from cinesynth.models.residual_motion import ResidualMotion
 from cinesynth.types import UNCONDITIONAL
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The four stages' modules, untrained."""
+    """The modules of the four stages, untrained, in the order of `STAGES`."""
 
     codec: Codec
-    motion: Motion
-    anatomy: LatentDiffusion
-    dynamics: LatentDiffusion
+    residual_motion: ResidualMotion
+    anatomy_diffusion: LatentDiffusion
+    motion_diffusion: LatentDiffusion
 
 
 def build_codec(config: Config) -> Codec:
-    """Stage 1."""
+    """Stage 1: the codec."""
     return Codec(config.vae, config.grid)
 
 
-def build_motion(config: Config) -> Motion:
-    """Stage 2."""
-    return Motion(config.motion, config.vae.latent_channels)
+def build_residual_motion(config: Config) -> ResidualMotion:
+    """Stage 2: M and the code of its residuals."""
+    return ResidualMotion(config.residual_motion, config.vae.latent_channels)
 
 
-def build_anatomy(config: Config) -> LatentDiffusion:
-    """Stage 3: priors to the ED latent."""
-    network = DenoiserUNet(config.anatomy.denoiser, config.vae.latent_channels, condition_set=ConditionSet.of(config))
-    return LatentDiffusion(network, config.anatomy.diffusion)
+def build_anatomy_diffusion(config: Config) -> LatentDiffusion:
+    """Stage 3: clinical priors to the latent of ED."""
+    network = DenoiserUNet(
+        config.anatomy_diffusion.denoiser, config.vae.latent_channels, condition_set=ConditionSet.of(config)
+    )
+    return LatentDiffusion(network, config.anatomy_diffusion.diffusion)
 
 
-def build_dynamics(config: Config) -> LatentDiffusion:
-    """Stage 4: ED latent and priors to the motion code, with a phase where the code is per frame."""
+def build_motion_diffusion(config: Config) -> LatentDiffusion:
+    """Stage 4: latent of ED and priors to the code of the motion, with a phase as condition if codes are per frame."""
     latent = config.vae.latent_channels
-    harmonics = config.motion.harmonics
+    harmonics = config.residual_motion.harmonics
     channels = 2 * harmonics * latent if harmonics else latent
     condition_set = ConditionSet.of(config)
     network = DenoiserUNet(
-        config.dynamics.denoiser, channels, latent, phase=harmonics == 0, condition_set=condition_set
+        config.motion_diffusion.denoiser, channels, latent, phase=harmonics == 0, condition_set=condition_set
     )
-    return LatentDiffusion(network, config.dynamics.diffusion)
+    return LatentDiffusion(network, config.motion_diffusion.diffusion)
 
 
 def build(config: Config) -> Networks:
-    """All four."""
-    return Networks(build_codec(config), build_motion(config), build_anatomy(config), build_dynamics(config))
+    """The networks of all four stages."""
+    return Networks(
+        build_codec(config),
+        build_residual_motion(config),
+        build_anatomy_diffusion(config),
+        build_motion_diffusion(config),
+    )
 
 
-# --- What a preset costs, counted on the meta device -----------------------------------------------------------------
+# --- Costs of a preset, counted on the meta device -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Cost:
 
 
 def count_costs(config: Config) -> list[Cost]:
-    """Costs of the encoder, the decoders, M and the two denoisers."""
+    """Costs of the encoder, the decoders, M and both denoisers."""
     with torch.device("meta"):
         networks = build(config)
         x, y, z = config.grid.size
@@ -82,44 +89,43 @@ def count_costs(config: Config) -> list[Cost]:
         latent = torch.empty(1, config.vae.latent_channels, *config.latent_size)
         time = torch.empty(1)
         conditions = encode_priors([UNCONDITIONAL], ConditionSet.of(config)).to("meta").at_phase(time)
-        motion = torch.empty(1, networks.motion.code.channels, *config.latent_size)
-        vae, dynamics = networks.codec.vae, networks.dynamics.network
-        anatomy = networks.anatomy.network
+        code = torch.empty(1, networks.residual_motion.code.channels, *config.latent_size)
+        vae, anatomy, motion = networks.codec.vae, networks.anatomy_diffusion.network, networks.motion_diffusion.network
         return [
             Cost("encoder", _parameters(vae.encoder), _flops(lambda: vae.encode(image, mask))),
             Cost("decoder", _parameters(vae.decoders), _flops(lambda: vae.decode(latent, mask))),
             Cost(
                 "residual motion",
-                _parameters(networks.motion.network),
-                _flops(lambda: networks.motion.network(latent, latent, mask)),
+                _parameters(networks.residual_motion.network),
+                _flops(lambda: networks.residual_motion.network(latent, latent, mask)),
             ),
             Cost("anatomy denoiser", _parameters(anatomy), _flops(lambda: anatomy(latent, time, conditions, mask))),
             Cost(
-                "dynamics denoiser",
-                _parameters(dynamics),
-                _flops(lambda: dynamics(motion, time, conditions, mask, latent)),
+                "motion denoiser",
+                _parameters(motion),
+                _flops(lambda: motion(code, time, conditions, mask, latent)),
             ),
         ]
 
 
 def sequence_flops(config: Config, frames: int = 30) -> int:
-    """FLOPs of one generated cine, guidance and solver steps included."""
+    """FLOPs of one generated cine, including guidance and solver steps."""
     cost = {c.part: c.flops for c in count_costs(config)}
-    anatomy, dynamics = config.anatomy.diffusion, config.dynamics.diffusion
+    anatomy, motion = config.anatomy_diffusion.diffusion, config.motion_diffusion.diffusion
     of_anatomy = cost["anatomy denoiser"] * anatomy.sampling_steps * _passes(anatomy.guidance)
-    a_trajectory = cost["dynamics denoiser"] * dynamics.sampling_steps * _passes(dynamics.guidance)
+    a_trajectory = cost["motion denoiser"] * motion.sampling_steps * _passes(motion.guidance)
     return of_anatomy + a_trajectory * _trajectories(config, frames) + cost["decoder"] * frames
 
 
 def network_calls(config: Config, frames: int = 30) -> int:
-    """Sequential calls of a denoiser for one cine; a guided step is one call of twice the batch."""
-    of_motion = config.dynamics.diffusion.sampling_steps * _trajectories(config, frames)
-    return config.anatomy.diffusion.sampling_steps + of_motion
+    """Sequential denoiser calls for one cine; a guided step is one call with twice the batch."""
+    of_motion = config.motion_diffusion.diffusion.sampling_steps * _trajectories(config, frames)
+    return config.anatomy_diffusion.diffusion.sampling_steps + of_motion
 
 
 def _trajectories(config: Config, frames: int) -> int:
-    """Of the motion: one for a whole cycle, else one for each frame after ED."""
-    return 1 if config.motion.harmonics else frames - 1
+    """Trajectories of the motion model: one for a whole cycle of harmonics, otherwise one for each frame after ED."""
+    return 1 if config.residual_motion.harmonics else frames - 1
 
 
 def _passes(guidance: float) -> int:

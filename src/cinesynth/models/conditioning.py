@@ -1,4 +1,4 @@
-"""Clinical priors as tensors, and tensors as embeddings. "Unknown" is a learned token, never a number."""
+"""Clinical priors as tensors, and their embeddings. "Unknown" is a learned token, never a number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cinesynth.config import Config
-from cinesynth.types import CORE_CONDITIONS, UNCONDITIONAL, ClinicalPrior, Diagnosis
+from cinesynth.types import CORE_CONDITIONS, UNCONDITIONAL, ClinicalPrior, Diagnosis, PerCase, Vectors
 
 DIAGNOSES = tuple(Diagnosis)
 SCALES = {
@@ -22,30 +22,32 @@ SCALES = {
     "rv_esv_ml": 600.0,
     "myo_mass_g": 600.0,
 }
-"""What each number is divided by (the first four: paper, section 2.3). The EF is derived from the LV's volumes."""
+"""Divisor of each numeric condition (the first four: paper, section 2.3), in the order of the network's layers."""
 DERIVED = ("ef_percent",)
+"""Conditions computed from others: the EF from the volumes of the LV."""
 FREQUENCIES = 8
+"""Octaves of the Fourier features of a number."""
 
 
 @dataclass(frozen=True)
 class ConditionSet:
-    """Which conditions a model is told, and the vendors that it tells apart."""
+    """The conditions of a model, and the vendors that it can tell apart."""
 
     names: Sequence[str] = CORE_CONDITIONS
     vendors: Sequence[str] = ()
 
     @classmethod
     def of(cls, config: Config) -> ConditionSet:
-        """What the diffusion models of a config are told."""
+        """The conditions of the diffusion models of a config."""
         return cls(config.conditions, config.vendors)
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The conditions that are numbers, the derived ones among them, in the order of the network's layers."""
+        """The numeric conditions, derived ones included, in the order of `SCALES`."""
         return tuple(name for name in SCALES if name in self.names or name in DERIVED)
 
     def vendor_index(self, vendor: str | None) -> int:
-        """Which of the vendors (in any case) this is, from 1; 0 is unknown."""
+        """One-based position of a vendor (case does not matter) among the known ones; 0 is unknown."""
         known = [name.casefold() for name in self.vendors]
         name = (vendor or "").strip().casefold()
         return known.index(name) + 1 if name in known else 0
@@ -67,8 +69,8 @@ class Conditions:
     def __len__(self) -> int:
         return len(self.diagnosis)
 
-    def at_phase(self, phase: Tensor) -> Conditions:
-        """The same conditions at a cardiac phase each (``B``)."""
+    def at_phase(self, phase: PerCase) -> Conditions:
+        """The same conditions, each case at a cardiac phase of its own."""
         return replace(self, phase=phase)
 
     def repeat(self, times: int) -> Conditions:
@@ -76,12 +78,12 @@ class Conditions:
         return self._clinical(lambda field: field.repeat_interleave(times, 0))
 
     def unconditional(self) -> Conditions:
-        """As many cases with nothing known; the phase, which is not a clinical condition, stays."""
-        nothing = self._clinical(torch.zeros_like)
-        return replace(nothing, diagnosis=torch.full_like(self.diagnosis, DIAGNOSES.index(UNCONDITIONAL.diagnosis)))
+        """The same number of cases with nothing known. The phase stays: it is no clinical condition."""
+        unknown = self._clinical(torch.zeros_like)  # nothing known, vendor 0
+        return replace(unknown, diagnosis=torch.full_like(self.diagnosis, DIAGNOSES.index(UNCONDITIONAL.diagnosis)))
 
     def and_unconditional(self) -> Conditions:
-        """These cases, then as many with nothing known: a guided step in one batch."""
+        """These cases, then the same with nothing known: the batch of a guided step."""
         null = self.unconditional()
         phase = None if self.phase is None or null.phase is None else torch.cat([self.phase, null.phase])
         return Conditions(
@@ -93,18 +95,18 @@ class Conditions:
         )
 
     def to(self, device: torch.device | str) -> Conditions:
-        """The same on another device."""
+        """The same conditions on another device."""
         moved = self._clinical(lambda field: field.to(device))
         return replace(moved, phase=None if self.phase is None else self.phase.to(device))
 
     def _clinical(self, change: Callable[[Tensor], Tensor]) -> Conditions:
-        """All but the phase after ``change``."""
+        """These conditions with ``change`` applied to all tensors but the phase."""
         fields = {name: change(getattr(self, name)) for name in ("diagnosis", "values", "known", "vendor")}
         return replace(self, **fields)
 
 
 def encode_priors(priors: Sequence[ClinicalPrior], condition_set: ConditionSet = CORE) -> Conditions:
-    """Clinical priors as tensors of the conditions in ``condition_set``, the one place where they become numbers."""
+    """Clinical priors as tensors of the conditions in ``condition_set``; only here do they become numbers."""
     fields = [[getattr(prior, name) for name in condition_set.numbers] for prior in priors]
     scales = [SCALES[name] for name in condition_set.numbers]
     values = [[0.0 if v is None else v / s for v, s in zip(row, scales, strict=True)] for row in fields]
@@ -119,7 +121,7 @@ def encode_priors(priors: Sequence[ClinicalPrior], condition_set: ConditionSet =
 def drop(
     prior: ClinicalPrior, uniforms: Sequence[float], case: float, field: float, names: Sequence[str] = CORE_CONDITIONS
 ) -> ClinicalPrior:
-    """Forget a prior as training does: all of it with probability ``case``, each of ``names`` with ``field``.
+    """Condition dropout: forget all with probability ``case``, otherwise each of ``names`` with ``field``.
 
     ``uniforms`` are numbers in [0, 1): one for the case, then one for each of ``names``.
     """
@@ -131,13 +133,13 @@ def drop(
 
 
 def fourier(x: Tensor, frequencies: int) -> Tensor:
-    """Sines and cosines of ``x`` (``...``) at octaves from one period over [0, 2]: ``... 2F``."""
+    """Sines and cosines of ``x`` (``...``) in octaves, the slowest with one period over [0, 2]: ``... 2F``."""
     angle = x[..., None] * (math.pi * 2.0 ** torch.arange(frequencies, device=x.device, dtype=x.dtype))
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
 class ClinicalEmbedding(nn.Module):
-    """Conditions to one vector a case, ``B W``."""
+    """Conditions to one vector a case: the sum of one vector for each condition."""
 
     def __init__(self, width: int, condition_set: ConditionSet = CORE) -> None:
         super().__init__()
@@ -147,11 +149,12 @@ class ClinicalEmbedding(nn.Module):
         self.out = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
         self.vendor = nn.Embedding(1 + len(condition_set.vendors), width) if "vendor" in condition_set.names else None
 
-    def forward(self, conditions: Conditions) -> Tensor:
+    def forward(self, conditions: Conditions) -> Vectors:
         total = self.diagnosis(conditions.diagnosis)
         values = conditions.values
         features = torch.cat([values[..., None], fourier(values, FREQUENCIES)], dim=-1)  # B N (2F + 1)
         for index, layer in enumerate(self.values):
+            # The value under an unknown condition has no influence, not even through its gradient.
             known = conditions.known[:, index, None]
             total = total + torch.where(known, layer(features[:, index]), self.unknown[index])
         if self.vendor is not None:
@@ -161,12 +164,12 @@ class ClinicalEmbedding(nn.Module):
 
 
 class ScalarEmbedding(nn.Module):
-    """A time or a phase to a vector, ``B`` to ``B W``."""
+    """A time or a phase to a vector."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.Sequential(nn.Linear(2 * FREQUENCIES + 1, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: PerCase) -> Vectors:
         out: Tensor = self.net(torch.cat([x[:, None], fourier(x, FREQUENCIES)], dim=-1))
         return out

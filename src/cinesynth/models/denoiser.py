@@ -1,4 +1,4 @@
-"""The latent U-Net of the anatomy and the motion model: pools the plane, never the 10 mm axis."""
+"""The latent U-Net of both diffusion models: it pools the plane, never the slice axis of 10 mm."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from cinesynth.models.layers import (
     make_norm,
     space_to_depth,
 )
-
-COORDINATES = 3
+from cinesynth.types import AnatomyLatent, Features, Latent, PerCase, SliceFactor, SliceMask, Tokens, Vectors
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens ``B N W`` to themselves or to a context ``B M V``."""
+    """Multi-head attention of tokens ``B N W`` to a context ``B M V``, which may be the tokens themselves."""
 
     def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
         super().__init__()
@@ -36,19 +35,20 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(source, 2 * width, bias=False)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, context: Tensor, attend: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tokens, context: Tensor, attend: Tensor | None = None) -> Tokens:
+        """``attend`` (``B M``) are the tokens of the context that count."""
         query = self.query(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # B H N D
         key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.key_value(context).chunk(2, -1)
         )
         mask = None if attend is None else attend[:, None, None, :]  # B 1 1 M
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # B H N D
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(-2))
         return out
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention over acquired voxels, cross-attention to condition tokens where there are any, feed-forward."""
+    """Self-attention over acquired voxels, optional cross-attention to condition tokens, feed-forward."""
 
     def __init__(self, width: int, config: DenoiserConfig) -> None:
         super().__init__()
@@ -60,10 +60,11 @@ class TransformerBlock(nn.Module):
         self.slice_attention = SliceAttention(width, config.heads) if config.slice_attention else None
         self.feed_in = nn.Linear(width, 8 * width if crosses else 2 * width)
         self.feed_out = nn.Linear(4 * width if crosses else width, width)
+        # The feed-forward part starts as the identity.
         nn.init.zeros_(self.feed_out.weight)
         nn.init.zeros_(self.feed_out.bias)
 
-    def forward(self, x: Tensor, context: Tensor | None, slice_mask: Tensor) -> Tensor:
+    def forward(self, x: Features, context: Tensor | None, slice_mask: SliceMask) -> Features:
         size = x.shape[2:]
         acquired = slice_mask[:, None, None, :].expand(-1, size[0], size[1], -1).flatten(1)  # B N
         tokens = x.flatten(2).transpose(1, 2)  # B N W
@@ -74,30 +75,30 @@ class TransformerBlock(nn.Module):
         if self.cross_attention is not None and self.cross_norm is not None and context is not None:
             tokens = tokens + self.cross_attention(self.cross_norm(tokens), context)
         value, gate = self.feed_in(self.feed_norm(tokens)).chunk(2, dim=-1)
-        tokens = tokens + self.feed_out(value * F.gelu(gate))  # GEGLU
-        out: Tensor = tokens.transpose(1, 2).unflatten(2, size)
+        tokens = tokens + self.feed_out(value * F.gelu(gate))  # GEGLU (Shazeer, 2020)
+        out: Tensor = tokens.transpose(1, 2).unflatten(2, size)  # B W x y Z
         return out
 
 
 class SliceAttention(nn.Module):
-    """Attention along the slice axis, each in-plane position on its own."""
+    """Attention along the slice axis, for each in-plane position by itself."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
 
-    def forward(self, tokens: Tensor, size: torch.Size, slice_mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tokens, size: torch.Size, slice_mask: SliceMask) -> Tokens:
         depth = size[2]
-        columns = self.norm(tokens).unflatten(1, (-1, depth)).flatten(0, 1)  # (B x y) z W
-        attend = slice_mask.repeat_interleave(size[0] * size[1], dim=0)
+        columns = self.norm(tokens).unflatten(1, (-1, depth)).flatten(0, 1)  # (B x y) Z W
+        attend = slice_mask.repeat_interleave(size[0] * size[1], dim=0)  # (B x y) Z
         mixed = self.attention(columns, columns, attend)
-        out: Tensor = mixed.unflatten(0, (len(tokens), -1)).flatten(1, 2)
+        out: Tensor = mixed.unflatten(0, (len(tokens), -1)).flatten(1, 2)  # B (x y Z) W
         return out
 
 
 class Level(nn.Module):
-    """A residual block with, at attention levels, a transformer block and, in 2.5d nets, slice mixing."""
+    """A residual block, then slice mixing in 2.5d networks, then a transformer block at attention levels."""
 
     def __init__(self, inputs: int, outputs: int, config: DenoiserConfig, attends: bool) -> None:
         super().__init__()
@@ -105,7 +106,9 @@ class Level(nn.Module):
         self.mix = SliceMix(outputs, config.norm) if config.kernel == "2.5d" else None
         self.transformer = TransformerBlock(outputs, config) if attends else None
 
-    def forward(self, x: Tensor, mask: Tensor, embedding: Tensor, context: Tensor | None, slice_mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Features, mask: SliceFactor, embedding: Vectors, context: Tensor | None, slice_mask: SliceMask
+    ) -> Features:
         x = self.block(x, mask, embedding)
         if self.mix is not None:
             x = self.mix(x, mask)
@@ -113,7 +116,7 @@ class Level(nn.Module):
 
 
 class DenoiserUNet(nn.Module):
-    """Noisy code (and anatomy) to the objective's target, ``B C x y z``.
+    """Predicts the target of the objective from a noisy code and, for motion, the latent of the anatomy.
 
     Conditions enter through the norms (``adaptive_norm``) or as a clinical and a phase token (``cross_attention``).
     """
@@ -132,7 +135,7 @@ class DenoiserUNet(nn.Module):
         self.time = ScalarEmbedding(width)
         self.clinical = ClinicalEmbedding(width, condition_set)
         self.phase = ScalarEmbedding(width) if phase else None
-        extra = 1 + (COORDINATES if config.coordinates else 0)
+        extra = 4 if config.coordinates else 1  # channels of `_position`
         widths = config.channels
         folded = config.patch**2
         self.stem = Conv((channels + anatomy_channels) * folded + extra, widths[0], config.kernel)
@@ -148,17 +151,23 @@ class DenoiserUNet(nn.Module):
         self.middle = nn.ModuleList([Level(widths[-1], widths[-1], config, bottom) for _ in range(2)])
         self.norm = make_norm(config.norm, widths[0])
         self.head = Conv(widths[0], channels * folded, config.kernel)
+        # The untrained network predicts 0.
         nn.init.zeros_(self.head.conv.weight)
         nn.init.zeros_(self.head.conv.bias)  # type: ignore[arg-type]
 
     def forward(
-        self, noisy: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None = None
-    ) -> Tensor:
-        """Evaluate at ``time`` (``B``, 0 clean to 1 noise) with acquired slices ``B Z``."""
+        self,
+        noisy: Latent,
+        time: PerCase,
+        conditions: Conditions,
+        slice_mask: SliceMask,
+        anatomy: AnatomyLatent | None = None,
+    ) -> Latent:
+        """Evaluate at ``time``, from 0 (clean) to 1 (noise)."""
         mask = broadcast_mask(slice_mask, noisy)
         embedding, context = self._embed(time, conditions)
         codes = [noisy] if anatomy is None else [noisy, anatomy]
-        noisy, *given = [space_to_depth(code, self.config.patch) for code in codes]
+        noisy, *given = [space_to_depth(code, self.config.patch) for code in codes]  # B (C p p) x/p y/p Z each
         x = self.stem(torch.cat([noisy, *self._position(noisy, slice_mask), *given], dim=1) * mask, mask)
         skips: list[Tensor] = []
         for index, levels in enumerate(self.down):
@@ -176,19 +185,20 @@ class DenoiserUNet(nn.Module):
                 x = self.grow[index - 1](x, mask)
         return depth_to_space(self.head(F.silu(self.norm(x)), mask) * mask, self.config.patch)
 
-    def _embed(self, time: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
+    def _embed(self, time: PerCase, conditions: Conditions) -> tuple[Vectors, Tensor | None]:
+        """The embedding that modulates the norms and, with cross-attention, the condition tokens."""
         tokens = [self.clinical(conditions)]
         if self.phase is not None:
             if conditions.phase is None:
-                raise ValueError("a per-frame motion model needs a phase for each case")
+                raise ValueError("a per-frame motion model needs conditions with a phase for each case")
             tokens.append(self.phase(conditions.phase))
         embedding = self.time(time)
         if self.config.conditioning == "cross_attention":
             return embedding, torch.stack(tokens, dim=1)  # B 1-2 W
         return embedding + torch.stack(tokens).sum(0), None
 
-    def _position(self, like: Tensor, slice_mask: Tensor) -> list[Tensor]:
-        """The slice mask and, for compact nets, where in the heart-centred grid a voxel is."""
+    def _position(self, like: Features, slice_mask: SliceMask) -> list[Features]:
+        """The slice mask and, with coordinates, x, y and height of each voxel: ``B 1 x y Z`` each."""
         shape = (len(like), 1, *like.shape[2:])
         acquired = broadcast_mask(slice_mask, like).expand(shape)
         if not self.config.coordinates:

@@ -1,13 +1,7 @@
-"""Objectives behind one wrapper: loss and sampler see a denoiser, never a parameterisation.
-
-Noise- and v-prediction use the variance-preserving schedule of latent diffusion (Rombach et al., 2022); flow matching
-the straight path ``x_t = (1 - t) x_0 + t e`` with velocity ``e - x_0`` (Lipman et al., 2023), its network
-preconditioned after Karras et al. (2022): it answers for what the best linear guess leaves. Solvers are diffusers'.
-"""
+"""A denoising network with its path: loss and samplers see a denoiser, never a parameterisation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -17,10 +11,12 @@ from cinesynth.config import DiffusionConfig
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.layers import broadcast_mask
-from cinesynth.models.solvers import TRAIN_STEPS, ddim, first_below, make_solver, times_of
+from cinesynth.models.paths import DiffusionPath, add_noise, make_path, variance_preserving_alphas
+from cinesynth.models.solvers import Denoiser, StepCallback, make_solver, sample, vary
+from cinesynth.types import AnatomyLatent, Latent, PerCase, Scalar, SliceMask
 
-MIN_SNR_GAMMA = 5.0
-"""Hang et al., 2023."""
+SPACE = (1, 2, 3, 4)
+"""All axes of codes ``B C x y Z`` but that of the cases."""
 
 
 class LatentDiffusion(nn.Module):
@@ -32,155 +28,115 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.network = network
         self.config = config
-        self.register_buffer("alphas_cumprod", ddim("noise").alphas_cumprod.clone(), persistent=False)
+        # A buffer, so that it moves with the model; not stored, as it is the same for all weights.
+        self.register_buffer("alphas_cumprod", variance_preserving_alphas(), persistent=False)
 
-    def draw_times(self, uniforms: Tensor) -> Tensor:
-        """Training times in (0, 1) from uniforms (``B``): shifted logit-normal for flow, the discrete grid else."""
-        if self.config.objective == "flow":
-            normal = torch.special.ndtri(uniforms.clamp(1e-6, 1 - 1e-6))
-            return torch.sigmoid(normal + math.log(self.config.time_shift))
-        return ((uniforms * TRAIN_STEPS).floor().clamp(max=TRAIN_STEPS - 1)) / TRAIN_STEPS
-
-    def mix(self, clean: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Noisy code at ``time`` and what `predict` should say of it."""
-        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(time))
-        noisy = signal * clean + spread * noise
-        if self.config.objective == "flow":
-            return noisy, noise - clean
-        if self.config.objective == "v":
-            return noisy, signal * noise - spread * clean
-        return noisy, noise
-
-    def clean(self, noisy: Tensor, output: Tensor, time: Tensor) -> Tensor:
-        """The clean code that an ``output`` of `predict` means."""
-        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(time))
-        if self.config.objective == "flow":
-            return noisy - spread * output
-        if self.config.objective == "v":
-            return signal * noisy - spread * output
-        return (noisy - spread * output) / signal
+    @property
+    def path(self) -> DiffusionPath:
+        """The path from clean codes to noise that the objective means."""
+        return make_path(self.config, self.alphas_cumprod)
 
     def loss(
         self,
-        clean: Tensor,
-        noise: Tensor,
-        uniforms: Tensor,
+        clean: Latent,
+        noise: Latent,
+        uniforms: PerCase,
         conditions: Conditions,
-        slice_mask: Tensor,
-        anatomy: Tensor | None = None,
+        slice_mask: SliceMask,
+        anatomy: AnatomyLatent | None = None,
         project: Callable[[Tensor], Tensor] | None = None,
-    ) -> Tensor:
+    ) -> Scalar:
         """Mean squared error over acquired slices; ``project`` keeps the part of the error that was observed."""
-        time = self.draw_times(uniforms)
-        noisy, target = self.mix(clean, noise, time)
+        path = self.path
+        time = path.draw_times(uniforms)
+        noisy, target = add_noise(path, clean, noise, time), path.target(clean, noise, time)
         error = self.predict(noisy, time, conditions, slice_mask, anatomy) - target
         if project is not None:
             error = project(error)
         mask = broadcast_mask(slice_mask, error)
-        per_case = (error * mask).square().sum(dim=(1, 2, 3, 4)) / (mask.expand_as(error).sum(dim=(1, 2, 3, 4)))
-        return (per_case * self._loss_weight(time)).mean()
+        per_case = (error * mask).square().sum(dim=SPACE) / (mask.expand_as(error).sum(dim=SPACE))
+        return (per_case * path.loss_weight(time)).mean()
 
     def predict(
-        self, noisy: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None = None
-    ) -> Tensor:
-        """Noise, v or velocity, ``B C x y z``, as the objective has it.
-
-        For flow: the velocity of the best linear guess for codes of unit variance, less the network's answer over
-        ``s = sqrt(t^2 + (1 - t)^2)``, so that the network's target has unit variance at every time. At ``t = 1`` that
-        target is the clean code: no noise has to pass the network where conditions decide.
-        """
-        output: Tensor = self.network(noisy, time, conditions, slice_mask, anatomy).float()
-        if self.config.objective != "flow":
-            return output
-        t = time[:, None, None, None, None]
-        variance = t.square() + (1.0 - t).square()
-        return (2.0 * t - 1.0) / variance * noisy * broadcast_mask(slice_mask, noisy) - output / variance.sqrt()
+        self,
+        noisy: Latent,
+        time: PerCase,
+        conditions: Conditions,
+        slice_mask: SliceMask,
+        anatomy: AnatomyLatent | None = None,
+    ) -> Latent:
+        """Noise, v or velocity at ``time`` (0 clean, 1 noise), as the path defines it."""
+        answer: Tensor = self.network(noisy, time, conditions, slice_mask, anatomy).float()
+        return self.path.precondition(answer, noisy, time, slice_mask)
 
     @torch.no_grad()
     def sample(
         self,
-        noise: Tensor,
+        noise: Latent,
         conditions: Conditions,
-        slice_mask: Tensor,
-        anatomy: Tensor | None = None,
+        slice_mask: SliceMask,
+        anatomy: AnatomyLatent | None = None,
         *,
         steps: int | None = None,
         guidance: float | None = None,
-        start: Tensor | None = None,
+        start: Latent | None = None,
         strength: float = 1.0,
-    ) -> Tensor:
-        """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch.
+        callback: StepCallback | None = None,
+    ) -> Latent:
+        """Clean codes from ``noise``, zero on slices that were not acquired.
 
-        With clean codes as ``start``, variations of them (SDEdit, Meng et al., 2022): they are noised to the level
-        ``strength`` and go the rest of the way. 0 gives them back; 1 is noise alone, bit for bit as without them.
+        Guidance 1 and 0 cost one pass a step, others a pass of twice the batch. With clean codes as ``start``, the
+        result is a variation of them: ``strength`` 0 gives them back, 1 ignores them. ``callback(step, steps)`` is
+        called after each call of the network.
         """
         solver = make_solver(self.config, steps or self.config.sampling_steps)
+        denoiser = self.denoiser(conditions, slice_mask, anatomy, guidance)
+        if start is None:
+            codes = sample(denoiser, noise, solver, callback)
+        else:
+            codes = vary(denoiser, self.path, start, noise, solver, strength, callback)
+        return codes * broadcast_mask(slice_mask, codes)
+
+    def denoiser(
+        self,
+        conditions: Conditions,
+        slice_mask: SliceMask,
+        anatomy: AnatomyLatent | None = None,
+        guidance: float | None = None,
+    ) -> Denoiser:
+        """The network under conditions as a function of noisy codes and one time, by default guided as the config says.
+
+        Classifier-free guidance with scale ``s`` is ``u + s (c - u)`` (Ho and Salimans, 2022): 0 is unconditional, 1
+        conditional. It acts inside the guidance interval alone (Kynkäänniemi et al., 2024).
+        """
         scale = self.config.guidance if guidance is None else guidance
-
-        def predict(x: Tensor, time: float) -> Tensor:
-            times = torch.full((len(x),), time, device=x.device)
-            return self._guided(x, times, conditions, slice_mask, anatomy, scale)
-
-        x, times = noise, times_of(solver, self.config)
-        begin = 0 if start is None or strength >= 1.0 else first_below(times, strength)
-        if start is not None and strength < 1.0:
-            x = start if strength <= 0.0 else self._enter(start, noise, strength, times[begin:], predict)
-        for timestep, time in zip(solver.timesteps[begin:], times[begin:], strict=True):
-            x = solver.step(predict(x, time), timestep, x).prev_sample
-        return x * broadcast_mask(slice_mask, x)
-
-    def _enter(
-        self, start: Tensor, noise: Tensor, level: float, rest: list[float], predict: Callable[[Tensor, float], Tensor]
-    ) -> Tensor:
-        """``start`` at the noise ``level``, one step on: at the first of the times that ``rest``, or clean."""
-        now = torch.full((len(start),), level, device=start.device)
-        noisy, _ = self.mix(start, noise, now)
-        clean = self.clean(noisy, predict(noisy, level), now)
-        if not rest:
-            return clean
-        signal, spread = (c[:, None, None, None, None] for c in self._coefficients(now))
-        then = torch.full_like(now, rest[0])
-        return self.mix(clean, (noisy - signal * clean) / spread, then)[0]
-
-    def _guided(
-        self, x: Tensor, time: Tensor, conditions: Conditions, slice_mask: Tensor, anatomy: Tensor | None, scale: float
-    ) -> Tensor:
-        """Classifier-free guidance, ``u + s (c - u)`` (Ho and Salimans, 2022), where the interval has it."""
-        if scale == 0.0:
-            conditions = conditions.unconditional()
         low, high = self.config.guidance_interval
-        if scale in (0.0, 1.0) or not low <= float(time[0]) <= high:
-            return self.predict(x, time, conditions, slice_mask, anatomy)
-        twice = conditions.and_unconditional()
-        given = None if anatomy is None else torch.cat([anatomy, anatomy])
-        both = self.predict(torch.cat([x, x]), torch.cat([time, time]), twice, torch.cat([slice_mask] * 2), given)
-        conditional, unconditional = both.chunk(2)
-        guided = torch.lerp(unconditional, conditional, scale)
-        return _rescaled(guided, conditional, slice_mask, self.config.guidance_rescale)
+        asked = conditions.unconditional() if scale == 0.0 else conditions
 
-    def _coefficients(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Signal and noise factors at ``time`` (``B``)."""
-        if self.config.objective == "flow":
-            return 1.0 - time, time
-        index = (time * TRAIN_STEPS).round().long().clamp(0, TRAIN_STEPS - 1)
-        cumulative = self.alphas_cumprod[index]
-        return cumulative.sqrt(), (1.0 - cumulative).sqrt()
+        def denoise(x: Tensor, at: float) -> Tensor:
+            time = torch.full((len(x),), at, device=x.device)
+            if scale in (0.0, 1.0) or not low <= float(time[0]) <= high:
+                return self.predict(x, time, asked, slice_mask, anatomy)
+            both = self.predict(
+                torch.cat([x, x]),  # 2B C x y Z: with the conditions, then without
+                torch.cat([time, time]),
+                conditions.and_unconditional(),
+                torch.cat([slice_mask, slice_mask]),
+                None if anatomy is None else torch.cat([anatomy, anatomy]),
+            )
+            conditional, unconditional = both.chunk(2)
+            guided = torch.lerp(unconditional, conditional, scale)
+            return _rescaled(guided, conditional, slice_mask, self.config.guidance_rescale)
 
-    def _loss_weight(self, time: Tensor) -> Tensor:
-        """Min-SNR weights of the discrete objectives; flow weighs by its distribution of times."""
-        if self.config.objective == "flow":
-            return torch.ones_like(time)
-        signal, spread = self._coefficients(time)
-        snr = (signal / spread).square()
-        clipped = snr.clamp(max=MIN_SNR_GAMMA)
-        return clipped / (snr + 1.0) if self.config.objective == "v" else clipped / snr
+        return denoise
 
 
-def _rescaled(guided: Tensor, conditional: Tensor, slice_mask: Tensor, share: float) -> Tensor:
-    """``guided`` with its spread over acquired slices brought to that of ``conditional``, by ``share``."""
+def _rescaled(guided: Latent, conditional: Latent, slice_mask: SliceMask, share: float) -> Latent:
+    """``guided``, its norm over acquired slices moved to that of ``conditional`` by ``share`` (Lin et al., 2024)."""
     if share == 0.0:
         return guided
     mask = broadcast_mask(slice_mask, guided)
-    axes = (1, 2, 3, 4)
-    spreads = [(output * mask).square().sum(dim=axes, keepdim=True).sqrt() for output in (conditional, guided)]
-    return guided * torch.lerp(torch.ones_like(spreads[0]), spreads[0] / spreads[1], share)
+    norm_conditional, norm_guided = (
+        (output * mask).square().sum(dim=SPACE, keepdim=True).sqrt() for output in (conditional, guided)
+    )  # B 1 1 1 1 each
+    return guided * torch.lerp(torch.ones_like(norm_guided), norm_conditional / norm_guided, share)

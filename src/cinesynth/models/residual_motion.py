@@ -1,4 +1,4 @@
-"""Stage 2's network, and the form in which a whole cycle of residuals is carried.
+"""Stage 2: the network of the residual motion, and the code of a whole cycle of residuals.
 
 The residual of frame t is ``m_t = M(z_ED, z_t)`` with ``z_ED + m_t`` decoding to frame t (paper, section 2.2).
 A cycle of residuals is ``m(theta) = sum_k a_k (cos k theta - 1) + b_k sin k theta`` with ``theta = pi * phase``:
@@ -13,19 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cinesynth.config import MotionConfig
+from cinesynth.config import ResidualMotionConfig
 from cinesynth.models.layers import Conv, Stack, broadcast_mask, make_norm
+from cinesynth.types import Latent, Phases, SliceMask, Trajectory
 
 OBSERVATION_NOISE = 1e-3
-"""Variance of a residual that the harmonics need not explain, relative to a residual's own."""
-ENERGY_PHASES = 64
-"""Phases that make the mean over a cycle exact for up to 31 harmonics."""
+"""Variance of the observation noise in the fit of harmonics, relative to the largest variance of a residual."""
 
 
-class ResidualMotion(nn.Module):
-    """M: the residual between an ED latent and another frame's latent, ``B C x y z`` each."""
+class ResidualNet(nn.Module):
+    """M: the residual between the latents of ED and of another frame; untrained, it is their difference."""
 
-    def __init__(self, config: MotionConfig, latent_channels: int) -> None:
+    def __init__(self, config: ResidualMotionConfig, latent_channels: int) -> None:
         super().__init__()
         self.stem = Conv(2 * latent_channels, config.width, config.kernel)
         self.stack = Stack(config.width, config.width, config.blocks, config.kernel, config.norm)
@@ -34,7 +33,7 @@ class ResidualMotion(nn.Module):
         nn.init.zeros_(self.head.conv.weight)
         nn.init.zeros_(self.head.conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, ed: Tensor, frame: Tensor, slice_mask: Tensor) -> Tensor:
+    def forward(self, ed: Latent, frame: Latent, slice_mask: SliceMask) -> Latent:
         mask = broadcast_mask(slice_mask, ed)
         difference = frame - ed
         x = self.stack(self.stem(torch.cat([ed, difference], dim=1), mask), mask)
@@ -50,42 +49,44 @@ class CyclicBasis:
         self.size = 2 * harmonics
 
     def matrix(self, phases: Tensor) -> Tensor:
-        """Basis functions at ``phases`` (``... T``, period 2): ``... T 2K``."""
+        """Basis functions at ``phases`` (``... T``, period 2): ``... T 2K``, first the cosines, then the sines."""
         order = torch.arange(1, self.harmonics + 1, dtype=torch.float64)
         angle = math.pi * phases.double()[..., None] * order
         return torch.cat([angle.cos() - 1.0, angle.sin()], dim=-1)
 
-    def energy(self) -> Tensor:
-        """Gram matrix ``2K 2K``: ``a^T E a`` is the mean square over the cycle of the course ``a``."""
-        rows = self.matrix(torch.arange(ENERGY_PHASES, dtype=torch.float64) * (2.0 / ENERGY_PHASES))
-        return rows.T @ rows / ENERGY_PHASES
+    def energy(self, phases: int = 64) -> Tensor:
+        """Gram matrix ``E`` (``2K 2K``): a course with coefficients ``a`` has the mean square ``a^T E a``."""
+        # The mean over evenly spaced phases is exact for fewer than half as many harmonics (Nyquist).
+        rows = self.matrix(torch.arange(phases, dtype=torch.float64) * (2.0 / phases))
+        return rows.T @ rows / phases
 
-    def evaluate(self, coefficients: Tensor, phases: Tensor) -> Tensor:
-        """Residuals ``B T C x y z`` at ``phases`` (``T``) of coefficients ``B 2K C x y z``; exactly 0 at ED."""
+    def evaluate(self, coefficients: Tensor, phases: Phases) -> Tensor:
+        """Residuals ``B T C x y Z`` at ``phases`` of coefficients ``B 2K C x y Z``; exactly 0 at ED."""
         phases = phases.double() % 2.0
-        basis = self.matrix(phases) * (phases != 0)[:, None]  # T 2K
+        basis = self.matrix(phases) * (phases != 0)[:, None]  # T 2K; cos(0) - 1 may round to something else than 0
         return torch.einsum("tj,bjcxyz->btcxyz", basis.to(coefficients), coefficients)
 
-    def fit(self, residuals: Tensor, phases: Tensor, covariance: Tensor) -> Tensor:
-        """Most probable coefficients ``2K C x y z`` of ``T C x y z`` residuals seen at ``phases``.
+    def fit(self, residuals: Trajectory, phases: Phases, covariance: Tensor) -> Tensor:
+        """Most probable coefficients ``2K C x y Z`` of residuals seen at ``phases`` (Gaussian process regression).
 
-        ``covariance`` (``2K 2K``) is the prior over temporal courses: with a whole cycle it hardly matters,
-        with ED and ES alone it draws the course between them.
+        ``covariance`` (``2K 2K``) is the prior over temporal courses. Given a whole cycle it hardly matters; given ED
+        and ES alone it determines the course between them.
         """
         basis, prior = self.matrix(phases), covariance.double()
         scale = torch.einsum("tj,jk,tk->t", basis, prior, basis).max().clamp(min=1e-12)
+        # Posterior mean P B^T (B P B^T + s^2 I)^-1 r: Rasmussen and Williams (2006), equation 2.25
         gram = basis @ prior @ basis.T + OBSERVATION_NOISE * scale * torch.eye(len(phases), dtype=torch.float64)
         gain = torch.linalg.solve(gram, basis @ prior).T  # 2K T
         return torch.einsum("jt,tcxyz->jcxyz", gain.to(residuals), residuals)
 
 
 class HarmonicCode(nn.Module):
-    """A whole cycle as ``2K`` maps of ``C`` channels, one map a temporal mode, the strongest first.
+    """A whole cycle as ``2K`` maps of ``C`` channels, one map for each temporal mode, the strongest first.
 
     The modes are the Karhunen-Loeve expansion of measured cycles in the cyclic basis, orthogonal in energy over the
-    cycle. Harmonics themselves would be a poor code: they move together, so that noise would have to drown the same
-    motion six times over. A mode with the share ``s`` of the first one's energy has the variance ``sqrt(s)`` in the
-    code: the strong ones decide first, the weak ones are not lost. Modes and scales are measured, never set.
+    cycle. Plain harmonics would be a poor code: they are correlated, so that diffusion noise would have to hide the
+    same motion six times. A mode with the share ``s`` of the first one's energy has the variance ``sqrt(s)`` in the
+    code: sampling decides strong modes first and does not lose weak ones. Modes and scales are measured, never set.
     """
 
     modes: Tensor
@@ -104,7 +105,7 @@ class HarmonicCode(nn.Module):
         self.register_buffer("channel_scale", torch.ones(latent_channels))
 
     def encode(self, residuals: Tensor, phases: Tensor) -> Tensor:
-        """One subject's ``T C x y z`` residuals as a code ``(2K C) x y z``."""
+        """The residuals of one subject as a code ``(2K C) x y Z``."""
         return (self._project(residuals, phases) / self._scale()).flatten(0, 1)
 
     def decode(self, code: Tensor, phases: Tensor) -> Tensor:
@@ -122,11 +123,15 @@ class HarmonicCode(nn.Module):
 
     @torch.no_grad()
     def measure(self, cycles: list[tuple[Tensor, Tensor]], partial: list[tuple[Tensor, Tensor]]) -> None:
-        """Measure the temporal modes on whole cycles, then the channels' scale on all (residuals, phases)."""
+        """Measure the temporal modes on whole ``cycles``, then the scale of the channels on all.
+
+        Both lists hold residuals ``T C x y Z`` and phases ``T`` of one subject each.
+        """
         if cycles:
-            flat = 1e3 * torch.eye(self.basis.size)
-            fits = [self.basis.fit(r, p, flat).flatten(1).double() for r, p in cycles]  # 2K (C x y z)
+            flat = 1e3 * torch.eye(self.basis.size)  # a prior that prefers no course
+            fits = [self.basis.fit(r, p, flat).flatten(1).double() for r, p in cycles]  # 2K (C x y Z)
             moments = torch.stack([f @ f.T / (self.basis.energy() @ f @ f.T).trace() for f in fits])
+            # Each cycle counts alike, however far its heart moves.
             covariance = moments.mean(0) + 1e-6 * torch.eye(self.basis.size)
             self.covariance.copy_(covariance)
             self.modes.copy_(self._expand(covariance))
@@ -134,7 +139,7 @@ class HarmonicCode(nn.Module):
         self.channel_scale.copy_(squares.sqrt().clamp(min=1e-3 * float(squares.mean().sqrt())))
 
     def _expand(self, covariance: Tensor) -> Tensor:
-        """Modes as columns ``2K 2K``, each pointing towards ES."""
+        """The modes as columns, ``2K 2K``, each with a positive value at ES (signs are arbitrary)."""
         values, vectors = torch.linalg.eigh(self.basis.energy())
         root = vectors @ values.sqrt().diag() @ vectors.T
         shares, turns = torch.linalg.eigh(root @ covariance @ root)
@@ -145,12 +150,12 @@ class HarmonicCode(nn.Module):
         return towards_es
 
     def _project(self, residuals: Tensor, phases: Tensor) -> Tensor:
-        """Coefficients of the modes, ``2K C x y z``."""
+        """Coefficients of the modes, ``2K C x y Z``."""
         coefficients = self.basis.fit(residuals, phases, self.covariance)
         return torch.einsum("kj,jcxyz->kcxyz", torch.linalg.inv(self.modes.double()).to(coefficients), coefficients)
 
     def _squares(self, residuals: Tensor, phases: Tensor) -> Tensor:
-        """Mean squares ``C`` of the first mode over acquired voxels."""
+        """Mean squares of the first mode over acquired voxels, ``C``."""
         moving = (residuals != 0).any(dim=0).any(dim=0).double().mean().clamp(min=1e-6)  # share of acquired voxels
         return self._project(residuals, phases)[0].double().square().mean(dim=(1, 2, 3)) / moving
 
@@ -159,7 +164,7 @@ class HarmonicCode(nn.Module):
 
 
 class FrameCode(nn.Module):
-    """One residual a frame at unit scale, the paper's form: the phase is then a condition."""
+    """One residual for each frame, at unit scale, as in the paper: the phase is then a condition."""
 
     channel_scale: Tensor
 
@@ -169,17 +174,20 @@ class FrameCode(nn.Module):
         self.register_buffer("channel_scale", torch.ones(latent_channels))
 
     def encode(self, residual: Tensor) -> Tensor:
-        """Residuals ``B C x y z`` at unit scale."""
+        """Residuals ``B C x y Z`` at unit scale."""
         return residual / self._scale()
 
     def decode(self, code: Tensor, phases: Tensor) -> Tensor:
-        """Residuals of codes ``B C x y z`` at ``phases`` (``B``); exactly 0 at ED."""
+        """Residuals of codes ``B C x y Z`` at ``phases`` (``B``); exactly 0 at ED."""
         moving = (phases % 2.0 != 0).to(code)[:, None, None, None, None]
         return code * self._scale() * moving
 
     @torch.no_grad()
     def measure(self, residuals: list[Tensor]) -> None:
-        """Measure the scale on ``T C x y z`` residuals, ED frames left out."""
+        """Measure the scale on residuals ``T C x y Z`` of each subject, without ED frames.
+
+        Raises `ValueError` if all residuals are 0.
+        """
         squares = torch.stack([r.double().square().sum(dim=(0, 2, 3, 4)) for r in residuals]).sum(0)
         count = sum(float((r != 0).any(dim=1).sum()) for r in residuals)
         if count == 0:
@@ -190,13 +198,13 @@ class FrameCode(nn.Module):
         return self.channel_scale[None, :, None, None, None]
 
 
-class Motion(nn.Module):
-    """What stage 2 leaves behind: M and the code in which stage 4 learns its residuals."""
+class ResidualMotion(nn.Module):
+    """The result of stage 2: the network M and the code in which stage 4 generates its residuals."""
 
-    def __init__(self, config: MotionConfig, latent_channels: int) -> None:
+    def __init__(self, config: ResidualMotionConfig, latent_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.network = ResidualMotion(config, latent_channels)
+        self.network = ResidualNet(config, latent_channels)
         self.code: HarmonicCode | FrameCode = (
             HarmonicCode(config.harmonics, latent_channels) if config.harmonics else FrameCode(latent_channels)
         )

@@ -1,7 +1,7 @@
 """Stage 1's network: one encoder, an image and a mask decoder on one latent (paper, section 2.1).
 
-Compact presets fold the plane into channels before the first convolution, so that none runs at full resolution,
-and share one decoder trunk. ``separate_decoders`` is the paper's form.
+Compact presets fold the plane into channels before the first convolution, so that no layer runs at full resolution, and
+share one decoder trunk for image and mask. With ``separate_decoders`` there are two, as in the paper.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from cinesynth.models.layers import (
     make_norm,
     space_to_depth,
 )
-from cinesynth.types import Label
+from cinesynth.types import Features, Image, Label, Latent, Logits, Scalar, SliceFactor, SliceMask
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """A diagonal Gaussian over latents, ``B C x y z`` each."""
+    """A diagonal Gaussian over latents."""
 
-    mean: Tensor
-    log_variance: Tensor
+    mean: Latent
+    log_variance: Latent
 
-    def sample(self, noise: Tensor) -> Tensor:
+    def sample(self, noise: Latent) -> Latent:
         """``mean + sigma * noise``."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
-    def kl(self, slice_mask: Tensor) -> Tensor:
-        """KL divergence to N(0, 1), averaged over the elements of acquired slices (scalar, nats)."""
+    def kl(self, slice_mask: SliceMask) -> Scalar:
+        """KL divergence to N(0, 1) in nats, averaged over the elements of acquired slices."""
+        # Kingma and Welling (2014), appendix B: (mu^2 + sigma^2 - 1 - log sigma^2) / 2
         elementwise = 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance)
         mask = broadcast_mask(slice_mask, elementwise).expand_as(elementwise)
         return (elementwise * mask).sum() / mask.sum().clamp(min=1)
@@ -47,19 +48,19 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a latent looks like: image ``B 1 X Y Z`` in [-1, 1] and mask logits ``B 4 X Y Z``."""
+    """A decoded latent: image in [-1, 1] and mask logits."""
 
-    image: Tensor
-    logits: Tensor
+    image: Image
+    logits: Logits
 
     @property
-    def probabilities(self) -> Tensor:
-        """Class probabilities ``B 4 X Y Z``."""
+    def probabilities(self) -> Logits:
+        """Class probabilities, ``B 4 X Y Z``."""
         return self.logits.float().softmax(dim=1)
 
 
 class Encoder(nn.Module):
-    """Image to the parameters of the posterior."""
+    """Image to the parameters of the posterior, ``B 2C x y Z``."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Encoder(nn.Module):
         self.norm = make_norm(config.norm, widths[-1])
         self.head = nn.Conv3d(widths[-1], 2 * config.latent_channels, 1)
 
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, image: Image, mask: SliceFactor) -> Features:
         x = self.stem(space_to_depth(image, self.fold), mask)
         for level, stack in enumerate(self.stacks):
             x = stack(x, mask)
@@ -94,7 +95,7 @@ class Decoder(nn.Module):
         self.norm = make_norm(config.norm, widths[-1])
         self.head = Conv(widths[-1], outputs * self.fold**2, config.kernel)
 
-    def forward(self, latent: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, latent: Latent, mask: SliceFactor) -> Features:
         x = self.stem(latent, mask)
         for level, stack in enumerate(self.stacks):
             x = stack(x, mask)
@@ -104,7 +105,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """The semi-supervised VAE. Latents are raw here; `Codec` owns their scale."""
+    """The semi-supervised VAE. Its latents are raw; `Codec` owns their scale."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -117,15 +118,16 @@ class VAE(nn.Module):
             else [Decoder(config, 1 + classes)]
         )
 
-    def encode(self, image: Tensor, slice_mask: Tensor) -> Posterior:
-        """Posterior of ``B 1 X Y Z`` images in [-1, 1] with acquired slices ``B Z``."""
+    def encode(self, image: Image, slice_mask: SliceMask) -> Posterior:
+        """Posterior of images in [-1, 1]."""
         mean, log_variance = self.encoder(image, broadcast_mask(slice_mask, image)).chunk(2, dim=1)
+        # The clamp keeps exp() finite in the first steps of training.
         return Posterior(mean.float(), log_variance.float().clamp(-20.0, 10.0))
 
-    def decode(self, latent: Tensor, slice_mask: Tensor) -> Decoded:
+    def decode(self, latent: Latent, slice_mask: SliceMask) -> Decoded:
         """Image and mask logits of raw latents; slices that were not acquired are black background."""
         mask = broadcast_mask(slice_mask, latent)
-        out = torch.cat([decoder(latent, mask) for decoder in self.decoders], dim=1).float()
+        out = torch.cat([decoder(latent, mask) for decoder in self.decoders], dim=1).float()  # B 1+4 X Y Z
         acquired = broadcast_mask(slice_mask, out)
         image = out[:, :1] * acquired - (1.0 - acquired)
         background = F.one_hot(torch.zeros((), dtype=torch.long), len(Label)).to(out) * 20.0  # softmax ~ 1 - 6e-9
@@ -133,9 +135,9 @@ class VAE(nn.Module):
         return Decoded(image, logits)
 
     def forward(
-        self, image: Tensor, slice_mask: Tensor, noise: Tensor, spread: Tensor | None = None
+        self, image: Image, slice_mask: SliceMask, noise: Latent, noise_std: Tensor | None = None
     ) -> tuple[Posterior, Decoded]:
-        """Encode, sample with ``noise`` (``B C x y z``) and decode; ``spread`` replaces the posterior's deviation."""
+        """Encode, sample with ``noise``, decode; ``noise_std`` (``B C 1 1 1``) replaces the posterior's deviation."""
         posterior = self.encode(image, slice_mask)
-        latent = posterior.sample(noise) if spread is None else posterior.mean + spread * noise
+        latent = posterior.sample(noise) if noise_std is None else posterior.mean + noise_std * noise
         return posterior, self.decode(latent, slice_mask)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cinesynth.config import dump_config
+from cinesynth.config import hashed_settings
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError, InputError
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.study.datasets import digest
 from cinesynth.study.spec import CohortSpec, GeneratorSpec
 from cinesynth.synthesis.cohort import draw_requests, generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.training.run import train_all
-from cinesynth.training.trainer import Report
 from cinesynth.weights.build import bundle_run
 from cinesynth.weights.folder import INDEX, bundle_sha256, find_bundle, read_index
 
@@ -23,7 +23,7 @@ LARGEST_COHORT = 4
 """Times the hearts that are needed: where fewer of so many pass the rules, the generator is no good."""
 
 
-def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Report) -> Path:
+def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: ProgressCallback) -> Path:
     """The weights of a generator that learned from the dataset ``data`` alone; goes on where it was stopped.
 
     `InputError` where it would start from weights that know people.
@@ -35,7 +35,7 @@ def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Repor
             hint="labels of people would come in by it; phantom is of analytic hearts alone",
         )
     start = [] if initial is None else [bundle_sha256(initial)]
-    run = beside.with_name(f"{beside.name}-{digest(data.name, dump_config(config), *start)}")
+    run = beside.with_name(f"{beside.name}-{digest(data.name, hashed_settings(config), *start)}")
     weights = run / f"weights-{digest(spec.sampling)}"
     if not (weights / INDEX).is_file():
         train_all(data, run, config, report, initial=initial)
@@ -43,7 +43,7 @@ def train_generator(spec: GeneratorSpec, data: Path, beside: Path, report: Repor
     return weights
 
 
-def make_hearts(spec: CohortSpec, weights: Path, beside: Path, needed: int, report: Report) -> list[Path]:
+def make_hearts(spec: CohortSpec, weights: Path, beside: Path, needed: int, report: ProgressCallback) -> list[Path]:
     """Folders of ``needed`` generated hearts, the first that are good enough; the others stay beside them.
 
     `DataError` where fewer than one in `LARGEST_COHORT` is.

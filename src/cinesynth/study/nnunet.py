@@ -24,11 +24,11 @@ from cinesynth.data.nifti import read_volume
 from cinesynth.data.packed import load_study
 from cinesynth.errors import ExternalError, InputError
 from cinesynth.io.files import make_folder, write_text
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.study.metrics import judged
 from cinesynth.study.runs import Task
 from cinesynth.study.spec import NnunetSpec
 from cinesynth.study.subjects import name_of
-from cinesynth.training.trainer import Report
 from cinesynth.types import LabelArray
 
 PEOPLE, CELL = ("100", "Dataset100_People"), ("101", "Dataset101_Cell")
@@ -46,7 +46,7 @@ class Nnunet:
 
     spec: NnunetSpec
 
-    def train(self, task: Task, report: Report) -> None:
+    def train(self, task: Task, report: ProgressCallback) -> None:
         """Plan, preprocess and train; goes on with nnU-Net's last checkpoint."""
         if (task.folder / DONE).is_file():
             return
@@ -62,7 +62,7 @@ class Nnunet:
             shutil.rmtree(task.folder / part)
         report("nnU-Net", 2, 2, {})
 
-    def _prepare(self, task: Task, report: Report) -> None:
+    def _prepare(self, task: Task, report: ProgressCallback) -> None:
         """Plan on the labelled people, and preprocess by that plan what the cell learns from: arms are planned alike.
 
         A plan of people and generated hearts would take its voxels, and so its resolution, from both.

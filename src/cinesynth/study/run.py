@@ -21,13 +21,13 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
 from cinesynth.io.files import atomic_path, make_folder, write_text
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.study.datasets import digest, pool, regime
 from cinesynth.study.generator import make_hearts, needed_hearts, train_generator
 from cinesynth.study.metrics import Results, judged, read_scores, scores, write_scores
 from cinesynth.study.runs import Cell, Task, arms_of, cells_of, code_digest, task_of
 from cinesynth.study.spec import NnunetSpec, StudySpec, UNetSpec
 from cinesynth.study.subjects import People, check_fit, name_of, people_of
-from cinesynth.training.trainer import Report
 from cinesynth.types import LabelArray
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class StudyRun:
 
     spec: StudySpec
     out: Path
-    report: Report
+    report: ProgressCallback
 
     @cached_property
     def people(self) -> People:
@@ -258,7 +258,7 @@ def _as_submitit(options: dict[str, Any]) -> dict[str, Any]:
 class Engine(Protocol):
     """Trains the segmenter of a cell, and labels people with it."""
 
-    def train(self, task: Task, report: Report) -> None:
+    def train(self, task: Task, report: ProgressCallback) -> None:
         """Train it in the task's folder, or go on with it; a finished one is left alone."""
 
     def labels(self, task: Task, data: Path, people: Sequence[SubjectRow]) -> Iterator[LabelArray]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cinesynth.config import Config, Settings, dump_config, load_config
+from cinesynth.config import Config, Settings, hashed_settings, load_config
 from cinesynth.data.manifest import Row
 from cinesynth.errors import InputError
 from cinesynth.weights.folder import bundle_sha256, find_bundle
@@ -70,7 +70,7 @@ class GeneratorSpec(Settings):
     def resolved(self) -> list[object]:
         """All that it depends on: the settings of the preset themselves, whatever its name."""
         initial = None if self.initial is None else bundle_sha256(find_bundle(self.initial))
-        return [dump_config(self.config), self.sampling, self.unlabelled, self.phantoms, initial]
+        return [hashed_settings(self.config), self.sampling, self.unlabelled, self.phantoms, initial]
 
 
 class CohortSpec(Settings):
@@ -121,7 +121,7 @@ class UNetSpec(Settings):
 
     def resolved(self) -> list[object]:
         """All that its segmenters depend on."""
-        return [self.name, dump_config(self.config)]
+        return [self.name, hashed_settings(self.config)]
 
 
 class NnunetSpec(Settings):

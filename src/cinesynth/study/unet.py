@@ -19,15 +19,16 @@ from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.evaluation.segmenter import NAME, Segmenter
+from cinesynth.io.progress import ProgressCallback
+from cinesynth.models.codec import one_heart
 from cinesynth.models.layers import resolve_precision
-from cinesynth.models.masks import one_heart
 from cinesynth.models.segmenter import SliceUNet
 from cinesynth.study.metrics import judged
 from cinesynth.study.runs import Task
 from cinesynth.study.spec import UNetSpec
 from cinesynth.study.subjects import name_of
 from cinesynth.training.stages.segmenter import SegmenterStage
-from cinesynth.training.trainer import Report, Trainer
+from cinesynth.training.trainer import Trainer
 from cinesynth.types import LabelArray, Study
 from cinesynth.weights.folder import save_stage
 
@@ -49,7 +50,7 @@ class UNet:
         training = config.training.model_copy(update={"segmenter": segmenter, "seed": task.seed})
         return config.model_copy(update={"training": training})
 
-    def train(self, task: Task, report: Report) -> None:
+    def train(self, task: Task, report: ProgressCallback) -> None:
         """Train on the rows of the task."""
         if (task.folder / f"{NAME}.json").is_file():
             return

@@ -196,7 +196,10 @@ class CinePipeline:
     def _may_crop(self) -> bool:
         """Whether slices that were not acquired can be left out; group norms average over them too."""
         config = self.bundle.config
-        return all(net.norm == "layer" for net in (config.vae, config.anatomy.denoiser, config.dynamics.denoiser))
+        return all(
+            net.norm == "layer"
+            for net in (config.vae, config.anatomy_diffusion.denoiser, config.motion_diffusion.denoiser)
+        )
 
 
 def usual_device() -> str:

@@ -50,7 +50,7 @@ def made_with(config: Config, weights: Mapping[str, Any], device: torch.device) 
 
 
 def _sampling(request: Request, config: Config) -> dict[str, dict[str, object]]:
-    models = {"anatomy": config.anatomy.diffusion, "motion": config.dynamics.diffusion}
+    models = {name: getattr(config, name).diffusion for name in ("anatomy_diffusion", "motion_diffusion")}
     return {
         name: {
             "objective": model.objective,

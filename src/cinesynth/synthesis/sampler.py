@@ -63,7 +63,9 @@ class Sampler:
         Of a ``given`` latent, a ``variation`` of it (`LatentDiffusion.sample`); 0 is that latent as it is, unsteered.
         """
         start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
-        latent = self._sample(self.bundle.anatomy, plan, start, plan.conditions, given=given, variation=variation)
+        latent = self._sample(
+            self.bundle.anatomy_diffusion, plan, start, plan.conditions, given=given, variation=variation
+        )
         steering, targets = None, ed_targets(plan.prior) if plan.request.control and variation > 0.0 else ()
         if targets:
             near = cells_near_heart(self.bundle.codec, self.decode(latent, plan)[1][0])
@@ -85,7 +87,7 @@ class Sampler:
 
         Where the rules refuse ES already, the draw is ED and ES alone, unless it is to be ``whole``.
         """
-        start = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
+        start = self._noise(plan, "motion", attempt, self.bundle.residual_motion.code.channels)
         residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
         es = torch.ones(size, dtype=plan.phases.dtype)
         myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
@@ -113,7 +115,7 @@ class Sampler:
 
     def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
         """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
-        size, code, dynamics = self.frames_per_call, self.bundle.motion.code, self.bundle.dynamics
+        size, code, dynamics = self.frames_per_call, self.bundle.residual_motion.code, self.bundle.motion_diffusion
         if isinstance(code, FrameCode):  # the phase is a condition; all frames share the start noise
             conditions = plan.conditions.repeat(size)
             starts, anatomies = (x.expand(size, -1, -1, -1, -1) for x in (start, anatomy))

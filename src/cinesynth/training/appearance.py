@@ -1,7 +1,6 @@
 """How another scanner would show the same slice: contrast, coil, resolution and noise, in millimetres.
 
-Drawn in one place and applied in another, as views are. A codec is asked for the very image that it is shown, degraded
-or not; what blurs or adds noise is therefore rare, or its decoder would learn that hearts are soft.
+Parameters are drawn in one place (`draw_appearance`) and applied in another (`degrade`).
 """
 
 from __future__ import annotations
@@ -15,21 +14,29 @@ from torch import Tensor
 
 from cinesynth.io.seeds import uniform
 
-NOISE_PROBABILITY = BLUR_PROBABILITY = COARSE_PROBABILITY = 0.1
-"""Three in four images are as sharp as the scanner made them: the decoder learns from those how sharp hearts are."""
-BIAS_PROBABILITY = 0.3
-"""Harmless to sharpness, so as often as in nnU-Net; people's scanners have a field of their own already."""
-MAX_NOISE = 0.1
-"""Standard deviation, of intensities in [-1, 1]."""
-MAX_BLUR_MM = 2.4
-"""Standard deviation."""
-COARSE_PIXEL_MM = (1.5, 3.0)
-"""Pixels of the coarser scanners, from the usual to twice that. On a grid coarser than the draw nothing changes."""
-MAX_BIAS = 0.35
-"""Of the logarithm of the field at its nodes: the brightest over the darkest is at most two."""
-BIAS_NODES_MM = 96.0
-MAX_LOG_GAMMA = 0.2
-MAX_LOG_GAIN = 0.1
+
+@dataclass(frozen=True)
+class AppearanceRanges:
+    """What other scanners may do to an image, and how often.
+
+    The codec is trained to reconstruct the very image that it is shown, degraded or not. Blur and noise are therefore
+    rare: three in four images are as sharp as their scanner made them, and teach the decoder how sharp hearts are.
+    """
+
+    noise_probability: float = 0.1
+    blur_probability: float = 0.1
+    coarse_probability: float = 0.1
+    bias_probability: float = 0.3  # as in nnU-Net: a bias field takes no sharpness
+    max_noise: float = 0.1  # standard deviation, of intensities in [-1, 1]
+    max_blur_mm: float = 2.4  # standard deviation
+    coarse_pixel_mm: tuple[float, float] = (1.5, 3.0)  # a coarser scanner's pixels; a coarser grid stays as it is
+    max_bias: float = 0.35  # of the field's logarithm at its nodes: the brightest over the darkest is at most two
+    bias_nodes_mm: float = 96.0  # distance between nodes
+    max_log_gamma: float = 0.2
+    max_log_gain: float = 0.1
+
+
+APPEARANCES = AppearanceRanges()
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,38 @@ class Appearance:
     noise: float = 0.0
 
 
-def draw_appearance(generator: torch.Generator, extent_mm: tuple[float, float], strength: float) -> Appearance:
+def draw_appearance(
+    generator: torch.Generator,
+    extent_mm: tuple[float, float],
+    strength: float,
+    ranges: AppearanceRanges = APPEARANCES,
+) -> Appearance:
     """A random appearance of a plane of ``extent_mm``; ``strength`` scales every amount, 0 is the identity."""
     if strength <= 0:
         return Appearance()
-    gamma, gain = (math.exp(uniform(generator, -m, m) * strength) for m in (MAX_LOG_GAMMA, MAX_LOG_GAIN))
-    x, y = (nodes_along(extent, BIAS_NODES_MM) for extent in extent_mm)
-    bias = (2 * torch.rand(2, x, y, generator=generator) - 1) * MAX_BIAS * strength
+    # Everything is drawn, used or not: what one effect draws never depends on whether another one happens.
+    limits = ranges.max_log_gamma, ranges.max_log_gain
+    gamma, gain = (math.exp(uniform(generator, -m, m) * strength) for m in limits)
+    x, y = (nodes_along(extent, ranges.bias_nodes_mm) for extent in extent_mm)
+    bias = (2 * torch.rand(2, x, y, generator=generator) - 1) * ranges.max_bias * strength  # 2 nodes nodes
     with_bias, blurred, coarse, noisy = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
-    blur, noise = (uniform(generator) * most * strength for most in (MAX_BLUR_MM, MAX_NOISE))
-    low, high = COARSE_PIXEL_MM
+    blur, noise = (uniform(generator) * most * strength for most in (ranges.max_blur_mm, ranges.max_noise))
+    low, high = ranges.coarse_pixel_mm
     pixel = low + (high - low) * uniform(generator) * strength
     return Appearance(
         gamma,
         gain,
-        bias if with_bias < BIAS_PROBABILITY else None,
-        blur if blurred < BLUR_PROBABILITY else 0.0,
-        pixel if coarse < COARSE_PROBABILITY else 0.0,
-        noise if noisy < NOISE_PROBABILITY else 0.0,
+        bias if with_bias < ranges.bias_probability else None,
+        blur if blurred < ranges.blur_probability else 0.0,
+        pixel if coarse < ranges.coarse_probability else 0.0,
+        noise if noisy < ranges.noise_probability else 0.0,
     )
 
 
 def degrade(
     image: Tensor, appearance: Appearance, spacing_mm: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """``1 X Y Z`` in [-1, 1] as it would appear; ``generator`` draws the noise alone."""
+    """``1 X Y Z`` in [-1, 1] as it would appear; only the noise is drawn from ``generator``."""
     image = recolour(image, appearance)
     image = gaussian_blur(image, appearance.blur_mm, spacing_mm)
     image = coarsen(image, appearance.pixel_mm, spacing_mm)
@@ -81,6 +95,7 @@ def recolour(image: Tensor, appearance: Appearance) -> Tensor:
     """Gamma, gain and bias field on ``1 X Y Z`` intensities in [-1, 1]."""
     if (appearance.gamma, appearance.gain) == (1.0, 1.0) and appearance.bias is None:
         return image
+    # Gamma acts on intensities in [0, 1].
     unit = ((image + 1) / 2).clamp(0, 1) ** appearance.gamma * appearance.gain
     if appearance.bias is not None:
         _, x, y, z = image.shape
@@ -89,22 +104,22 @@ def recolour(image: Tensor, appearance: Appearance) -> Tensor:
 
 
 def bias_field(nodes: Tensor, size: tuple[int, int, int]) -> Tensor:
-    """The smooth factor ``X Y Z`` of ``2 nodes nodes`` logarithms at both ends of the stack; its mean is one."""
+    """The smooth factor ``X Y Z``, of mean one, from its logarithm at nodes of both end slices (``2 nodes nodes``)."""
     x, y, z = size
-    first, last = spread(nodes, (x, y))
+    first, last = upsample_nodes(nodes, (x, y))  # X Y each
     height = torch.linspace(0, 1, z)
-    field = torch.exp(first[..., None] + (last - first)[..., None] * height)
+    field = torch.exp(first[..., None] + (last - first)[..., None] * height)  # X Y Z, linear in log along the stack
     return field / field.mean()
 
 
 def gaussian_blur(image: Tensor, sigma_mm: float, spacing_mm: tuple[float, float]) -> Tensor:
-    """``1 X Y Z`` smoothed in the plane by a Gaussian of ``sigma_mm``; the border goes on."""
+    """``1 X Y Z`` smoothed in the plane by a Gaussian of ``sigma_mm``; the border voxels are repeated outside."""
     planes = image.movedim(-1, 0)  # Z 1 X Y
     for axis, step in enumerate(spacing_mm):
         sigma = sigma_mm / step
-        if sigma < 0.1:
+        if sigma < 0.1:  # voxels: nothing would change
             continue
-        reach = math.ceil(3 * sigma)
+        reach = math.ceil(3 * sigma)  # the tails beyond hold 0.3 %
         weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
         shape = (1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1)
         border = (0, 0, reach, reach) if axis == 0 else (reach, reach, 0, 0)
@@ -113,7 +128,7 @@ def gaussian_blur(image: Tensor, sigma_mm: float, spacing_mm: tuple[float, float
 
 
 def coarsen(image: Tensor, pixel_mm: float, spacing_mm: tuple[float, float]) -> Tensor:
-    """``1 X Y Z`` as a scanner with pixels of ``pixel_mm`` would have it, on the same grid; never finer than it is."""
+    """``1 X Y Z`` as a scanner with pixels of ``pixel_mm`` would show it, on the same grid; never sharper."""
     size = image.shape[1:3]
     pairs = zip(size, spacing_mm, strict=True)
     coarse = [max(2, round(n * step / pixel_mm)) if pixel_mm > step else n for n, step in pairs]
@@ -128,10 +143,10 @@ def coarsen(image: Tensor, pixel_mm: float, spacing_mm: tuple[float, float]) -> 
 
 
 def nodes_along(extent_mm: float, distance_mm: float) -> int:
-    """Nodes along an axis, at least ``distance_mm`` apart where the axis is that long; one on either border."""
+    """Number of nodes along an axis, one on either border and the others at least ``distance_mm`` apart."""
     return 1 + max(1, int(extent_mm / distance_mm))
 
 
-def spread(nodes: Tensor, size: tuple[int, int]) -> Tensor:
-    """``K nodes nodes`` to ``K X Y`` by cubic interpolation, from border to border."""
+def upsample_nodes(nodes: Tensor, size: tuple[int, int]) -> Tensor:
+    """``K nodes nodes`` to ``K X Y`` by cubic interpolation; the outermost nodes lie on the borders."""
     return F.interpolate(nodes[None], size, mode="bicubic", align_corners=True)[0]

@@ -1,6 +1,6 @@
-"""Random views of a frame, as nnU-Net augments: `augment` draws and applies, in millimetres, at one strength.
+"""Random views of a frame, as nnU-Net augments: `augment` draws and applies them, in millimetres, at one strength.
 
-Image and label are seen through one geometry; what else changes (`appearance`) is of the image alone.
+Image and label share one geometry; the appearance (`appearance`) changes the image alone.
 """
 
 from __future__ import annotations
@@ -13,28 +13,39 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cinesynth.io.seeds import uniform
-from cinesynth.training.appearance import degrade, draw_appearance, nodes_along, spread
+from cinesynth.training.appearance import degrade, draw_appearance, nodes_along, upsample_nodes
 
 Item = dict[str, Tensor]
 
-NEAR_HEART_PROBABILITY = 0.6
-NEAR_HEART_MM = 15.36
-"""How far from the grid's centre, where the heart is, most crops are centred at most."""
-MAX_ROTATION = 0.3
-"""Radians."""
-MAX_LOG_SCALE = 0.18
-MAX_LOG_ASPECT = 0.05
-BEND_PROBABILITY = 0.3
-BEND_NODES_MM = 32.0
-BEND_SHARE = 1 / 8
-"""Largest shift of a node, of the distance between nodes: 4 mm. Never folds (a test has every node alternate)."""
-COPY_SHIFT_MM = 6.0
-COPY_ROTATION = 0.15
-COPY_LOG_SCALE = 0.22
-COPY_LOG_ASPECT = 0.06
-CUT_PROBABILITY = 0.15
-CUT_MM = 20.0
-"""At most this is cut off the stack at base and at apex; half of the acquired slices stay at least."""
+
+@dataclass(frozen=True)
+class ViewRanges:
+    """How far random views of a frame may differ from the frame, and how often."""
+
+    near_heart_probability: float = 0.6
+    near_heart_mm: float = 15.36  # most crops are centred at most this far from the grid's centre, where the heart is
+    max_rotation: float = 0.3  # radians
+    max_log_scale: float = 0.18
+    max_log_aspect: float = 0.05
+    bend_probability: float = 0.3
+    bend_nodes_mm: float = 32.0  # distance between nodes
+    bend_share: float = 1 / 8  # largest shift of a node, of that distance: 4 mm; never folds, even if nodes alternate
+    cut_probability: float = 0.15
+    cut_mm: float = 20.0  # most that is cut off either end of the stack; at least half of the acquired slices stay
+
+
+@dataclass(frozen=True)
+class CopyRanges:
+    """How far an affine copy of a whole heart may differ from it. Copies train the latent models."""
+
+    shift_mm: float = 6.0
+    rotation: float = 0.15  # radians
+    log_scale: float = 0.22  # a quarter larger or smaller
+    log_aspect: float = 0.06
+
+
+VIEWS = ViewRanges()
+COPIES = CopyRanges()
 
 
 @dataclass(frozen=True)
@@ -46,11 +57,11 @@ class View:
     rotation: float = 0.0  # radians
     scale: tuple[float, float] = (1.0, 1.0)  # above 1: the heart appears larger
     spacing_mm: tuple[float, float] = (1.0, 1.0)
-    bend_mm: Tensor | None = field(default=None, compare=False)  # 2 nodes nodes, where else the view looks
+    bend_mm: Tensor | None = field(default=None, compare=False)  # 2 nodes nodes, added to where the view samples
 
     @property
     def area_factor(self) -> float:
-        """Factor by which the view changes areas (bends apart), and with thick slices volumes."""
+        """Factor by which the view changes areas, and so volumes of thick slices; bends are not counted."""
         return self.scale[0] * self.scale[1]
 
 
@@ -63,8 +74,8 @@ def augment(
 ) -> Item:
     """A frame as another scanner might show another heart, in ``size`` voxels of the plane.
 
-    ``item`` holds image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S`` and slice mask ``Z``; what comes
-    back does too, the label as float. ``strength`` scales every amount; 0 leaves only the position of the crop.
+    ``item`` holds image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S`` and slice mask ``Z``. The result
+    holds the same for the view, the label as float. ``strength`` scales every amount; at 0 only the crop moves.
     """
     _, width, height, _ = item["image"].shape
     plane = spacing_mm[:2]
@@ -90,15 +101,16 @@ def draw_view(
     spacing_mm: tuple[float, float],
     strength: float,
 ) -> View:
-    """A view of random position, rotation, scale and bend; ``strength`` 0 leaves only the position."""
+    """A view of random position, rotation, scale and bend; at ``strength`` 0 only the position is random."""
+    # How far the crop's centre can move before its border leaves the grid, in mm.
     reach = [(g - s) / 2 * step for g, s, step in zip(grid, size, spacing_mm, strict=True)]
-    near_heart = uniform(generator) < NEAR_HEART_PROBABILITY
-    span = [min(r, NEAR_HEART_MM) if near_heart else r for r in reach]
+    near_heart = uniform(generator) < VIEWS.near_heart_probability
+    span = [min(r, VIEWS.near_heart_mm) if near_heart else r for r in reach]
     x, y = (uniform(generator, -s, s) for s in span)
-    common = math.exp(uniform(generator, -MAX_LOG_SCALE, MAX_LOG_SCALE) * strength)
-    aspect = math.exp(uniform(generator, -MAX_LOG_ASPECT, MAX_LOG_ASPECT) * strength)
-    rotation = uniform(generator, -MAX_ROTATION, MAX_ROTATION) * strength
-    bent = uniform(generator) < BEND_PROBABILITY and strength > 0
+    common = math.exp(uniform(generator, -VIEWS.max_log_scale, VIEWS.max_log_scale) * strength)
+    aspect = math.exp(uniform(generator, -VIEWS.max_log_aspect, VIEWS.max_log_aspect) * strength)
+    rotation = uniform(generator, -VIEWS.max_rotation, VIEWS.max_rotation) * strength
+    bent = uniform(generator) < VIEWS.bend_probability and strength > 0
     bend = draw_bend(generator, size, spacing_mm, strength) if bent else None
     return View(size, (x, y), rotation, (common * aspect, common / aspect), spacing_mm, bend)
 
@@ -108,30 +120,31 @@ def draw_bend(
 ) -> Tensor:
     """Shifts in mm of the nodes of a smooth elastic deformation, the same in every slice: ``2 nodes nodes``."""
     extents = [n * step for n, step in zip(size, spacing_mm, strict=True)]
-    x, y = (nodes_along(extent, BEND_NODES_MM) for extent in extents)
-    apart = min(BEND_NODES_MM, extents[0] / (x - 1), extents[1] / (y - 1))
-    return (2 * torch.rand(2, x, y, generator=generator) - 1) * BEND_SHARE * apart * min(1.0, strength)
+    x, y = (nodes_along(extent, VIEWS.bend_nodes_mm) for extent in extents)
+    # Nodes of small planes lie closer together; the shift is a share of their real distance, so that nothing folds.
+    apart = min(VIEWS.bend_nodes_mm, extents[0] / (x - 1), extents[1] / (y - 1))
+    return (2 * torch.rand(2, x, y, generator=generator) - 1) * VIEWS.bend_share * apart * min(1.0, strength)
 
 
 def draw_copy(
     generator: torch.Generator, size: tuple[int, int], spacing_mm: tuple[float, float], strength: float = 1.0
 ) -> View:
     """An affine copy of a whole heart: scaled by up to a quarter in each direction, slightly turned and moved."""
-    common = math.exp(uniform(generator, -COPY_LOG_SCALE, COPY_LOG_SCALE) * strength)
-    aspect = math.exp(uniform(generator, -COPY_LOG_ASPECT, COPY_LOG_ASPECT) * strength)
-    x, y = (uniform(generator, -COPY_SHIFT_MM, COPY_SHIFT_MM) * strength for _ in range(2))
-    rotation = uniform(generator, -COPY_ROTATION, COPY_ROTATION) * strength
+    common = math.exp(uniform(generator, -COPIES.log_scale, COPIES.log_scale) * strength)
+    aspect = math.exp(uniform(generator, -COPIES.log_aspect, COPIES.log_aspect) * strength)
+    x, y = (uniform(generator, -COPIES.shift_mm, COPIES.shift_mm) * strength for _ in range(2))
+    rotation = uniform(generator, -COPIES.rotation, COPIES.rotation) * strength
     return View(size, (x, y), rotation, (common * aspect, common / aspect), spacing_mm)
 
 
 def draw_cut(generator: torch.Generator, acquired: int, slice_mm: float, strength: float) -> tuple[int, int]:
     """Slices to take off the two ends of a stack of ``acquired``.
 
-    Off the ends, because a stack that starts later or stops earlier is what scanners make too. Every second slice
-    would be a stack of other spacing, which the grid could not tell from a heart of half the length.
+    Scanners, too, make stacks that start later or stop earlier. Leaving out every second slice would instead make a
+    stack of other spacing, which the grid could not tell from a heart of half the length.
     """
-    chosen = uniform(generator) < CUT_PROBABILITY
-    first, last = (int(uniform(generator, 0, 1 + CUT_MM / slice_mm) * min(1.0, strength)) for _ in range(2))
+    chosen = uniform(generator) < VIEWS.cut_probability
+    first, last = (int(uniform(generator, 0, 1 + VIEWS.cut_mm / slice_mm) * min(1.0, strength)) for _ in range(2))
     if not chosen:
         return 0, 0
     first = min(first, acquired // 2)
@@ -141,7 +154,7 @@ def draw_cut(generator: torch.Generator, acquired: int, slice_mm: float, strengt
 def cut_stack(item: Item, first: int, last: int) -> Item:
     """``item`` without its first and last acquired slices.
 
-    They become slices that were not acquired: without label, which is said of all structures that the frame has.
+    They become slices that were not acquired: background that counts as annotated for every structure of the frame.
     """
     if first == last == 0:
         return item
@@ -155,13 +168,13 @@ def cut_stack(item: Item, first: int, last: int) -> Item:
 
 
 def look(volume: Tensor, view: View, nearest: bool = False) -> Tensor:
-    """See ``C X Y Z`` through a view: ``C x y z``. Outside the grid the border goes on."""
+    """``C X Y Z`` through a view, ``C x y Z``; outside the grid the border voxels are repeated."""
     _, width, height, _ = volume.shape
     return sample(volume, sampling_points(view, (width, height)), nearest)
 
 
 def sampling_points(view: View, grid: tuple[int, int]) -> Tensor:
-    """Where the voxels of a view lie on a grid of ``X Y``: ``1 x y 2`` for `torch.nn.functional.grid_sample`."""
+    """Where the voxels of a view lie on a grid of ``X Y``, for `torch.nn.functional.grid_sample`: ``1 x y 2``."""
     cos, sin = math.cos(view.rotation), math.sin(view.rotation)
     x, y = (
         (torch.arange(n, dtype=torch.float32) - (n - 1) / 2) * step
@@ -170,16 +183,17 @@ def sampling_points(view: View, grid: tuple[int, int]) -> Tensor:
     u = (cos * x[:, None] - sin * y[None]) / view.scale[0] + view.centre_mm[0]  # mm from the grid's centre
     v = (sin * x[:, None] + cos * y[None]) / view.scale[1] + view.centre_mm[1]
     if view.bend_mm is not None:
-        bend = spread(view.bend_mm, view.size)
+        bend = upsample_nodes(view.bend_mm, view.size)
         u, v = u + bend[0], v + bend[1]
+    # Voxels to [-1, 1] from border to border, as align_corners=False means it.
     across, along = (2 * p / (step * n) for p, step, n in zip((u, v), view.spacing_mm, grid, strict=True))
     return torch.stack([along, across], dim=-1)[None]  # last axis first
 
 
 def sample(volume: Tensor, points: Tensor, nearest: bool = False) -> Tensor:
-    """``C X Y Z`` at ``1 x y 2`` points of every slice: ``C x y z``."""
+    """``C X Y Z`` at ``1 x y 2`` points of every slice: ``C x y Z``."""
     channels, width, height, depth = volume.shape
-    flat = volume.permute(0, 3, 1, 2).reshape(1, channels * depth, width, height)
+    flat = volume.permute(0, 3, 1, 2).reshape(1, channels * depth, width, height)  # 1 (C Z) X Y
     mode = "nearest" if nearest else "bilinear"
     seen = F.grid_sample(flat, points, mode=mode, padding_mode="border", align_corners=False)
-    return seen.reshape(channels, depth, *points.shape[1:3]).permute(0, 2, 3, 1)
+    return seen.reshape(channels, depth, *points.shape[1:3]).permute(0, 2, 3, 1)  # C x y Z

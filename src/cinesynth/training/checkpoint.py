@@ -1,4 +1,4 @@
-"""Checkpoints without pickle: everything a run needs to go on, in shards of a size that travels (`shards`)."""
+"""Checkpoints without pickle: everything that a run needs to resume, in files small enough for most file stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cinesynth.weights.folder import read_json, read_tensors
 def save_checkpoint(
     folder: Path, step: int, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer], state: dict[str, Any]
 ) -> None:
-    """Write the checkpoint of ``step`` and then remove the one before."""
+    """Write the checkpoint of ``step``, then remove the previous one."""
     tensors = {f"{name}/{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     for name, optimizer in optimizers.items():
         tensors |= {f"{name}.optimizer/{k}": v for k, v in _flatten(optimizer).items()}
@@ -30,12 +30,13 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dict[str, Optimizer]) -> dict[str, Any]:
-    """Restore the checkpoint of ``folder``; returns its state, empty if there is none."""
+    """Restore the checkpoint in ``folder``; returns its state, empty if there is none."""
     found = read_shards(folder)
     if found is None:
         if any(folder.glob("step-*/state.json")):
             raise WeightsError(
-                f"{folder} holds checkpoints of an older version", hint="finish the run with it, or give another --run"
+                f"{folder} holds checkpoints of an older version",
+                hint="finish it with that version, or use another --run",
             )
         return {}
     tensors, state = found
@@ -64,11 +65,11 @@ def _restore(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-# --- Many tensors as a folder of small safetensors files, and an index that makes them valid -------------------------
+# --- Many tensors in a folder of small safetensors files, valid once their index is written --------------------------
 
 
 SHARD_BYTES = 15 << 20
-"""Of tensors in one file: with its header a file stays below 16 MiB. Larger tensors are cut into pieces."""
+"""Most bytes of tensors in one file: with its header it stays below 16 MiB. Larger tensors are cut into pieces."""
 INDEX = "index.json"
 FORMAT = 1
 
@@ -79,7 +80,7 @@ Piece = tuple[str, int, Tensor]
 def write_shards(
     folder: Path, tag: str, tensors: dict[str, Tensor], info: dict[str, Any], limit_bytes: int = SHARD_BYTES
 ) -> None:
-    """Replace what ``folder`` holds by ``tensors`` and ``info`` (JSON); ``tag`` names the files, another each time."""
+    """Replace the content of ``folder`` by ``tensors`` and ``info`` (JSON); ``tag``, new each time, names the files."""
     make_folder(folder)
     index: dict[str, Any] = {"format": FORMAT, **info, "files": {}, "tensors": {}}
     for name, tensor in tensors.items():
@@ -91,7 +92,7 @@ def write_shards(
             index["files"][path.name] = file_sha256(path)
         for name, offset, _ in pieces:
             index["tensors"][name]["pieces"].append([path.name, f"{name}@{offset}"])
-    write_text(folder / INDEX, json.dumps(index))
+    write_text(folder / INDEX, json.dumps(index))  # from here on the new tensors are valid, and the old files useless
     for path in folder.glob("*.safetensors"):
         if path.name not in index["files"]:
             with suppress(OSError):
@@ -99,9 +100,9 @@ def write_shards(
 
 
 def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The tensors of ``folder`` and the index, or ``None`` where none was written.
+    """The tensors in ``folder`` and the index, or None if none were written.
 
-    `WeightsError` names a shard that is missing, damaged or of another checkpoint.
+    Raises `WeightsError` for a shard that is missing, damaged or of another checkpoint.
     """
     if not (folder / INDEX).is_file():
         return None
@@ -114,7 +115,7 @@ def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
         if not path.is_file():
             raise WeightsError(f"{path} is missing: the index names {len(index['files'])} shards", hint=_hint(folder))
         if file_sha256(path) != expected:
-            raise WeightsError(f"{path} is damaged: its SHA-256 is not the index's", hint=_hint(folder))
+            raise WeightsError(f"{path} is damaged: its SHA-256 differs from that in the index", hint=_hint(folder))
         files[name] = read_tensors(path)
     return {name: _joined(entry, files) for name, entry in index["tensors"].items()}, index
 
@@ -125,11 +126,11 @@ def _joined(entry: dict[str, Any], files: dict[str, dict[str, Tensor]]) -> Tenso
 
 
 def _hint(folder: Path) -> str:
-    return f"copy {folder.name} again, or delete it: what it holds is then trained again"
+    return f"restore {folder.name}, or delete it to train its content again"
 
 
 def _packed(tensors: dict[str, Tensor], limit_bytes: int) -> Iterator[list[Piece]]:
-    """Pieces in order, as many at a time as one file takes."""
+    """Pieces in order, as many at a time as fit one file."""
     held: list[Piece] = []
     room = limit_bytes
     for piece in _pieces(tensors, limit_bytes):

@@ -1,9 +1,10 @@
-"""Batches of frames: which subject and frame a case of a step is, and its tensors."""
+"""Frames for training: which subject and frame each case of a step sees, and their tensors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.config import Config
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
@@ -24,26 +26,30 @@ from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_G_PER_ML, MY
 from cinesynth.training.augment import augment
 from cinesynth.types import ClinicalPrior, Label
 
+Batch = dict[str, Tensor]
+"""Tensors of the cases of a step, by name."""
 
-class Frames:
-    """The frames of one split, drawn by address: patients and phantoms in a fixed ratio, subjects evenly.
 
-    Generated hearts are drawn like patients, or, where ``generated_share`` says how often, apart from both.
+class FrameSampler:
+    """Samples the frames of one split: patients and phantoms in a fixed ratio, all subjects of a group equally often.
+
+    The address (purpose, step, case) of a sample alone decides what it is, so that runs resume bit for bit. Generated
+    hearts count as patients; with ``generated_share`` they are a group of their own with that share.
     """
 
     def __init__(
         self, data: PackedDataset, seed: int, phantom_share: float, generated_share: float | None = None
     ) -> None:
         self.data, self.seed = data, seed
-        apart = set() if generated_share is None else {GENERATED}
+        own_group = set() if generated_share is None else {GENERATED}
         self.phantoms = [i for i, r in enumerate(data.records) if r.dataset == PHANTOM]
-        self.generated = [i for i, r in enumerate(data.records) if r.dataset in apart]
-        self.patients = [i for i, r in enumerate(data.records) if r.dataset not in {PHANTOM} | apart]
+        self.generated = [i for i, r in enumerate(data.records) if r.dataset in own_group]
+        self.patients = [i for i, r in enumerate(data.records) if r.dataset not in {PHANTOM} | own_group]
         if not data.records:
-            raise DataError("the split holds no subject", hint="ingest more subjects, or other split fractions")
+            raise DataError("the split holds no subjects", hint="ingest more subjects, or change the split fractions")
         self.phantom_share = 1.0 if not self.patients else 0.0 if not self.phantoms else phantom_share
-        people = bool(self.phantoms or self.patients)
-        self.generated_share = 0.0 if not self.generated else (generated_share or 0.0) if people else 1.0
+        others = bool(self.phantoms or self.patients)
+        self.generated_share = 0.0 if not self.generated else (generated_share or 0.0) if others else 1.0
         self.volumes = lru_cache(maxsize=4096)(self._load)
 
     def draw(self, purpose: str, step: int, case: int) -> tuple[int, torch.Generator]:
@@ -53,14 +59,14 @@ class Frames:
         return group[int(uniform(generator, 0, len(group)))], generator
 
     def _group(self, chance: float) -> list[int]:
-        """Whom a number in [0, 1) stands for."""
+        """The group that a number in [0, 1) selects."""
         if chance < self.generated_share:
             return self.generated
         phantoms = (1.0 - self.generated_share) * self.phantom_share
         return self.phantoms if chance < self.generated_share + phantoms else self.patients
 
     def record(self, subject: int) -> Record:
-        """What is known of a subject."""
+        """The dataset's record of a subject."""
         return self.data.records[subject]
 
     def mask(self, subject: int) -> Tensor:
@@ -74,7 +80,7 @@ class Frames:
     def item(self, subject: int, frame: int, window: slice = slice(None)) -> dict[str, Tensor]:
         """One frame as it is: image ``1 X Y Z`` in [-1, 1], label ``1 X Y Z``, coverage ``Z S``, slice mask ``Z``.
 
-        ``window`` is of the slices.
+        ``window`` selects slices.
         """
         image, label = self.volumes(subject, frame)
         return {
@@ -87,7 +93,7 @@ class Frames:
     def augmented(
         self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float, annotated: bool = False
     ) -> dict[str, Tensor]:
-        """One random frame (one of the annotated, if so wished) through a random view, cropped to ``crop`` voxels."""
+        """A random frame (``annotated``: of the annotated ones) through a random view, cropped to ``crop`` voxels."""
         subject, generator = self.draw("frames", step, case)
         record = self.record(subject)
         choices = np.flatnonzero(record.labelled) if annotated else np.arange(len(record.phases))
@@ -100,9 +106,10 @@ class Frames:
 
 
 def _window(mask: Tensor, depth: int, generator: torch.Generator) -> slice:
-    """A random run of ``depth`` slices that holds as many acquired ones as it can."""
+    """A random run of ``depth`` slices with as many acquired ones as possible; ``mask`` is ``Z``."""
     acquired = mask.nonzero()[:, 0]
     first, count = int(acquired[0]), len(acquired)
+    # Either the window lies inside the acquired slices or they lie inside the window.
     low, high = sorted((first, first + count - depth))
     low, high = max(0, low), min(len(mask) - depth, high)
     start = int(uniform(generator, low, high + 1))
@@ -114,11 +121,32 @@ def collate(items: Sequence[dict[str, Tensor]], device: torch.device | str = "cp
     return {key: torch.stack([item[key] for item in items]).to(device) for key in items[0]}
 
 
-# --- What a heart has, as masks show it ------------------------------------------------------------------------------
+class Prefetch:
+    """Batches of ``steps`` steps, the next one being made in a thread while the current one is used.
+
+    ``make(step, cases)`` must depend on its arguments alone, as everything that is drawn by address does: then batches
+    are the same as without a thread, also after a restart at any step.
+    """
+
+    def __init__(self, make: Callable[[int, range], Batch], steps: int) -> None:
+        self.make, self.steps = make, steps
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self.ahead: dict[tuple[int, range], Future[Batch]] = {}
+
+    def __call__(self, step: int, cases: range) -> Batch:
+        """The batch of these cases of a step; what making it raises is raised here."""
+        batch = self.ahead.pop((step, cases), None) or self.thread.submit(self.make, step, cases)
+        self.ahead = {}
+        if step + 1 < self.steps:  # after the last step the thread is idle
+            self.ahead[step + 1, cases] = self.thread.submit(self.make, step + 1, cases)
+        return batch.result()
+
+
+# --- Conditions of a heart, measured on its masks --------------------------------------------------------------------
 
 
 class Volumes(NamedTuple):
-    """Volumes of one frame, millilitres; None where nothing tells them."""
+    """Volumes of one frame, millilitres; None where unknown."""
 
     rv: float | None = None
     myo: float | None = None
@@ -126,7 +154,7 @@ class Volumes(NamedTuple):
 
 
 def decoded_volumes(codec: Codec, latent: Tensor, ones: Tensor) -> Volumes:
-    """Volumes of the masks of one latent ``C x y z``, whose slices are all acquired (``ones``, ``1 z``)."""
+    """Volumes of the decoded masks of one latent ``C x y Z`` whose slices are all acquired (``ones``, ``1 Z``)."""
     label = codec.labels(codec.decode(latent[None], ones).logits, ones)
     voxel_ml = math.prod(codec.grid.spacing_mm) / 1000.0
     rv, myo, lv = (float((label == structure).sum()) * voxel_ml for structure in (Label.RV, Label.MYO, Label.LV))
@@ -134,19 +162,19 @@ def decoded_volumes(codec: Codec, latent: Tensor, ones: Tensor) -> Volumes:
 
 
 def measured_prior(record: Record, ed: Volumes, es: Volumes) -> ClinicalPrior:
-    """The prior of a heart of these volumes at ED and ES: what no heart has is unknown, not a number."""
+    """The prior of a heart with these volumes at ED and ES. Implausible values become unknown: masks can be wrong."""
     return ClinicalPrior(
         record.diagnosis,
         *plausible_volumes(ed.lv, es.lv),
         record.slices,
         *plausible_volumes(ed.rv, es.rv),
-        possible_mass(ed.myo),
+        plausible_mass(ed.myo),
         vendor_of_record(record),
     )
 
 
 def plausible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float | None, float | None]:
-    """EDV and ESV of a ventricle, each None where no heart has it."""
+    """EDV and ESV of a ventricle, None where they are outside what human hearts have."""
     if edv_ml is None or not EDV_RANGE_ML[0] <= edv_ml <= EDV_RANGE_ML[1]:
         return None, None
     least, most = ESV_SHARE_RANGE
@@ -154,14 +182,26 @@ def plausible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float
     return edv_ml, esv_ml if fits else None
 
 
-def possible_mass(myo_ml: float | None) -> float | None:
-    """Mass in grams of so much myocardium, None where no heart has it."""
+def plausible_mass(myo_ml: float | None) -> float | None:
+    """Mass in grams of a myocardial volume, None where it is outside what human hearts have."""
     if myo_ml is None or not MYO_MASS_RANGE_G[0] <= MYO_G_PER_ML * myo_ml <= MYO_MASS_RANGE_G[1]:
         return None
     return MYO_G_PER_ML * myo_ml
 
 
 def vendor_of_record(record: Record) -> str | None:
-    """The vendor of a subject's scanner, None where its source does not tell."""
+    """The vendor of a subject's scanner, None where the source does not name it."""
     vendor = record.vendor.strip()
     return None if vendor.casefold() in ("", UNKNOWN_VENDOR) else vendor
+
+
+def with_vendors(config: Config, records: list[Record]) -> Config:
+    """``config`` with the vendors of these training subjects, if vendor is a condition and no vendors are listed.
+
+    Phantom scanners count only without patients, as not every stage sees phantoms.
+    """
+    if "vendor" not in config.conditions or config.vendors:
+        return config
+    patients = [r for r in records if r.dataset != PHANTOM] or records
+    spellings = {name.casefold(): name for r in patients if (name := vendor_of_record(r)) is not None}
+    return config.model_copy(update={"vendors": tuple(sorted(spellings.values()))})

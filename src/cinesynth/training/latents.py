@@ -1,46 +1,47 @@
-"""Cached latents: every frame of every subject seen once through the frozen codec, with measured volumes."""
+"""Cached latents: frames encoded once with the frozen codec, with the volumes of their decoded masks."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.io.seeds import stream
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import Frames, Volumes, decoded_volumes, measured_prior, plausible_volumes
+from cinesynth.training.frames import FrameSampler, Volumes, decoded_volumes, measured_prior, plausible_volumes
 from cinesynth.training.stages import Deadline, TimeLimitReached
-from cinesynth.types import UNCONDITIONAL, ClinicalPrior
+from cinesynth.types import UNCONDITIONAL, ClinicalPrior, Phases, Trajectory
 from cinesynth.weights.folder import read_tensors, write_tensors
 
 MAX_FRAMES = 12
-"""Frames kept of a whole cycle: six harmonics are drawn by twelve."""
+"""Frames kept of a whole cycle: enough for six harmonics, twice what the presets use."""
 AMPLITUDES = (0.3, 1.2)
-"""How far the copies of a moving heart move, of its own motion. On the straight line from ED to ES latents decode to
-whole hearts in between, not to cross-fades (docs/decisions/0010-the-same-heart-another-ef.md)."""
+"""Range of the motion of amplitude copies, relative to the heart's own. Latents on the straight line from ED to ES
+decode to whole hearts, not to cross-fades (docs/decisions/0010-the-same-heart-another-ef.md)."""
 
 
 @dataclass(frozen=True)
-class Sequence:
+class LatentSequence:
     """The latents of one subject, or of an affine copy: ED first."""
 
     subject: int
-    latents: Tensor  # T C x y z, unit scale
+    latents: Trajectory  # unit scale
     frames: list[int]  # T, positions among the subject's stored frames
-    phases: Tensor  # T, phase 0 first
+    phases: Phases  # 0 first
     slice_mask: Tensor  # Z
     prior: ClinicalPrior  # volumes as the mask decoder measures them
 
 
-def kept_frames(frames: Frames, subject: int) -> list[int]:
-    """ED, ES and evenly spread others, ED first."""
+def kept_frames(frames: FrameSampler, subject: int) -> list[int]:
+    """Positions of the frames of a subject that are encoded: ED first, ES, and others evenly spread over the cycle."""
     record = frames.record(subject)
     others = [i for i in range(len(record.phases)) if i not in (record.ed, record.es)]
     room = MAX_FRAMES - 2
@@ -51,7 +52,7 @@ def kept_frames(frames: Frames, subject: int) -> list[int]:
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """Which sequences: the ED frame alone or all kept frames, and what copies of each."""
+    """Which sequences to encode: the ED frame alone or all kept frames, and how many copies of each."""
 
     whole_cycle: bool
     affine_copies: int = 0
@@ -64,15 +65,16 @@ class CacheSpec:
 @torch.no_grad()
 def encode_sequence(
     codec: Codec,
-    frames: Frames,
+    frames: FrameSampler,
     subject: int,
     view: View | None,
     chosen: list[int],
     own: ClinicalPrior = UNCONDITIONAL,
-) -> Sequence:
-    """Encode the chosen frames of a subject (ED first, ES among them or not), through a view if there is one.
+) -> LatentSequence:
+    """Encode the ``chosen`` frames of a subject, ED first, optionally through a view.
 
-    Without ES the LV keeps the annotated EF, and the RV that of ``own``, what the subject itself was measured to have.
+    If ES is not among them, the ESV follows from the measured EDV: with the annotated EF for the LV, with that of
+    ``own`` (the prior measured on the subject itself) for the RV.
     """
     record = frames.record(subject)
     device = codec.latent_mean.device
@@ -80,9 +82,9 @@ def encode_sequence(
     images = torch.cat([frames.item(subject, frame)["image"] for frame in chosen])  # T X Y Z
     if view is not None:
         images = torch.where(mask, look(images, view), -1.0)
-    acquired = images[..., mask].to(device)[:, None]
+    acquired = images[..., mask].to(device)[:, None]  # T 1 X Y Z, acquired slices alone
     ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=device)
-    codes = torch.cat([codec.encode(image[None], ones) for image in acquired])
+    codes = torch.cat([codec.encode(image[None], ones) for image in acquired])  # T C x y Z
     phases = torch.tensor([float(record.phases[frame]) for frame in chosen], dtype=torch.float64)
     ed = decoded_volumes(codec, codes[0], ones)
     if record.es in chosen:
@@ -92,11 +94,11 @@ def encode_sequence(
         es = Volumes(_scaled_esv(own.rv_edv_ml, own.rv_esv_ml, ed.rv), None, lv_ml)
     full = torch.zeros(*codes.shape[:-1], len(mask))
     full[..., mask] = codes.cpu()
-    return Sequence(subject, full, chosen, phases, mask, measured_prior(record, ed, es))
+    return LatentSequence(subject, full, chosen, phases, mask, measured_prior(record, ed, es))
 
 
-def amplified(sequence: Sequence, amplitude: float, es: Volumes) -> Sequence:
-    """The same heart moving ``amplitude`` times as far, with the volumes at ES that it then has."""
+def amplified(sequence: LatentSequence, amplitude: float, es: Volumes) -> LatentSequence:
+    """The same heart with ``amplitude`` times its motion, and the volumes ``es`` that it then has at ES."""
     ed, prior = sequence.latents[:1], sequence.prior
     _, lv_esv_ml = plausible_volumes(prior.lv_edv_ml, es.lv)
     _, rv_esv_ml = plausible_volumes(prior.rv_edv_ml, es.rv)
@@ -105,45 +107,41 @@ def amplified(sequence: Sequence, amplitude: float, es: Volumes) -> Sequence:
 
 
 def draw_amplitudes(seed: int, subject: str, copy: int, count: int) -> list[float]:
-    """``count`` amplitudes, one in each equal part of their range."""
+    """``count`` amplitudes, one in each equal part of `AMPLITUDES` (stratified)."""
     low, high = AMPLITUDES
     uniforms = torch.rand(count, generator=stream(seed, "amplitude", subject, copy), dtype=torch.float64).tolist()
     return [low + (high - low) * (index + u) / count for index, u in enumerate(uniforms)]
 
 
 def _scaled_esv(edv_ml: float | None, esv_ml: float | None, copy_edv_ml: float | None) -> float | None:
-    """The ESV of a copy that keeps its EF."""
+    """The ESV of a copy with the EF of the original."""
     if edv_ml is None or esv_ml is None or copy_edv_ml is None or edv_ml <= 0:
         return None
     return copy_edv_ml * esv_ml / edv_ml
 
 
-Progress = Callable[[int, int], None]
-
-
 def cached_sequences(
     folder: Path,
     codec: Codec,
-    frames: Frames,
+    frames: FrameSampler,
     subjects: list[int],
-    wanted: CacheSpec,
-    progress: Progress | None = None,
+    spec: CacheSpec,
+    progress: ProgressCallback = no_progress,
     clock: Deadline | None = None,
-) -> list[Sequence]:
-    """The wanted sequences of ``subjects``: one file an encoding in ``folder``, those that are there are kept.
+) -> list[LatentSequence]:
+    """The sequences of ``subjects`` that ``spec`` asks for; ``folder`` holds one file an encoding and is completed.
 
-    `TimeLimitReached` where ``clock`` is over before all are there.
+    Raises `TimeLimitReached` if ``clock`` is over first.
     """
-    plan, begun, clock = list(_plan(frames, subjects, wanted)), time.monotonic(), clock or Deadline()
+    plan, begun, clock = list(_plan(frames, subjects, spec)), time.monotonic(), clock or Deadline()
     missing = [index for index in range(len(plan)) if not _file(folder, index).is_file()]
-    own = functools.cache(functools.partial(_own, codec, frames, wanted))
+    own = functools.cache(functools.partial(_own, codec, frames, spec))
     for count, index in enumerate(missing):
-        if count and clock.over:  # each call makes one at least
+        if count and clock.over:  # each call encodes at least one, so that any time limit comes to an end
             each = (time.monotonic() - begun) / count
             raise TimeLimitReached("latents", len(plan) - len(missing) + count, len(plan), each)
         write_tensors(_file(folder, index), _encoded(codec, frames, plan[index], own(plan[index].subject)))
-        if progress is not None:
-            progress(len(plan) - len(missing) + count + 1, len(plan))
+        progress("latents", len(plan) - len(missing) + count + 1, len(plan), {})
     return [s for index, item in enumerate(plan) for s in _unpack(read_tensors(_file(folder, index)), frames, item)]
 
 
@@ -151,15 +149,15 @@ def _file(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.safetensors"
 
 
-def _encoded(codec: Codec, frames: Frames, item: _Item, own: ClinicalPrior) -> dict[str, Tensor]:
-    """Tensors of one encoding: latents ``T C x y z``, and volumes as in `_pack`."""
+def _encoded(codec: Codec, frames: FrameSampler, item: _Item, own: ClinicalPrior) -> dict[str, Tensor]:
+    """Tensors of one encoding, as `_pack` lays them out."""
     sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen, own)
     return _pack(sequence, [_amplified_es(codec, frames, sequence, amplitude) for amplitude in item.amplitudes])
 
 
-def _own(codec: Codec, frames: Frames, wanted: CacheSpec, subject: int) -> ClinicalPrior:
-    """What a subject is measured to have at ED and ES, where the wanted sequences do not hold ES themselves."""
-    if wanted.whole_cycle:
+def _own(codec: Codec, frames: FrameSampler, spec: CacheSpec, subject: int) -> ClinicalPrior:
+    """The prior of a subject measured at ED and ES; only needed for sequences that do not hold ES themselves."""
+    if spec.whole_cycle:
         return UNCONDITIONAL
     record = frames.record(subject)
     return encode_sequence(codec, frames, subject, None, [record.ed, record.es]).prior
@@ -167,7 +165,7 @@ def _own(codec: Codec, frames: Frames, wanted: CacheSpec, subject: int) -> Clini
 
 @dataclass(frozen=True)
 class _Item:
-    """One encoding: a subject seen through a view, and the amplitudes that are made of it."""
+    """One encoding: a subject through a view, and the amplitudes of its copies."""
 
     subject: int
     view: View | None
@@ -175,26 +173,30 @@ class _Item:
     amplitudes: list[float]
 
 
-def _plan(frames: Frames, subjects: list[int], wanted: CacheSpec) -> Iterator[_Item]:
+def _plan(frames: FrameSampler, subjects: list[int], spec: CacheSpec) -> Iterator[_Item]:
     size, spacing_mm = frames.data.grid.size[:2], frames.data.grid.spacing_mm[:2]
     for subject in subjects:
-        chosen = kept_frames(frames, subject) if wanted.whole_cycle else [frames.record(subject).ed]
+        chosen = kept_frames(frames, subject) if spec.whole_cycle else [frames.record(subject).ed]
         name = frames.record(subject).subject
-        for copy in range(wanted.affine_copies + 1):
+        for copy in range(spec.affine_copies + 1):
+            # Copy 0 is the heart itself.
             view = draw_copy(stream(frames.seed, "copy", name, copy), size, spacing_mm) if copy else None
-            yield _Item(subject, view, chosen, draw_amplitudes(frames.seed, name, copy, wanted.amplitude_copies))
+            yield _Item(subject, view, chosen, draw_amplitudes(frames.seed, name, copy, spec.amplitude_copies))
 
 
 @torch.no_grad()
-def _amplified_es(codec: Codec, frames: Frames, sequence: Sequence, amplitude: float) -> Volumes:
+def _amplified_es(codec: Codec, frames: FrameSampler, sequence: LatentSequence, amplitude: float) -> Volumes:
     es = amplified(sequence, amplitude, Volumes()).latents[sequence.frames.index(frames.record(sequence.subject).es)]
     acquired = es[..., sequence.slice_mask].to(codec.latent_mean.device)
     ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=acquired.device)
     return decoded_volumes(codec, acquired, ones)
 
 
-def _pack(sequence: Sequence, amplified_es: list[Volumes]) -> dict[str, Tensor]:
-    """Tensors of one encoding. ``volumes_ml`` of the LV and ``further_ml`` (RV, then MYO at ED): NaN is unknown."""
+def _pack(sequence: LatentSequence, amplified_es: list[Volumes]) -> dict[str, Tensor]:
+    """Tensors of one encoding: ``latents``, ``volumes_ml`` of the LV and ``further_ml`` of the RV, then of MYO at ED.
+
+    Both lists hold EDV, ESV and the ESV of each amplitude copy; NaN means unknown.
+    """
     prior = sequence.prior
     myo_ml = None if prior.myo_mass_g is None else prior.myo_mass_g / MYO_G_PER_ML
     return {
@@ -208,14 +210,15 @@ def _numbers(*values: float | None) -> Tensor:
     return torch.tensor([float("nan") if v is None else v for v in values])
 
 
-def _unpack(tensors: dict[str, Tensor], frames: Frames, item: _Item) -> Iterator[Sequence]:
+def _unpack(tensors: dict[str, Tensor], frames: FrameSampler, item: _Item) -> Iterator[LatentSequence]:
     record = frames.record(item.subject)
+    # NaN alone differs from itself.
     lv = [None if v != v else v for v in tensors["volumes_ml"].tolist()]
     *rv, myo_ml = [None if v != v else v for v in tensors["further_ml"].tolist()]
     phases = torch.tensor([float(record.phases[frame]) for frame in item.chosen], dtype=torch.float64)
     mask = frames.mask(item.subject)
     prior = measured_prior(record, Volumes(rv[0], myo_ml, lv[0]), Volumes(rv[1], None, lv[1]))
-    sequence = Sequence(item.subject, tensors["latents"], item.chosen, phases, mask, prior)
+    sequence = LatentSequence(item.subject, tensors["latents"], item.chosen, phases, mask, prior)
     yield sequence
     for amplitude, lv_esv_ml, rv_esv_ml in zip(item.amplitudes, lv[2:], rv[2:], strict=True):
         yield amplified(sequence, amplitude, Volumes(rv_esv_ml, None, lv_esv_ml))

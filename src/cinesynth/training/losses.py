@@ -1,4 +1,4 @@
-"""Losses of the stages that decode images. Images count where slices were acquired, masks where they were annotated."""
+"""Losses of the stages that decode images: images count on acquired slices, masks where they were annotated."""
 
 from __future__ import annotations
 
@@ -15,73 +15,73 @@ from torch import Tensor, nn
 from cinesynth.config import AutoencodingLosses
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import Decoded
-from cinesynth.types import STRUCTURES
+from cinesynth.types import STRUCTURES, BatchCoverage, BatchLabel, Image, Logits, Scalar, SliceMask, Slices
 
-GRADIENT_SCALES = (1, 2, 4)
-CRITIC_EVERY = 2
 _DICE = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, reduction="none")
 
 
-def l1(image: Tensor, target: Tensor, slice_mask: Tensor) -> Tensor:
-    """Mean absolute error over acquired slices, ``B 1 X Y Z`` images."""
+def l1(image: Image, target: Image, slice_mask: SliceMask) -> Scalar:
+    """Mean absolute error over acquired slices."""
     mask = broadcast_mask(slice_mask, image).expand_as(image)
     return ((image - target).abs() * mask).sum() / mask.sum().clamp(min=1)
 
 
-def gradient(image: Tensor, target: Tensor, slice_mask: Tensor) -> Tensor:
-    """Mean absolute error of in-plane finite differences at three scales: edges, whatever their height."""
+def gradient(image: Image, target: Image, slice_mask: SliceMask, scales: tuple[int, ...] = (1, 2, 4)) -> Scalar:
+    """Mean absolute error of in-plane finite differences after pooling by each of ``scales``: edges, not brightness."""
     error = acquired_slices(image - target, slice_mask)  # N 1 X Y
     total = error.new_zeros(())
-    for scale in GRADIENT_SCALES:
+    for scale in scales:
         pooled = F.avg_pool2d(error, scale) if scale > 1 else error
         total = total + pooled.diff(dim=2).abs().mean() + pooled.diff(dim=3).abs().mean()
     return total
 
 
-def dice_ce(logits: Tensor, label: Tensor, coverage: Tensor) -> Tensor:
-    """Soft Dice (MONAI) plus cross-entropy of ``B 4 X Y Z`` logits, over what ``coverage`` (``B Z S``) vouches for.
+def dice_ce(logits: Logits, label: BatchLabel, coverage: BatchCoverage) -> Scalar:
+    """Soft Dice (MONAI) plus cross-entropy, over what was annotated (``coverage``); 0 where nothing was.
 
-    Dice is the mean over the structures annotated anywhere in the batch, cross-entropy over the voxels of slices in
-    which anything was. 0 where nothing was annotated.
+    Dice is the mean over the structures annotated anywhere in the batch. Cross-entropy is the mean over the voxels of
+    slices in which any structure was annotated.
     """
     cases = coverage.flatten(1).any(dim=1)
     if not bool(cases.any()):
-        return logits.sum() * 0.0
+        return logits.sum() * 0.0  # a zero with a gradient: processes that train together must all have one
     covered = coverage[cases].movedim(2, 1)[:, :, None, None]  # B Z S -> B S 1 1 Z
-    merged, target = merge_unsaid(logits[cases], covered), _said(label[cases].long(), covered)
+    merged = merge_unannotated(logits[cases], covered)
+    target = mask_unannotated(label[cases].long(), covered)
     dice: Tensor = _DICE(merged, target)[covered.transpose(0, 1).flatten(1).any(dim=1)].mean()
-    share = coverage[cases].any(dim=2).float().mean()  # elsewhere the cross-entropy is 0
+    share = coverage[cases].any(dim=2).float().mean()  # in other slices all classes are merged: cross-entropy 0
     return dice + F.cross_entropy(merged, target[:, 0]) / share
 
 
-def merge_unsaid(logits: Tensor, covered: Tensor) -> Tensor:
-    """``B 4 X Y Z`` logits in which a structure that was not annotated is one class with the background.
+def merge_unannotated(logits: Tensor, covered: Tensor) -> Tensor:
+    """``B 4 X Y Z`` logits with one class for the background and every structure that was not annotated there.
 
-    ``covered`` is ``B S 1 1 Z``. The background's logit becomes that of "background or not annotated", the others'
-    become minus infinity: no loss of the result can tell them apart.
+    ``covered`` is ``B S 1 1 Z``. The background's logit becomes that of "background or not annotated", those of the
+    merged structures minus infinity, so that no loss of the result can tell them apart (partial-label learning).
     """
     if bool(covered.all()):
         return logits
     background, structures = logits[:, :1], logits[:, 1:]
+    # log(e^a + e^b) is the logit of "a or b".
     either = torch.cat([background, structures.masked_fill(covered, -torch.inf)], dim=1).logsumexp(dim=1, keepdim=True)
     return torch.cat([either, structures.masked_fill(~covered, -torch.inf)], dim=1)
 
 
-def _said(label: Tensor, covered: Tensor) -> Tensor:
-    """``B 1 X Y Z`` labels, background where the voxel's structure was not annotated."""
+def mask_unannotated(label: Tensor, covered: Tensor) -> Tensor:
+    """``B 1 X Y Z`` labels, background at voxels of structures not annotated there (``covered``, ``B S 1 1 Z``)."""
     for i, structure in enumerate(STRUCTURES):
         label = label.masked_fill((label == structure) & ~covered[:, i : i + 1], 0)
     return label
 
 
-def acquired_slices(volume: Tensor, slice_mask: Tensor) -> Tensor:
+def acquired_slices(volume: Tensor, slice_mask: SliceMask) -> Tensor:
     """The acquired slices of ``B C X Y Z`` as images ``N C X Y``."""
-    return volume.movedim(-1, 1)[slice_mask]
+    return volume.movedim(-1, 1)[slice_mask]  # B Z C X Y, then N C X Y
 
 
-def judged_slices(volume: Tensor, slice_mask: Tensor, step: int) -> Tensor:
-    """Every second acquired slice, the others at the next step: half of what a critic costs."""
-    return acquired_slices(volume, slice_mask)[step % CRITIC_EVERY :: CRITIC_EVERY]
+def alternate_slices(volume: Tensor, slice_mask: SliceMask, step: int) -> Tensor:
+    """Every second acquired slice, the others at the next step: half of what a discriminator costs."""
+    return acquired_slices(volume, slice_mask)[step % 2 :: 2]
 
 
 def ramp(step: int, start: int, length: int) -> float:
@@ -90,7 +90,7 @@ def ramp(step: int, start: int, length: int) -> float:
 
 
 class Discriminator(nn.Module):
-    """A patch discriminator of single slices (least squares), which also compares features."""
+    """A patch discriminator of single slices (least squares), whose features also measure perceptual distance."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
@@ -99,33 +99,37 @@ class Discriminator(nn.Module):
         )
         self.criterion = PatchAdversarialLoss(criterion="least_squares")
 
-    def forward(self, slices: Tensor) -> list[Tensor]:
-        """Features of each layer of ``N 1 X Y`` slices; the last are the verdicts."""
+    def forward(self, slices: Slices) -> list[Tensor]:
+        """Features of each layer; the last ones say how real each patch looks."""
         features: list[Tensor] = self.network(slices)
         return features
 
-    def judge(self, fake: Tensor, real: Tensor) -> Tensor:
-        """The critic's own loss."""
-        verdict_fake, verdict_real = self(fake.detach())[-1], self(real)[-1]
-        wrong = self.criterion(verdict_fake, target_is_real=False, for_discriminator=True)
-        right = self.criterion(verdict_real, target_is_real=True, for_discriminator=True)
-        loss: Tensor = 0.5 * (wrong + right)
+    def d_loss(self, fake: Slices, real: Slices) -> Scalar:
+        """The discriminator's own loss."""
+        score_fake, score_real = self(fake.detach())[-1], self(real)[-1]
+        loss_fake = self.criterion(score_fake, target_is_real=False, for_discriminator=True)
+        loss_real = self.criterion(score_real, target_is_real=True, for_discriminator=True)
+        loss: Tensor = 0.5 * (loss_fake + loss_real)
         return loss
 
-    def persuade(self, fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    def g_loss(self, fake: Slices, real: Slices) -> tuple[Scalar, Scalar]:
         """The generator's adversarial loss and the distance of features (feature matching, Wang et al., 2018)."""
         features = self(fake)
         with torch.no_grad():
-            wanted = self(real)
+            features_real = self(real)
         adversarial = self.criterion(features[-1], target_is_real=True, for_discriminator=False)
-        distances = [F.l1_loss(a, b) for a, b in zip(features[:-1], wanted[:-1], strict=True)]
+        distances = [F.l1_loss(a, b) for a, b in zip(features[:-1], features_real[:-1], strict=True)]
         return adversarial, torch.stack(distances).mean()
 
 
 def reconstruction(
-    decoded: Decoded, batch: dict[str, Tensor], weights: AutoencodingLosses, critic: Discriminator | None, step: int
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of what a decoded image and mask get wrong, and its parts."""
+    decoded: Decoded,
+    batch: dict[str, Tensor],
+    weights: AutoencodingLosses,
+    discriminator: Discriminator | None,
+    step: int,
+) -> tuple[Scalar, dict[str, Tensor]]:
+    """Weighted sum of the losses of a decoded image and mask, and its parts by the name of their weight."""
     image, slice_mask = batch["image"], batch["slice_mask"]
     parts: dict[str, Any] = {
         "l1": l1(decoded.image, image, slice_mask),
@@ -134,62 +138,65 @@ def reconstruction(
     }
     if weights.spectrum > 0:
         parts["spectrum"] = spectrum_distance(*(acquired_slices(x, slice_mask) for x in (decoded.image, image)))
-    if critic is not None and step >= weights.adversarial_start_step:
-        fake, real = (judged_slices(x, slice_mask, step) for x in (decoded.image, image))
-        parts["adversarial"], parts["perceptual"] = critic.persuade(fake, real)
+    if discriminator is not None and step >= weights.adversarial_start_step:
+        fake, real = (alternate_slices(x, slice_mask, step) for x in (decoded.image, image))
+        parts["adversarial"], parts["perceptual"] = discriminator.g_loss(fake, real)
     total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
     return total, parts
 
 
-# --- How much of each scale of detail images hold --------------------------------------------------------------------
+# --- How much detail of each scale images hold --------------------------------------------------------------------
 
 
 RINGS = 16
 """Rings of equal width between frequency 0 and Nyquist."""
-FLOOR = 1e-6
-"""Power added to each coefficient: about that of rounding to bytes, which nobody sees and no loss chases."""
 
 
-def band_powers(slices: Tensor) -> Tensor:
-    """Mean power in each ring of frequencies, ``N R``, of ``N 1 X Y`` images (Hann window, orthonormal transform)."""
+def band_powers(slices: Slices, floor: float = 1e-6) -> Tensor:
+    """Mean power in each ring of frequencies, ``N R`` (Hann window, orthonormal transform).
+
+    ``floor`` is added to the power: about that of rounding to bytes, which nobody sees and no loss should chase.
+    """
     images = slices[:, 0].float()
     x, y = images.shape[-2:]
     window = torch.outer(torch.hann_window(x, periodic=False), torch.hann_window(y, periodic=False)).to(images)
     centred = images - images.mean(dim=(1, 2), keepdim=True)
     power = torch.fft.rfft2(centred * window, norm="ortho").abs().square().flatten(1)  # N F
-    bands: Tensor = power @ _rings(x, y).to(power) + FLOOR
+    bands: Tensor = power @ _rings(x, y).to(power) + floor
     return bands
 
 
 @lru_cache(maxsize=16)
 def _rings(x: int, y: int) -> Tensor:
-    """Weights ``F R`` that average coefficients over rings."""
+    """Weights ``F R`` that average the coefficients of an ``x`` by ``y`` image over rings."""
     radius = torch.hypot(torch.fft.fftfreq(x)[:, None], torch.fft.rfftfreq(y)[None]).flatten() / 0.5  # 1 at Nyquist
-    ring = torch.where(radius < 1.0, (radius * RINGS).long(), RINGS)
+    ring = torch.where(
+        radius < 1.0, (radius * RINGS).long(), RINGS
+    )  # the corners beyond Nyquist get a ring of their own
     member = torch.nn.functional.one_hot(ring, RINGS + 1)[:, :RINGS].float()
     return member / member.sum(dim=0).clamp(min=1)
 
 
-def spectrum_distance(slices: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of log powers over rings (scalar): detail of the right amount, wherever it lies."""
+def spectrum_distance(slices: Slices, target: Slices) -> Scalar:
+    """Mean absolute difference of log powers over rings: the amount of detail counts, not where it lies."""
     return (band_powers(slices).log() - band_powers(target).log()).abs().mean()
 
 
-def sharpness_db(slices: Tensor, target: Tensor) -> float:
-    """Power above half of Nyquist beside that of ``target``, dB, mean over images ``N 1 X Y``: 0 is as sharp."""
-    fine, wanted = (band_powers(s)[:, RINGS // 2 :].mean(dim=1) for s in (slices, target))
-    return float(10.0 * (fine / wanted).log10().mean())
+def sharpness_db(slices: Slices, target: Slices) -> float:
+    """Power above half of Nyquist relative to that of ``target``, dB, mean over slices; 0 is as sharp."""
+    fine, fine_target = (band_powers(s)[:, RINGS // 2 :].mean(dim=1) for s in (slices, target))
+    return float(10.0 * (fine / fine_target).log10().mean())
 
 
-# --- What a decoded batch gets wrong, in the units that people compare -----------------------------------------------
+# --- Scores of a decoded batch, in the units of the field ------------------------------------------------------------
 
 
 def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[str, float]:
-    """L1, PSNR (dB, range 2) and sharpness (dB) of acquired slices, Dice of each structure where it was annotated."""
+    """L1, PSNR (dB) and sharpness (dB) of acquired slices, Dice of each structure where it was annotated."""
     found, target = (acquired_slices(x, batch["slice_mask"]) for x in (decoded.image.clamp(-1, 1), batch["image"]))
     error = found - target
     mse = float(error.square().mean())
-    scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}
+    scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}  # range 2
     scores["sharpness_db"] = sharpness_db(found, target)
     return scores | dice_scores(decoded.logits.argmax(dim=1), batch["label"][:, 0].long(), batch["coverage"])
 
@@ -197,7 +204,7 @@ def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[st
 def dice_scores(predicted: Tensor, truth: Tensor, coverage: Tensor) -> dict[str, float]:
     """Dice of each structure of ``B X Y Z`` labels over the slices that cover it (``B Z S``).
 
-    A structure that neither label has there is left out.
+    A structure that neither label contains there is left out.
     """
     scores = {}
     for i, structure in enumerate(STRUCTURES):

@@ -1,4 +1,4 @@
-"""Pictures of what a model in training does."""
+"""Preview pictures of models in training."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from torch import Tensor
 from cinesynth.io.files import atomic_path
 from cinesynth.models.vae import Decoded
 from cinesynth.types import COLOURS
-
-ENLARGE = 2
 
 
 def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decoded]]) -> None:
@@ -27,9 +25,9 @@ def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decode
 
 
 def save_samples(path: Path, moments: list[Decoded], slice_mask: Tensor) -> None:
-    """A column a case: base, middle and apex of generated volumes with their masks, one moment below the other."""
+    """A column a case: base, middle and apex of generated volumes with their masks, one time point below the other."""
     columns = []
-    for case in range(len(slice_mask)):
+    for case in range(len(slice_mask)):  # B Z
         acquired = slice_mask[case].nonzero()[:, 0]
         shown = [int(acquired[int(part * (len(acquired) - 1))]) for part in (0.2, 0.5, 0.8)]
         columns.append([picture for decoded in moments for z in shown for picture in _slice(decoded, case, z)])
@@ -52,11 +50,11 @@ def _slice(decoded: Decoded, case: int, z: int) -> list[np.ndarray]:
     return [image, _paint(image, label)]
 
 
-def save_grid(path: Path, columns: list[list[np.ndarray]]) -> None:
-    """Write columns of equally large RGB pictures as one PNG."""
+def save_grid(path: Path, columns: list[list[np.ndarray]], enlarge: int = 2) -> None:
+    """Write columns of equally large RGB pictures as one PNG, each pixel ``enlarge`` times as large."""
     sheet = np.concatenate([np.concatenate(column, axis=0) for column in columns], axis=1)
     picture = Image.fromarray(sheet).resize(
-        (sheet.shape[1] * ENLARGE, sheet.shape[0] * ENLARGE), Image.Resampling.NEAREST
+        (sheet.shape[1] * enlarge, sheet.shape[0] * enlarge), Image.Resampling.NEAREST
     )
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")

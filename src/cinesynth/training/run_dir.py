@@ -1,4 +1,4 @@
-"""A run's folder: its resolved config, what it was trained on, in which environment; one run, one of each."""
+"""The folder of a run: one resolved config, one dataset, and the environments that it was trained in."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.config import Config, dump_config, load_config
+from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.io.environment import describe_environment
 from cinesynth.io.files import make_folder, write_text
@@ -17,7 +18,7 @@ PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5
 
 
 class RunDir:
-    """Opens or makes a run; refuses to go on with another config or other data."""
+    """Opens or makes the folder of a run; refuses to resume it with other settings or other data."""
 
     def __init__(self, path: Path, config: Config, data_hash: str) -> None:
         self.path = make_folder(path)
@@ -37,28 +38,28 @@ class RunDir:
             lines = [f"{key}: {before.get(key)} in the run, {now.get(key)} now" for key in changed[:8]]
             raise ConfigError(
                 f"{self.path} was started with other settings\n" + "\n".join(lines),
-                hint="give the same settings, or another --run",
+                hint="use the same settings, or another --run",
             )
 
     def _check_data(self, data_hash: str) -> None:
         saved = self.path / "data.json"
         if saved.is_file() and read_json(saved, f"run {self.path}").get("data_hash") != data_hash:
-            raise DataError(f"{self.path} was started on other data", hint="give the same --data, or another --run")
+            raise DataError(f"{self.path} was started on other data", hint="use the same dataset, or another --run")
 
     def check_start(self, stage: str, started: dict[str, Any]) -> None:
-        """Remember which weights a stage starts from; `ConfigError` where it was begun from others."""
-        saved = make_folder(self.path / stage) / "start.json"
+        """Record which weights a stage starts from; raises `ConfigError` if it was begun from others."""
+        saved = make_folder(stage_path(self.path, stage)) / "start.json"
         if not saved.is_file():
             write_text(saved, json.dumps(started))
         elif (before := read_json(saved, f"stage {stage} of {self.path}")) != started:
             names = [str(x.get("started_from", "nothing"))[:12] for x in (before, started)]
             raise ConfigError(
                 f"{stage} of {self.path} was begun from {names[0]}, now it should start from {names[1]}",
-                hint="give the same --initial, or another --run",
+                hint="use the same --initial, or another --run",
             )
 
     def record_environment(self, stage: str) -> dict[str, Any]:
-        """Append what this invocation runs in to ``environment.jsonl``; returns it."""
+        """Append the environment of this invocation to ``environment.jsonl``; returns it."""
         environment = describe_environment(PACKAGES) | {"stage": stage}
         with (self.path / "environment.jsonl").open("a") as stream:
             stream.write(json.dumps(environment) + "\n")

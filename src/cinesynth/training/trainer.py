@@ -1,11 +1,11 @@
-"""The one loop: optimisers, averaging, validation, checkpoints, metrics, several processes."""
+"""The training loop of all stages: optimisers, averaging, validation, checkpoints, metrics, several processes."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,17 +19,16 @@ from torch.utils.tensorboard import SummaryWriter
 from cinesynth.config import OptimConfig
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.io.files import make_folder, write_text
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.training.checkpoint import load_checkpoint, read_shards, save_checkpoint, write_shards
 from cinesynth.training.stages import Deadline, Stage, TimeLimitReached
 
 CHECKPOINT_MINUTES = 10.0
-"""At most between checkpoints of one process, however long a step takes; several would have to agree on the time."""
-Report = Callable[[str, int, int, Mapping[str, float]], None]
-"""Called after each step with the stage, steps done, steps in all, and what was measured."""
+"""Longest time between checkpoints. Only with one process: several would have to agree on the time."""
 
 
 def learning_rate_factor(step: int, settings: OptimConfig) -> float:
-    """Linear warm-up, then a half cosine down to the final fraction."""
+    """Factor on the learning rate: linear warm-up, then half a cosine down to the final fraction."""
     if step < settings.warmup_steps:
         return (step + 1) / settings.warmup_steps
     progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
@@ -38,10 +37,15 @@ def learning_rate_factor(step: int, settings: OptimConfig) -> float:
 
 
 class Trainer:
-    """Trains one stage in ``folder``; called again with the same folder it goes on where it stopped."""
+    """Trains one stage in ``folder``; a new trainer on the same folder resumes where the last one stopped."""
 
     def __init__(
-        self, stage: Stage, folder: Path, accelerator: Accelerator, report: Report, clock: Deadline | None = None
+        self,
+        stage: Stage,
+        folder: Path,
+        accelerator: Accelerator,
+        report: ProgressCallback,
+        clock: Deadline | None = None,
     ) -> None:
         self.clock = clock or Deadline()
         self.stage, self.folder, self.accelerator, self.report = stage, make_folder(folder), accelerator, report
@@ -56,13 +60,14 @@ class Trainer:
             module.to(accelerator.device)
             if name == "model":
                 _channels_last(module)
+            # The learning rate is set anew before each step.
             optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay)
             stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
 
     def run(self) -> nn.Module:
         """Train to the end; returns the averaged model that scored best on validation subjects.
 
-        `TimeLimitReached`, after a checkpoint, where the clock is over before the end.
+        Raises `TimeLimitReached`, after a checkpoint, if the clock is over before the end.
         """
         stage, settings = self.stage, self.stage.settings
         start, begun = self._resume(), time.monotonic()
@@ -86,7 +91,7 @@ class Trainer:
         return self._best()
 
     def _is_due(self, done: int, saved: float) -> bool:
-        """Whether a checkpoint is to be written after ``done`` steps, the last one at the time ``saved``."""
+        """Whether to write a checkpoint after ``done`` steps; the last one was written at the time ``saved``."""
         settings = self.stage.settings
         late = self.accelerator.num_processes == 1 and time.monotonic() - saved >= 60.0 * CHECKPOINT_MINUTES
         return late or done == settings.steps or done % settings.checkpoint_every_steps == 0
@@ -133,8 +138,8 @@ class Trainer:
         found = read_shards(self.folder / "best")
         if found is None:
             raise WeightsError(
-                f"{self.folder / 'best'} is missing: the best weights of {self.stage.name}",
-                hint=f"copy it again, or delete {self.folder} to train the stage anew",
+                f"{self.folder / 'best'}, the best weights of {self.stage.name}, is missing",
+                hint=f"restore it, or delete {self.folder} to train the stage again",
             )
         model = self.plain["model"]
         model.load_state_dict(found[0])
@@ -160,7 +165,7 @@ class Trainer:
 
 
 def _channels_last(module: nn.Module) -> None:
-    """Lay out the weights of 2D and 3D convolutions as CPUs and GPUs multiply them fastest."""
+    """Store the weights of 2D and 3D convolutions channels-last, the fastest layout on CPUs and GPUs."""
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in module.parameters():
         if parameter.dim() in layouts:
@@ -168,7 +173,7 @@ def _channels_last(module: nn.Module) -> None:
 
 
 def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Exponential average whose memory grows with the steps done, so that early weights do not linger."""
+    """Exponential average whose memory grows with the steps done, so that early weights are soon forgotten."""
 
     def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         return torch.lerp(current, averaged, min(decay, (1 + float(count)) / (10 + float(count))))
@@ -177,7 +182,7 @@ def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tens
 
 
 def _share(batch_size: int, accelerator: Accelerator) -> range:
-    """This process's cases of the global batch."""
+    """The cases of the global batch that this process takes."""
     each, rest = divmod(batch_size, accelerator.num_processes)
     if rest:
         raise ConfigError(
@@ -187,11 +192,11 @@ def _share(batch_size: int, accelerator: Accelerator) -> range:
     return range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
 
 
-# --- What a run measured ---------------------------------------------------------------------------------------------
+# --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
 class Metrics:
-    """Appends to ``metrics.jsonl`` and ``tensorboard/``; lines after the step resumed from are dropped."""
+    """Appends to ``metrics.jsonl`` and ``tensorboard/``; on resuming, lines after the resumed step are dropped."""
 
     def __init__(self, folder: Path, start: int, active: bool) -> None:
         self.path, self.start, self.active = folder / "metrics.jsonl", start, active

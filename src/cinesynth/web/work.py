@@ -200,7 +200,9 @@ def watched(pipe: CinePipeline, request: Request, notify: ProgressListener) -> I
     takes; it never goes back.
     """
     bundle = pipe.bundle
-    steps = [request.steps or model.config.sampling_steps for model in (bundle.anatomy, bundle.dynamics)]
+    steps = [
+        request.steps or model.config.sampling_steps for model in (bundle.anatomy_diffusion, bundle.motion_diffusion)
+    ]
     steering = STEERING_CALLS if request.control else 2
     frames = request.frames / pipe.sampler.frames_per_call
     parts = {"anatomy": steps[0] + steering, "motion": steps[1] + steering, "frames": frames}
@@ -217,7 +219,7 @@ def watched(pipe: CinePipeline, request: Request, notify: ProgressListener) -> I
         notify(0.95 * done / total, seen["part"])
 
     networks: list[tuple[nn.Module, str | None]] = [(decoder, None) for decoder in bundle.codec.vae.decoders]
-    networks += [(bundle.anatomy.network, "anatomy"), (bundle.dynamics.network, "motion")]
+    networks += [(bundle.anatomy_diffusion.network, "anatomy"), (bundle.motion_diffusion.network, "motion")]
     handles = [net.register_forward_pre_hook(lambda _net, _args, part=part: call(part)) for net, part in networks]
     try:
         yield

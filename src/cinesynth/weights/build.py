@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cinesynth import __version__
 from cinesynth.config import STAGES, Config, apply_override, parse_config
+from cinesynth.config.migration import migrate_key, stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.data.phantom import PHANTOM
@@ -32,7 +33,9 @@ from cinesynth.weights.folder import (
 from cinesynth.weights.prior import EmpiricalPrior
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
-SAMPLING = tuple(f"{model}.diffusion.{key}" for model in ("anatomy", "dynamics") for key in _OF_A_MODEL)
+SAMPLING = tuple(
+    f"{model}.diffusion.{key}" for model in ("anatomy_diffusion", "motion_diffusion") for key in _OF_A_MODEL
+)
 """Settings that training does not use: they may be chosen after it, on validation patients."""
 
 
@@ -40,7 +43,7 @@ def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
     """``config`` with other settings of sampling, ``a.b=c``; `ConfigError` on any other key."""
     tree = config.model_dump(mode="json")
     for override in overrides:
-        key = override.partition("=")[0].strip()
+        key = migrate_key(override.partition("=")[0].strip())
         if key not in SAMPLING:
             raise ConfigError(f"--set {override}: {key} is of the training", hint=f"one of {', '.join(SAMPLING)}")
         apply_override(tree, override)
@@ -68,7 +71,7 @@ def write_bundle(
     check_lineage(infos)
     out.mkdir(parents=True, exist_ok=True)
     for stage, record in infos.items():
-        tensors = read_tensors(run / f"{sources[stage]}.safetensors")
+        tensors = read_tensors(stage_path(run, sources[stage], ".safetensors"))
         cast = {k: v.half() if half and v.is_floating_point() and v.dim() > 1 else v for k, v in tensors.items()}
         sha = write_tensors(out / f"{stage}.safetensors", cast)
         config = with_sampling(parse_config(record["config"]), sampling).model_dump(mode="json")
@@ -106,7 +109,7 @@ def bundle_run(
     The empirical prior is that of the training people, the licence the strictest of their datasets. `DataError` where
     ``run`` was trained on other data; see `write_bundle` for the rest.
     """
-    info = stage_info(run, "dynamics")
+    info = stage_info(run, "motion_diffusion")
     config = parse_config(info["config"])
     packed = prepare(data, Grid.from_config(config.grid))
     if packed.data_hash != info["data_hash"]:

@@ -19,12 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cinesynth.config import STAGES, Config, parse_config
+from cinesynth.config.migration import migrate_stage, stage_path
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import atomic_path, file_sha256, write_text
 from cinesynth.models.build import build
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
-from cinesynth.models.residual_motion import Motion
+from cinesynth.models.residual_motion import ResidualMotion
 from cinesynth.weights.default import Default, default_set, read_choice
 
 FINGERPRINTS = "fingerprints.safetensors"
@@ -32,9 +33,9 @@ FINGERPRINTS = "fingerprints.safetensors"
 PARENTS = {
     "vae": (),
     "decoder": ("vae",),
-    "motion": ("vae",),
-    "anatomy": ("vae",),
-    "dynamics": ("vae", "motion"),
+    "residual_motion": ("vae",),
+    "anatomy_diffusion": ("vae",),
+    "motion_diffusion": ("vae", "residual_motion"),
     "segmenter": (),
 }
 """Which stages' weights a stage was trained on; the segmenter must be independent of all."""
@@ -72,14 +73,14 @@ def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info
 
 
 def stage_info(folder: Path, stage: str) -> dict[str, Any]:
-    """The JSON of a finished stage."""
-    return read_json(folder / f"{stage}.json", f"stage {stage} of {folder}")
+    """The JSON of a finished stage, under today's names."""
+    return migrate_stage(read_json(stage_path(folder, stage, ".json"), f"stage {stage} of {folder}"))
 
 
 def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
     """Fill ``module`` with a stage's verified weights, as fp32; returns its JSON."""
     info = stage_info(folder, stage)
-    path = folder / f"{stage}.safetensors"
+    path = stage_path(folder, stage, ".safetensors")
     tensors = read_tensors(path)
     found = file_sha256(path)
     if found != info.get("sha256"):
@@ -101,9 +102,9 @@ class Bundle:
     folder: Path
     config: Config
     codec: Codec
-    motion: Motion
-    anatomy: LatentDiffusion
-    dynamics: LatentDiffusion
+    residual_motion: ResidualMotion
+    anatomy_diffusion: LatentDiffusion
+    motion_diffusion: LatentDiffusion
     prior: dict[str, Any]
     info: dict[str, Any]
     fingerprints: dict[str, Tensor] | None = None
@@ -116,15 +117,14 @@ class Bundle:
         infos = {stage: stage_info(folder, stage) for stage in STAGES}
         check_lineage(infos)
         _check_index(folder, index)
-        config = parse_config(infos["dynamics"]["config"])
+        config = parse_config(infos["motion_diffusion"]["config"])
         networks = build(config)
         for stage, module in zip(STAGES, vars(networks).values(), strict=True):
             load_stage(folder, stage, module)
             module.eval().requires_grad_(False).to(device)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
         fingerprints = read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in index["files"] else None
-        stages = (networks.codec, networks.motion, networks.anatomy, networks.dynamics)
-        return cls(folder, config, *stages, prior, index, fingerprints)
+        return cls(folder, config, **vars(networks), prior=prior, info=index, fingerprints=fingerprints)
 
 
 def check_lineage(infos: dict[str, dict[str, Any]]) -> None:

@@ -84,7 +84,8 @@ def _entry(name: str, folder: Path, default: bool) -> Entry:
 def shipped_with(condition: str) -> list[str]:
     """Names of the weights of the package that were trained with a condition."""
     configs = {
-        name: parse_config(stage_info(folder, "dynamics")["config"]) for name, folder in shipped_bundles().items()
+        name: parse_config(stage_info(folder, "motion_diffusion")["config"])
+        for name, folder in shipped_bundles().items()
     }
     return [name for name, config in configs.items() if condition in config.conditions]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth.config import STAGES, parse_config
+from cinesynth.config.migration import stage_path
 from cinesynth.errors import CinesynthError, WeightsError
 from cinesynth.io.files import file_sha256
 from cinesynth.models.build import build
@@ -24,8 +25,6 @@ from cinesynth.weights.folder import (
 )
 from cinesynth.weights.registry import SCORES_FILE
 
-FILES = (*(f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")), "prior.json")
-"""What every bundle holds beside its index."""
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
 ZIP = b"PK\x03\x04"
 """How files of ``torch.save`` begin."""
@@ -46,7 +45,7 @@ def verify_bundle(folder: Path) -> list[Check]:
         index = read_index(folder)
     except WeightsError as error:
         return [Check(INDEX, error.message)]
-    listed = {**dict.fromkeys(FILES), **_hashes(index)}
+    listed = {**dict.fromkeys(_expected_files(folder)), **_hashes(index)}
     files = [Check(name, _file_problem(folder, name, sha)) for name, sha in listed.items()]
     strays = [Check(name, "is a pickle: it is not loaded, remove it") for name in _stray_pickles(folder, listed)]
     if any(check.problem for check in files):
@@ -62,6 +61,12 @@ def refuse_damaged(folder: Path) -> None:
     problems = [f"{check.name} {check.problem}" for check in verify_bundle(folder) if check.problem]
     if problems:
         raise WeightsError(f"{folder} is damaged: {'; '.join(problems)}", hint="copy the whole folder again")
+
+
+def _expected_files(folder: Path) -> list[str]:
+    """The files of every bundle beside its index, under the names that its stages have there."""
+    stages = [stage_path(folder, stage, suffix).name for stage in STAGES for suffix in (".safetensors", ".json")]
+    return [*stages, "prior.json"]
 
 
 def _hashes(index: dict[str, Any]) -> dict[str, Any]:
@@ -90,9 +95,9 @@ def _file_problem(folder: Path, name: str, sha256: str | None) -> str:
 def _networks(folder: Path) -> Iterator[Check]:
     """Whether the networks of the config take the tensors of each stage."""
     try:
-        networks = vars(build(parse_config(stage_info(folder, "dynamics")["config"])))
+        networks = vars(build(parse_config(stage_info(folder, "motion_diffusion")["config"])))
     except (CinesynthError, KeyError, TypeError, ValueError) as error:
-        yield Check("networks", f"cannot be built from the config in dynamics.json: {error}")
+        yield Check("networks", f"cannot be built from the config in motion_diffusion.json: {error}")
         return
     for stage, module in zip(STAGES, networks.values(), strict=True):
         yield Check(f"network {stage}", _problem_of(partial(load_stage, folder, stage, module)))

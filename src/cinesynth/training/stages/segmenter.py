@@ -1,7 +1,7 @@
-"""The independent segmenter of the evaluation: learns from annotated frames of patients alone.
+"""The independent segmenter of the evaluation, trained on annotated frames of patients alone.
 
-It shares nothing with the codec: other network, other loss, no generated image and, where there are patients, no
-phantom. Where it finds in a generated image what the generated mask says, the image shows what the mask claims.
+It shares nothing with the codec: another network, another loss, no generated images and, if there are patients, no
+phantoms. If it segments a generated image as the generated mask does, then image and mask agree.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from cinesynth.config import Config
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.models.segmenter import SliceUNet, with_neighbours
-from cinesynth.training.frames import Frames
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch
 from cinesynth.training.losses import dice_ce, dice_scores
 from cinesynth.training.preview import save_masks
-from cinesynth.training.stages import Loss
-
-VALIDATION_FRAMES = 24
+from cinesynth.training.stages import Loss, evenly_spaced
 
 
 class SegmenterStage:
@@ -39,28 +37,33 @@ class SegmenterStage:
         device: torch.device,
         generated_share: float | None = None,
     ) -> None:
-        """``generated_share`` of the frames are generated hearts; by default they are drawn as often as people."""
+        """``generated_share`` of the frames are generated hearts; by default they are drawn as often as real ones."""
         self.settings, self.device, self.seed = config.training.segmenter, device, config.training.seed
         self.neighbours, self.generated_share = network.neighbours, generated_share
-        self.frames = self._annotated(train, "to learn from")
-        self.held_out = self._annotated(held_out, "to be validated on")
+        self.frames = self._annotated(train, "in the training split")
+        self.held_out = self._annotated(held_out, "in the validation split")
+        self.batches = Prefetch(self._batch, self.settings.steps)
         self.modules: dict[str, nn.Module] = {"model": network}
 
-    def _annotated(self, part: PackedDataset, purpose: str) -> Frames:
+    def _annotated(self, part: PackedDataset, purpose: str) -> FrameSampler:
         kept = part.where([bool(record.labelled.any()) for record in part.records])
         if not kept.records:
             raise DataError(
-                f"a segmenter has nobody with labels {purpose}",
-                hint="ingest subjects with labels, or other split fractions",
+                f"no labelled subjects {purpose}",
+                hint="ingest subjects with labels, or change the split fractions",
             )
-        return Frames(kept, self.seed, self.settings.phantom_share, self.generated_share)
+        return FrameSampler(kept, self.seed, self.settings.phantom_share, self.generated_share)
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
         """Dice and cross-entropy of all acquired slices of the step's frames."""
-        batch = self._collate([self._view(step, case) for case in cases])
+        batch = {name: tensor.to(self.device) for name, tensor in self.batches(step, cases).items()}
         logits = self.modules["model"](batch["slices"])
+        # A slice is a case of the loss: N 4 X Y 1, with one slice each.
         loss = dice_ce(logits[..., None], batch["label"][:, None, ..., None], batch["coverage"][:, None])
         yield Loss("model", loss)
+
+    def _batch(self, step: int, cases: range) -> Batch:
+        return self._collate([self._view(step, case) for case in cases])
 
     def _view(self, step: int, case: int) -> dict[str, Tensor]:
         """A random annotated frame through a random view, as another scanner might show it."""
@@ -77,10 +80,10 @@ class SegmenterStage:
         }
 
     def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {key: torch.cat([item[key] for item in items]).to(self.device) for key in items[0]}
+        return {key: torch.cat([item[key] for item in items]) for key in items[0]}
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Mean Dice of each structure over annotated ED and ES frames of validation subjects, whole and as they are."""
+        """Mean Dice of each structure over annotated ED and ES frames of validation subjects, whole and unaugmented."""
         found: dict[str, list[float]] = {}
         for batch in self._validation_batches():
             predicted, truth = self._stack(model(batch["slices"]).argmax(dim=1)), self._stack(batch["label"].long())
@@ -94,7 +97,7 @@ class SegmenterStage:
         return slices.movedim(0, -1)[None]
 
     def preview(self, model: nn.Module, path: Path) -> None:
-        """Middle slices of validation subjects, their annotation and what the model sees."""
+        """Middle slices of validation subjects with their annotation and their segmentation."""
         columns = []
         for batch in self._validation_batches()[:4]:
             middle = len(batch["slices"]) // 2
@@ -110,5 +113,5 @@ class SegmenterStage:
             for frame in (held.record(subject).ed, held.record(subject).es)
             if held.record(subject).labelled[frame]
         ]
-        kept = pairs[:: max(1, len(pairs) // VALIDATION_FRAMES)][:VALIDATION_FRAMES]
-        return [self._collate([self._slices(held.item(*pair))]) for pair in kept]
+        batches = [self._collate([self._slices(held.item(*pair))]) for pair in evenly_spaced(pairs, 24)]
+        return [{name: tensor.to(self.device) for name, tensor in batch.items()} for batch in batches]

@@ -13,21 +13,20 @@ from cinesynth.data.packed import PackedDataset
 from cinesynth.io.seeds import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import VAE, Decoded, Posterior
-from cinesynth.training.frames import Frames, collate
-from cinesynth.training.losses import Discriminator, judged_slices, ramp, reconstruction, reconstruction_scores
+from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
+from cinesynth.training.losses import Discriminator, alternate_slices, ramp, reconstruction, reconstruction_scores
 from cinesynth.training.preview import save_reconstructions
-from cinesynth.training.stages import Loss
+from cinesynth.training.stages import Loss, evenly_spaced
 
-VALIDATION_FRAMES = 24
 SHARPNESS_WEIGHT = 0.004
-"""Of the score, per dB: the smallest L1 error belongs to blurred images, and would never choose what a critic taught.
-Ten dB count as much as 0.04 of grey value or 0.08 of Dice."""
+"""Weight of the sharpness error in the validation score, per dB: ten dB weigh as much as 0.04 of L1 or 0.08 of Dice.
+The smallest L1 error belongs to blurred images; by itself it would never select the effect of adversarial training."""
 DICE = ("dice_rv", "dice_myo", "dice_lv")
-"""Scores of structures that nobody of the validation split is labelled for are left out."""
+"""Dice scores, each present only if the validation split has labels of the structure."""
 
 
 class VAEStage:
-    """Trains a VAE and, where the losses ask for one, its critic."""
+    """Trains a VAE and, if there is an adversarial loss, its discriminator."""
 
     name = "vae"
 
@@ -42,47 +41,46 @@ class VAEStage:
         self.config, self.device = config, device
         self.settings = settings or config.training.vae
         seed = config.training.seed
-        self.frames = Frames(data.split("train"), seed, self.settings.phantom_share)
-        self.held_out = Frames(data.split("validation"), seed, self.settings.phantom_share)
+        self.frames = FrameSampler(data.split("train"), seed, self.settings.phantom_share)
+        self.held_out = FrameSampler(data.split("validation"), seed, self.settings.phantom_share)
+        self.batches = Prefetch(self._batch, self.settings.steps)
         self.modules: dict[str, nn.Module] = {"model": vae}
-        self.critic = Discriminator() if self.settings.losses.adversarial > 0 else None
-        if self.critic is not None:
-            self.modules["critic"] = self.critic
+        self.discriminator = Discriminator() if self.settings.losses.adversarial > 0 else None
+        if self.discriminator is not None:
+            self.modules["critic"] = self.discriminator  # its name in checkpoints and metrics
 
     def losses(self, step: int, cases: range) -> Iterator[Loss]:
-        """The VAE's loss, then the critic's."""
+        """The VAE's loss, then the discriminator's."""
         weights = self.settings.losses
-        strength = 1.0 if self.settings.augment else 0.0
-        items = [self.frames.augmented(step, case, self.settings.crop, strength) for case in cases]
-        batch = collate(items, self.device)
+        batch = {name: tensor.to(self.device) for name, tensor in self.batches(step, cases).items()}
         posterior, decoded = self._autoencode(batch, step, cases)
-        total, parts = reconstruction(decoded, batch, weights, self.critic, step)
+        total, parts = reconstruction(decoded, batch, weights, self.discriminator, step)
         if weights.kl > 0:
             parts["kl"] = posterior.kl(batch["slice_mask"])
             total = total + weights.kl * ramp(step, weights.kl_start_step, weights.kl_anneal_steps) * parts["kl"]
         yield Loss("model", total, {name: float(value.detach()) for name, value in parts.items()})
-        if self.critic is not None and step >= weights.adversarial_start_step:
-            yield Loss("critic", self._judge(decoded, batch, step))
+        if self.discriminator is not None and step >= weights.adversarial_start_step:
+            mask = batch["slice_mask"]
+            fake, real = (alternate_slices(x, mask, step) for x in (decoded.image, batch["image"]))
+            yield Loss("critic", self.discriminator.d_loss(fake, real))
+
+    def _batch(self, step: int, cases: range) -> Batch:
+        strength = 1.0 if self.settings.augment else 0.0
+        return collate([self.frames.augmented(step, case, self.settings.crop, strength) for case in cases])
 
     def _autoencode(self, batch: dict[str, Tensor], step: int, cases: range) -> tuple[Posterior, Decoded]:
-        found: tuple[Posterior, Decoded] = self.modules["model"](
-            batch["image"], batch["slice_mask"], self._noise(step, cases, batch)
-        )
-        return found
-
-    def _judge(self, decoded: Decoded, batch: dict[str, Tensor], step: int) -> Tensor:
-        assert self.critic is not None
-        mask = batch["slice_mask"]
-        return self.critic.judge(*(judged_slices(x, mask, step) for x in (decoded.image, batch["image"])))
+        noise = self._noise(step, cases, batch)
+        result: tuple[Posterior, Decoded] = self.modules["model"](batch["image"], batch["slice_mask"], noise)
+        return result
 
     def _noise(self, step: int, cases: range, batch: dict[str, Tensor]) -> Tensor:
+        """Noise on the latents of a batch, ``B C x y Z``."""
         stride, channels = self.config.vae.stride, self.config.vae.latent_channels
         _, _, x, y, z = batch["image"].shape
         size = (channels, x // stride, y // stride, z)
-        seed = self.config.training.seed
-        return torch.stack([torch.randn(size, generator=stream(seed, "vae noise", step, c)) for c in cases]).to(
-            self.device
-        )
+        # One stream a case, so that a case's noise depends neither on the batch nor on the number of processes.
+        streams = [stream(self.config.training.seed, "vae noise", step, case) for case in cases]
+        return torch.stack([torch.randn(size, generator=generator) for generator in streams]).to(self.device)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Reconstruction and segmentation of validation frames, whole and unaugmented."""
@@ -107,23 +105,21 @@ class VAEStage:
         held = self.held_out
         subjects = held.patients or held.phantoms
         pairs = [(s, frame) for s in subjects for frame in (held.record(s).ed, held.record(s).es)]
-        kept = pairs[:: max(1, len(pairs) // VALIDATION_FRAMES)][:VALIDATION_FRAMES]
-        return [collate([held.item(*pair)], self.device) for pair in kept]
+        return [collate([held.item(*pair)], self.device) for pair in evenly_spaced(pairs, 24)]
 
 
 def _mean(values: list[float]) -> float:
     return sum(values) / max(1, len(values))
 
 
-# --- The decoder alone, on noisy latents of the frozen encoder -------------------------------------------------------
-
-
-USUAL = 0.5
-"""Noise at which validation looks, as a share of the largest."""
+# --- Fine-tuning the decoder on noisy latents of the frozen encoder --------------------------------------------------
 
 
 class DecoderStage(VAEStage):
-    """Trains the decoder of a codec further; its encoder, and so every latent, stays what it is bit for bit."""
+    """Fine-tunes the decoder of a codec on noisy latents (see `DecoderTraining`).
+
+    The encoder, and with it every latent, stays the same bit for bit.
+    """
 
     name = "decoder"
 
@@ -132,19 +128,19 @@ class DecoderStage(VAEStage):
     ) -> None:
         super().__init__(codec.vae, config, data, device, settings)
         self.latent_noise = settings.latent_noise
-        self.unit = codec.latent_std.to(device)[None, :, None, None, None]
+        self.unit = codec.latent_std.to(device)[None, :, None, None, None]  # 1 C 1 1 1
         codec.vae.encoder.requires_grad_(False)
 
     def _autoencode(self, batch: dict[str, Tensor], step: int, cases: range) -> tuple[Posterior, Decoded]:
         seed = self.config.training.seed
-        drawn = [uniform(stream(seed, "decoder noise", step, case), 0.0, self.latent_noise) for case in cases]
-        spread = torch.tensor(drawn, device=self.device)[:, None, None, None, None] * self.unit
-        found: tuple[Posterior, Decoded] = self.modules["model"](
-            batch["image"], batch["slice_mask"], self._noise(step, cases, batch), spread
-        )
-        return found
+        levels = [uniform(stream(seed, "decoder noise", step, case), 0.0, self.latent_noise) for case in cases]
+        noise_std = torch.tensor(levels, device=self.device)[:, None, None, None, None] * self.unit  # B C 1 1 1
+        noise = self._noise(step, cases, batch)
+        result: tuple[Posterior, Decoded] = self.modules["model"](batch["image"], batch["slice_mask"], noise, noise_std)
+        return result
 
     def _reconstruct(self, model: VAE, batch: dict[str, Tensor]) -> Decoded:
         noise = self._noise(0, range(len(batch["image"])), batch)
-        decoded: Decoded = model(batch["image"], batch["slice_mask"], noise, USUAL * self.latent_noise * self.unit)[1]
+        noise_std = 0.5 * self.latent_noise * self.unit  # the mean of the training levels
+        decoded: Decoded = model(batch["image"], batch["slice_mask"], noise, noise_std)[1]
         return decoded

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from cinesynth.config import GridConfig, load_config
-from cinesynth.models.codec import Codec
-from cinesynth.models.masks import clean_mask
+from cinesynth.models.codec import Codec, clean_mask
 from cinesynth.types import Label, LabelArray
 from tests.real_subjects import real_subjects
 
