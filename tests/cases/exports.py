@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.cases.export_items import Item
+from cinesynth.cases.export_items import ExportItem
 from cinesynth.data.orientation import oriented
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
 from tests.data.conftest import build_study
@@ -39,8 +39,8 @@ def scanned(subject: str = "scanned1", frames: int = 7) -> Study:
     return found
 
 
-def as_item(study: Study, split: str = "train", synthetic: bool = False) -> Item:
-    return Item(f"{study.dataset}_{study.subject}", split, synthetic, lambda: study)
+def as_item(study: Study, split: str = "train", synthetic: bool = False) -> ExportItem:
+    return ExportItem(f"{study.dataset}_{study.subject}", split, synthetic, lambda: study)
 
 
 def generated() -> Cine:

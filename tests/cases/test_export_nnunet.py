@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cinesynth.cases.export_items import Item, case_items, dataset_items
+from cinesynth.cases.export_items import ExportItem, case_items, dataset_items
 from cinesynth.cases.export_nnunet import IGNORE, export_nnunet
 from cinesynth.cli import main
 from cinesynth.data.ingest import ingest
@@ -35,7 +35,7 @@ def table(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "cases.csv").open()))
 
 
-def three(tmp_path: Path) -> list[Item]:
+def three(tmp_path: Path) -> list[ExportItem]:
     """Two persons to train on, one of them generated, one to validate on and one to test on."""
     people = [("a", "train"), ("b", "validation"), ("c", "test")]
     case = save_generated(tmp_path / "case")
@@ -142,7 +142,7 @@ def test_what_has_no_labels_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cine", "Dataset27_Cine", "Dataset027"])
 def test_nnunet_wants_a_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="no name of an nnU-Net dataset"):
+    with pytest.raises(InputError, match="not a valid nnU-Net dataset name"):
         export_nnunet([as_item(small())], tmp_path / name)
 
 

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cinesynth.cases import writing as case
-from cinesynth.cases.schema import achieved, sidecar
-from cinesynth.cases.writing import FILES, INTENSITY_SCALE, save_case, write_label
+from cinesynth.cases.schema import FILES, INTENSITY_SCALE, achieved, sidecar
+from cinesynth.cases.writing import save_case, write_label
 from cinesynth.data.colours import COLOURS
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import file_sha256
 from cinesynth.reports.contact_sheet import Timing, _draw_curves, render_contact_sheet, render_study
-from cinesynth.reports.pictures import View, contours, render_gif, tile
+from cinesynth.reports.slices import View, contours, render_gif, tile
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study, full_coverage
 from tests.limits import files_below
 
@@ -203,8 +203,8 @@ def test_a_real_study_makes_a_sheet(tmp_path: Path, box: Cine, labelled: bool) -
 def test_curves_are_of_what_was_annotated(box: Cine) -> None:
     """LV at ED and ES, myocardium at ED, RV never: not a curve that falls to zero."""
     axes = Figure().subplots()
-    said = np.array([[False, True, True], [False, False, True]])
-    _draw_curves(axes, box.label[[0, 2]], said, 1.0, Timing(0, 1))
+    annotated = np.array([[False, True, True], [False, False, True]])
+    _draw_curves(axes, box.label[[0, 2]], annotated, 1.0, Timing(0, 1))
     points = {line.get_label(): len(line.get_xdata()) for line in axes.lines if line.get_label() in Label.__members__}
     assert points == {"MYO": 1, "LV": 2}
 

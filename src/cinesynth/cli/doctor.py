@@ -91,9 +91,7 @@ def report(
     from cinesynth.reports.dataset_page import write_report
 
     with console.progress() as step:
-        overview = write_report(
-            dataset, out, workers=workers, progress=lambda done, total, _: step("report", done, total, {})
-        )
+        overview = write_report(dataset, out, workers=workers, progress=step)
     if overview.flags:
         console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
     console.out.print(

@@ -11,8 +11,8 @@ import typer
 from cinesynth.cli import console
 
 if TYPE_CHECKING:
-    from cinesynth.cases.export_items import Item
-    from cinesynth.data import Progress
+    from cinesynth.cases.export_items import ExportItem
+    from cinesynth.io.progress import ProgressCallback
 
 
 class Format(str, Enum):
@@ -60,11 +60,7 @@ def export(
 
     items = dataset_items(data, split, subject or ()) if data is not None else []
     items += case_items(case or ())
-    with console.progress() as step:
-
-        def progress(done: int, total: int, _: str) -> None:
-            step("export", done, total, {})
-
+    with console.progress() as progress:
         if to is Format.NIFTI:
             told = _nifti(items, out, progress)
         elif to is Format.NNUNET:
@@ -75,7 +71,7 @@ def export(
         console.out.print(line, markup=False)
 
 
-def _nifti(items: list[Item], out: Path, progress: Progress) -> list[str]:
+def _nifti(items: list[ExportItem], out: Path, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_nifti import export_nifti
 
     done = export_nifti(items, out, progress)
@@ -84,7 +80,7 @@ def _nifti(items: list[Item], out: Path, progress: Progress) -> list[str]:
     return [f"{_studies(done.studies)} in {out}", *again, *lost]
 
 
-def _nnunet(items: list[Item], out: Path, order: Order, frames: Frames, progress: Progress) -> list[str]:
+def _nnunet(items: list[ExportItem], out: Path, order: Order, frames: Frames, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
 
     done = export_nnunet(
@@ -107,7 +103,7 @@ def _nnunet(items: list[Item], out: Path, order: Order, frames: Frames, progress
     return told
 
 
-def _dicom(items: list[Item], out: Path, segmentations: bool, progress: Progress) -> list[str]:
+def _dicom(items: list[ExportItem], out: Path, segmentations: bool, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_dicom import export_dicom
 
     done = export_dicom(items, out, segmentations=segmentations, progress=progress)

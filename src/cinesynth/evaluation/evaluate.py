@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth import __version__
-from cinesynth.cases.writing import read_sidecar
+from cinesynth.cases.reading import read_sidecar
 from cinesynth.config import load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.manifest import MANIFEST

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.cases.schema import GENERATED
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
