@@ -153,7 +153,7 @@ def other_labels(folder: Path) -> None:
     ("damage", "found"),
     [
         (one_case, "1 case"),
-        (lambda f: (f / COHORT_TABLE).unlink(), "no readable manifest.csv"),
+        (lambda f: (f / COHORT_TABLE).unlink(), "no readable cohort.csv"),
         (lambda f: change(f, spacing_mm=[1.0, 1.0, 10.0]), "several grids"),
         (lambda f: change(f, labels={"LV": 1}), "expected 1 RV"),
         (other_weights, "2 sets of weights"),

@@ -10,10 +10,11 @@ from PIL import Image
 from cinesynth.errors import DataError
 from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.measure import Measured, case_thumbnails, measure
 from cinesynth.evaluation.section import Evidence, Section
-from cinesynth.evaluation.training_index import TrainingIndex, known_hearts, screen
-from cinesynth.memorisation.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
+from cinesynth.memorisation.duplicate_filter import index_filter
+from cinesynth.memorisation.index import TrainingIndex
+from cinesynth.memorisation.nearest import REACH_PX, copy_limit, image_distance, mask_distance, nearest
 from tests.evaluation.planted import disguised, noisy
 
 QUESTION = memorisation.question()
@@ -106,7 +107,7 @@ def test_closeness_is_the_nearest_over_the_next_ones() -> None:
 def test_twins_among_people_do_not_make_copies_of_all() -> None:
     people = np.random.default_rng(1).normal(0.85, 0.03, 60)
     twins = np.concatenate([people, [1e-9, 1e-9]])
-    assert copy_limit(people) == copy_limit(twins) == HALF
+    assert copy_limit(people) == copy_limit(twins) == 0.5
     wide = np.exp(np.random.default_rng(2).normal(-0.4, 0.3, 4000))
     assert copy_limit(wide) == pytest.approx(np.exp(-0.4 - 4 * 0.3), rel=0.1)
 
@@ -114,33 +115,34 @@ def test_twins_among_people_do_not_make_copies_of_all() -> None:
 # --- the filter ------------------------------------------------------------------------------------------------------
 
 
-def test_known_hearts_are_recognised_from_a_file(
+def test_training_subjects_are_recognised_from_a_file(
     train: CaseSet, held_out: CaseSet, synthetic: CaseSet, real: tuple[Measured, Measured], tmp_path: Path
 ) -> None:
     path = tmp_path / "known.safetensors"
-    TrainingIndex.of(*real).save(path)
+    stacks = [{space: hearts[f"thumbnail.{space}"] for space in ("image", "mask")} for hearts in real]
+    TrainingIndex.of(train.names, *stacks).save(path)
     assert path.stat().st_size < 25_000 * len(train)
     known = TrainingIndex.load(path)
     for i in (0, 7):
-        copy = known.copied(disguised(train[i]))
+        copy = known.search(case_thumbnails(disguised(train[i])))
         assert copy is not None
         assert (copy.subject, copy.space) == (train.names[i], "image")
         assert copy.closeness < 0.5
-    assert [known.copied(case) for case in (*held_out, synthetic[0])] == [None] * 5
+    assert [known.search(case_thumbnails(case)) for case in (*held_out, synthetic[0])] == [None] * 5
 
 
 def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(
     people: Path, train: CaseSet, held_out: CaseSet, tmp_path: Path
 ) -> None:
     path = tmp_path / "known.safetensors"
-    known = known_hearts(people, train.grid)
+    known = TrainingIndex.build(people, train.grid)
     assert known.names == train.names
     known.save(path)
-    judge = screen(path, train.grid)
-    assert len(judge.identity.removeprefix("known hearts ")) == 64
+    judge = index_filter(path, train.grid)
+    assert len(judge.identity.removeprefix("training index ")) == 64
     copy = disguised(train[3])
     refused = judge.reject_reason(copy.intensity[copy.ed], copy.label[copy.ed])
-    assert refused.startswith("a near-copy of a known heart (image, closeness 0.")
+    assert refused.startswith("near-duplicate of a training subject (image, closeness 0.")
     assert train.names[3] not in refused  # a message must not name a patient
     assert [judge.reject_reason(case.intensity[case.ed], case.label[case.ed]) for case in held_out] == [""] * 4
 
@@ -149,6 +151,6 @@ def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(
 def test_a_file_of_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "known.safetensors"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="holds no known hearts") as error:
+    with pytest.raises(DataError, match="is not a training index") as error:
         TrainingIndex.load(path)
     assert error.value.hint

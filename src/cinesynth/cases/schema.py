@@ -152,6 +152,8 @@ def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(migrated.get("intensity"), str):
         migrated["intensity"] = {"scale": int(INTENSITY_SCALE), "offset": -1}
     provenance = dict(migrated.get("provenance") or {})
+    if isinstance(screen := provenance.get("screen"), str):
+        provenance["screen"] = screen.replace("known hearts ", "training index ")
     if isinstance(acceptance := provenance.get("acceptance"), Mapping):
         names = [name for name in ("anatomy", "motion") if name in acceptance]
         stages = {name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in names}

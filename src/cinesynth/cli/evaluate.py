@@ -67,12 +67,12 @@ def known_hearts(
     """The training subjects, small and blurred, for `generate --known-hearts`. Treat the file as images of patients."""
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
-    from cinesynth.evaluation.training_index import known_hearts as known
+    from cinesynth.memorisation.index import TrainingIndex
     from cinesynth.weights.folder import find_bundle, stage_info
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:
-        found = known(data, grid, progress=lambda title, done, total: step(title, done, total, {}))
+        found = TrainingIndex.build(data, grid, progress=step)
     found.save(out)
     console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, keep it as you keep their images")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same case; 0, or that of --keep-anatomy.")]
 Count = Annotated[
-    int | None, typer.Option(min=1, help="Make a cohort of so many cases with a manifest.csv; of --cohort, so many.")
+    int | None, typer.Option(min=1, help="Make a cohort of so many cases with a cohort.csv; of --cohort, so many.")
 ]
 Cohort = Annotated[
     Path | None,
@@ -101,9 +101,9 @@ def _pipe(weights: Path | None, known_hearts: Path | None) -> CinePipeline:
 
     pipe = CinePipeline.from_pretrained(weights)
     if known_hearts is not None:
-        from cinesynth.evaluation.training_index import screen
+        from cinesynth.memorisation.duplicate_filter import index_filter
 
-        pipe.screens += (screen(known_hearts, pipe.grid),)
+        pipe.screens += (index_filter(known_hearts, pipe.grid),)
     return pipe
 
 
@@ -212,9 +212,7 @@ def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures
     with console.progress() as step:
         rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=_progress(step))
     accepted = sum(bool(row["accepted"]) for row in rows)
-    console.out.print(
-        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'manifest.csv'}"
-    )
+    console.out.print(f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved: {out / 'cohort.csv'}")
 
 
 def share_of_process() -> Share:

@@ -11,7 +11,7 @@ from cinesynth.cli import console
 from cinesynth.cli.evaluate import FAILED
 
 if TYPE_CHECKING:
-    from cinesynth.weights.registry import Entry
+    from cinesynth.weights.registry import RegisteredWeights
 
 app = typer.Typer(no_args_is_help=True, help="The weights at hand: list, verify, choose, compare.")
 Named = Annotated[
@@ -23,9 +23,9 @@ Named = Annotated[
 @app.command("list")
 def list_() -> None:
     """Weights that ship with the package, and those that you chose once."""
-    from cinesynth.weights.registry import catalogue
+    from cinesynth.weights.registry import list_weights
 
-    entries, no_default = catalogue()
+    entries, no_default = list_weights()
     for entry in entries:
         for line in _lines(entry):
             console.out.print(line, markup=False)
@@ -34,7 +34,7 @@ def list_() -> None:
         raise typer.Exit(4)
 
 
-def _lines(entry: Entry) -> list[str]:
+def _lines(entry: RegisteredWeights) -> list[str]:
     title = f"{entry.name}{' (default)' if entry.default else ''}: {entry.folder}"
     if entry.problem:
         return [title, f"  cannot be used: {entry.problem}"]
@@ -48,15 +48,15 @@ def _lines(entry: Entry) -> list[str]:
     ]
 
 
-def _scores(entry: Entry) -> str:
-    from cinesynth.weights.comparison import GATED, figure_of
+def _scores(entry: RegisteredWeights) -> str:
+    from cinesynth.weights.comparison import TOLERANCES, figure_of
 
     if entry.scores is None:
         return "no scores recorded"
-    known = ((gated.name, figure_of(entry.scores, gated)) for gated in GATED)
+    known = ((tolerance.name, figure_of(entry.scores, tolerance)) for tolerance in TOLERANCES)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
-    about = entry.scores["about"]
-    loop = "closed" if about.get("closed_loop") else "open"
+    about = entry.scores["metadata"]
+    loop = "closed" if about.get("match_volumes") else "open"
     return f"scores ({about.get('split')} split, {about.get('cases')} cases, {loop} loop): {figures}"
 
 
@@ -86,23 +86,23 @@ def use(
 ) -> None:
     """Make weights your default, for every command that is given none; a folder stays where it is."""
     from cinesynth.errors import InputError
-    from cinesynth.weights.default import VARIABLE, choose, default_set, forget
+    from cinesynth.weights.default import VARIABLE, find_default, reset_default, set_default
     from cinesynth.weights.folder import DEFAULT_BUNDLE, find_bundle, shipped_bundles
-    from cinesynth.weights.verify import refuse_damaged
+    from cinesynth.weights.verify import check_bundle
 
     if reset == (weights is not None):
         raise InputError("give weights or --reset", hint="cinesynth weights list shows what there is")
     if weights is None:
-        file, chosen = forget(), DEFAULT_BUNDLE
+        file, chosen = reset_default(), DEFAULT_BUNDLE
     else:
         folder = find_bundle(weights)
-        refuse_damaged(folder)
+        check_bundle(folder)
         ships = folder == shipped_bundles().get(weights)
         chosen = weights if ships else str(folder.resolve())  # what ships is found by its name after an update too
-        file = choose(chosen)
+        file = set_default(chosen)
     console.out.print(f"{chosen} is the default, by {file}", markup=False)
-    default = default_set()
-    if default is not None and VARIABLE in default.said_by:
+    default = find_default()
+    if default is not None and VARIABLE in default.set_by:
         console.err.print(f"warning: {VARIABLE} is set and wins: {default.weights}", markup=False)
 
 
@@ -116,11 +116,11 @@ def gate(
 
     after, before = read_scores(new), read_scores(old)
     rows = compare(after, before)
-    shown = [(r.gated.name, r.old, r.new, r.gated.rule, r.verdict) for r in rows]
+    shown = [(r.tolerance.name, r.old, r.new, r.tolerance.rule, r.verdict) for r in rows]
     console.table("gate", ("figure", "old", "new", "tolerance", "verdict"), shown)
     for note in notes(after, before):
         console.out.print(f"note: {note}", markup=False)
-    closed = [r.gated.name for r in rows if r.closes]
+    closed = [r.tolerance.name for r in rows if r.is_regression]
     console.out.print(f"closed: {', '.join(closed)}" if closed else "open: nothing is worse beyond its tolerance")
     if closed:
         raise typer.Exit(FAILED)

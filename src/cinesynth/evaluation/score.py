@@ -159,8 +159,8 @@ def score_bundle(
 
 def without_people(scores: dict[str, Any]) -> dict[str, Any]:
     """A file of scores without what is told of single patients: what may travel with weights."""
-    about = {key: value for key, value in scores["about"].items() if key != "subjects"}
-    return {**{key: value for key, value in scores.items() if key != "rows"}, "about": about}
+    about = {key: value for key, value in scores["metadata"].items() if key != "subjects"}
+    return {**{key: value for key, value in scores.items() if key != "rows"}, "metadata": about}
 
 
 def _about(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Many cases in one folder, with a table of what was asked and what came out.
 
-``cohort/manifest.csv`` and ``cohort/case_0000/``, ``case_0001/`` ... A case's files are those it has when generated
+``cohort/cohort.csv`` and ``cohort/case_0000/``, ``case_0001/`` ... A case's files are those it has when generated
 alone. The same command goes on where it was interrupted, even killed; several processes may each take a share.
 """
 

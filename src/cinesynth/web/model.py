@@ -18,7 +18,7 @@ from cinesynth.weights.folder import find_bundle
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
-    from cinesynth.weights.prior import EmpiricalPrior, Group
+    from cinesynth.weights.prior import EmpiricalPrior, SubjectGroup
 
 FAR_SD = 3.0
 """Mahalanobis distance from the training subjects' centre beyond which a wish is called unusual."""
@@ -95,7 +95,7 @@ class Model:
         }
 
 
-def seen(group: Group) -> dict[str, Any]:
+def seen(group: SubjectGroup) -> dict[str, Any]:
     """Typical values and the range of EDV (mL), EF (%) and slices of training subjects."""
 
     def values(row: list[float]) -> dict[str, float]:
