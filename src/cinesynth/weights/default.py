@@ -38,11 +38,9 @@ class DefaultWeights:
 def settings_file() -> Path:
     """The JSON of the user's settings; it need not exist."""
     found = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    # The XDG specification ignores relative paths. It is followed on every system, so that tests can set the folder.
-    folder = (
-        found / "cinesynth" if found.is_absolute() else user_config_path("cinesynth", appauthor=False, roaming=True)
-    )
-    return folder / "weights.json"
+    if found.is_absolute():  # followed on every system, so that it can always be redirected
+        return found / "cinesynth" / "weights.json"
+    return user_config_path("cinesynth", appauthor=False, roaming=True) / "weights.json"
 
 
 def read_settings() -> WeightsSettings:

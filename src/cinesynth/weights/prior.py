@@ -58,7 +58,7 @@ class SubjectGroup:
         return row
 
     def draw_slices(self, known: Mapping[int, float], rng: np.random.Generator) -> int:
-        """A number of slices from the Gaussian conditional on log EDV (0) and logit EF (1), within the observed range."""
+        """A number of slices, sampled conditional on log EDV (0) and logit EF (1) within the observed range."""
         (centre,), ((variance,),) = self._given(known, [2])
         drawn = rng.normal(centre, math.sqrt(max(float(variance), 0.0)))
         return int(np.clip(np.rint(drawn), self.low[2], self.high[2]))
