@@ -18,7 +18,7 @@ from pydicom.sr.codedict import codes
 
 import cinesynth
 from cinesynth.cases.export_dicom_series import MAKER, MAX_TEXT, DicomSeries
-from cinesynth.cases.export_items import ExportItem, check_items, new_folder
+from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
 from cinesynth.data.colours import COLOURS
 from cinesynth.io.files import make_folder
 from cinesynth.io.progress import ProgressCallback, no_progress
@@ -52,9 +52,8 @@ def export_dicom(
 
     export = DicomExport(Path(out))
     with new_folder(out) as folder:
-        for number, item in enumerate(items, start=1):
-            _write_study(folder / item.name, DicomSeries(item.load(), item.synthetic), segmentations, export)
-            progress("export", number, len(items), {})
+        for item, study in load_items(items, progress):
+            _write_study(folder / item.name, DicomSeries(study, item.synthetic), segmentations, export)
     return export
 
 

@@ -22,6 +22,7 @@ from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import UNSAID, Terms, terms_of
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import make_folder, write_text, writing
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import Study
 
 
@@ -76,6 +77,15 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
 def case_items(folders: Iterable[Path]) -> list[ExportItem]:
     """Generated cases; each folder is a case or a cohort. `InputError` if a folder holds no case."""
     return [item for folder in folders for item in _cases(Path(folder).resolve())]
+
+
+def load_items(
+    items: Sequence[ExportItem], progress: ProgressCallback = no_progress
+) -> Iterator[tuple[ExportItem, Study]]:
+    """Each item with its study, loaded when it is reached; errors as of `ExportItem.load`."""
+    for number, item in enumerate(items, start=1):
+        yield item, item.load()
+        progress("export", number, len(items), {})
 
 
 def check_items(items: Sequence[ExportItem]) -> None:

@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 import cinesynth
-from cinesynth.cases.export_items import ExportItem, check_items, new_folder, write_rows
+from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder, write_rows
 from cinesynth.data.manifest import describe
 from cinesynth.data.orientation import apply
 from cinesynth.data.terms import UNSAID, Terms
@@ -63,14 +63,12 @@ def export_nifti(items: Sequence[ExportItem], out: Path, progress: ProgressCallb
     rows: dict[str, list[dict[str, Any]]] = {}
     terms: dict[str, Terms] = {}
     with new_folder(out) as folder:
-        for number, item in enumerate(items, start=1):
-            study = item.load()
+        for item, study in load_items(items, progress):
             facts = ExportedStudy.of(study)
             _write_study(folder / study.dataset / study.subject, study, facts.whole_cycle, item.synthetic)
             rows.setdefault(study.dataset, []).append(_row(study, item))
             described.setdefault(study.dataset, []).append(facts)
             terms[study.dataset] = item.terms
-            progress("export", number, len(items), {})
         for dataset, table in rows.items():
             write_rows(folder / dataset / STUDIES_TABLE, table)
         layouts = {

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from cinesynth.cases.export_items import ExportItem, check_items, new_folder, write_rows
+from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder, write_rows
 from cinesynth.cases.export_nifti import describe_origin, write_nifti
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
@@ -120,9 +120,8 @@ def export_nnunet(
     with new_folder(out) as folder:
         for part in ("imagesTr", "labelsTr"):
             make_folder(folder / part)
-        for number, item in enumerate(items, start=1):
-            rows += [_write_case(folder, case, order, export) for case in _cases(item, frames, export)]
-            progress("export", number, len(items), {})
+        for item, study in load_items(items, progress):
+            rows += [_write_case(folder, case, order, export) for case in _cases(item, study, frames, export)]
         if not export.cases["train"]:
             raise DataError(
                 "no labelled training frame is left", hint="name a dataset with labels, or add generated cases"
@@ -133,8 +132,7 @@ def export_nnunet(
     return export
 
 
-def _cases(item: ExportItem, frames: FrameSelection, export: NnunetExport) -> Iterator[LabelledFrame]:
-    study = item.load()
+def _cases(item: ExportItem, study: Study, frames: FrameSelection, export: NnunetExport) -> Iterator[LabelledFrame]:
     wanted = study.labelled
     if frames == "edes":
         wanted = wanted & np.isin(study.frame_index, (study.ed_index, study.es_index))
