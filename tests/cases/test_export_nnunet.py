@@ -135,7 +135,7 @@ def test_ed_and_es_alone(tmp_path: Path) -> None:
 def test_what_has_no_labels_is_named(tmp_path: Path) -> None:
     done = export_nnunet([as_item(scanned()), as_item(small())], tmp_path / NAME)
     assert done.unlabelled == ["drawn_scanned1"]
-    with pytest.raises(DataError, match="no labelled frame"):
+    with pytest.raises(DataError, match="no labelled training frame"):
         export_nnunet([as_item(scanned())], tmp_path / "Dataset001_None")
     assert not (tmp_path / "Dataset001_None").exists()
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from cinesynth.io.progress import ProgressCallback
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 MEMORY_S = 3600.0
 """Steps within this time tell how long the rest takes: a case of a cohort may last minutes."""
-Step = Callable[[str, int, int, dict[str, float]], None]
 
 
 @contextmanager
-def progress() -> Iterator[Step]:
+def progress() -> Iterator[ProgressCallback]:
     """A progress display with remaining time; its function takes a task, steps done, steps in all, and figures."""
     columns = (
         TextColumn("{task.description:<12}"),
@@ -31,7 +32,7 @@ def progress() -> Iterator[Step]:
     with Progress(*columns, console=err, speed_estimate_period=MEMORY_S) as display:
         tasks: dict[str, object] = {}
 
-        def step(name: str, done: int, total: int, figures: dict[str, float]) -> None:
+        def step(name: str, done: int, total: int, figures: Mapping[str, float]) -> None:
             if name not in tasks:
                 tasks[name] = display.add_task(name, total=total, completed=done, figures="")
             text = "  ".join(f"{key.split('/')[-1]} {value:.4g}" for key, value in list(figures.items())[:6])

@@ -15,6 +15,7 @@ import typer
 from cinesynth.cli import console
 from cinesynth.cli.bundle import Weights
 from cinesynth.errors import InputError
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def share_of_process() -> Share:
     return Share(*numbers)
 
 
-def _progress(step: console.Step) -> Callable[[int, int], None]:
+def _progress(step: ProgressCallback) -> Callable[[int, int], None]:
     """A bar; in a log, now and then a line with the time that is left."""
     begun_s = told_s = time.monotonic()
     first: int | None = None

@@ -72,7 +72,7 @@ class Nnunet:
             raw = task.folder / "raw" / name
             if not raw.is_dir():
                 items = [item for item in dataset_items(task.pool) if item.name in chosen]
-                export_nnunet(items, raw, progress=lambda done, total, name: report("export", done, total, {}))
+                export_nnunet(items, raw, progress=lambda task, done, total, _: report(task, done, total, {}))
         both = (PEOPLE[0], CELL[0])
         self._call(task, "extract_fingerprint", "-d", *both, "-np", "2")
         self._call(task, "plan_experiment", "-d", *both, "-gpu_memory_target", f"{self.spec.memory_gb:g}")
