@@ -7,20 +7,19 @@ The file holds blurred thumbnails of patients: protect it as you protect their i
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cinesynth.data.geometry import Grid
-from cinesynth.data.packed import PackedDataset, prepare
+from cinesynth.data.packed import prepare
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
 from cinesynth.io.parallel import in_order
@@ -69,7 +68,7 @@ class TrainingIndex:
         if not data.records:
             raise DataError(f"{split} of {dataset} has no subjects", hint="ingest more subjects, or name another split")
         found: list[Thumbnails] = []
-        with closing(in_order(_Reader(data), range(len(data)), None)) as read:
+        with closing(in_order(partial(subject_thumbnails, data), range(len(data)), None)) as read:
             for thumbnails in read:
                 found.append(thumbnails)
                 progress("training index", len(found), len(data), {})
@@ -107,18 +106,6 @@ class TrainingIndex:
         if metadata.get("format") != FORMAT or image.shape != shape or mask.shape != shape:
             raise DataError(f"{path} has another format than this version reads", hint=hint)
         return cls(names, image, mask, limits)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Makes the thumbnails of the subjects of a dataset; picklable."""
-
-    data: PackedDataset
-
-    def __call__(self, index: int) -> Thumbnails:
-        if multiprocessing.parent_process() is not None:
-            torch.set_num_threads(1)  # the other cores belong to other workers
-        return subject_thumbnails(self.data, index)
 
 
 def _limit(space: Space, train: Mapping[str, Stack], held_out: Mapping[str, Stack] | None) -> float:

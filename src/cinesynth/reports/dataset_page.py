@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +67,6 @@ class Overview:
 
 
 @dataclass(frozen=True)
-class TableLine:
-    """One row of a table; a row with an ``anchor`` links to a subject on the page."""
-
-    cells: tuple[object, ...]
-    anchor: str = ""
-
-
-@dataclass(frozen=True)
 class _Examiner:
     """Reads, checks and draws the subjects of one dataset; picklable."""
 
@@ -111,6 +103,7 @@ def write_report(
         subtitle=f"{len(entries)} subjects in, {len(rejected)} left out, {flagged} with flags. "
         f"Flagged subjects deserve a look; none is dropped. Written by cinesynth {__version__}.",
         overview=list(_overview(entries, rejected)),
+        anchors=[entry.anchor for entry in entries],
         numbers=RIGHT_ALIGNED,
         subjects=entries,
     )
@@ -125,24 +118,19 @@ def _counts(entries: Sequence[SubjectEntry]) -> Counter[str]:
 
 def _overview(
     entries: Sequence[SubjectEntry], rejected: Sequence[Rejection]
-) -> Iterator[tuple[str, str, Sequence[str], list[TableLine]]]:
-    """Title, text if empty, columns and rows of each table."""
+) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[object, ...]]]]:
+    """Title, columns and rows of each table."""
     groups: dict[tuple[str, str, str], Counter[str]] = {}
     for row in (entry.row for entry in entries):
         groups.setdefault((row.dataset, row.vendor, row.group or row.diagnosis.value), Counter())[row.split] += 1
     columns = ("dataset", "vendor", "group", *SPLITS, "subjects")
     counts = [(*key, *(n[split] for split in SPLITS), n.total()) for key, n in sorted(groups.items())]
-    yield "In the dataset", "Nothing.", columns, _lines(counts)
+    yield "In the dataset", columns, counts
     left_out = [(rejection.name, rejection.reason, rejection.hint) for rejection in rejected]
-    yield "Left out", "Nothing.", ("name", "reason", "what to do"), _lines(left_out)
+    yield "Left out", ("name", "reason", "what to do"), left_out
     found = [(name, n, f"{100 * n / len(entries):.1f} %") for name, n in _counts(entries).most_common()]
-    yield "Flags", "None.", ("flag", "subjects", "share"), _lines(found)
-    subjects = [TableLine(_summary(entry), entry.anchor) for entry in entries]
-    yield "List of subjects", "None.", SUBJECT_COLUMNS, subjects
-
-
-def _lines(rows: Iterable[tuple[object, ...]]) -> list[TableLine]:
-    return [TableLine(row) for row in rows]
+    yield "Flags", ("flag", "subjects", "share"), found
+    yield "List of subjects", SUBJECT_COLUMNS, [_summary(entry) for entry in entries]
 
 
 def _summary(entry: SubjectEntry) -> tuple[object, ...]:
