@@ -21,7 +21,7 @@ STAGE = {
     "tidied_ml": 0.12,
     "control": None,
 }
-OF_VERSION_0_9 = {
+OF_VERSION_0_1 = {
     "orientation": "axes as ACDC arrays; slice 0 is the base; no scanner frame",
     "intensity": "500 (x + 1) of x in [-1, 1]",
     "provenance": {
@@ -35,10 +35,10 @@ OF_VERSION_0_9 = {
 
 @pytest.fixture
 def old_case(tmp_path: Path) -> Path:
-    """A case with the sidecar that version 0.9 wrote."""
+    """A case with the sidecar that cinesynth 0.1.0 wrote."""
     folder = save_generated(tmp_path / "case")
     content = json.loads((folder / "case.json").read_text())
-    (folder / "case.json").write_text(json.dumps({**content, **OF_VERSION_0_9}))
+    (folder / "case.json").write_text(json.dumps({**content, **OF_VERSION_0_1}))
     return folder
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from cinesynth.errors import DataError
 from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.measure import Measured, case_thumbnails, measure
+from cinesynth.evaluation.measure import Measured, measure, thumbnails_of
 from cinesynth.evaluation.section import Evidence, Section
 from cinesynth.memorisation.duplicate_filter import index_filter
 from cinesynth.memorisation.index import TrainingIndex
@@ -87,11 +87,11 @@ def test_training_subjects_are_recognised_from_a_file(
     assert path.stat().st_size < 25_000 * len(train)
     known = TrainingIndex.load(path)
     for i in (0, 7):
-        copy = known.search(case_thumbnails(disguised(train[i])))
+        copy = known.search(thumbnails_of(disguised(train[i])))
         assert copy is not None
         assert (copy.subject, copy.space) == (train.names[i], "image")
         assert copy.closeness < 0.5
-    assert [known.search(case_thumbnails(case)) for case in (*held_out, synthetic[0])] == [None] * 5
+    assert [known.search(thumbnails_of(case)) for case in (*held_out, synthetic[0])] == [None] * 5
 
 
 def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(

@@ -11,9 +11,9 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.manifest import Manifest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
-from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
+from cinesynth.evaluation.score import ScoreReport, score_bundle
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.comparison import TOLERANCES, compare, figure_of, read_scores
+from cinesynth.weights.comparison import TOLERANCES, compare, figure_of, read_scores, without_subjects
 from cinesynth.weights.registry import record_scores, recorded_scores
 from tests.bundles import make_bundle
 
@@ -106,7 +106,7 @@ def test_motion_stands_beside_real_whole_cycles(report: ScoreReport) -> None:
 
 
 def test_what_travels_with_weights_names_nobody(report: ScoreReport, weights: Path) -> None:
-    content = without_people(json.loads(json.dumps(report.to_json())))
+    content = without_subjects(json.loads(json.dumps(report.to_json())))
     assert not [row.subject for row in report.frames if row.subject in json.dumps(content)]
     record_scores(weights, content)
     assert recorded_scores(weights) == content

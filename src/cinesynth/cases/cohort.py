@@ -19,7 +19,7 @@ from cinesynth.io.lock import holding
 from cinesynth.types import FURTHER_CONDITIONS
 
 COHORT_TABLE, OLD_COHORT_TABLE = "cohort.csv", "manifest.csv"
-"""The table's name, and its name until version 0.9; the old file is read where the new one is missing."""
+"""The table's name, and its name in cinesynth 0.1.0; the old file is read where the new one is missing."""
 REQUESTED = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "ef_percent", "slices", *FURTHER_CONDITIONS)
 VOLUMES = ("lv_edv_ml", "lv_esv_ml", "ef_percent", "slices", "rv_edv_ml", "rv_esv_ml", "myo_ed_ml", "myo_es_ml")
 ACHIEVED = (*VOLUMES, "myo_mass_g")

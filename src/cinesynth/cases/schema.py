@@ -141,19 +141,20 @@ RENAMED_STAGE_KEYS = {
     "tidied_ml": "postprocessing_ml",
     "control": "volume_matching",
 }
-"""Keys of the anatomy and the motion in a sidecar's acceptance record: the name until version 0.9, and today's."""
+"""Keys of the anatomy and the motion in a sidecar's acceptance record: the name in cinesynth 0.1.0, and today's."""
 
 
 def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
     """A sidecar of any release with the keys and codes of this one."""
     migrated = dict(content)
-    if isinstance(migrated.get("orientation"), str):  # until version 0.9 these two were sentences
+    if isinstance(migrated.get("orientation"), str):  # in cinesynth 0.1.0 these two were sentences
         migrated["orientation"] = dict(ORIENTATION)
     if isinstance(migrated.get("intensity"), str):
         migrated["intensity"] = {"scale": int(INTENSITY_SCALE), "offset": -1}
     provenance = dict(migrated.get("provenance") or {})
-    if isinstance(screen := provenance.get("screen"), str):
-        provenance["screen"] = screen.replace("known hearts ", "training index ")
+    for key in ("screen", "duplicate_filters"):
+        if isinstance(provenance.get(key), str):
+            provenance[key] = provenance[key].replace("known hearts ", "training index ")
     if isinstance(acceptance := provenance.get("acceptance"), Mapping):
         names = [name for name in ("anatomy", "motion") if name in acceptance]
         stages = {name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in names}

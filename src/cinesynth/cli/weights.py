@@ -132,9 +132,8 @@ def record(
     weights: Named = None,
 ) -> None:
     """Keep scores in the weights folder that they are of, where `list` shows them; single patients are left out."""
-    from cinesynth.evaluation.score import without_people
-    from cinesynth.weights.comparison import read_scores
+    from cinesynth.weights.comparison import read_scores, without_subjects
     from cinesynth.weights.folder import find_bundle
     from cinesynth.weights.registry import record_scores
 
-    console.out.print(f"{record_scores(find_bundle(weights), without_people(read_scores(scores)))}", markup=False)
+    console.out.print(f"{record_scores(find_bundle(weights), without_subjects(read_scores(scores)))}", markup=False)

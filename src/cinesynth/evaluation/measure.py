@@ -139,12 +139,12 @@ def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values
 # --- `thumbnail` -----------------------------------------------------------------------------------------------------
 
 
-def case_thumbnails(case: Case) -> Mapping[str, NDArray[np.float32]]:
+def thumbnails_of(case: Case) -> Mapping[str, NDArray[np.float32]]:
     """The thumbnails of a heart at ED; the mask is NaN unless ED was annotated completely."""
     annotated = bool(case.coverage[case.ed].all())
     return ed_thumbnails(case.image[case.ed], case.label[case.ed], case.spacing_mm, annotated=annotated)
 
 
-def thumbnail() -> Measurer:
+def thumbnails() -> Measurer:
     """``image`` and ``mask`` of ED, ``5 P P``."""
-    return Measurer("thumbnail", "1", case_thumbnails)
+    return Measurer("thumbnail", "1", thumbnails_of)

@@ -15,17 +15,13 @@ from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.comparison import WARN_P
 from cinesynth.evaluation.features.appearance import middle_slice
 from cinesynth.evaluation.features.latent import LatentExtractor
-from cinesynth.evaluation.measure import Measured, thumbnail
+from cinesynth.evaluation.measure import Measured, thumbnails
 from cinesynth.evaluation.section import Evidence, Listing, Measure, Picture, Question, Section
 from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEIGHBOURS, NearDuplicates, Space, find_near_duplicates
 
 TITLE = "Memorisation"
 QUESTION = "Is any generated heart a copy of a training subject?"
 SHOWN, LISTED = 4, 12
-
-
-QUANTITIES = {"image": "thumbnail.image", "mask": "thumbnail.mask", "latent": "vae-latent.places"}
-"""What is measured of a heart in each space."""
 
 
 def question(codec: Path | None = None) -> Question:
@@ -36,7 +32,7 @@ def question(codec: Path | None = None) -> Question:
         misfit = latent.misfit(evidence.synthetic_cases.grid) if latent else "no weights folder was given"
         return _section(evidence, misfit)
 
-    return Question(TITLE, [thumbnail(), *([latent.measurer()] if latent else [])], answer)
+    return Question(TITLE, [thumbnails(), *([latent.measurer()] if latent else [])], answer)
 
 
 def _section(evidence: Evidence, no_latent: str) -> Section:
@@ -61,7 +57,7 @@ def _section(evidence: Evidence, no_latent: str) -> Section:
 
 def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> NearDuplicates:
     """The nearest training subjects of all hearts in one space."""
-    made, known, others = (measured[QUANTITIES[space.name]] for measured in (synthetic, train, held_out))
+    made, known, others = (measured[space.quantity] for measured in (synthetic, train, held_out))
     return find_near_duplicates(space, made, known, others)
 
 
@@ -75,7 +71,7 @@ def _measures(found: NearDuplicates) -> list[Measure]:
 
 def _rate(found: NearDuplicates) -> Measure:
     """The share of near-copies: nobody should be one."""
-    known, limit, copies = found.synthetic.known, found.limit, found.count
+    known, limit, copies = found.synthetic.known, found.limit, found.copies
     interval = binomtest(copies, len(known)).proportion_ci(method="exact")
     return Measure(
         f"near-copies ({found.space.name})",

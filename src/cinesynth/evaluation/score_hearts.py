@@ -9,7 +9,7 @@ from typing import Any
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.cases import generated, patients
 from cinesynth.evaluation.limits import LIMITS
-from cinesynth.evaluation.measure import Measured, Progress, Values, gathered, measure, measure_case, thumbnail
+from cinesynth.evaluation.measure import Measured, Progress, Values, gathered, measure, measure_case, thumbnails
 from cinesynth.evaluation.memorisation import search
 from cinesynth.evaluation.motion import motion
 from cinesynth.evaluation.section import Measure
@@ -19,7 +19,7 @@ from cinesynth.types import Cine
 
 SHOWN = ("closure", "boiling", "roughness")
 """Cycle closure, change outside the heart and roughness of the LV curve, of `limits.LIMITS`."""
-MEASURERS = (motion(), thumbnail())
+MEASURERS = (motion(), thumbnails())
 
 
 @dataclass(frozen=True)
@@ -91,4 +91,4 @@ def _copies(space: Space, made: Measured, train: Measured, held_out: Measured) -
     count = len(found.synthetic.known)
     if found.missing:
         return Copies(space.name, count, None, None, None, len(train), found.missing)
-    return Copies(space.name, count, found.count, found.count / count, found.limit, len(train))
+    return Copies(space.name, count, found.copies, found.copies / count, found.limit, len(train))

@@ -52,13 +52,16 @@ def latent_distance(hearts: Stack, training: Stack) -> Distances:
 
 @dataclass(frozen=True)
 class Space:
-    """Where hearts are compared: a name and a distance."""
+    """Where hearts are compared: a name, the measured quantity (as of `evaluation.measure`), and a distance."""
 
     name: str
+    quantity: str
     distance: Callable[[Stack, Stack], Distances]
 
 
-IMAGE, MASK, LATENT = Space("image", image_distance), Space("mask", mask_distance), Space("latent", latent_distance)
+IMAGE = Space("image", "thumbnail.image", image_distance)
+MASK = Space("mask", "thumbnail.mask", mask_distance)
+LATENT = Space("latent", "vae-latent.places", latent_distance)
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class NearDuplicates:
         return copy_limit(self.real)
 
     @property
-    def count(self) -> int:
+    def copies(self) -> int:
         """The number of generated hearts that are near-duplicates."""
         return int((self.synthetic.known < self.limit).sum())
 

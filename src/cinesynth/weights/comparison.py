@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from cinesynth.errors import InputError
 
-FORMAT = 1
-"""Version of the JSON of `cinesynth score`."""
+FORMAT = 2
+"""Version of the JSON of `cinesynth score`; files of version 1 are read as well."""
 COMPARABLE = ("data_hash", "split", "n_subjects", "cases", "frames_per_case", "seed", "match_volumes", "max_attempts")
 """Metadata in which two score files must agree."""
 RENAMED_METADATA = {"people": "n_subjects", "closed_loop": "match_volumes", "tries": "max_attempts"}
-"""Metadata keys until version 0.9, when ``metadata`` was ``about``, and today's."""
+RENAMED_PARTS = {"people": "subjects", "training_people": "training_subjects"}
+"""Keys of score files of version 1, when ``metadata`` was ``about``, and today's."""
 Verdict = Literal["better", "same", "within", "worse", "missing", "new", "not known"]
 
 
@@ -108,16 +109,41 @@ def read_scores(path: Path) -> dict[str, Any]:
 
 
 def migrated_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores of any release with the keys of this one."""
-    migrated = {"metadata" if key == "about" else key: value for key, value in scores.items()}
-    if isinstance(metadata := migrated.get("metadata"), Mapping):
-        migrated["metadata"] = {RENAMED_METADATA.get(key, key): value for key, value in metadata.items()}
-    return migrated
+    """Scores of version 1 with the keys of this version; any others unchanged."""
+    if scores.get("format") != 1 or not isinstance(scores.get("about"), Mapping):
+        return dict(scores)
+    migrated = {key: value for key, value in scores.items() if key != "about"}
+    # The oldest files lack the number of attempts, which was 3.
+    metadata = {"max_attempts": 3, **_renamed(scores["about"], RENAMED_METADATA)}
+    codec = scores.get("codec", {})
+    parts = {kind: _renamed_each(codec.get(kind, {})) for kind in ("datasets", "vendors")}
+    return {
+        **migrated,
+        "format": FORMAT,
+        "metadata": metadata,
+        "codec": {"all": _renamed(codec.get("all", {}), RENAMED_PARTS), **parts},
+        "memorisation": _renamed_each(scores.get("memorisation", {})),
+        "cycles": _renamed(scores.get("cycles", {}), RENAMED_PARTS),
+    }
+
+
+def without_subjects(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores without anything about single patients: what may be shared with weights."""
+    metadata = {key: value for key, value in scores["metadata"].items() if key != "subjects"}
+    return {**{key: value for key, value in scores.items() if key != "rows"}, "metadata": metadata}
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _renamed_each(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: _renamed(part, RENAMED_PARTS) for name, part in parts.items()}
 
 
 def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Comparison]:
     """Every figure with a tolerance; `InputError` unless both files are of the same subjects, requests and seed."""
-    now, then = ({"max_attempts": 3, **scores["metadata"]} for scores in (new, old))  # older files lack the default
+    now, then = new["metadata"], old["metadata"]
     differ = [
         f"{key} {_short(now.get(key))} against {_short(then.get(key))}"
         for key in COMPARABLE
