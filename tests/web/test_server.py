@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cinesynth.cases.export_nifti import write_nifti
+from cinesynth.cases.nifti import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.synthesis.pipeline import CinePipeline

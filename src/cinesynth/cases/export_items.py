@@ -5,23 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import re
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from cinesynth.cases.reading import case_terms, is_case, read_case
 from cinesynth.cases.schema import GENERATED
+from cinesynth.cases.writing import case_folder
 from cinesynth.data.manifest import SPLITS, Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import UNSAID, Terms, terms_of
-from cinesynth.errors import DataError, InputError, OutputError
-from cinesynth.io.files import make_folder, write_text, writing
+from cinesynth.errors import DataError, InputError
+from cinesynth.io.files import write_text
 from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import Study
 
@@ -121,26 +120,12 @@ def _case(folder: Path, name: str) -> ExportItem:
 # --- The folder of an export and its tables --------------------------------------------------------------------------
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> AbstractContextManager[Path]:
     """A temporary folder that becomes ``out`` when the body succeeds; otherwise nothing is left.
 
     `OutputError` if ``out`` is not empty or cannot be written.
     """
-    out = Path(out).resolve()
-    with writing(out):
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken:
-        raise OutputError(f"{out} is not empty", hint="name a new folder for the export")
-    make_folder(out.parent)
-    temporary = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
-    try:
-        with writing(out):
-            temporary.mkdir()
-            yield temporary
-            temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    return case_folder(Path(out).resolve(), files=frozenset())
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder, write_rows
-from cinesynth.cases.export_nifti import describe_origin, write_nifti
+from cinesynth.cases.nifti import describe_origin, write_nifti
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import make_folder, write_json

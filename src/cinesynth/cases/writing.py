@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.cases.export_nifti import SYNTHETIC, write_nifti
+from cinesynth.cases.nifti import SYNTHETIC, write_nifti
 from cinesynth.cases.schema import (
     BEAT,
     FILES,
@@ -100,7 +100,7 @@ def case_folder(
             temporary.mkdir()
             with holding(temporary):
                 yield temporary
-                if folder.exists():
+                if folder.exists() and (overwrite or not any(folder.iterdir())):  # another process may have filled it
                     folder.rename(old)
                 temporary.rename(folder)
     except BaseException:

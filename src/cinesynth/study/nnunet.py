@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.cases.export_items import dataset_items
-from cinesynth.cases.export_nifti import describe_origin, write_nifti
 from cinesynth.cases.export_nnunet import ENDING, export_nnunet
+from cinesynth.cases.nifti import describe_origin, write_nifti
 from cinesynth.cases.schema import GENERATED
 from cinesynth.data.manifest import Manifest, Row
 from cinesynth.data.nifti import read_volume

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import cinesynth
-from cinesynth.cases.export_nifti import write_like
+from cinesynth.cases.nifti import write_like
 from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
 from cinesynth.cases.writing import case_folder, render_sheet
 from cinesynth.io.files import file_sha256
