@@ -33,7 +33,7 @@ from cinesynth.evaluation.control_figures import COLOURS
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
-from cinesynth.reports.pictures import View, tile, window_of
+from cinesynth.reports.slices import View, tile, window_of
 from cinesynth.weights.folder import find_bundle, stage_info
 
 SHOWN = ("EDV", "ESV", "EF")

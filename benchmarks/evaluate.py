@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.cases.cohort import write_manifest
+from cinesynth.cases.cohort import write_cohort_table
 from cinesynth.cases.writing import save_case
 from cinesynth.data.dataset_table import DatasetTable, is_dataset
 from cinesynth.data.geometry import Grid, place
@@ -87,7 +87,7 @@ def make(work: Path, count: int, cases: int, frames: int) -> tuple[Path, Path]:
             cine = as_cine(phantom_study(5000 + number, frames=frames).study, number)
             save_case(cine, made / case_name(number), pictures=False)
             print(f"case {number + 1} of {cases}", flush=True)
-    write_manifest(made, [made / case_name(number) for number in range(cases)])
+    write_cohort_table(made, [made / case_name(number) for number in range(cases)])
     return real, made
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.cases.export_items import Item
+from cinesynth.cases.export_items import ExportItem
 from cinesynth.data.orientation import oriented
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
 from tests.data.conftest import build_study
@@ -39,8 +39,8 @@ def scanned(subject: str = "scanned1", frames: int = 7) -> Study:
     return found
 
 
-def as_item(study: Study, split: str = "train", synthetic: bool = False) -> Item:
-    return Item(f"{study.dataset}_{study.subject}", split, synthetic, lambda: study)
+def as_item(study: Study, split: str = "train", synthetic: bool = False) -> ExportItem:
+    return ExportItem(f"{study.dataset}_{study.subject}", split, synthetic, lambda: study)
 
 
 def generated() -> Cine:
@@ -62,3 +62,15 @@ def save_generated(folder: Path) -> Path:
 
     save_case(generated(), folder, pictures=False)
     return folder
+
+
+def box_heart() -> Cine:
+    """An LV of 10 x 8 x 5 voxels that shrinks to 10 x 4 x 5 at frame 2, beside an RV and a myocardium."""
+    label = np.zeros((5, 24, 20, 7), dtype=np.uint8)
+    for t, width in enumerate([8, 6, 4, 6, 8]):
+        label[t, 4:14, 4 : 4 + width, 1:6] = Label.LV
+    label[:, 15:18, 4:12, 1:6] = Label.MYO
+    label[:, 19:22, 4:14, 1:6] = Label.RV
+    image = np.linspace(-1, 1, label.size, dtype=np.float32).reshape(label.shape)
+    affine = np.diag([2.0, 1.5, 10.0, 1.0])
+    return Cine(image, label, affine, 31.25, 0, 2, ClinicalPrior(lv_edv_ml=20.0), 3, {"synthetic": True})

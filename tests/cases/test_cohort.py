@@ -13,8 +13,9 @@ import pytest
 
 from cinesynth.cases import cohort as manifest
 from cinesynth.cases import writing as case
-from cinesynth.cases.cohort import MANIFEST, Table, write_manifest
-from cinesynth.cases.writing import case_folder, read_sidecar
+from cinesynth.cases.cohort import COHORT_TABLE, CohortTable, write_cohort_table
+from cinesynth.cases.reading import read_sidecar
+from cinesynth.cases.writing import case_folder
 from cinesynth.errors import OutputError
 from cinesynth.io.files import file_sha256
 from cinesynth.io.lock import holding
@@ -24,7 +25,7 @@ from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from tests.synthesis.test_cohort import contents
 
-ENTRIES = ["case_0000", "case_0001", "case_0002", MANIFEST]
+ENTRIES = ["case_0000", "case_0001", "case_0002", COHORT_TABLE]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_whole_cases(
     with pytest.raises(OutputError, match="case_0001 could not be written: No space left") as error:
         generate_cohort(pipe, requests, tmp_path, pictures=False)
     assert "disk is full" in error.value.hint
-    assert entries(tmp_path) == ["case_0000", MANIFEST]
+    assert entries(tmp_path) == ["case_0000", COHORT_TABLE]
 
 
 def test_each_sidecar_is_read_once_for_the_table(
@@ -94,16 +95,15 @@ def test_each_sidecar_is_read_once_for_the_table(
     assert sorted(read) == ENTRIES[:3]
 
 
-def test_a_table_that_takes_long_is_written_less_often(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest, "PATIENCE", 1e9)
-    before, table = (whole / MANIFEST).read_bytes(), Table(whole, ENTRIES[:3])
+def test_a_table_that_takes_long_is_written_less_often(whole: Path) -> None:
+    before, table = (whole / COHORT_TABLE).read_bytes(), CohortTable(whole, ENTRIES[:3], patience=1e9)
     table.refresh()
-    (whole / MANIFEST).unlink()
+    (whole / COHORT_TABLE).unlink()
     table.refresh()
-    assert not (whole / MANIFEST).exists()
+    assert not (whole / COHORT_TABLE).exists()
     assert [row["case"] for row in table.write()] == ENTRIES[:3]
-    assert (whole / MANIFEST).read_bytes() == before
-    assert len(write_manifest(whole, [whole / "case_0001"])) == 1
+    assert (whole / COHORT_TABLE).read_bytes() == before
+    assert len(write_cohort_table(whole, [whole / "case_0001"])) == 1
     table.write()
 
 
@@ -116,7 +116,7 @@ def test_what_killed_processes_left_goes_and_what_is_written_now_stays(
         folder.mkdir()
         (folder / "image.nii.gz").write_bytes(b"half")
     (tmp_path / ".tmp-0123abcd-case_0000-old").mkdir()
-    (tmp_path / f".tmp-0123abcd-{MANIFEST}").write_text("half")
+    (tmp_path / f".tmp-0123abcd-{COHORT_TABLE}").write_text("half")
     with holding(left[1]) as held:
         assert held
         generate_cohort(pipe, requests, tmp_path, pictures=False)
@@ -155,5 +155,5 @@ def test_a_cohort_killed_at_any_moment_goes_on_to_the_same_files(
             assert all(file_sha256(folder / name) == sha256 for name, sha256 in files.items())
         generate_cohort(pipe, two, out)
         assert contents(out) == expected
-        assert entries(out) == [*ENTRIES[:2], MANIFEST]
+        assert entries(out) == [*ENTRIES[:2], COHORT_TABLE]
     assert killed >= 5

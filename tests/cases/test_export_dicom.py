@@ -9,7 +9,7 @@ import pydicom
 import pytest
 
 from cinesynth.cases.export_dicom import export_dicom
-from cinesynth.cases.export_dicom_series import Series
+from cinesynth.cases.export_dicom_series import DicomSeries
 from cinesynth.cases.export_items import case_items
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources.dicom import read_dicom
@@ -101,7 +101,7 @@ def test_identifiers_are_new_unique_and_the_same_again(tmp_path: Path) -> None:
     assert len({image.SOPInstanceUID for image in first}) == len(first)
     assert len({(image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID) for image in first}) == 1
     assert all(image.SOPInstanceUID.is_valid and image.SOPInstanceUID.startswith("2.25.") for image in first)
-    other = Series(small(image=small().image + 1), synthetic=False)
+    other = DicomSeries(small(image=small().image + 1), synthetic=False)
     assert other.uid("study") != first[0].StudyInstanceUID
 
 
@@ -173,7 +173,7 @@ def test_every_structure_has_its_code() -> None:
     pytest.importorskip("highdicom", reason="highdicom is not installed: no segmentations")
     from cinesynth.cases import export_dicom as dicom_seg
 
-    assert set(dicom_seg._TYPES) == set(dicom_seg._NAMES) == set(STRUCTURES)
+    assert set(dicom_seg._CODES) == set(dicom_seg._NAMES) == set(STRUCTURES)
 
 
 def test_what_dicom_cannot_say_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cinesynth.cases import reading as case_files
 from cinesynth.cases.export_items import case_items, check_items, dataset_items
 from cinesynth.cases.export_nifti import export_nifti
 from cinesynth.data.dataset_table import DatasetTable
@@ -206,16 +205,10 @@ def test_a_generated_case_is_exported_and_marked(tmp_path: Path) -> None:
     same(again(tmp_path / "out", "generated")[study.subject], study)
 
 
-def test_the_generator_and_the_export_know_the_same_files() -> None:
-    from cinesynth.cases import writing as case
-
-    assert (case.IMAGE, case.LABEL, case.SIDECAR) == (case_files.IMAGE, case_files.LABEL, case_files.SIDECAR)
-
-
 def test_a_cohort_is_many_cases(tmp_path: Path) -> None:
     for number in range(2):
         save_generated(tmp_path / "cohort" / f"case_{number:04d}")
-    (tmp_path / "cohort/manifest.csv").write_text("case\n")
+    (tmp_path / "cohort/cohort.csv").write_text("case\n")
     items = case_items([tmp_path / "cohort"])
     assert [item.name for item in items] == ["generated_cohort_case_0000", "generated_cohort_case_0001"]
 

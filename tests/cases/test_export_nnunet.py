@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from cinesynth.cases.export_items import Item, case_items, dataset_items
+from cinesynth.cases.export_items import ExportItem, case_items, dataset_items
 from cinesynth.cases.export_nnunet import IGNORE, export_nnunet
 from cinesynth.cli import main
 from cinesynth.data.dataset_table import DatasetTable
@@ -35,7 +35,7 @@ def table(out: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((out / "cases.csv").open()))
 
 
-def three(tmp_path: Path) -> list[Item]:
+def three(tmp_path: Path) -> list[ExportItem]:
     """Two persons to train on, one of them generated, one to validate on and one to test on."""
     people = [("a", "train"), ("b", "validation"), ("c", "test")]
     case = save_generated(tmp_path / "case")
@@ -135,14 +135,14 @@ def test_ed_and_es_alone(tmp_path: Path) -> None:
 def test_what_has_no_labels_is_named(tmp_path: Path) -> None:
     done = export_nnunet([as_item(scanned()), as_item(small())], tmp_path / NAME)
     assert done.unlabelled == ["drawn_scanned1"]
-    with pytest.raises(DataError, match="no labelled frame"):
+    with pytest.raises(DataError, match="no labelled training frame"):
         export_nnunet([as_item(scanned())], tmp_path / "Dataset001_None")
     assert not (tmp_path / "Dataset001_None").exists()
 
 
 @pytest.mark.parametrize("name", ["cine", "Dataset27_Cine", "Dataset027"])
 def test_nnunet_wants_a_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="no name of an nnU-Net dataset"):
+    with pytest.raises(InputError, match="not a valid nnU-Net dataset name"):
         export_nnunet([as_item(small())], tmp_path / name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinesynth.cases.cohort import write_manifest
+from cinesynth.cases.cohort import write_cohort_table
 from cinesynth.cases.writing import save_case
 from cinesynth.config import load_config
 from cinesynth.data.geometry import Grid
@@ -66,7 +66,7 @@ def write_cohort(cines: list[Cine], folder: Path) -> Path:
     """A cohort folder as `cinesynth generate --count` leaves it."""
     for number, cine in enumerate(cines):
         save_case(cine, folder / case_name(number), pictures=False)
-    write_manifest(folder, [folder / case_name(number) for number in range(len(cines))])
+    write_cohort_table(folder, [folder / case_name(number) for number in range(len(cines))])
     return folder
 
 

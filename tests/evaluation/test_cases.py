@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cinesynth.cases.cohort import MANIFEST
+from cinesynth.cases.cohort import COHORT_TABLE
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
@@ -75,9 +75,9 @@ def test_several_workers_measure_the_same(synthetic: CaseSet) -> None:
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
-        (lambda f: (f / MANIFEST).unlink(), "no readable manifest.csv"),
-        (lambda f: (f / MANIFEST).write_text("case\n"), "holds no case"),
-        (lambda f: (f / MANIFEST).write_text("name\nx\n"), "column 'case'"),
+        (lambda f: (f / COHORT_TABLE).unlink(), "no readable cohort.csv"),
+        (lambda f: (f / COHORT_TABLE).write_text("case\n"), "holds no case"),
+        (lambda f: (f / COHORT_TABLE).write_text("name\nx\n"), "column 'case'"),
         (lambda f: (f / "case_0000" / "case.json").write_text("{}"), "not a case's sidecar"),
         (lambda f: change(f, spacing_mm=[1.0, 1.0, 10.0]), "several grids"),
         (lambda f: change(f, labels={"LV": 1}), "expected 1 RV"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cinesynth.evaluation.evaluate as evaluation
-from cinesynth.cases.cohort import MANIFEST
+from cinesynth.cases.cohort import COHORT_TABLE
 from cinesynth.errors import CinesynthError, DataError, InputError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.evaluate import evaluate
@@ -123,8 +123,8 @@ def test_real_people_may_play_the_generated(people: Path, tmp_path: Path) -> Non
 
 
 def one_case(folder: Path) -> None:
-    lines = (folder / MANIFEST).read_text().splitlines()[:2]
-    (folder / MANIFEST).write_text("\n".join(lines) + "\n")
+    lines = (folder / COHORT_TABLE).read_text().splitlines()[:2]
+    (folder / COHORT_TABLE).write_text("\n".join(lines) + "\n")
 
 
 def change(folder: Path, **values: object) -> None:
@@ -153,7 +153,7 @@ def other_labels(folder: Path) -> None:
     ("damage", "found"),
     [
         (one_case, "1 case"),
-        (lambda f: (f / MANIFEST).unlink(), "no readable manifest.csv"),
+        (lambda f: (f / COHORT_TABLE).unlink(), "no readable cohort.csv"),
         (lambda f: change(f, spacing_mm=[1.0, 1.0, 10.0]), "several grids"),
         (lambda f: change(f, labels={"LV": 1}), "expected 1 RV"),
         (other_weights, "2 sets of weights"),
@@ -178,8 +178,8 @@ def test_real_people_must_be_there(people: Path, cohort_folder: Path, tmp_path: 
     with pytest.raises(InputError, match="'train' is not held out"):
         evaluate(people, cohort_folder, tmp_path / "out", split="train")
     nobody = Path(shutil.copytree(people, tmp_path / "people", ignore=shutil.ignore_patterns("grids")))
-    manifest = (nobody / MANIFEST).read_text()
-    (nobody / MANIFEST).write_text(manifest.replace(",test,", ",train,"))
+    manifest = (nobody / COHORT_TABLE).read_text()
+    (nobody / COHORT_TABLE).write_text(manifest.replace(",test,", ",train,"))
     with pytest.raises(DataError, match="nobody is in it"):
         evaluate(nobody, cohort_folder, tmp_path / "out")
 

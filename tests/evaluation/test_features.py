@@ -17,7 +17,7 @@ from cinesynth.evaluation.features.latent import LatentExtractor
 from cinesynth.evaluation.features.radiomic import NAMES, frame_features, radiomic
 from cinesynth.evaluation.features.randconv import evenly
 from cinesynth.evaluation.features.video import I3D, VideoExtractor, clip_of
-from cinesynth.evaluation.measure import likeness_of, measure
+from cinesynth.evaluation.measure import measure, thumbnails_of
 from cinesynth.types import Label
 from cinesynth.weights.folder import find_bundle
 from tests.evaluation.planted import blurred, noisy
@@ -109,10 +109,10 @@ def test_a_cycle_at_even_times_closes() -> None:
     np.testing.assert_allclose(evenly(wave, 24)[23], (wave[11] + wave[0]) / 2, atol=1e-6)
 
 
-def test_a_likeness_does_not_depend_on_where_the_heart_lies(train: CaseSet) -> None:
+def test_a_thumbnail_does_not_depend_on_where_the_heart_lies(train: CaseSet) -> None:
     case = train[0]
     moved = replace(case, image=np.roll(case.image, (1, 2), (1, 2)), label=np.roll(case.label, (1, 2), (1, 2)))
-    one, two = likeness_of(case), likeness_of(moved)
+    one, two = thumbnails_of(case), thumbnails_of(moved)
     np.testing.assert_array_equal(one["mask"], two["mask"])
     assert np.abs(one["image"] - two["image"])[:, 5:-5, 5:-5].max() <= 1
 

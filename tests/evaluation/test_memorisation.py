@@ -3,17 +3,16 @@
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from cinesynth.errors import DataError
 from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.measure import Measured, measure, thumbnails_of
 from cinesynth.evaluation.section import Evidence, Section
-from cinesynth.evaluation.training_index import TrainingIndex, known_hearts, screen
-from cinesynth.memorisation.nearest import HALF, REACH_PX, copy_limit, image_distance, mask_distance, nearest
+from cinesynth.memorisation.duplicate_filter import index_filter
+from cinesynth.memorisation.index import TrainingIndex
 from tests.evaluation.planted import disguised, noisy
 
 QUESTION = memorisation.question()
@@ -76,71 +75,37 @@ def test_latents_that_are_missing_say_why(
     assert "no weights folder" in found["near-copies (latent)"].missing
 
 
-# --- distances and limits --------------------------------------------------------------------------------------------
-
-
-def test_a_shifted_image_is_the_same_image() -> None:
-    known = np.random.default_rng(0).uniform(0, 255, (4, 2, 20, 20)).astype(np.float32)
-    moved = 0.5 * np.roll(known, (REACH_PX, -REACH_PX), axis=(2, 3)) + 20
-    away = image_distance(moved, known)
-    np.testing.assert_allclose(np.diag(away), 0, atol=1e-6)
-    assert away[~np.eye(4, dtype=bool)].min() > 0.5
-
-
-def test_mask_distance_is_one_less_dice_and_unknown_where_nothing_was_annotated() -> None:
-    masks = np.zeros((3, 1, 4, 4), dtype=np.float32)
-    masks[0, 0, 0], masks[1, 0, 0, :2], masks[2] = 1, 1, np.nan
-    away = mask_distance(masks, masks)
-    assert away[0, 1] == pytest.approx((1 - 2 * 2 / (4 + 2)) / 3)  # MYO and LV, absent in both, agree
-    assert np.isnan(away[2]).all()
-    assert np.isnan(away[:, 2]).all()
-
-
-def test_closeness_is_the_nearest_over_the_next_ones() -> None:
-    found = nearest(np.array([[0.4, 0.1, 0.6, 0.5], [np.nan, np.nan, 0.2, 0.3]]))
-    assert found.place.tolist() == [1, 2]
-    assert found.closeness[0] == pytest.approx(0.1 / 0.5)
-    assert np.isnan(found.closeness[1])  # one other is no yardstick
-
-
-def test_twins_among_people_do_not_make_copies_of_all() -> None:
-    people = np.random.default_rng(1).normal(0.85, 0.03, 60)
-    twins = np.concatenate([people, [1e-9, 1e-9]])
-    assert copy_limit(people) == copy_limit(twins) == HALF
-    wide = np.exp(np.random.default_rng(2).normal(-0.4, 0.3, 4000))
-    assert copy_limit(wide) == pytest.approx(np.exp(-0.4 - 4 * 0.3), rel=0.1)
-
-
 # --- the filter ------------------------------------------------------------------------------------------------------
 
 
-def test_known_hearts_are_recognised_from_a_file(
+def test_training_subjects_are_recognised_from_a_file(
     train: CaseSet, held_out: CaseSet, synthetic: CaseSet, real: tuple[Measured, Measured], tmp_path: Path
 ) -> None:
     path = tmp_path / "known.safetensors"
-    TrainingIndex.of(*real).save(path)
+    stacks = [{space: hearts[f"thumbnail.{space}"] for space in ("image", "mask")} for hearts in real]
+    TrainingIndex.of(train.names, *stacks).save(path)
     assert path.stat().st_size < 25_000 * len(train)
     known = TrainingIndex.load(path)
     for i in (0, 7):
-        copy = known.copied(disguised(train[i]))
+        copy = known.search(thumbnails_of(disguised(train[i])))
         assert copy is not None
         assert (copy.subject, copy.space) == (train.names[i], "image")
         assert copy.closeness < 0.5
-    assert [known.copied(case) for case in (*held_out, synthetic[0])] == [None] * 5
+    assert [known.search(thumbnails_of(case)) for case in (*held_out, synthetic[0])] == [None] * 5
 
 
 def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(
     people: Path, train: CaseSet, held_out: CaseSet, tmp_path: Path
 ) -> None:
     path = tmp_path / "known.safetensors"
-    known = known_hearts(people, train.grid)
+    known = TrainingIndex.build(people, train.grid)
     assert known.names == train.names
     known.save(path)
-    judge = screen(path, train.grid)
-    assert len(judge.identity.removeprefix("known hearts ")) == 64
+    judge = index_filter(path, train.grid)
+    assert len(judge.identity.removeprefix("training index ")) == 64
     copy = disguised(train[3])
     refused = judge.reject_reason(copy.intensity[copy.ed], copy.label[copy.ed])
-    assert refused.startswith("a near-copy of a known heart (image, closeness 0.")
+    assert refused.startswith("near-duplicate of a training subject (image, closeness 0.")
     assert train.names[3] not in refused  # a message must not name a patient
     assert [judge.reject_reason(case.intensity[case.ed], case.label[case.ed]) for case in held_out] == [""] * 4
 
@@ -149,6 +114,6 @@ def test_a_screen_refuses_copies_of_the_training_split_and_nobody_else(
 def test_a_file_of_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "known.safetensors"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="holds no known hearts") as error:
+    with pytest.raises(DataError, match="is not a training index") as error:
         TrainingIndex.load(path)
     assert error.value.hint

@@ -11,9 +11,9 @@ from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
-from cinesynth.evaluation.score import ScoreReport, score_bundle, without_people
+from cinesynth.evaluation.score import ScoreReport, score_bundle
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.comparison import GATED, compare, figure_of, read_scores
+from cinesynth.weights.comparison import TOLERANCES, compare, figure_of, read_scores, without_subjects
 from cinesynth.weights.registry import record_scores, recorded_scores
 from tests.bundles import make_bundle
 
@@ -62,13 +62,13 @@ def test_scores_are_of_held_out_subjects(hospitals: Path, report: ScoreReport, w
     assert [row[0] for row in copies.rows] == ["image", "mask"]
     report.write(tmp_path / "score.json")
     content = read_scores(tmp_path / "score.json")
-    about = content["about"]
+    about = content["metadata"]
     assert set(about["subjects"]) == held
     assert about["same_data_as_training"] is False
     assert about["weights"] == file_sha256(weights / "bundle.json")
-    assert (about["people"], about["cases"], about["frames_per_case"], about["seed"]) == (len(held), 3, FRAMES, 0)
+    assert (about["n_subjects"], about["cases"], about["frames_per_case"], about["seed"]) == (len(held), 3, FRAMES, 0)
     assert content["seconds_per_case"] == pytest.approx(np.median(content["rows"]["seconds"]))
-    assert not any(row.closes for row in compare(content, content) if not row.gated.absolute)
+    assert not any(row.is_regression for row in compare(content, content) if not row.tolerance.absolute)
 
 
 def test_groups_add_up_to_all(report: ScoreReport) -> None:
@@ -90,7 +90,7 @@ def test_groups_add_up_to_all(report: ScoreReport) -> None:
 def test_every_gated_figure_has_its_place_in_a_report(report: ScoreReport) -> None:
     """Only r and EF may be unknown, of random weights whose hearts have no LV."""
     content = report.to_json()
-    lost = {gated.name for gated in GATED if figure_of(content, gated) is None}
+    lost = {tolerance.name for tolerance in TOLERANCES if figure_of(content, tolerance) is None}
     assert lost <= {"r EDV", "r ESV", "r EF", "MAE EF %"}
     for quantity in ("EDV mL", "ESV mL"):
         assert "r" in content["control"][quantity]
@@ -106,7 +106,7 @@ def test_motion_stands_beside_real_whole_cycles(report: ScoreReport) -> None:
 
 
 def test_what_travels_with_weights_names_nobody(report: ScoreReport, weights: Path) -> None:
-    content = without_people(json.loads(json.dumps(report.to_json())))
+    content = without_subjects(json.loads(json.dumps(report.to_json())))
     assert not [row.subject for row in report.frames if row.subject in json.dumps(content)]
     record_scores(weights, content)
     assert recorded_scores(weights) == content

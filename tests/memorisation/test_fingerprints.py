@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cinesynth.memorisation.fingerprints import FEWEST, NUMBERS, Fingerprints, _signs
+from cinesynth.memorisation.fingerprints import MIN_SUBJECTS, NUMBERS, Fingerprints, _signs
 from cinesynth.memorisation.nearest import REACH_PX, Stack, image_distance, nearest
 from cinesynth.memorisation.thumbnails import HEIGHTS, PIXELS
 
@@ -34,7 +34,7 @@ def test_copies_are_known_though_moved_darker_and_noisy(people: Stack, known: Fi
     for person in people[:10]:
         moved = np.roll(person, (REACH_PX, -1), axis=(1, 2))
         copy = 0.6 * moved + 10 + rng.normal(0, 8, person.shape)
-        assert known.copies(copy.astype(np.float32))
+        assert known.is_near_duplicate(copy.astype(np.float32))
 
 
 def test_others_are_no_copies(known: Fingerprints) -> None:
@@ -46,7 +46,7 @@ def test_others_are_no_copies(known: Fingerprints) -> None:
 def test_a_person_with_something_of_another_is_a_copy(people: Stack, known: Fingerprints) -> None:
     mixed = 0.6 * people[:20] + 0.4 * people[20:]
     assert nearest(image_distance(mixed, people)).closeness.max() < 0.3  # by whole thumbnails
-    assert all(known.copies(heart) for heart in mixed)
+    assert all(known.is_near_duplicate(heart) for heart in mixed)
 
 
 def test_a_fingerprint_is_a_few_bytes_that_stay_the_same(known: Fingerprints) -> None:
@@ -58,4 +58,4 @@ def test_a_fingerprint_is_a_few_bytes_that_stay_the_same(known: Fingerprints) ->
 
 
 def test_of_few_people_there_are_none(people: Stack) -> None:
-    assert Fingerprints.of(people[: FEWEST - 1]) is None
+    assert Fingerprints.of(people[: MIN_SUBJECTS - 1]) is None

@@ -18,9 +18,10 @@ from cinesynth.data.ingest import ingest, write_skipped
 from cinesynth.data.phantom import phantom_study
 from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError, OutputError
+from cinesynth.reports.contact_sheet import _draw_study_curves, render_subject, time_order
 from cinesynth.reports.dataset_page import write_report
-from cinesynth.reports.dataset_sheet import _draw_curves, _window, render_subject, time_order
-from cinesynth.types import COLOURS, Diagnosis, Study
+from cinesynth.reports.slices import heart_window
+from cinesynth.types import Diagnosis, Study
 
 VOID = {"meta", "img"}
 
@@ -72,9 +73,11 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
-    write_skipped(dataset, [Skipped("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
-    steps: list[tuple[object, ...]] = []
-    overview = write_report(dataset, tmp_path / "report.html", progress=lambda *step: steps.append(step))
+    write_rejected(dataset, [Rejection("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
+    steps: list[tuple[int, int]] = []
+    overview = write_report(
+        dataset, tmp_path / "report.html", progress=lambda _, done, total, __: steps.append((done, total))
+    )
     page = Page(tmp_path / "report.html")
     assert len(page.pictures) == 3
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
@@ -87,7 +90,7 @@ def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
     assert "3 subjects in, 1 left out, 1 with flags" in page.text
     assert (overview.subjects, overview.flagged, overview.rejected) == (3, 1, 1)
     assert overview.flags["contrast of a frame"] == 1
-    assert [step[:3] for step in steps] == [("report", i, 3) for i in (1, 2, 3)]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
     assert [path.name for path in tmp_path.iterdir() if path != dataset] == ["report.html"]
 
 
@@ -160,18 +163,18 @@ def test_fat_near_a_coil_does_not_darken_the_heart() -> None:
     study = phantom_study(0, frames=10).study
     bright = study.image.copy()
     bright[:, :40] = 50 * study.image.max()
-    assert _window(bright, study.label)[1] <= study.image.max()
-    assert _window(bright, 0 * study.label)[1] > study.image.max()
+    assert heart_window(bright, study.label)[1] <= study.image.max()
+    assert heart_window(bright, 0 * study.label)[1] > study.image.max()
 
 
 def test_frames_are_counted_in_whole_numbers_and_a_pair_is_ed_and_es() -> None:
     study = replace(phantom_study(0, frames=10).study, frame_time_ms=None)
     axes = Figure().add_subplot()
-    _draw_curves(axes, study)
+    _draw_study_curves(axes, study)
     assert axes.get_xlabel() == "frames after ED"
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
     pair = of_frames(study, [study.ed_index, study.es_index])
     pair = replace(pair, frame_index=np.array([0, 1]), frames_in_cycle=2, ed_index=0, es_index=1)
     axes = Figure().add_subplot()
-    _draw_curves(axes, pair)
+    _draw_study_curves(axes, pair)
     assert [text.get_text() for text in axes.get_xticklabels()] == ["ED", "ES"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cinesynth.cases.writing import to_stored
+from cinesynth.cases.schema import to_stored
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.phantom import phantom_study
 from cinesynth.study.datasets import RIM_MM, surrounded

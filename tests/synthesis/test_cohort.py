@@ -30,7 +30,7 @@ def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Reques
     steps: list[tuple[int, int]] = []
     rows = generate_cohort(pipe, requests, tmp_path, pictures=False, progress=lambda *s: steps.append(s))
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    with (tmp_path / "manifest.csv").open() as stream:
+    with (tmp_path / "cohort.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert list(table[0]) == list(COLUMNS)
     assert [row["case"] for row in table] == ["case_0000", "case_0001", "case_0002"]

@@ -287,7 +287,7 @@ def test_the_command_makes_the_cohort_of_a_file_and_refuses_flags_beside_it(
         return int(stop.value.code or 0)
 
     assert status("made", "--seed", "3") == 0
-    with (tmp_path / "made" / "manifest.csv").open() as stream:
+    with (tmp_path / "made" / "cohort.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(r["requested_lv_edv_ml"], r["frames"], int(r["seed"])) for r in rows] == [
         ("280.0", "4", case_seed(3, 0)),

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from cinesynth.cases.export_nifti import write_nifti
+from cinesynth.cases.nifti import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.web.app import make_app
 from cinesynth.web.settings import ServeSettings

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cinesynth.cases.export_nifti import write_nifti
+from cinesynth.cases.nifti import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.synthesis.pipeline import CinePipeline
@@ -121,7 +121,7 @@ def test_a_table_asks_for_hearts_and_they_come_as_a_cohort(client: TestClient) -
     job = finished(client, client.post("/api/cohort", json=wish))
     assert len(job["results"]) == 3
     archive = zipfile.ZipFile(io.BytesIO(client.get(f"/api/jobs/{job['id']}/zip").content))
-    rows = list(csv.DictReader(io.StringIO(archive.read("manifest.csv").decode())))
+    rows = list(csv.DictReader(io.StringIO(archive.read("cohort.csv").decode())))
     assert [(row["requested_diagnosis"], row["requested_slices"]) for row in rows] == [
         ("DCM", "6"),
         ("DCM", "6"),

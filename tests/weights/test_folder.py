@@ -11,7 +11,7 @@ import torch
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.default import VARIABLE, choice_file, choose, forget, read_choice
+from cinesynth.weights.default import VARIABLE, read_settings, reset_default, set_default, settings_file
 from cinesynth.weights.folder import INDEX, Bundle, bundle_sha256, find_bundle, shipped_bundles
 from cinesynth.weights.registry import SCORES_FILE, record_scores, recorded_scores
 from cinesynth.weights.verify import verify_bundle
@@ -74,7 +74,7 @@ def test_what_is_missing_and_what_nobody_listed_is_named(weights: Path) -> None:
     found = problems(weights)
     assert found["prior.json"] == "is missing"
     assert "not listed" in found["vae.json"]
-    assert "no name of a file" in found["../run/vae.json"]
+    assert "not the name of a file" in found["../run/vae.json"]
 
 
 def test_pickles_are_named_whatever_they_are_called(weights: Path) -> None:
@@ -124,7 +124,7 @@ def test_the_environment_wins_over_the_choice_over_the_package(
 ) -> None:
     shipped = shipped_bundles()
     assert find_bundle() == shipped["compact"]
-    choose(str(weights))
+    set_default(str(weights))
     assert find_bundle() == weights
     assert find_bundle("mine") == weights  # what was chosen once has a name
     monkeypatch.setenv(VARIABLE, "phantom")
@@ -132,23 +132,23 @@ def test_the_environment_wins_over_the_choice_over_the_package(
     assert find_bundle("small") == shipped["small"]
     monkeypatch.setenv(VARIABLE, "")
     assert find_bundle() == weights
-    forget()
+    reset_default()
     assert find_bundle() == shipped["compact"]
     assert find_bundle("mine") == weights
-    choose("phantom")
+    set_default("phantom")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "phantom").mkdir()
     assert find_bundle() == shipped["phantom"]  # not a folder that happens to lie here
 
 
 def test_a_default_that_is_gone_or_damaged_is_an_error(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choose(str(weights))
+    set_default(str(weights))
     (weights / INDEX).write_text("{")
     with pytest.raises(WeightsError, match="cannot be read") as error:
         find_bundle()
-    assert "weights use --reset" in error.value.hint
+    assert "set-default --reset" in error.value.hint
     shutil.rmtree(weights)
-    with pytest.raises(WeightsError, match="there is no folder"):
+    with pytest.raises(WeightsError, match="is not a directory"):
         find_bundle()
     monkeypatch.setenv(VARIABLE, "nothing")
     with pytest.raises(WeightsError, match=f"nothing by the environment variable {VARIABLE}"):
@@ -156,9 +156,9 @@ def test_a_default_that_is_gone_or_damaged_is_an_error(weights: Path, monkeypatc
 
 
 def test_a_damaged_choice_is_an_error_until_it_is_reset(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    choose("phantom")
-    choice_file().write_text('{"format": 1, "default": 7, "known": []}')
-    with pytest.raises(WeightsError, match="your choice of weights") as error:
+    set_default("phantom")
+    settings_file().write_text('{"format": 1, "default": 7, "known": []}')
+    with pytest.raises(WeightsError, match="your default weights") as error:
         find_bundle()
     assert "--reset" in error.value.hint
     assert run(monkeypatch, "set-default", "--reset") == 0
@@ -169,16 +169,16 @@ def test_damaged_weights_are_not_chosen(weights: Path, monkeypatch: pytest.Monke
     (weights / "prior.json").write_text("{}")
     assert run(monkeypatch, "set-default", str(weights)) == 4
     assert "prior.json was altered" in capsys.readouterr().err
-    assert not choice_file().exists()
-    assert run(monkeypatch, "set-default") == 2
+    assert not settings_file().exists()
+    assert run(monkeypatch, "use") == 2
     monkeypatch.setenv(VARIABLE, "small")
     assert run(monkeypatch, "set-default", "phantom") == 0
     assert "is set and wins" in capsys.readouterr().err
-    assert read_choice().default == "phantom"
+    assert read_settings().default == "phantom"
 
 
 def test_list_names_what_there_is(weights: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    choose(str(weights))
+    set_default(str(weights))
     assert run(monkeypatch, "list") == 0
     out = capsys.readouterr().out
     assert f"mine (default): {weights}" in out
@@ -196,19 +196,19 @@ def test_list_names_what_there_is(weights: Path, monkeypatch: pytest.MonkeyPatch
 def test_recorded_scores_do_not_change_what_the_weights_are(weights: Path, monkeypatch, capsys) -> None:
     before = bundle_sha256(weights)
     assert before == file_sha256(weights / INDEX)
-    scores = {"format": 1, "about": {"weights": before, "split": "test"}, "control": {"EDV mL": {"r": 0.875}}}
+    scores = {"format": 2, "metadata": {"weights": before, "split": "test"}, "control": {"EDV mL": {"r": 0.875}}}
     for _ in range(2):  # again is the same
         record_scores(weights, scores)
         assert bundle_sha256(weights) == before
     assert recorded_scores(weights) == scores
     assert problems(weights) == {}
     Bundle.load(weights)
-    choose(str(weights))
+    set_default(str(weights))
     assert run(monkeypatch, "list") == 0
     assert "r EDV 0.875" in capsys.readouterr().out
     (weights / SCORES_FILE).write_text(json.dumps({**scores, "control": {"EDV mL": {"r": 0.99}}}))
     assert "was altered" in problems(weights)[SCORES_FILE]
     with pytest.raises(WeightsError, match="was altered"):
         recorded_scores(weights)
-    with pytest.raises(WeightsError, match="are of weights"):
-        record_scores(weights, {"about": {"weights": "0" * 64}})
+    with pytest.raises(WeightsError, match="describe weights"):
+        record_scores(weights, {"metadata": {"weights": "0" * 64}})

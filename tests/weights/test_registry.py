@@ -121,7 +121,7 @@ def test_weights_of_the_core_say_who_knows_more(pipe: CinePipeline, name: str, m
     asked = replace(PRIOR, **{name: getattr(WHOLE, name)})
     with pytest.raises(InputError, match="were not trained with") as error:
         pipe(asked)
-    assert "give weights that know it: --weights compact" in str(error.value.hint)
+    assert "use weights that support it: --weights compact" in str(error.value.hint)
     monkeypatch.setattr(knowledge, "shipped_with", lambda _: ["large"])
     with pytest.raises(InputError) as error:
         pipe(asked)

@@ -1,4 +1,4 @@
-"""The table of a cohort, ``manifest.csv``: what was asked for, what came out, and the hashes of each case's files."""
+"""The table of a cohort, ``cohort.csv``: request, result and file hashes of each case."""
 
 from __future__ import annotations
 
@@ -11,77 +11,68 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cinesynth.cases.reading import IMAGE, LABEL
-from cinesynth.cases.writing import read_sidecar
+from cinesynth.cases.reading import read_sidecar
+from cinesynth.cases.schema import IMAGE, LABEL
+from cinesynth.errors import DataError
 from cinesynth.io.files import write_text, writing
 from cinesynth.io.lock import holding
 from cinesynth.types import FURTHER_CONDITIONS
 
-MANIFEST = "manifest.csv"
+COHORT_TABLE, OLD_COHORT_TABLE = "cohort.csv", "manifest.csv"
+"""The table's name, and its name in cinesynth 0.1.0; the old file is read where the new one is missing."""
 REQUESTED = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "ef_percent", "slices", *FURTHER_CONDITIONS)
-ACHIEVED = (
-    "lv_edv_ml",
-    "lv_esv_ml",
-    "ef_percent",
-    "slices",
-    "rv_edv_ml",
-    "rv_esv_ml",
-    "myo_ed_ml",
-    "myo_es_ml",
-    "myo_mass_g",
-)
+VOLUMES = ("lv_edv_ml", "lv_esv_ml", "ef_percent", "slices", "rv_edv_ml", "rv_esv_ml", "myo_ed_ml", "myo_es_ml")
+ACHIEVED = (*VOLUMES, "myo_mass_g")
 FIELDS = ("seed", "accepted", "frames", "es_index", "frame_time_ms")
 HASHES = {"image_sha256": IMAGE, "label_sha256": LABEL}
-"""Files of a case whose SHA-256 stands in its row."""
 COLUMNS = (
     "case",
     *FIELDS,
-    "anatomy_tries",
-    "motion_tries",
+    "anatomy_attempts",
+    "motion_attempts",
     *(f"requested_{name}" for name in REQUESTED),
     *(f"achieved_{name}" for name in ACHIEVED),
     *HASHES,
 )
-PATIENCE = 20.0
-"""The table is written again after so many times as long as writing it took: large ones cost a twentieth of a run."""
 Row = dict[str, Any]
 
 
-class Table:
-    """The manifest of the cases called ``names`` in ``out``; the sidecar of a complete case is read once.
+class CohortTable:
+    """The table of the cases called ``names`` in ``out``. The sidecar of a complete case is read once.
 
-    Several processes may write the table of one cohort: each writes the cases of all that it finds complete, and the
-    last one finds all. What a process that was killed left of writing it is removed where folders can be locked.
+    Several processes may write the table of one cohort: each writes every complete case that it finds, so the last
+    one writes all. Temporary files of killed processes are removed if the file system can lock folders.
     """
 
-    def __init__(self, out: Path, names: Sequence[str]) -> None:
-        self.out, self.names = out, names
+    def __init__(self, out: Path, names: Sequence[str], patience: float = 20.0) -> None:
+        # A refresh waits `patience` times the last writing time: a large table then takes a twentieth of a run.
+        self.out, self.names, self.patience = out, names, patience
         self.rows: dict[str, Row] = {}
         self._due_s = 0.0
         with holding(out) as held:
-            for path in out.glob(f".tmp-*-{MANIFEST}") if held else ():
+            for path in out.glob(f".tmp-*-{COHORT_TABLE}") if held else ():
                 with suppress(OSError):
                     path.unlink()
 
     def refresh(self) -> None:
-        """Write the table, unless that was done just now."""
+        """Write the table unless it was written recently."""
         begun_s = time.monotonic()
         if begun_s >= self._due_s:
             self.write()
-            self._due_s = time.monotonic() + PATIENCE * (time.monotonic() - begun_s)
+            self._due_s = time.monotonic() + self.patience * (time.monotonic() - begun_s)
 
     def write(self) -> list[Row]:
-        """Write the table of the cases that are complete; returns its rows."""
+        """Write the rows of all complete cases and return them; `DataError` if a sidecar is damaged."""
         while True:
             with holding(self.out):
                 self._read()
                 rows = [self.rows[name] for name in self.names if name in self.rows]
-                write_text(self.out / MANIFEST, _csv(rows))
-            if not self._read():  # where nothing is locked, another process may have written a shorter one meanwhile
+                write_text(self.out / COHORT_TABLE, _csv(rows))
+            if not self._read():  # without locks, another process may have written a shorter table meanwhile
                 return rows
 
     def _read(self) -> bool:
-        """Take in the cases that are newly complete; whether there are any."""
+        """Add newly completed cases; returns whether there were any."""
         with writing(self.out):
             present = set(os.listdir(self.out))
         before = len(self.rows)
@@ -89,27 +80,51 @@ class Table:
             if name in present and name not in self.rows:
                 content = read_sidecar(self.out / name)
                 if content is not None:
-                    self.rows[name] = manifest_row(name, content)
+                    self.rows[name] = cohort_row(name, content)
         return len(self.rows) > before
 
 
-def write_manifest(out: Path, folders: Sequence[Path]) -> list[Row]:
-    """Write the table of those case ``folders`` in ``out`` that are complete; returns its rows."""
-    return Table(out, [folder.name for folder in folders]).write()
+def write_cohort_table(out: Path, folders: Sequence[Path]) -> list[Row]:
+    """Write the table of the complete cases among ``folders`` in ``out``; returns its rows."""
+    return CohortTable(out, [folder.name for folder in folders]).write()
 
 
-def manifest_row(case: str, content: dict[str, Any]) -> Row:
-    """A case's row; what is unknown is None, an empty cell."""
+def cohort_row(case: str, content: dict[str, Any]) -> Row:
+    """The row of a case from its sidecar; unknown values are None, an empty cell."""
     acceptance = content["provenance"]["acceptance"]
     return {
         "case": case,
         **{name: content[name] for name in FIELDS},
-        "anatomy_tries": acceptance["anatomy"]["tries"],
-        "motion_tries": acceptance["motion"]["tries"],
+        "anatomy_attempts": acceptance["anatomy"]["attempts"],
+        "motion_attempts": acceptance["motion"]["attempts"],
         **{f"requested_{name}": content["requested"].get(name) for name in REQUESTED},
         **{f"achieved_{name}": content["achieved"].get(name) for name in ACHIEVED},
         **{column: content["files"][name] for column, name in HASHES.items()},
     }
+
+
+def cohort_table(folder: Path) -> Path:
+    """The table of the cohort in ``folder``, new name first; it need not exist."""
+    old = Path(folder) / OLD_COHORT_TABLE
+    new = Path(folder) / COHORT_TABLE
+    return old if old.exists() and not new.exists() else new
+
+
+def cohort_cases(folder: Path) -> tuple[str, ...]:
+    """Names of the case folders that the table of a cohort lists.
+
+    `DataError` if ``folder`` has no readable table, or the table lists no case.
+    """
+    path = cohort_table(folder)
+    hint = "generate a cohort: cinesynth generate --count 50 --out COHORT"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            names = tuple(row["case"] for row in csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error):
+        raise DataError(f"{folder} is not a cohort: no readable {path.name} with a column 'case'", hint=hint) from None
+    if not names:
+        raise DataError(f"{folder} holds no case", hint=hint)
+    return names
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
-"""Studies as DICOM: ``OUT/NAME/cine/`` is a classic MR series, ``OUT/NAME/segmentation/`` an object a labelled frame.
+"""Studies as DICOM: ``OUT/NAME/cine/`` is a classic MR series, ``OUT/NAME/segmentation/`` an object per labelled frame.
 
-Slices keep the order of the dataset, base first: DICOM has no voxel order to restore, each image says where it lies.
-Whole numbers of 16 bits stay exactly as they are. What is not of a person says so in every file: in ImageType,
-SeriesDescription, DerivationDescription and ImageComments, and in the patient's name.
+Slices keep the order of the dataset, base first; each image states its position. 16-bit integers are stored
+unchanged. Every file of a synthetic study says so: in ImageType, SeriesDescription, DerivationDescription,
+ImageComments and the patient's name.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import highdicom as hd
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 import cinesynth
-from cinesynth.cases.export_dicom_series import MAKER, TEXT, Series
-from cinesynth.cases.export_items import Item, check_items, new_folder
+from cinesynth.cases.export_dicom_series import MAKER, MAX_TEXT, DicomSeries
+from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
+from cinesynth.data.colours import COLOURS
 from cinesynth.io.files import make_folder
 from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.types import COLOURS, STRUCTURES, Label
+from cinesynth.types import STRUCTURES, Label
+
+if TYPE_CHECKING:
+    import highdicom as hd  # an optional dependency, imported where a segmentation is made
 
 
 @dataclass
 class DicomExport:
-    """What was written."""
+    """Counts of what was written to ``folder``."""
 
     folder: Path
     studies: int = 0
@@ -35,50 +39,41 @@ class DicomExport:
 
 
 def export_dicom(
-    items: Sequence[Item], out: Path, *, segmentations: bool = True, progress: ProgressCallback = no_progress
+    items: Sequence[ExportItem], out: Path, *, segmentations: bool = True, progress: ProgressCallback = no_progress
 ) -> DicomExport:
-    """Write ``items`` into the new folder ``out``; ``ModuleNotFoundError`` if segmentations need highdicom.
+    """Write ``items`` into the new folder ``out``.
 
-    `DataError` if a study is missing, altered or cannot be said in DICOM, `OutputError` if it cannot be written; then
-    nothing is left.
+    `DataError` if a study is missing, altered or cannot be expressed in DICOM, `OutputError` if it cannot be written,
+    ``ModuleNotFoundError`` if segmentations are requested and highdicom is not installed; then nothing is left.
     """
     check_items(items)
     if segmentations:
-        import highdicom  # noqa: F401  # before anything is written
+        import highdicom  # noqa: F401  # fail before anything is written
 
     export = DicomExport(Path(out))
     with new_folder(out) as folder:
-        for number, item in enumerate(items, start=1):
-            _write_study(folder / item.name, Series(item.load(), item.synthetic), segmentations, export)
-            progress("export", number, len(items), {})
+        for item, study in load_items(items, progress):
+            _write_study(folder / item.name, DicomSeries(study, item.synthetic), segmentations, export)
     return export
 
 
-def _write_study(folder: Path, series: Series, segmentations: bool, export: DicomExport) -> None:
+def _write_study(folder: Path, series: DicomSeries, segmentations: bool, export: DicomExport) -> None:
     study, cine = series.study, make_folder(folder / "cine")
     for frame, index in enumerate(study.frame_index):
         images = list(series.images(frame))
         for z, image in enumerate(images):
-            _save(image, cine / f"slice{z + 1:02d}_frame{index + 1:02d}.dcm")
+            image.save_as(cine / f"slice{z + 1:02d}_frame{index + 1:02d}.dcm", enforce_file_format=True)
         if segmentations and study.labelled[frame]:
-            from cinesynth.cases.export_dicom import segmentation
-
             path = make_folder(folder / "segmentation") / f"frame{index + 1:02d}.dcm"
-            _save(segmentation(series, frame, images), path)
+            segmentation(series, frame, images).save_as(path, enforce_file_format=True)
             export.segmentations += 1
         export.images += len(images)
     export.studies += 1
 
 
-def _save(dataset: Dataset, path: Path) -> None:
-    dataset.save_as(path, enforce_file_format=True)
+# --- Labels as DICOM Segmentation objects ----------------------------------------------------------------------------
 
-
-# --- Labels as DICOM SEG ---------------------------------------------------------------------------------------------
-
-
-SERIES_NUMBER = 100
-_TYPES = {
+_CODES = {
     Label.RV: codes.SCT.RightVentricle,
     Label.MYO: codes.SCT.LeftVentricleMyocardium,
     Label.LV: codes.SCT.LeftVentricle,
@@ -86,12 +81,14 @@ _TYPES = {
 _NAMES = {Label.RV: "RV cavity", Label.MYO: "LV myocardium", Label.LV: "LV cavity"}
 
 
-def segmentation(series: Series, frame: int, images: Sequence[Dataset]) -> Dataset:
-    """The label of a stored frame, whose ``images`` it refers to (all slices, base first).
+def segmentation(series: DicomSeries, frame: int, images: Sequence[Dataset]) -> Dataset:
+    """The label of a stored frame as DICOM SEG; ``images`` are that frame's images, base first.
 
-    Only structures that were annotated in the frame are segments, and each says in which slices. There a segment has
-    a plane even if it is empty: that the structure is not in this slice was looked at as well.
+    Only structures annotated in the frame become segments, each with a plane for every slice in which any structure
+    was annotated. Empty planes are kept: they say that the slice was examined and the structure is not in it.
     """
+    import highdicom as hd
+
     study = series.study
     coverage = study.coverage[frame]  # Z S
     covered = [i for i in range(len(STRUCTURES)) if coverage[:, i].any()]
@@ -105,7 +102,7 @@ def segmentation(series: Series, frame: int, images: Sequence[Dataset]) -> Datas
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(series, number, i, frame) for number, i in enumerate(covered, start=1)],
         series_instance_uid=series.uid("segmentations"),
-        series_number=SERIES_NUMBER,
+        series_number=100,  # any number but that of the images
         sop_instance_uid=series.uid("segmentation", index),
         instance_number=index + 1,
         manufacturer=MAKER,
@@ -113,13 +110,15 @@ def segmentation(series: Series, frame: int, images: Sequence[Dataset]) -> Datas
         software_versions=cinesynth.__version__,
         device_serial_number="0",
         content_label="HEART",
-        content_description=f"frame {index + 1} of {study.frames_in_cycle}"[:TEXT],
+        content_description=f"frame {index + 1} of {study.frames_in_cycle}"[:MAX_TEXT],
         series_description=("SYNTHETIC " if series.synthetic else "") + "heart segmentation",
         omit_empty_frames=False,
     )
 
 
-def _describe(series: Series, number: int, i: int, frame: int) -> hd.seg.SegmentDescription:
+def _describe(series: DicomSeries, number: int, i: int, frame: int) -> hd.seg.SegmentDescription:
+    import highdicom as hd
+
     structure = STRUCTURES[i]
     algorithm = hd.AlgorithmIdentificationSequence(MAKER, codes.DCM.ArtificialIntelligence, cinesynth.__version__)
     kind = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC if series.synthetic else hd.seg.SegmentAlgorithmTypeValues.MANUAL
@@ -127,7 +126,7 @@ def _describe(series: Series, number: int, i: int, frame: int) -> hd.seg.Segment
         segment_number=number,
         segment_label=_NAMES[structure],
         segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=_TYPES[structure],
+        segmented_property_type=_CODES[structure],
         algorithm_type=kind,
         algorithm_identification=algorithm if series.synthetic else None,
         display_color=hd.color.CIELabColor.from_rgb(*COLOURS[structure]),

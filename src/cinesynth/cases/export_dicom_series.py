@@ -1,4 +1,4 @@
-"""A study as a classic MR series: one file a slice and frame, with everything that places it in space and time."""
+"""A study as a classic MR series: one file per slice and frame, placed in space and time."""
 
 from __future__ import annotations
 
@@ -16,54 +16,50 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 import cinesynth
+from cinesynth.cases.schema import NOTICE
 from cinesynth.errors import DataError
 from cinesynth.types import Study
 
-SYNTHETIC = "synthetic image, not of a person; research use only, not for clinical use"
-CONVERTED = "converted from a research dataset; research use only, not for clinical use"
-IMAGE_TYPE = ("DERIVED", "SECONDARY", "OTHER")
+CONVERTED_NOTICE = "converted from a research dataset; research use only, not for clinical use"
 MAKER = "cinesynth"
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
-UPRIGHT = 1e-3
-"""Largest cosine between rows and columns that DICOM, whose pixels are rectangles, can carry."""
-TEXT = 64
-"""Characters that a text of DICOM may have."""
-WINDOW_PERCENT = (1, 99)
+MAX_TEXT = 64
+"""Characters of a DICOM long string (VR LO)."""
 _NAMESPACE = uuid.UUID("6f1d2c1e-52b8-4d0b-9a3c-5e7f0a0c9d11")
 
 
 @dataclass(frozen=True)
-class Series:
-    """A study on its way to DICOM. UIDs are new, and the same for the same study and version of this package."""
+class DicomSeries:
+    """A study as a DICOM series. UIDs depend on the study and the version of this package alone."""
 
     study: Study
     synthetic: bool
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what is written."""
+        """SHA-256 of the study and the version of this package."""
         digest = hashlib.sha256(f"{cinesynth.__version__} {self.study.dataset} {self.study.subject}".encode())
         for array in (self.study.image, self.study.label, self.study.coverage, self.study.affine):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     def uid(self, *address: str | int) -> UID:
-        """The UID of one thing in this study."""
+        """The UID of the object that ``address`` names in this study."""
         name = "/".join(map(str, (self.fingerprint, *address)))
         return UID(f"2.25.{uuid.uuid5(_NAMESPACE, name).int}")
 
     @property
     def notice(self) -> str:
-        """Where the images come from."""
-        return SYNTHETIC if self.synthetic else CONVERTED
+        """The sentence in every file about the origin of its image."""
+        return NOTICE if self.synthetic else CONVERTED_NOTICE
 
     @cached_property
-    def stored(self) -> Stored:
-        """Grey values in 16 bits."""
-        return Stored.of(self.study.image)
+    def stored(self) -> StoredPixels:
+        """The image in 16 bits."""
+        return StoredPixels.of(self.study.image)
 
     def images(self, frame: int) -> Iterator[Dataset]:
-        """The images of a stored frame, base first; `DataError` where rows and columns are not perpendicular."""
+        """The images of a stored frame, base first; `DataError` if rows and columns are not perpendicular."""
         for z in range(self.study.image.shape[3]):
             image = self._common()
             self._place(image, z)
@@ -76,14 +72,14 @@ class Series:
         image.SpecificCharacterSet = "ISO_IR 192"
         image.SOPClassUID = MRImageStorage
         image.Modality = "MR"
-        image.ImageType = list(IMAGE_TYPE)
+        image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
         _patient(image, self)
         image.StudyInstanceUID = self.uid("study")
         image.SeriesInstanceUID = self.uid("series")
         image.SeriesNumber, image.AcquisitionNumber = 1, 1
         image.StudyDescription = "cine MR, short axis"
         image.SeriesDescription = "SYNTHETIC cine SAX" if self.synthetic else "cine SAX"
-        image.Manufacturer = MAKER if self.synthetic else study.vendor[:TEXT]
+        image.Manufacturer = MAKER if self.synthetic else study.vendor[:MAX_TEXT]
         image.SoftwareVersions = f"{MAKER} {cinesynth.__version__}"
         image.DerivationDescription = f"{self.notice}; dataset {study.dataset}"
         image.BurnedInAnnotation = "NO"
@@ -137,18 +133,16 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Grey values as 16-bit numbers: whole ones as they are, others in 65536 steps over their range."""
+class StoredPixels:
+    """An image ``T X Y Z`` in 16 bits: integers unchanged, other numbers in 65536 steps over their range."""
 
     values: NDArray[Any]  # T X Y Z, int16 or uint16
-    scale: tuple[float, float] | None
-    """Slope and intercept back to the study's values; None where they are the same."""
-    window: tuple[float, float]
-    """Centre and width for display, of the stored values."""
+    scale: tuple[float, float] | None  # slope and intercept back to the study's values; None if unchanged
+    window: tuple[float, float]  # centre and width for display, in stored values
 
     @classmethod
-    def of(cls, image: NDArray[Any]) -> Stored:
-        """The numbers of ``image``, one scale for the whole cine."""
+    def of(cls, image: NDArray[Any]) -> StoredPixels:
+        """The stored form of ``image``, with one scale for the whole cine."""
         low, high = float(image.min()), float(image.max())
         kinds = (np.int16, np.uint16) if image.dtype == np.int16 else (np.uint16, np.int16)
         kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
@@ -161,14 +155,14 @@ class Stored:
 
 
 def directions(study: Study) -> NDArray[np.float64]:
-    """Unit vectors of X (along a row), Y and Z of the stored array in the patient (LPS), as rows ``3 3``.
+    """Unit vectors of the array axes X (along a row), Y and Z in patient coordinates (LPS), as rows ``3 3``.
 
     `DataError` if X and Y are not perpendicular.
     """
     axes = (RAS_TO_LPS @ study.affine[:3, :3] / study.spacing_mm).T
-    if abs(axes[0] @ axes[1]) > UPRIGHT:
+    if abs(axes[0] @ axes[1]) > 1e-3:  # DICOM pixels are rectangles
         raise DataError(
-            f"{study.dataset} {study.subject}: rows and columns are not perpendicular, which DICOM cannot say",
+            f"{study.dataset} {study.subject}: rows and columns are not perpendicular, which DICOM cannot express",
             hint="export it as NIfTI",
         )
     axes[1] -= (axes[0] @ axes[1]) * axes[0]
@@ -176,19 +170,21 @@ def directions(study: Study) -> NDArray[np.float64]:
 
 
 def decimals(*values: float) -> list[str]:
-    """Numbers as DICOM writes them, with all the digits that fit."""
+    """Numbers as DICOM decimal strings (VR DS), with all digits that fit."""
     return [format_number_as_ds(float(value) + 0.0) for value in values]
 
 
-def _patient(image: Dataset, series: Series) -> None:
+def _patient(image: Dataset, series: DicomSeries) -> None:
     subject = series.study.subject
-    image.PatientName = f"SYNTHETIC^{subject}"[:TEXT] if series.synthetic else f"{subject[: TEXT - 1]}^"
-    image.PatientID = f"synthetic-{series.fingerprint[:8]}-{subject}"[:TEXT] if series.synthetic else subject[:TEXT]
+    image.PatientName = f"SYNTHETIC^{subject}"[:MAX_TEXT] if series.synthetic else f"{subject[: MAX_TEXT - 1]}^"
+    image.PatientID = (
+        f"synthetic-{series.fingerprint[:8]}-{subject}"[:MAX_TEXT] if series.synthetic else subject[:MAX_TEXT]
+    )
     for name in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"):
         setattr(image, name, "")
     image.ReferringPhysicianName, image.StudyID = "", "1"
 
 
 def _window(values: NDArray[Any]) -> tuple[float, float]:
-    low, high = np.percentile(values[:, ::4, ::4], WINDOW_PERCENT)
+    low, high = np.percentile(values[:, ::4, ::4], (1, 99))  # every 4th row and column is enough
     return float(low + high) / 2, max(float(high - low), 1.0)

@@ -1,63 +1,68 @@
-"""What is exported: studies of a dataset and generated cases, listed first and read one at a time."""
+"""What to export: studies of a dataset and generated cases, listed first and loaded one at a time."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cinesynth.cases.reading import DATASET, case_terms, is_case, read_case
-from cinesynth.data.dataset_table import SPLITS, DatasetTable
+from cinesynth.cases.reading import case_terms, is_case, read_case
+from cinesynth.cases.schema import GENERATED
+from cinesynth.cases.writing import case_folder
+from cinesynth.data.manifest import SPLITS, Manifest
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of
-from cinesynth.errors import DataError, InputError, OutputError
-from cinesynth.io.files import make_folder, write_text, writing
+from cinesynth.data.terms import UNSAID, Terms, terms_of
+from cinesynth.errors import DataError, InputError
+from cinesynth.io.files import write_text
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.types import Study
 
 
 @dataclass(frozen=True)
-class Item:
-    """One study to export."""
+class ExportItem:
+    """One study to export; ``name`` is unique in an export, and generated cases belong to the training split."""
 
-    name: str  # of its files, unique in an export
-    split: str  # generated cases train
+    name: str
+    split: str
     synthetic: bool
     read: Callable[[], Study]
     terms: Terms = UNSPECIFIED
 
     def load(self) -> Study:
-        """The study; `DataError` if it is missing, altered or cannot be read."""
+        """The study; `DataError` if its files are missing, altered or unreadable."""
         try:
             return self.read()
         except OSError as error:
-            raise DataError(f"{self.name} cannot be read: {error}", hint="check that its files may be read") from error
+            raise DataError(
+                f"{self.name} cannot be read: {error}", hint="check the permissions of its files"
+            ) from error
 
 
-def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[str] = ()) -> list[Item]:
-    """The studies of a dataset in the order of its manifest, or those of one split, or of some subjects.
+def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[str] = ()) -> list[ExportItem]:
+    """The studies of a dataset in the order of its table, optionally of one split or of some subjects only.
 
-    A file is checked when it is read. `InputError` where there is no such split or subject, or nothing is left.
+    Files are checked when they are loaded. `InputError` if the split or a subject does not exist, or nothing is left.
     """
     if split not in (None, *SPLITS):
-        raise InputError(f"there is no split {split!r}", hint=f"one of {', '.join(SPLITS)}")
-    manifest = DatasetTable.read(dataset)
+        raise InputError(f"there is no split {split!r}", hint=f"choose one of {', '.join(SPLITS)}")
+    manifest = Manifest.read(dataset)
     if strange := set(subjects) - {row.subject for row in manifest}:
-        raise InputError(f"{dataset} has no subject {', '.join(sorted(strange))}", hint="its dataset.csv lists them")
+        raise InputError(
+            f"{dataset} has no subject {', '.join(sorted(strange))}", hint="the table of the dataset lists its subjects"
+        )
     rows = [row for row in manifest if split in (None, row.split) and (not subjects or row.subject in subjects)]
     if not rows:
         raise InputError(f"{dataset} has none of these studies in {split or 'any split'}", hint="choose another split")
     terms = terms_of(dataset, (row.dataset for row in rows))
     return [
-        Item(
+        ExportItem(
             f"{row.dataset}_{row.subject}",
             row.split,
             row.dataset == PHANTOM,
@@ -68,63 +73,63 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
     ]
 
 
-def case_items(folders: Iterable[Path]) -> list[Item]:
-    """Generated cases: each folder is one, or holds several (a cohort). `InputError` where there is none."""
+def case_items(folders: Iterable[Path]) -> list[ExportItem]:
+    """Generated cases; each folder is a case or a cohort. `InputError` if a folder holds no case."""
     return [item for folder in folders for item in _cases(Path(folder).resolve())]
 
 
-def check_items(items: Sequence[Item]) -> None:
-    """`InputError` unless there are items and no two share a name (on some disks capitals do not count)."""
+def load_items(
+    items: Sequence[ExportItem], progress: ProgressCallback = no_progress
+) -> Iterator[tuple[ExportItem, Study]]:
+    """Each item with its study, loaded when it is reached; errors as of `ExportItem.load`."""
+    for number, item in enumerate(items, start=1):
+        yield item, item.load()
+        progress("export", number, len(items), {})
+
+
+def check_items(items: Sequence[ExportItem]) -> None:
+    """`InputError` if there are no items or two share a name; case is ignored, as on some file systems."""
     if not items:
-        raise InputError("nothing to export", hint="name a dataset with --data, or generated cases with --case")
+        raise InputError("nothing to export", hint="name a dataset with --dataset, or generated cases with --case")
     name, count = Counter(item.name.lower() for item in items).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{count} studies would be called {name}", hint="export them apart, or rename a case's folder")
+        raise InputError(
+            f"{count} studies would be called {name}",
+            hint="export them into separate folders, or rename a case's folder",
+        )
 
 
-def _cases(folder: Path) -> list[Item]:
+def _cases(folder: Path) -> list[ExportItem]:
     if is_case(folder):
         return [_case(folder, folder.name)]
     cases = [path for path in sorted(folder.iterdir()) if is_case(path)] if folder.is_dir() else []
     if not cases:
         raise InputError(
-            f"{folder} holds no generated case", hint="name a folder that cinesynth generate wrote: it has a case.json"
+            f"{folder} holds no generated case", hint="name a folder written by cinesynth generate: it has a case.json"
         )
     return [_case(path, f"{folder.name}_{path.name}") for path in cases]
 
 
-def _case(folder: Path, name: str) -> Item:
+def _case(folder: Path, name: str) -> ExportItem:
     subject = re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
-    return Item(f"{DATASET}_{subject}", SPLITS[0], True, partial(read_case, folder, subject), case_terms(folder))
+    return ExportItem(
+        f"{GENERATED}_{subject}", SPLITS[0], True, partial(read_case, folder, subject), case_terms(folder)
+    )
 
 
-# --- An export's folder, whole or not at all, and the tables in it ---------------------------------------------------
+# --- The folder of an export and its tables --------------------------------------------------------------------------
 
 
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that becomes it when the body succeeds; else nothing is left of it.
+def new_folder(out: Path) -> AbstractContextManager[Path]:
+    """A temporary folder that becomes ``out`` when the body succeeds; otherwise nothing is left.
 
-    `OutputError` if ``out`` holds anything already, or cannot be written.
+    `OutputError` if ``out`` is not empty or cannot be written.
     """
-    out = Path(out).resolve()
-    with writing(out):
-        taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken:
-        raise OutputError(f"{out} is not empty", hint="an export is a new folder: name another")
-    make_folder(out.parent)
-    beside = out.with_name(f".tmp-{secrets.token_hex(4)}-{out.name}")
-    try:
-        with writing(out):
-            beside.mkdir()
-            yield beside
-            beside.replace(out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    return case_folder(Path(out).resolve(), files=frozenset())
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write ``rows``, which share their keys, as a CSV with a header; None is an empty cell."""
+    """Write ``rows``, which have the same keys, as CSV with a header; None becomes an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

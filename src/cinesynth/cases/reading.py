@@ -1,4 +1,4 @@
-"""A generated case: what its files are called, and how it is read back as a study."""
+"""Generated cases read back: their sidecar, the study they hold, and the terms of their use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cinesynth.cases.schema import GENERATED, IMAGE, LABEL, SIDECAR, migrated_sidecar
 from cinesynth.data.nifti import read_labels, read_volume
 from cinesynth.data.store import check_study
 from cinesynth.data.terms import UNSPECIFIED, Terms
@@ -15,31 +16,51 @@ from cinesynth.errors import CinesynthError, DataError
 from cinesynth.io.files import file_sha256
 from cinesynth.types import Diagnosis, Study, full_coverage
 
-IMAGE, LABEL, SIDECAR = "image.nii.gz", "label.nii.gz", "case.json"
-"""Files of a case folder."""
-DATASET, VENDOR = "generated", "cinesynth"
-
 
 def is_case(folder: Path) -> bool:
     """Whether ``folder`` holds a finished case."""
     return (Path(folder) / SIDECAR).is_file()
 
 
-def read_case(folder: Path, subject: str) -> Study:
-    """The case in ``folder``: image 0-1000, every structure labelled in every frame.
+def read_sidecar(folder: Path) -> dict[str, Any] | None:
+    """The sidecar of a finished case with its request and weights; None where ``folder`` holds no finished case.
 
-    `DataError` where a file is missing, damaged, or not the one that was generated.
+    Sidecars of earlier releases are migrated. `DataError` if the sidecar is damaged or lacks its provenance.
+    """
+    if not is_case(folder):
+        return None
+    content = load_sidecar(folder)
+    try:
+        content["provenance"]["request"], content["provenance"]["weights"]["sha256"]
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder / SIDECAR, repr(error)) from None
+    return content
+
+
+def load_sidecar(folder: Path) -> dict[str, Any]:
+    """The sidecar in ``folder`` with the keys of this release; `DataError` if it is missing or damaged."""
+    path = Path(folder) / SIDECAR
+    try:
+        return migrated_sidecar(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, repr(error)) from None
+
+
+def read_case(folder: Path, subject: str) -> Study:
+    """The case in ``folder`` as a study: image 0-1000, every structure annotated in every frame.
+
+    `DataError` if a file is missing, damaged, or differs from the one that was generated.
     """
     folder = Path(folder)
-    content = _sidecar(folder / SIDECAR)
+    content = load_sidecar(folder)
     image = read_volume(folder / IMAGE, 4)
     label = read_labels(folder / LABEL, image)
     try:
         _check_hashes(folder, content["files"])
         study = Study(
             subject=subject,
-            dataset=DATASET,
-            vendor=VENDOR,
+            dataset=GENERATED,
+            vendor="cinesynth",
             diagnosis=Diagnosis.parse(content["requested"]["diagnosis"]),
             image=image.frames,
             label=label,
@@ -58,36 +79,27 @@ def read_case(folder: Path, subject: str) -> Study:
 
 
 def case_terms(folder: Path) -> Terms:
-    """What binds the users of the case in ``folder``: the terms of the weights that made it.
+    """The terms of use of the case in ``folder``: those of the weights that generated it.
 
-    `DataError` where its sidecar is damaged.
+    `DataError` if its sidecar is damaged.
     """
-    path = Path(folder) / SIDECAR
-    content = _sidecar(path)
+    content = load_sidecar(folder)
     try:
-        weights = content.get("provenance", {}).get("weights", {})
-        return Terms(weights.get("licence", UNSPECIFIED.licence), "; ".join(weights.get("citations", ())))
+        weights = content["provenance"].get("weights", {})
+        return Terms(weights.get("licence", UNSAID.licence), "; ".join(weights.get("citations", ())))
     except (TypeError, AttributeError) as error:
-        raise _damaged(path, repr(error)) from None
-
-
-def _sidecar(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from None
-    if not isinstance(content, dict):
-        raise _damaged(path, "it holds no settings")
-    return content
+        raise _damaged(Path(folder) / SIDECAR, repr(error)) from None
 
 
 def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
     for name in (IMAGE, LABEL):
         if file_sha256(folder / name) != hashes[name]:
             raise DataError(
-                f"{folder / name} is not the file that was generated", hint="copy the case again, or generate it again"
+                f"{folder / name} was changed after it was generated", hint="copy the case again, or generate it again"
             )
 
 
 def _damaged(path: Path, reason: str) -> CinesynthError:
-    return DataError(f"{path} is not the record of a generated case: {reason}", hint="generate the case again")
+    return DataError(
+        f"{path} is not a case's sidecar: {reason}", hint=f"remove {path.parent} and generate the case again"
+    )

@@ -1,4 +1,4 @@
-"""The JSON beside a case: what was asked, what came out, and how to make it again."""
+"""A generated case on disk: the names of its files, the JSON beside its images, and the intensities they store."""
 
 from __future__ import annotations
 
@@ -6,16 +6,41 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cinesynth.physiology import MYO_G_PER_ML
-from cinesynth.types import CORE_CONDITIONS, FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, Diagnosis, Label
+from cinesynth.types import (
+    CORE_CONDITIONS,
+    FURTHER_CONDITIONS,
+    STRUCTURES,
+    Cine,
+    ClinicalPrior,
+    Diagnosis,
+    FloatArray,
+    Label,
+)
 
+IMAGE, LABEL, SIDECAR = "image.nii.gz", "label.nii.gz", "case.json"
+SHEET, BEAT = "sheet.png", "beat.gif"
+FILES = frozenset({IMAGE, LABEL, SIDECAR, SHEET, BEAT})
+"""Every file that a case folder may hold."""
+GENERATED = "generated"
+"""The dataset name of generated cases wherever they stand beside real studies."""
 NOTICE = "synthetic image, not of a person; research use only, not for clinical use"
 DECIMALS = 3
+"""Decimals of volumes, masses and percentages in JSON."""
+INTENSITY_SCALE = 500.0
+"""Stored intensities are ``500 (x + 1)`` of x in [-1, 1]: whole numbers from 0 to 1000."""
+ORIENTATION = {"axes": "acdc", "first_slice": "base", "scanner_coordinates": False}
+"""Axes in the order of ACDC's arrays, slices from base to apex, no scanner frame."""
 
 
 def sidecar(cine: Cine, file_hashes: Mapping[str, str]) -> dict[str, Any]:
-    """The sidecar of a case whose files have the given SHA-256."""
+    """The sidecar of a case: what was requested, what was achieved, and how to generate it again.
+
+    ``file_hashes`` maps the case's image and label to their SHA-256. Intensities x in [-1, 1] are
+    ``stored / intensity.scale + intensity.offset``.
+    """
     spacing_mm = np.linalg.norm(cine.affine[:3, :3], axis=0)
     return {
         "synthetic": True,
@@ -29,10 +54,10 @@ def sidecar(cine: Cine, file_hashes: Mapping[str, str]) -> dict[str, Any]:
         "frame_time_ms": cine.frame_time_ms,
         "size": list(cine.label.shape[1:]),
         "spacing_mm": [round(float(s), 6) for s in spacing_mm],
-        "orientation": "axes as ACDC arrays; slice 0 is the base; no scanner frame",
+        "orientation": dict(ORIENTATION),
         "labels": {structure.name: int(structure) for structure in STRUCTURES},
-        "intensity": "500 (x + 1) of x in [-1, 1]",
-        "volumes_ml": {s.name: _rounded(cine.volumes_ml(s)) for s in STRUCTURES},
+        "intensity": {"scale": int(INTENSITY_SCALE), "offset": -1},
+        "volumes_ml": {s.name: [_round(float(v)) for v in cine.volumes_ml(s)] for s in STRUCTURES},
         "seed": cine.seed,
         "accepted": accepted(cine),
         "provenance": cine.provenance,
@@ -41,14 +66,14 @@ def sidecar(cine: Cine, file_hashes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def requested(prior: ClinicalPrior) -> dict[str, object]:
-    """What was asked; None where nothing of the core was, and no entry where nothing of the further conditions was."""
+    """The request as plain values: None for an unspecified core condition, no entry for an unspecified further one."""
     return {**prior_to_json(prior), "ef_percent": _round(prior.ef_percent)}
 
 
 def achieved(cine: Cine) -> dict[str, float | int | None]:
-    """Volumes measured on the labels at the ED and the ES frame; the EF is None without an LV.
+    """Volumes measured on the labels at ED and ES; the EF is None where there is no LV.
 
-    The myocardial mass stands beside the volumes where it was asked for.
+    The myocardial mass is included if it was requested.
     """
     ed, es = cine.ed_index, cine.es_index
     volumes = {structure: cine.volumes_ml(structure) for structure in STRUCTURES}
@@ -68,7 +93,7 @@ def achieved(cine: Cine) -> dict[str, float | int | None]:
 
 
 def accepted(cine: Cine) -> bool | None:
-    """The rules' verdict; None for a cine that they have not seen."""
+    """Whether the case passed the acceptance rules; None if they were not applied."""
     acceptance = cine.provenance.get("acceptance")
     return bool(acceptance["accepted"]) if isinstance(acceptance, dict) else None
 
@@ -77,12 +102,8 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, DECIMALS)
 
 
-def _rounded(values: Any) -> list[float]:
-    return [round(float(v), DECIMALS) for v in values]
-
-
 def prior_to_json(prior: ClinicalPrior) -> dict[str, object]:
-    """A clinical prior as plain values: the core, None where unknown, and what is known of the further conditions."""
+    """A clinical prior as plain values: all core conditions (None if unspecified) and the specified further ones."""
     core: dict[str, object] = {name: getattr(prior, name) for name in CORE_CONDITIONS}
     further: dict[str, object] = {name: getattr(prior, name) for name in FURTHER_CONDITIONS}
     further = {name: value for name, value in further.items() if value is not None}
@@ -94,3 +115,52 @@ def prior_from_json(values: Mapping[str, Any]) -> ClinicalPrior:
     core = {name: values[name] for name in CORE_CONDITIONS}
     further = {name: values.get(name) for name in FURTHER_CONDITIONS}
     return ClinicalPrior(**{**core, **further, "diagnosis": Diagnosis(values["diagnosis"])})
+
+
+# --- Stored intensities ----------------------------------------------------------------------------------------------
+
+
+def to_stored(image: FloatArray) -> NDArray[np.int16]:
+    """Intensities in [-1, 1] as whole numbers from 0 to 1000, same shape; values outside are clipped."""
+    stored: NDArray[np.int16] = np.rint(INTENSITY_SCALE * (np.clip(image, -1.0, 1.0) + 1.0)).astype(np.int16)
+    return stored
+
+
+def from_stored(stored: NDArray[np.generic]) -> FloatArray:
+    """The inverse of `to_stored`, exact to a thousandth of the range."""
+    return np.asarray(stored.astype(np.float32) / np.float32(INTENSITY_SCALE) - np.float32(1.0))
+
+
+# --- Records of earlier releases -------------------------------------------------------------------------------------
+
+RENAMED_STAGE_KEYS = {
+    "tries": "attempts",
+    "kept_try": "kept_attempt",
+    "failed_rules_by_try": "failed_rules_by_attempt",
+    "refused_tries": "near_duplicates",
+    "tidied_ml": "postprocessing_ml",
+    "control": "volume_matching",
+}
+"""Keys of the anatomy and the motion in a sidecar's acceptance record: the name in cinesynth 0.1.0, and today's."""
+
+
+def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A sidecar of any release with the keys and codes of this one."""
+    migrated = dict(content)
+    if isinstance(migrated.get("orientation"), str):  # in cinesynth 0.1.0 these two were sentences
+        migrated["orientation"] = dict(ORIENTATION)
+    if isinstance(migrated.get("intensity"), str):
+        migrated["intensity"] = {"scale": int(INTENSITY_SCALE), "offset": -1}
+    provenance = dict(migrated.get("provenance") or {})
+    for key in ("screen", "duplicate_filters"):
+        if isinstance(provenance.get(key), str):
+            provenance[key] = provenance[key].replace("known hearts ", "training index ")
+    if isinstance(acceptance := provenance.get("acceptance"), Mapping):
+        names = [name for name in ("anatomy", "motion") if name in acceptance]
+        stages = {name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in names}
+        provenance["acceptance"] = {**acceptance, **stages}
+    return {**migrated, "provenance": provenance}
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}

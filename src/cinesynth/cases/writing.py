@@ -1,4 +1,4 @@
-"""A case folder: all of its files or none."""
+"""A case folder is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.cases.export_nifti import SYNTHETIC, write_nifti
-from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
-from cinesynth.cases.schema import sidecar
+from cinesynth.cases.nifti import SYNTHETIC, write_nifti
+from cinesynth.cases.schema import (
+    BEAT,
+    FILES,
+    IMAGE,
+    LABEL,
+    SHEET,
+    SIDECAR,
+    achieved,
+    requested,
+    sidecar,
+    to_stored,
+)
 from cinesynth.errors import OutputError
 from cinesynth.io.files import file_sha256, make_folder, writing
 from cinesynth.io.lock import holding, is_held
-from cinesynth.reports.contact_sheet import render_sheet
-from cinesynth.reports.pictures import render_gif
-from cinesynth.types import Cine, FloatArray
-
-SHEET, BEAT = "sheet.png", "beat.gif"
-FILES = frozenset({IMAGE, LABEL, SIDECAR, SHEET, BEAT})
+from cinesynth.reports.contact_sheet import Timing, render_contact_sheet
+from cinesynth.reports.slices import render_gif
+from cinesynth.types import Cine
 
 
 def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bool = True) -> dict[str, Any]:
     """Write image, label, sidecar and pictures into ``folder``; returns the sidecar.
 
-    `OutputError` where the folder holds something already (a case is replaced with ``overwrite``, anything else
-    never) or cannot be written; nothing half-written stays behind.
+    `OutputError` if the folder is not empty (``overwrite`` replaces a case, but nothing else) or cannot be written;
+    then no partial case is left.
     """
     with case_folder(Path(folder), overwrite=overwrite) as temporary:
         write_image(cine, temporary / IMAGE)
@@ -45,44 +52,71 @@ def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bo
     return content
 
 
-def check_free(folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR) -> None:
-    """`OutputError` if a case may not be written to ``folder``; worth asking before generating it.
+def write_image(cine: Cine, path: Path) -> None:
+    """Write the image as 4D NIfTI, int16 from 0 to 1000."""
+    _write(to_stored(cine.image), cine, path)
 
-    A case is known by its ``record`` and has no other ``files``.
+
+def write_label(cine: Cine, path: Path) -> None:
+    """Write the label as 4D NIfTI, uint8: 1 RV, 2 MYO, 3 LV."""
+    _write(cine.label, cine, path)
+
+
+def _write(volumes: NDArray[np.generic], cine: Cine, path: Path) -> None:
+    write_nifti(path, volumes, cine.affine, frame_time_ms=cine.frame_time_ms, description=SYNTHETIC)
+
+
+# --- Folders that appear complete or not at all ----------------------------------------------------------------------
+
+
+def check_free(folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR) -> None:
+    """`OutputError` if a case cannot be written to ``folder``; call it before generating the case.
+
+    A folder that holds ``record`` counts as a case, and a case may hold only ``files``.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise OutputError(f"{folder} is a file", hint="give the name of a folder")
+        raise OutputError(f"{folder} is a file, expected a folder", hint="name a folder")
     names = {path.name for path in folder.iterdir()}
     if names and not (overwrite and record in names):
-        raise OutputError(f"{folder} is not empty", hint=_hint(record in names))
+        hint = "write to another folder, or overwrite the case in it" if record in names else "write to another folder"
+        raise OutputError(f"{folder} is not empty", hint=hint)
     if names - files:
         raise OutputError(f"{folder} holds more than a case: {min(names - files)}", hint="write to another folder")
 
 
-def _hint(is_case: bool) -> str:
-    return "write to another folder, or overwrite the case in it" if is_case else "write to another folder"
-
-
-def read_sidecar(folder: Path) -> dict[str, Any] | None:
-    """A finished case's JSON, None where there is none; `OutputError` if it is damaged."""
-    path = folder / SIDECAR
-    if not path.is_file():
-        return None
+@contextmanager
+def case_folder(
+    folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR
+) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that replaces it when the body succeeds; errors as in `check_free`."""
+    check_free(folder, overwrite=overwrite, files=files, record=record)
+    make_folder(folder.parent)
+    temporary = folder.with_name(f".tmp-{secrets.token_hex(4)}-{folder.name}")
+    old = temporary.with_name(f"{temporary.name}-old")
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        content["provenance"]["request"], content["provenance"]["weights"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{path} is not a case's sidecar: {error!r}", hint=f"remove {folder} and repeat") from None
-    return content
+        with writing(folder):
+            temporary.mkdir()
+            with holding(temporary):
+                yield temporary
+                if folder.exists() and (overwrite or not any(folder.iterdir())):  # another process may have filled it
+                    folder.rename(old)
+                temporary.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_stale(parent: Path, names: Container[str]) -> None:
-    """Remove what killed processes left in ``parent`` when they wrote case folders of these ``names``.
+    """Remove the temporary folders that killed processes left in ``parent`` while writing cases of these ``names``.
 
-    What a process is writing stays (where the file system cannot lock folders, only what has other names does), and so
-    does a case that was set aside to be replaced.
+    A folder that a running process holds stays; where the file system cannot lock folders, all folders of ``names``
+    go. A case that was moved aside to be replaced stays as well.
     """
     for path in parent.glob(".tmp-*"):
         found = re.fullmatch(r"\.tmp-[0-9a-f]{8}-(\w+)(-old)?", path.name)
@@ -90,64 +124,39 @@ def remove_stale(parent: Path, names: Container[str]) -> None:
             continue
         if found[2]:
             with suppress(OSError):
-                path.rmdir()  # only if it is empty
+                path.rmdir()  # succeeds only on an empty folder
         elif not is_held(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
-@contextmanager
-def case_folder(
-    folder: Path, *, overwrite: bool = False, files: frozenset[str] = FILES, record: str = SIDECAR
-) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when the body succeeds; else as `check_free`."""
-    check_free(folder, overwrite=overwrite, files=files, record=record)
-    make_folder(folder.parent)
-    beside = folder.with_name(f".tmp-{secrets.token_hex(4)}-{folder.name}")
-    old = beside.with_name(f"{beside.name}-old")
-    try:
-        with writing(folder):
-            beside.mkdir()
-            with holding(beside):
-                yield beside
-                if folder.exists():
-                    folder.rename(old)
-                beside.rename(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+# --- The contact sheet of a generated case ---------------------------------------------------------------------------
 
 
-# --- A generated case as 4D NIfTI, with everything a reader needs to place it in space and time ----------------------
+def render_sheet(cine: Cine, path: Path, origin: str = "") -> None:
+    """Write the contact sheet of a generated case as PNG; ``origin`` completes the title of derived cases."""
+    timing = Timing(cine.ed_index, cine.es_index, cine.frame_time_ms)
+    title = f"synthetic {cine.prior.diagnosis.value}{origin}, seed {cine.seed}: research use only"
+    table = _comparison(requested(cine.prior), achieved(cine))
+    render_contact_sheet(cine.image, cine.label, cine.spacing_mm, path, timing=timing, title=title, table=table)
 
 
-INTENSITY_SCALE = 500.0
-"""Stored intensities are ``500 (x + 1)`` of x in [-1, 1]: whole numbers from 0 to 1000."""
+def _comparison(asked: dict[str, object], found: dict[str, float | int | None]) -> list[tuple[str, str, str]]:
+    """Rows of name, requested and achieved value; rows of further conditions only if they were requested."""
+    rows = (
+        ("diagnosis", "diagnosis", ""),
+        ("LV EDV", "lv_edv_ml", "mL"),
+        ("LV ESV", "lv_esv_ml", "mL"),
+        ("EF", "ef_percent", "%"),
+        ("slices", "slices", ""),
+        ("RV EDV", "rv_edv_ml", "mL"),
+        ("MYO at ED", "myo_ed_ml", "mL"),
+    )
+    further = (("RV ESV", "rv_esv_ml", "mL"), ("mass", "myo_mass_g", "g"), ("vendor", "vendor", ""))
+    shown = (*rows, *(row for row in further if row[1] in asked))
+    return [(name, _cell(asked.get(key), unit), _cell(found.get(key), unit)) for name, key, unit in shown]
 
 
-def write_image(cine: Cine, path: Path) -> None:
-    """Write the image as int16, 0-1000."""
-    _write(to_stored(cine.image), cine, path)
-
-
-def write_label(cine: Cine, path: Path) -> None:
-    """Write the label as uint8: 1 RV, 2 MYO, 3 LV."""
-    _write(cine.label, cine, path)
-
-
-def to_stored(image: FloatArray) -> NDArray[np.int16]:
-    """Intensities in [-1, 1] as whole numbers from 0 to 1000."""
-    stored: NDArray[np.int16] = np.rint(INTENSITY_SCALE * (np.clip(image, -1.0, 1.0) + 1.0)).astype(np.int16)
-    return stored
-
-
-def from_stored(stored: NDArray[np.generic]) -> FloatArray:
-    """The inverse of `to_stored`, exact to a thousandth of the range."""
-    return np.asarray(stored.astype(np.float32) / np.float32(INTENSITY_SCALE) - np.float32(1.0))
-
-
-def _write(volumes: NDArray[np.generic], cine: Cine, path: Path) -> None:
-    write_nifti(path, volumes, cine.affine, frame_time_ms=cine.frame_time_ms, description=SYNTHETIC)
+def _cell(value: object, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{float(str(value)):.1f} {unit}" if unit else str(value)

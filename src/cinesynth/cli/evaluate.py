@@ -70,7 +70,7 @@ def training_index(
     """
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
-    from cinesynth.evaluation.training_index import known_hearts as known
+    from cinesynth.memorisation.index import TrainingIndex
     from cinesynth.weights.folder import find_bundle, stage_info
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)

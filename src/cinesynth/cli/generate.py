@@ -24,6 +24,7 @@ from cinesynth.cli.options import (
     Weights,
 )
 from cinesynth.errors import InputError
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:

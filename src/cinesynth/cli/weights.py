@@ -11,7 +11,7 @@ from cinesynth.cli import console
 from cinesynth.cli.evaluate import FAILED
 
 if TYPE_CHECKING:
-    from cinesynth.weights.registry import Entry
+    from cinesynth.weights.registry import RegisteredWeights
 
 app = typer.Typer(no_args_is_help=True, help="Manage model weights.")
 Named = Annotated[
@@ -27,7 +27,7 @@ def list_() -> None:
     """List the weights that ship with the package and those chosen with `weights set-default`."""
     from cinesynth.weights.registry import catalogue
 
-    entries, no_default = catalogue()
+    entries, no_default = list_weights()
     for entry in entries:
         for line in _lines(entry):
             console.out.print(line, markup=False)
@@ -36,7 +36,7 @@ def list_() -> None:
         raise typer.Exit(4)
 
 
-def _lines(entry: Entry) -> list[str]:
+def _lines(entry: RegisteredWeights) -> list[str]:
     title = f"{entry.name}{' (default)' if entry.default else ''}: {entry.folder}"
     if entry.problem:
         return [title, f"  unusable: {entry.problem}"]
@@ -50,12 +50,12 @@ def _lines(entry: Entry) -> list[str]:
     ]
 
 
-def _scores(entry: Entry) -> str:
-    from cinesynth.weights.comparison import GATED, figure_of
+def _scores(entry: RegisteredWeights) -> str:
+    from cinesynth.weights.comparison import TOLERANCES, figure_of
 
     if entry.scores is None:
         return "no scores recorded"
-    known = ((gated.name, figure_of(entry.scores, gated)) for gated in GATED)
+    known = ((tolerance.name, figure_of(entry.scores, tolerance)) for tolerance in TOLERANCES)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
     about = entry.scores["about"]
     matched = "with" if about.get("closed_loop") else "without"
@@ -88,19 +88,19 @@ def set_default(
 ) -> None:
     """Set the default weights of every command. A folder is referenced, not copied."""
     from cinesynth.errors import InputError
-    from cinesynth.weights.default import VARIABLE, choose, default_set, forget
+    from cinesynth.weights.default import VARIABLE, find_default, reset_default, set_default
     from cinesynth.weights.folder import DEFAULT_BUNDLE, find_bundle, shipped_bundles
-    from cinesynth.weights.verify import refuse_damaged
+    from cinesynth.weights.verify import check_bundle
 
     if reset == (weights is not None):
         raise InputError(
             "specify a weights name or folder, or --reset", hint="`cinesynth weights list` shows the names"
         )
     if weights is None:
-        file, chosen = forget(), DEFAULT_BUNDLE
+        file, chosen = reset_default(), DEFAULT_BUNDLE
     else:
         folder = find_bundle(weights)
-        refuse_damaged(folder)
+        check_bundle(folder)
         ships = folder == shipped_bundles().get(weights)
         chosen = weights if ships else str(folder.resolve())  # a name still resolves after an update
         file = choose(chosen)
@@ -144,4 +144,4 @@ def record(
     from cinesynth.weights.folder import find_bundle
     from cinesynth.weights.registry import record_scores
 
-    console.out.print(f"{record_scores(find_bundle(weights), without_people(read_scores(scores)))}", markup=False)
+    console.out.print(f"{record_scores(find_bundle(weights), without_subjects(read_scores(scores)))}", markup=False)

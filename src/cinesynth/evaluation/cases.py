@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +14,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.cases.cohort import MANIFEST
-from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
-from cinesynth.cases.schema import prior_from_json
-from cinesynth.cases.writing import from_stored
+from cinesynth.cases.cohort import cohort_cases
+from cinesynth.cases.reading import load_sidecar
+from cinesynth.cases.schema import IMAGE, LABEL, SIDECAR, from_stored, prior_from_json
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.intensity import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
@@ -155,7 +153,7 @@ def cohort(folder: Path, title: str = "synthetic") -> CaseSet:
     `DataError` where it has no manifest or no case, a case is incomplete, or the cases lie on several grids.
     """
     folder = Path(folder)
-    names = _listed(folder)
+    names = cohort_cases(folder)
     sidecars = [_sidecar(folder / name) for name in names]
     grids = {(*s["size"][:2], *s["spacing_mm"]) for s in sidecars}
     if len(grids) > 1:
@@ -167,26 +165,11 @@ def cohort(folder: Path, title: str = "synthetic") -> CaseSet:
     return CaseSet(title, names, partial(_generated, folder, names), grid, _digest(hashes))
 
 
-def _listed(folder: Path) -> tuple[str, ...]:
-    try:
-        with (folder / MANIFEST).open(encoding="utf-8", newline="") as file:
-            names = tuple(row["case"] for row in csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error):
-        raise DataError(
-            f"{folder} is no cohort: no readable {MANIFEST} with a column 'case'",
-            hint="make one: cinesynth generate --count 50 --out COHORT",
-        ) from None
-    if not names:
-        raise DataError(f"{folder} holds no case", hint="make some: cinesynth generate --count 50 --out COHORT")
-    return names
-
-
 def _sidecar(folder: Path) -> dict[str, Any]:
-    path = folder / SIDECAR
+    path, content = folder / SIDECAR, load_sidecar(folder)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["size"], content["spacing_mm"], content["files"], content["provenance"]["request"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path} is not a case's sidecar: {error!r}", hint="generate the cohort again") from None
     if (labels := content.get("labels")) != {"RV": 1, "MYO": 2, "LV": 3}:
         raise DataError(f"{path} has labels {labels}", hint="expected 1 RV, 2 MYO, 3 LV, as cinesynth writes them")

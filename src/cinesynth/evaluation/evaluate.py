@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cinesynth import __version__
-from cinesynth.cases.writing import read_sidecar
+from cinesynth.cases.reading import read_sidecar
 from cinesynth.config import load_config
 from cinesynth.data.dataset_table import is_dataset
 from cinesynth.data.geometry import Grid

@@ -136,21 +136,15 @@ def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values
             save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, temporary)
 
 
-# --- `likeness` ------------------------------------------------------------------------------------------------------
+# --- `thumbnail` -----------------------------------------------------------------------------------------------------
 
 
-def likeness_of(case: Case) -> Mapping[str, NDArray[np.float32]]:
-    """``image`` and ``mask`` of ED, ``5 P P`` each: whole numbers 0-255, and labels; NaN where ED was not wholly
-    annotated."""
-    image, label = case.image[case.ed], case.label[case.ed]
-    mask = mask_thumbnail(label, case.spacing_mm)
-    whole = case.coverage[case.ed].all()
-    return {
-        "image": image_thumbnail(image, label, case.spacing_mm),
-        "mask": mask if whole else np.full_like(mask, np.nan),
-    }
+def thumbnails_of(case: Case) -> Mapping[str, NDArray[np.float32]]:
+    """The thumbnails of a heart at ED; the mask is NaN unless ED was annotated completely."""
+    annotated = bool(case.coverage[case.ed].all())
+    return ed_thumbnails(case.image[case.ed], case.label[case.ed], case.spacing_mm, annotated=annotated)
 
 
-def likeness() -> Measurer:
-    """``image`` and ``mask``, ``5 P P``."""
-    return Measurer("likeness", "1", likeness_of)
+def thumbnails() -> Measurer:
+    """``image`` and ``mask`` of ED, ``5 P P``."""
+    return Measurer("thumbnail", "1", thumbnails_of)

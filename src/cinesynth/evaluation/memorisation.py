@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +15,13 @@ from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.comparison import WARN_P
 from cinesynth.evaluation.features.appearance import middle_slice
 from cinesynth.evaluation.features.latent import LatentExtractor
-from cinesynth.evaluation.measure import Measured, likeness
+from cinesynth.evaluation.measure import Measured, thumbnails
 from cinesynth.evaluation.section import Evidence, Listing, Measure, Picture, Question, Section
-from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEXT, Nearest, Space, copy_limit, nearest, nearest_other
+from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEIGHBOURS, NearDuplicates, Space, find_near_duplicates
 
 TITLE = "Memorisation"
 QUESTION = "Is any generated heart a copy of a training subject?"
 SHOWN, LISTED = 4, 12
-FEWEST = 6
-"""Real people with a nearest other one, below which no limit can be set."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """The nearest training subjects in one space: of generated hearts, of held-out people, of training subjects."""
-
-    space: Space
-    synthetic: Nearest
-    held_out: Nearest
-    train: Nearest
-
-    @property
-    def people(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """How close real people are to other people in training."""
-        return np.concatenate([self.held_out.known, self.train.known])
-
-    @property
-    def limit(self) -> float:
-        """Closeness of a near-copy."""
-        return copy_limit(self.people)
-
-    @property
-    def copies(self) -> int:
-        """Generated hearts that are near-copies."""
-        return int((self.synthetic.known < self.limit).sum())
 
 
 def question(codec: Path | None = None) -> Question:
@@ -60,14 +32,14 @@ def question(codec: Path | None = None) -> Question:
         misfit = latent.misfit(evidence.synthetic_cases.grid) if latent else "no weights folder was given"
         return _section(evidence, misfit)
 
-    return Question(TITLE, [likeness(), *([latent.measurer()] if latent else [])], answer)
+    return Question(TITLE, [thumbnails(), *([latent.measurer()] if latent else [])], answer)
 
 
 def _section(evidence: Evidence, no_latent: str) -> Section:
     spaces = [IMAGE, MASK] if no_latent else [IMAGE, MASK, LATENT]
     found = [search(space, evidence.synthetic, evidence.train, evidence.held_out) for space in spaces]
-    able = [f for f in found if not missing(f)]
-    measures = [m for f in found for m in (_measures(f) if f in able else [_unknown(f.space, missing(f))])]
+    able = [f for f in found if not f.missing]
+    measures = [m for f in found for m in (_measures(f) if f in able else [_unknown(f.space, f.missing)])]
     if no_latent:
         measures.append(_unknown(LATENT, no_latent))
     return Section(
@@ -77,35 +49,27 @@ def _section(evidence: Evidence, no_latent: str) -> Section:
         listings=[_listing(evidence, able)] if able else [],
         pictures=[_picture(evidence, able)] if able else [],
         notes=(
-            f"Closeness: distance to the nearest training subject over the median of the next {NEXT}; at ED.",
+            f"Closeness: distance to the nearest training subject over the median of the next {NEIGHBOURS}; at ED.",
             "Image: 1 - correlation of five blurred slices, best of shifts up to 9 mm. Mask: 1 - mean Dice.",
         ),
     )
 
 
-def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> Found:
-    """The nearest training subject of every heart, by what was measured of them."""
-    known = train[space.quantity]
-    made, others = (nearest(space.distance(s[space.quantity], known)) for s in (synthetic, held_out))
-    return Found(space, made, others, nearest_other(space.distance(known, known)))
-
-
-def missing(found: Found) -> str:
-    """Why near-copies cannot be told, if so."""
-    if len(found.people) < FEWEST:
-        return f"only {len(found.people)} real people can be compared with others; {FEWEST} are needed"
-    return "" if len(found.synthetic.known) else "no generated heart can be compared"
+def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> NearDuplicates:
+    """The nearest training subjects of all hearts in one space."""
+    made, known, others = (measured[space.quantity] for measured in (synthetic, train, held_out))
+    return find_near_duplicates(space, made, known, others)
 
 
 def _unknown(space: Space, why: str) -> Measure:
     return Measure.unknown(f"near-copies ({space.name})", why)
 
 
-def _measures(found: Found) -> list[Measure]:
+def _measures(found: NearDuplicates) -> list[Measure]:
     return [_rate(found), _closeness(found), _distance(found)]
 
 
-def _rate(found: Found) -> Measure:
+def _rate(found: NearDuplicates) -> Measure:
     """The share of near-copies: nobody should be one."""
     known, limit, copies = found.synthetic.known, found.limit, found.copies
     interval = binomtest(copies, len(known)).proportion_ci(method="exact")
@@ -119,25 +83,25 @@ def _rate(found: Found) -> Measure:
         float((found.held_out.known < limit).mean()) if len(found.held_out.known) else None,
         limit=f"none of closeness below {limit:.3f}",
         judgement="fail" if copies else "pass",
-        detail=f"limit from {len(found.people)} people; exact binomial interval",
+        detail=f"limit from {len(found.real)} people; exact binomial interval",
     )
 
 
-def _closeness(found: Found) -> Measure:
+def _closeness(found: NearDuplicates) -> Measure:
     """Whether hearts lean on single training subjects as a whole, copies or not."""
-    p = float(mannwhitneyu(found.synthetic.known, found.people, alternative="less").pvalue)
+    p = float(mannwhitneyu(found.synthetic.known, found.real, alternative="less").pvalue)
     return Measure(
         f"closeness ({found.space.name})",
         float(np.median(found.synthetic.known)),
         "median",
         len(found.synthetic.known),
-        floor=float(np.median(found.people)),
+        floor=float(np.median(found.real)),
         limit=f"not lower than people's (Mann-Whitney p {p:.2g}, at least {WARN_P:g})",
         judgement="warn" if p < WARN_P else "pass",
     )
 
 
-def _distance(found: Found) -> Measure:
+def _distance(found: NearDuplicates) -> Measure:
     held_out = found.held_out.distance[np.isfinite(found.held_out.distance)]
     return Measure(
         f"nearest distance ({found.space.name})",
@@ -149,13 +113,13 @@ def _distance(found: Found) -> Measure:
     )
 
 
-def _ranked(found: Sequence[Found]) -> list[tuple[int, Found]]:
+def _ranked(found: Sequence[NearDuplicates]) -> list[tuple[int, NearDuplicates]]:
     """Generated hearts, the likeliest copies first, each with the space in which it is closest for that space."""
     against = np.stack([np.nan_to_num(f.synthetic.closeness / f.limit, nan=np.inf) for f in found])
     return [(int(i), found[int(against[:, i].argmin())]) for i in np.argsort(against.min(axis=0), kind="stable")]
 
 
-def _listing(evidence: Evidence, found: Sequence[Found]) -> Listing:
+def _listing(evidence: Evidence, found: Sequence[NearDuplicates]) -> Listing:
     rows = []
     for i, f in _ranked(found)[:LISTED]:
         s = f.synthetic
@@ -167,7 +131,7 @@ def _listing(evidence: Evidence, found: Sequence[Found]) -> Listing:
     return Listing("The closest pairs", columns, rows)
 
 
-def _picture(evidence: Evidence, found: Sequence[Found]) -> Picture:
+def _picture(evidence: Evidence, found: Sequence[NearDuplicates]) -> Picture:
     pairs = []
     for i, f in _ranked(found)[:SHOWN]:
         place = int(f.synthetic.place[i])

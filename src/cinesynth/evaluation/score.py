@@ -81,7 +81,7 @@ class ScoreReport:
         if self.cycles:
             kept = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_FIGURES)) for c in self.cycles]
             yield CYCLES, Table(("whole cycle of", "frames", *CYCLE_FIGURES.values()), kept)
-        loop = "closed" if self.about["closed_loop"] else "open"
+        loop = "closed" if self.about["match_volumes"] else "open"
         title = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
         if self.control.seconds:
             title += f", {median(self.control.seconds):.2g} s a case"
@@ -100,7 +100,7 @@ class ScoreReport:
         rate = control.accepted / cases if cases else None
         return {
             "format": FORMAT,
-            "about": self.about,
+            "metadata": self.about,
             "codec": CodecScores.of(self.frames).to_json(),
             "control": {a.quantity: asdict(a) for a in self.agreements},
             "accepted": {"cases": cases, "accepted": control.accepted, "rate": rate},
@@ -152,15 +152,9 @@ def score_bundle(
     hearts = Hearts()
     result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)
     scores = score_hearts(hearts, train, held, workers, lambda name, done, total: progress(name, done, total, {}))
-    settings = {"seed": seed, "frames_per_case": frames, "closed_loop": control, "tries": tries}
+    settings = {"seed": seed, "frames_per_case": frames, "match_volumes": control, "max_attempts": tries}
     about = {"split": split, **_about(pipe, held), "cases": count, **settings}
     return ScoreReport(about, reconstructed, agree(result.pairs), result, scores, cycles)
-
-
-def without_people(scores: dict[str, Any]) -> dict[str, Any]:
-    """A file of scores without what is told of single patients: what may travel with weights."""
-    about = {key: value for key, value in scores["about"].items() if key != "subjects"}
-    return {**{key: value for key, value in scores.items() if key != "rows"}, "about": about}
 
 
 def _about(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
@@ -168,7 +162,7 @@ def _about(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
     info, grid = pipe.bundle.info, pipe.grid
     return {
         "subjects": [record.subject for record in held.records],
-        "people": len(held.records),
+        "n_subjects": len(held.records),
         "data_hash": held.data_hash,
         "weights": pipe.bundle_sha256,
         "trained_on": info.get("datasets"),

@@ -9,8 +9,8 @@ from typing import Any
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.cases import generated, patients
 from cinesynth.evaluation.limits import LIMITS
-from cinesynth.evaluation.measure import Measured, Progress, Values, gathered, likeness, measure, measure_case
-from cinesynth.evaluation.memorisation import missing, search
+from cinesynth.evaluation.measure import Measured, Progress, Values, gathered, measure, measure_case, thumbnails
+from cinesynth.evaluation.memorisation import search
 from cinesynth.evaluation.motion import motion
 from cinesynth.evaluation.section import Measure
 from cinesynth.evaluation.temporal import kept
@@ -19,7 +19,7 @@ from cinesynth.types import Cine
 
 SHOWN = ("closure", "boiling", "roughness")
 """Cycle closure, change outside the heart and roughness of the LV curve, of `limits.LIMITS`."""
-MEASURERS = (motion(), likeness())
+MEASURERS = (motion(), thumbnails())
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ def _copies(space: Space, made: Measured, train: Measured, held_out: Measured) -
         return Copies(space.name, len(made), None, None, None, 0, "the dataset has nobody in training")
     found = search(space, made, train, held_out)
     count = len(found.synthetic.known)
-    if why := missing(found):
-        return Copies(space.name, count, None, None, None, len(train), why)
+    if found.missing:
+        return Copies(space.name, count, None, None, None, len(train), found.missing)
     return Copies(space.name, count, found.copies, found.copies / count, found.limit, len(train))

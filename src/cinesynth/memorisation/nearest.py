@@ -1,7 +1,8 @@
-"""The nearest training subject of a heart, and whether it is nearer than people are to each other.
+"""The nearest training subject of a heart, and whether it is nearer than real people are to each other.
 
-A distance alone misleads: a soft, average heart is near to everybody. So a heart's distance to its nearest training
-subject is divided by that to its next ones (as Carlini et al., 2023, do for images): a copy is near to one alone.
+Distance alone misleads: a soft, average heart is near to everybody. The distance to the nearest training subject is
+therefore divided by the median distance to the next ones (as Carlini et al., 2023, do for images): a copy is near to
+one subject only.
 """
 
 from __future__ import annotations
@@ -12,22 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Table = NDArray[np.float64]
+Distances = NDArray[np.float64]
 """Distances ``N M`` of hearts to training subjects; NaN where one of the two is unknown."""
 Stack = NDArray[np.float32]
 
 REACH_PX = 3
-"""In-plane shifts, to all sides, at which images are compared: 9 mm."""
-NEXT = 10
-"""The next nearest training subjects, whose median distance is the yardstick."""
-FEWEST_NEXT = 3
-DEVIATIONS = 4.0
-"""Robust standard deviations of log closeness below people's median at which nearness is no chance (1 in 30,000)."""
-HALF = 0.5
-"""And nobody is called a copy who is not at least twice as near to one person as to the next ones."""
+"""Images are compared at in-plane shifts of up to this many thumbnail pixels (9 mm) in each direction."""
+NEIGHBOURS = 10
+"""The distance to the nearest training subject is divided by the median distance to this many next ones."""
 
 
-def image_distance(hearts: Stack, training: Stack) -> Table:
+def image_distance(hearts: Stack, training: Stack) -> Distances:
     """1 - the largest normalised cross-correlation over shifts of `REACH_PX`; stacks ``N S P P`` and ``M S P P``."""
     size = hearts.shape[-1] - 2 * REACH_PX
     inner = unit(hearts[..., REACH_PX:-REACH_PX, REACH_PX:-REACH_PX])
@@ -39,7 +35,7 @@ def image_distance(hearts: Stack, training: Stack) -> Table:
     return 1.0 - best
 
 
-def mask_distance(hearts: Stack, training: Stack) -> Table:
+def mask_distance(hearts: Stack, training: Stack) -> Distances:
     """1 - the mean Dice of RV, myocardium and LV; label stacks ``N S P P`` and ``M S P P``."""
     dice = [_dice((hearts == s).astype(np.float64), (training == s).astype(np.float64)) for s in (1, 2, 3)]
     unknown = [~np.isfinite(x.reshape(len(x), -1)).all(axis=1) for x in (hearts, training)]
@@ -49,15 +45,32 @@ def mask_distance(hearts: Stack, training: Stack) -> Table:
     return table
 
 
-def latent_distance(hearts: Stack, training: Stack) -> Table:
+def latent_distance(hearts: Stack, training: Stack) -> Distances:
     """1 - the correlation of latents ``N ...`` and ``M ...``."""
     return 1.0 - unit(hearts) @ unit(training).T
 
 
 @dataclass(frozen=True)
+class Space:
+    """Where hearts are compared: a name, the measured quantity (as of `evaluation.measure`), and a distance."""
+
+    name: str
+    quantity: str
+    distance: Callable[[Stack, Stack], Distances]
+
+
+IMAGE = Space("image", "thumbnail.image", image_distance)
+MASK = Space("mask", "thumbnail.mask", mask_distance)
+LATENT = Space("latent", "vae-latent.places", latent_distance)
+
+
+@dataclass(frozen=True)
 class Nearest:
-    """Of each of ``N`` hearts: the place of the nearest training subject, its distance, and its closeness, which is
-    that distance over the median of the next ones'. NaN (and place 0) where a heart cannot be compared."""
+    """The nearest training subject of each of ``N`` hearts.
+
+    ``place`` is its index, ``distance`` its distance, and ``closeness`` that distance over the median of the next
+    ones'. Hearts that cannot be compared have NaN (and place 0).
+    """
 
     place: NDArray[np.intp]
     distance: NDArray[np.float64]
@@ -69,61 +82,86 @@ class Nearest:
         return np.asarray(self.closeness[np.isfinite(self.closeness)])
 
 
-def nearest(away: Table) -> Nearest:
-    """The nearest training subjects by a table of distances."""
-    table = np.where(np.isfinite(away), away, np.inf)
+def nearest(distances: Distances, min_neighbours: int = 3) -> Nearest:
+    """The nearest training subjects; closeness is NaN where fewer than ``min_neighbours`` next ones are known."""
+    table = np.where(np.isfinite(distances), distances, np.inf)
     order = np.sort(table, axis=1)
-    following = np.where(np.isfinite(order), order, np.nan)[:, 1 : 1 + NEXT]
-    enough = np.isfinite(following).sum(axis=1) >= FEWEST_NEXT
-    yardstick = np.full(len(table), np.nan)
-    yardstick[enough] = np.nanmedian(following[enough], axis=1)
+    following = np.where(np.isfinite(order), order, np.nan)[:, 1 : 1 + NEIGHBOURS]
+    enough = np.isfinite(following).sum(axis=1) >= min_neighbours
+    scale = np.full(len(table), np.nan)
+    scale[enough] = np.nanmedian(following[enough], axis=1)
     distance = np.where(np.isfinite(order[:, 0]), order[:, 0], np.nan)
-    return Nearest(table.argmin(axis=1), distance, np.maximum(distance, 0.0) / np.maximum(yardstick, 1e-9))
+    return Nearest(table.argmin(axis=1), distance, np.maximum(distance, 0.0) / np.maximum(scale, 1e-9))
 
 
-def nearest_other(away: Table) -> Nearest:
-    """The same of the training subjects themselves, each compared with all others."""
-    others = away.copy()
+def nearest_other(distances: Distances) -> Nearest:
+    """The same for the training subjects themselves, each compared with all others."""
+    others = distances.copy()
     np.fill_diagonal(others, np.nan)
     return nearest(others)
 
 
-def copy_limit(people: NDArray[np.float64]) -> float:
-    """The closeness below which a heart is a near-copy, from that of ``people`` to other people.
+def copy_limit(real: NDArray[np.float64], deviations: float = 4.0, at_most: float = 0.5) -> float:
+    """The closeness below which a heart is a near-duplicate, from the closeness of ``real`` people to other people.
 
-    Their median less `DEVIATIONS` robust deviations of its logarithm, and at most `HALF`. The deviation is taken from
-    the median to the 16th percentile, so that twins among people, who are near-copies, do not raise the limit for all.
+    It is the median less ``deviations`` robust standard deviations of log closeness (chance 1 in 30,000), and
+    ``at_most`` a half: a copy is at least twice as near to one subject as to the next ones. The deviation is the
+    distance from the median to the 16th percentile, so that subjects who appear twice do not raise the limit.
     """
-    logs = np.log(np.maximum(people, 1e-6))
+    logs = np.log(np.maximum(real, 1e-6))
     low, median = np.percentile(logs, (16, 50))
-    return float(min(np.exp(median - DEVIATIONS * (median - low)), HALF))
+    return float(min(np.exp(median - deviations * (median - low)), at_most))
 
 
-def unit(stacks: Stack) -> Table:
-    """Stacks ``N ...`` as vectors ``N D`` of mean 0 and length 1; those of one value alone are 0."""
+def unit(stacks: Stack) -> Distances:
+    """Stacks ``N ...`` as vectors ``N D`` of mean 0 and length 1; constant stacks become 0."""
     flat = stacks.reshape(len(stacks), -1).astype(np.float64)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9))
 
 
-def _dice(hearts: Table, training: Table) -> Table:
+def _dice(hearts: Distances, training: Distances) -> Distances:
     a, b = (x.reshape(len(x), -1) for x in (hearts, training))
     both, total = 2 * a @ b.T, a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]
     return np.asarray(np.where(total > 0, both / np.maximum(total, 1.0), 1.0))
 
 
-# --- The spaces in which generated hearts are compared with training subjects ----------------------------------------
+# --- The search among a set of generated hearts ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Space:
-    """Where hearts are compared: what is measured of each, and the distance."""
+class NearDuplicates:
+    """The nearest training subjects in one space: of generated hearts, held-out subjects and training subjects."""
 
-    name: str
-    quantity: str
-    distance: Callable[[Stack, Stack], Table]
+    space: Space
+    synthetic: Nearest
+    held_out: Nearest
+    train: Nearest
+
+    @property
+    def real(self) -> NDArray[np.float64]:
+        """The closeness of real people to other people in training."""
+        return np.concatenate([self.held_out.known, self.train.known])
+
+    @property
+    def limit(self) -> float:
+        """The closeness below which a heart is a near-duplicate."""
+        return copy_limit(self.real)
+
+    @property
+    def copies(self) -> int:
+        """The number of generated hearts that are near-duplicates."""
+        return int((self.synthetic.known < self.limit).sum())
+
+    @property
+    def missing(self) -> str:
+        """Why near-duplicates cannot be determined; empty if they can."""
+        if len(self.real) < 6:  # the limit is set by percentiles
+            return f"only {len(self.real)} real people can be compared with others; 6 are needed"
+        return "" if len(self.synthetic.known) else "no generated heart can be compared"
 
 
-IMAGE = Space("image", "likeness.image", image_distance)
-MASK = Space("mask", "likeness.mask", mask_distance)
-LATENT = Space("latent", "vae-latent.places", latent_distance)
+def find_near_duplicates(space: Space, synthetic: Stack, train: Stack, held_out: Stack) -> NearDuplicates:
+    """Search the training subjects of every heart in one space; arrays are ``N ...``, ``M ...`` and ``K ...``."""
+    made, others = (nearest(space.distance(hearts, train)) for hearts in (synthetic, held_out))
+    return NearDuplicates(space, made, others, nearest_other(space.distance(train, train)))

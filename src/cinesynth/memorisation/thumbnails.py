@@ -1,4 +1,4 @@
-"""A heart as a small stack of slices, to be recognised again after noise, blur, brightness and shifts."""
+"""Thumbnails: a heart as a small stack of slices that survives noise, blur, brightness changes and shifts."""
 
 from __future__ import annotations
 
@@ -9,44 +9,67 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cinesynth.data.geometry import slice_mask
+from cinesynth.data.packed import PackedDataset
 from cinesynth.types import Label, LabelArray
 
 HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
-"""Heights of the left ventricle at which slices are kept."""
+"""Heights of the kept slices: 0 is the base of the left ventricle, 1 its apex."""
 PIXELS, PIXEL_MM = 44, 3.0
 """A window of 132 mm around the left ventricle."""
-BLUR_MM = 3.0
-"""Finer detail is not what makes a person, and noise is there."""
+Thumbnails = dict[str, NDArray[np.float32]]
+"""``image`` and ``mask`` of one heart at ED, ``5 P P`` each: grey values 0-255, and labels (NaN if unknown)."""
 
 
 def image_thumbnail(image: NDArray[np.uint8], label: LabelArray, spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """Grey values of an image ``X Y Z`` as ``5 P P``, whole numbers 0-255; its label says where the heart is."""
+    """An image ``X Y Z`` as ``5 P P``, whole numbers 0-255, centred on the heart of its label."""
     chosen = slices_at(label, HEIGHTS)
-    small = window(image[..., chosen], centre_of(label), spacing_mm, pixels=PIXELS, pixel_mm=PIXEL_MM, blur_mm=BLUR_MM)
+    # 3 mm of blur: finer detail is mostly noise and does not identify a subject
+    small = window(image[..., chosen], centre_of(label), spacing_mm, pixels=PIXELS, pixel_mm=PIXEL_MM, blur_mm=3.0)
     return np.moveaxis(np.rint(small), -1, 0)
 
 
 def mask_thumbnail(label: LabelArray, spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """A label ``X Y Z`` as ``5 P P``; NaN where nothing is labelled."""
+    """A label ``X Y Z`` as ``5 P P``; NaN if nothing is labelled."""
     chosen = slices_at(label, HEIGHTS)
     small = window(label[..., chosen], centre_of(label), spacing_mm, pixels=PIXELS, pixel_mm=PIXEL_MM, order=0)
     return np.moveaxis(small if label.any() else np.full_like(small, np.nan), -1, 0)
 
 
-# --- A heart seen the same way whatever its grid ---------------------------------------------------------------------
+def ed_thumbnails(
+    image: NDArray[np.uint8], label: LabelArray, spacing_mm: Sequence[float], *, annotated: bool = True
+) -> Thumbnails:
+    """The thumbnails of an ED image and label, ``X Y Z``; the mask is NaN unless ED was ``annotated`` completely."""
+    mask = mask_thumbnail(label, spacing_mm)
+    return {
+        "image": image_thumbnail(image, label, spacing_mm),
+        "mask": mask if annotated else np.full_like(mask, np.nan),
+    }
+
+
+def subject_thumbnails(data: PackedDataset, index: int) -> Thumbnails:
+    """The thumbnails of a subject of a dataset, from the acquired slices of its ED frame."""
+    record = data.records[index]
+    acquired = slice_mask(record.slices, data.grid.size[2])
+    image, label = data.image(index, record.ed)[..., acquired], data.label(index, record.ed)[..., acquired]
+    annotated = bool(record.coverage[record.ed][acquired].all())
+    return ed_thumbnails(image, label, data.grid.spacing_mm, annotated=annotated)
+
+
+# --- Windows of a heart that do not depend on its grid ---------------------------------------------------------------
 
 
 Centre = tuple[float, float]
 
 
 def ventricle(label: LabelArray) -> NDArray[np.bool_]:
-    """LV cavity and wall of an ``X Y Z`` label; where there is neither, all that is labelled."""
+    """LV cavity and wall of an ``X Y Z`` label; all labels if there is neither."""
     inside = np.asarray((label == Label.LV) | (label == Label.MYO))
     return inside if inside.any() else np.asarray(label > 0)
 
 
 def centre_of(label: LabelArray) -> Centre:
-    """In-plane centre of the left ventricle in voxels; the middle of the field where nothing is labelled."""
+    """In-plane centre of the left ventricle in voxels; the middle of the field if nothing is labelled."""
     inside = ventricle(label).sum(axis=2)
     if not inside.any():
         return (label.shape[0] - 1) / 2, (label.shape[1] - 1) / 2
@@ -57,7 +80,7 @@ def centre_of(label: LabelArray) -> Centre:
 def slices_at(label: LabelArray, heights: Sequence[float]) -> NDArray[np.intp]:
     """The slice at each height: 0 is the most basal slice of the left ventricle, 1 the most apical.
 
-    Where nothing is labelled, the heights are of the whole stack.
+    Heights refer to the whole stack if nothing is labelled.
     """
     held = np.flatnonzero(ventricle(label).any(axis=(0, 1)))
     first, last = (held[0], held[-1]) if len(held) else (0, label.shape[2] - 1)

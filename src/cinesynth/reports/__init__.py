@@ -1,1 +1,1 @@
-"""Pictures and pages: slices, contact sheets, GIFs and HTML reports."""
+"""Pictures and pages: slices, contact sheets, GIFs, plots and HTML."""

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.data.packed import load_study
 from cinesynth.io.files import atomic_path
-from cinesynth.reports.pictures import RGB, View, tile, window_of
+from cinesynth.reports.slices import RGB, View, tile, window_of
 from cinesynth.study.metrics import COLUMNS, MEAN, Results, judged
 from cinesynth.study.run import LABELS, StudyRun
 from cinesynth.study.runs import BASELINE, Cell, arms_of

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.cases.export_items import dataset_items
-from cinesynth.cases.export_nifti import describe_origin, write_nifti
 from cinesynth.cases.export_nnunet import ENDING, export_nnunet
 from cinesynth.cases.reading import DATASET as GENERATED
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow

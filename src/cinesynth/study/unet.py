@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.cases.schema import GENERATED
 from cinesynth.config import Config
 from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid

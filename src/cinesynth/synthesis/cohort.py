@@ -1,6 +1,6 @@
 """Many cases in one folder, with a table of what was asked and what came out.
 
-``cohort/manifest.csv`` and ``cohort/case_0000/``, ``case_0001/`` ... A case's files are those it has when generated
+``cohort/cohort.csv`` and ``cohort/case_0000/``, ``case_0001/`` ... A case's files are those it has when generated
 alone. The same command goes on where it was interrupted, even killed; several processes may each take a share.
 """
 
@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cinesynth.cases.cohort import Row, Table
-from cinesynth.cases.writing import check_free, read_sidecar, remove_stale, save_case
+from cinesynth.cases.cohort import CohortTable, Row
+from cinesynth.cases.reading import read_sidecar
+from cinesynth.cases.writing import check_free, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import make_folder
 from cinesynth.io.seeds import case_seed, derive
@@ -76,7 +77,7 @@ def generate_cohort(
     missing = [case for case in mine if not is_complete(folders[case], requests[case], pipe)]
     make_folder(out)
     remove_stale(out, {folders[case].name for case in mine})
-    table = Table(out, [folder.name for folder in folders])
+    table = CohortTable(out, [folder.name for folder in folders])
     there = len(mine) - len(missing)
     report(progress, there, len(mine))
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cinesynth.cases.reading import SIDECAR
-from cinesynth.cases.writing import read_sidecar
+from cinesynth.cases.reading import read_sidecar
+from cinesynth.cases.schema import SIDECAR
 from cinesynth.errors import InputError
 from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.pipeline import CinePipeline

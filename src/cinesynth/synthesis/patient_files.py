@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 import cinesynth
-from cinesynth.cases.export_nifti import write_like
-from cinesynth.cases.reading import IMAGE, LABEL
-from cinesynth.cases.schema import DECIMALS, sidecar
-from cinesynth.cases.writing import BEAT, SHEET, case_folder
+from cinesynth.cases.nifti import write_like
+from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
+from cinesynth.cases.writing import case_folder, render_sheet
 from cinesynth.io.files import file_sha256
-from cinesynth.reports.contact_sheet import Timing, render_contact_sheet, render_sheet
-from cinesynth.reports.pictures import render_gif
+from cinesynth.reports.contact_sheet import Timing, render_contact_sheet
+from cinesynth.reports.slices import render_gif
 from cinesynth.synthesis.acceptance import Verdicts, judge_anatomy, judge_motion
 from cinesynth.synthesis.annotate import Annotation
 from cinesynth.synthesis.patient import Patient

@@ -15,7 +15,7 @@ from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
 from cinesynth.io.seeds import case_seed, derive
-from cinesynth.memorisation.fingerprints import DuplicateFilter, fingerprint_screen
+from cinesynth.memorisation.duplicate_filter import DuplicateFilter, fingerprint_filter
 from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.synthesis.provenance import provenance
 from cinesynth.synthesis.rejection import Candidate, rejection_sample, tries_json
@@ -45,7 +45,7 @@ class CinePipeline:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.condition_set = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
-        own = fingerprint_screen(bundle.fingerprints, self.grid.spacing_mm)
+        own = fingerprint_filter(bundle.fingerprints, self.grid)
         self.screens = tuple(judge for judge in (own, screen) if judge is not None)
         self.sampler = Sampler(bundle, self.device)
 

@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from cinesynth.cases.cohort import write_manifest
+from cinesynth.cases.cohort import write_cohort_table
 from cinesynth.cases.export_dicom import export_dicom
-from cinesynth.cases.export_items import Item, case_items
+from cinesynth.cases.export_items import ExportItem, case_items
 from cinesynth.cases.export_nnunet import export_nnunet
 from cinesynth.errors import InputError
 from cinesynth.io.files import atomic_path
@@ -20,15 +20,15 @@ from cinesynth.web.work import CASE
 NNUNET = "Dataset001_Generated"
 
 
-def _nnunet(items: list[Item], out: Path) -> None:
+def _nnunet(items: list[ExportItem], out: Path) -> None:
     export_nnunet(items, out)
 
 
-def _dicom(items: list[Item], out: Path) -> None:
+def _dicom(items: list[ExportItem], out: Path) -> None:
     export_dicom(items, out)
 
 
-EXPORTS: dict[str, tuple[str, Callable[[list[Item], Path], None]]] = {
+EXPORTS: dict[str, tuple[str, Callable[[list[ExportItem], Path], None]]] = {
     "nnunet": (NNUNET, _nnunet),
     "dicom": ("dicom", _dicom),
 }
@@ -63,7 +63,7 @@ def together(entries: list[Entry], target: Entry) -> Path:
     cohort = target.folder / "cohort"
     for number, entry in enumerate(entries):
         shutil.copytree(entry.folder / CASE, cohort / case_name(number))
-    write_manifest(cohort, sorted(cohort.iterdir()))
+    write_cohort_table(cohort, sorted(cohort.iterdir()))
     path = target.folder / "cohort.zip"
     _zip(cohort, path)
     shutil.rmtree(cohort)

@@ -18,7 +18,7 @@ from cinesynth.weights.folder import find_bundle
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
-    from cinesynth.weights.prior import EmpiricalPrior, Group
+    from cinesynth.weights.prior import EmpiricalPrior, SubjectGroup
 
 State = Literal["absent", "loading", "ready", "failed"]
 
@@ -93,7 +93,7 @@ class Model:
         }
 
 
-def seen(group: Group) -> dict[str, Any]:
+def seen(group: SubjectGroup) -> dict[str, Any]:
     """Typical values and the range of EDV (mL), EF (%) and slices of training subjects."""
 
     def values(row: list[float]) -> dict[str, float]:

@@ -89,7 +89,7 @@ def _check_zip(archive: Path) -> None:
 
 
 def _from_dicom(archive: Path, target: Path) -> Path:
-    from cinesynth.cases.export_nifti import write_nifti
+    from cinesynth.cases.nifti import write_nifti
     from cinesynth.data.sources.dicom import read_dicom
 
     source = read_dicom(archive, stills=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
-from cinesynth.cases.writing import BEAT, SHEET, save_case
+from cinesynth.cases.schema import BEAT, IMAGE, LABEL, SHEET, SIDECAR
+from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError
 from cinesynth.io.seeds import case_seed
 from cinesynth.synthesis.animate import Wish, animate

@@ -1,4 +1,4 @@
-"""A finished run becomes a weights folder."""
+"""Build a weights folder from a finished run."""
 
 from __future__ import annotations
 
@@ -33,19 +33,17 @@ from cinesynth.weights.folder import (
 from cinesynth.weights.prior import EmpiricalPrior
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
-SAMPLING = tuple(
-    f"{model}.diffusion.{key}" for model in ("anatomy_diffusion", "motion_diffusion") for key in _OF_A_MODEL
-)
-"""Settings that training does not use: they may be chosen after it, on validation patients."""
+SAMPLING = tuple(f"{model}.diffusion.{key}" for model in ("anatomy_diffusion", "motion_diffusion") for key in _OF_A_MODEL)
+"""Settings that training does not use, so that they can be tuned afterwards on validation subjects."""
 
 
 def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
-    """``config`` with other settings of sampling, ``a.b=c``; `ConfigError` on any other key."""
+    """``config`` with overrides ``a.b=c`` of sampling settings; `ConfigError` on any other key."""
     tree = config.model_dump(mode="json")
     for override in overrides:
         key = migrate_key(override.partition("=")[0].strip())
         if key not in SAMPLING:
-            raise ConfigError(f"--set {override}: {key} is of the training", hint=f"one of {', '.join(SAMPLING)}")
+            raise ConfigError(f"--set {override}: {key} is fixed by training", hint=f"one of {', '.join(SAMPLING)}")
         apply_override(tree, override)
     return parse_config(tree)
 
@@ -59,10 +57,10 @@ def write_bundle(
     sampling: Sequence[str] = (),
     fingerprints: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Write the four finished stages of ``run`` as a bundle, in fp16 unless ``half`` is false.
+    """Write the four finished stages of ``run`` as a bundle, in fp16 if ``half``; returns its index.
 
-    Where the run has a decoder, it is that of the bundle's VAE. ``sampling`` are overrides of `SAMPLING`; the index
-    lists them.
+    A fine-tuned decoder of the run replaces that of the VAE. ``sampling`` holds overrides of `SAMPLING`, which the
+    index lists.
     """
     infos = {stage: stage_info(run, stage) for stage in STAGES}
     sources = {stage: stage for stage in STAGES}
@@ -92,32 +90,29 @@ def write_bundle(
 
 
 def _with_decoder(run: Path, vae: dict[str, Any]) -> dict[str, Any]:
-    """The record of a VAE with the decoder that ``run`` trained for it."""
+    """The record of a VAE with the decoder that ``run`` fine-tuned for it."""
     decoder = stage_info(run, "decoder")
     check_lineage({"vae": vae, "decoder": decoder})
     return {**decoder, "stage": "vae", "parents": {}, ENCODES_AS: vae["id"]}
 
 
-# --- A finished run and the dataset that it was trained on become a weights folder -----------------------------------
-
-
 def bundle_run(
     run: Path, data: Path, out: Path, *, half: bool = True, sampling: Sequence[str] = (), fingerprints: bool = True
 ) -> dict[str, Any]:
-    """Write the weights folder ``out`` and return its index.
+    """Write the weights folder ``out`` from a run and its dataset; returns its index.
 
-    The empirical prior is that of the training people, the licence the strictest of their datasets. `DataError` where
-    ``run`` was trained on other data; see `write_bundle` for the rest.
+    The empirical prior is that of the training subjects, the licence the strictest of their datasets. `DataError` if
+    ``run`` was trained on another dataset. The other arguments are those of `write_bundle`.
     """
-    info = stage_info(run, "motion_diffusion")
-    config = parse_config(info["config"])
+    stage = stage_info(run, "motion_diffusion")
+    config = parse_config(stage["config"])
     packed = prepare(data, Grid.from_config(config.grid))
-    if packed.data_hash != info["data_hash"]:
-        raise DataError(f"{run} was not trained on {data}", hint="give the dataset that the run was trained on")
+    if packed.data_hash != stage["data_hash"]:
+        raise DataError(f"{run} was not trained on {data}", hint="name the dataset that the run was trained on")
     train = packed.split("train")
     patients = [r for r in train.records if r.dataset != PHANTOM] or train.records
     datasets = sorted({r.dataset for r in train.records})
-    about = {
+    info = {
         "preset": config.preset,
         "cinesynth": __version__,
         "data_hash": packed.data_hash,
@@ -125,4 +120,4 @@ def bundle_run(
         **combined(terms_of(data, datasets)),
     }
     known = fingerprints_of(train) if fingerprints else None
-    return write_bundle(run, out, EmpiricalPrior.fit(patients).to_json(), about, half, sampling, known)
+    return write_bundle(run, out, EmpiricalPrior.fit(patients).to_json(), info, half, sampling, known)

@@ -1,106 +1,100 @@
-"""Which weights a user takes by default: an environment variable, or a small JSON in the folder of their settings."""
+"""The default weights of a user: an environment variable, or a small JSON in the user's settings folder."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from platformdirs import user_config_path
 
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import write_json
 
 VARIABLE = "CINESYNTH_WEIGHTS"
-"""Names a weights folder, or weights that ship; wins over what was chosen by `cinesynth weights use`."""
+"""Environment variable with a weights folder or name; it takes precedence over `cinesynth weights set-default`."""
 FORMAT = 1
-FILE = "weights.json"
+"""Version of the settings file."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The user's default, a shipped name or an absolute folder, and the folders that were ever chosen."""
+class WeightsSettings:
+    """The user's default, a shipped name or an absolute folder, and every folder that was ever chosen."""
 
     default: str | None = None
     known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Default:
-    """A default that somebody set: its name or folder, where that is said, and how to say something else."""
+class DefaultWeights:
+    """A default that was set: its name or folder, where it was set, and how to change it."""
 
     weights: str
-    said_by: str
+    set_by: str
     hint: str
 
 
-def settings_folder() -> Path:
-    """Where this user's settings lie: ``XDG_CONFIG_HOME`` if set, or what the platform is used to."""
+def settings_file() -> Path:
+    """The JSON of the user's settings; it need not exist."""
     found = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    if found.is_absolute():  # the XDG specification: relative paths are to be ignored
-        return found / "cinesynth"
-    if sys.platform == "win32":
-        return Path(os.environ.get("APPDATA") or Path.home() / "AppData" / "Roaming") / "cinesynth"
-    return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".config") / "cinesynth"
+    if found.is_absolute():  # followed on every system, so that it can always be redirected
+        return found / "cinesynth" / "weights.json"
+    return user_config_path("cinesynth", appauthor=False, roaming=True) / "weights.json"
 
 
-def choice_file() -> Path:
-    """The JSON of the choice; it need not be there."""
-    return settings_folder() / FILE
-
-
-def read_choice() -> Choice:
-    """What the user chose, nothing where they never did; `WeightsError` where the file is damaged."""
-    path = choice_file()
+def read_settings() -> WeightsSettings:
+    """The user's settings, empty if there are none; `WeightsError` if the file is damaged."""
+    path = settings_file()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, expected {FORMAT}")
         default, known = content["default"], content["known"]
         if not isinstance(default, str | None) or not all(isinstance(folder, str) for folder in known):
-            raise TypeError("default or known are no text")
+            raise TypeError("'default' and 'known' must be strings")
     except FileNotFoundError:
-        return Choice()
+        return WeightsSettings()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"{path}, your choice of weights, cannot be read: {error!r}",
-            hint="start anew: cinesynth weights use --reset",
+            f"{path}, your default weights, cannot be read: {error!r}",
+            hint="reset it: cinesynth weights set-default --reset",
         ) from None
-    return Choice(default, tuple(known))
+    return WeightsSettings(default, tuple(known))
 
 
-def write_choice(choice: Choice) -> Path:
-    """Keep a choice; returns the file."""
-    path = choice_file()
-    write_json(path, {"format": FORMAT, **asdict(choice)})
+def write_settings(settings: WeightsSettings) -> Path:
+    """Write the user's settings; returns the file."""
+    path = settings_file()
+    write_json(path, {"format": FORMAT, **asdict(settings)})
     return path
 
 
-def choose(default: str) -> Path:
-    """Make a shipped name or an absolute folder the default; returns the file that says so."""
-    known = read_choice().known
+def set_default(default: str) -> Path:
+    """Make a shipped name or an absolute folder the default; returns the settings file."""
+    known = read_settings().known
     new = (default,) if Path(default).is_absolute() and default not in known else ()
-    return write_choice(Choice(default, (*known, *new)))
+    return write_settings(WeightsSettings(default, (*known, *new)))
 
 
-def forget() -> Path:
-    """Go back to the default of the package; folders stay known, unless the file was damaged."""
+def reset_default() -> Path:
+    """Return to the default of the package; known folders are kept, unless the file was damaged."""
     try:
-        known = read_choice().known
+        known = read_settings().known
     except WeightsError:
         known = ()
-    return write_choice(Choice(None, known))
+    return write_settings(WeightsSettings(None, known))
 
 
-def default_set() -> Default | None:
-    """The default that somebody set: the environment's before the user's; None where nobody did."""
+def find_default() -> DefaultWeights | None:
+    """The default that was set, the environment's before the user's; None if none was."""
     if weights := os.environ.get(VARIABLE):
         weights = str(Path(weights).absolute()) if Path(weights).exists() else weights
-        return Default(weights, f"the environment variable {VARIABLE}", f"set {VARIABLE} to other weights, or unset it")
-    if (chosen := read_choice().default) is not None:
-        return Default(
-            chosen,
-            f"your choice in {choice_file()}",
-            "choose others: cinesynth weights use FOLDER; or the package's: cinesynth weights use --reset",
+        hint = f"set {VARIABLE} to other weights, or unset it"
+        return DefaultWeights(weights, f"the environment variable {VARIABLE}", hint)
+    if (chosen := read_settings().default) is not None:
+        hint = (
+            "set another: cinesynth weights set-default FOLDER; or the package's: cinesynth weights set-default --reset"
         )
+        return DefaultWeights(chosen, f"your settings in {settings_file()}", hint)
     return None

@@ -1,7 +1,7 @@
-"""Weights as safetensors with a JSON beside each: what it is, what it was made of, and the hash of every byte.
+"""Weights folders: safetensors with a JSON each that states stage, configuration, parents and SHA-256.
 
 A bundle is a folder with the four stages, the empirical prior of its training set and an index. Loading verifies that
-every file is there and unaltered and that the stages were trained on each other. Nothing is ever unpickled.
+every file is present and unaltered and that the stages were trained on each other. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from cinesynth.models.build import build
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import ResidualMotion
-from cinesynth.weights.default import Default, default_set, read_choice
+from cinesynth.weights.default import DefaultWeights, find_default, read_settings
 
 FINGERPRINTS = "fingerprints.safetensors"
-"""Of the training subjects, where a bundle has them (see `cinesynth.memorisation.fingerprints`)."""
+"""Fingerprints of the training subjects, if a bundle has them (see `cinesynth.memorisation.fingerprints`)."""
 PARENTS = {
     "vae": (),
     "decoder": ("vae",),
@@ -38,10 +38,9 @@ PARENTS = {
     "motion_diffusion": ("vae", "residual_motion"),
     "segmenter": (),
 }
-"""Which stages' weights a stage was trained on; the segmenter must be independent of all."""
-
+"""The stages whose weights a stage was trained on; the segmenter must be independent of all others."""
 ENCODES_AS = "encodes_as"
-"""Key of a bundle's VAE whose decoder was trained further: the id of the VAE whose encoder, and latents, it has."""
+"""Key of a VAE with a fine-tuned decoder: the id of the VAE whose encoder, and latents, it shares."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -53,7 +52,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; `WeightsError` where it is missing or damaged."""
+    """Read a safetensors file; `WeightsError` if it is missing or damaged."""
     if not path.is_file():
         raise WeightsError(f"{path} is missing", hint="copy the whole folder again")
     try:
@@ -63,7 +62,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info: dict[str, Any]) -> str:
-    """Write a finished stage with its parents' ids; returns its own id, the hash of its weights."""
+    """Write a finished stage with the ids of its parents; returns its own id, the SHA-256 of its weights."""
     path = folder / f"{stage}.safetensors"
     sha = write_tensors(path, module.state_dict())
     parents = {parent: stage_info(folder, parent)["id"] for parent in PARENTS[stage]}
@@ -78,7 +77,7 @@ def stage_info(folder: Path, stage: str) -> dict[str, Any]:
 
 
 def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
-    """Fill ``module`` with a stage's verified weights, as fp32; returns its JSON."""
+    """Load a stage's verified weights into ``module`` as fp32; returns its JSON. `WeightsError` if they do not fit."""
     info = stage_info(folder, stage)
     path = stage_path(folder, stage, ".safetensors")
     tensors = read_tensors(path)
@@ -91,13 +90,15 @@ def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
     try:
         module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit its own configuration: {error}") from None
+        raise WeightsError(
+            f"{path} does not fit its own configuration: {error}", hint="copy the folder again"
+        ) from None
     return info
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything generation needs, ready to run."""
+    """All that generation needs, loaded and in evaluation mode."""
 
     folder: Path
     config: Config
@@ -111,7 +112,7 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
-        """Load and verify a weights folder; `WeightsError` says what is missing, altered or mixed."""
+        """Load and verify a weights folder; `WeightsError` names what is missing, altered or mixed."""
         folder = Path(folder)
         index = read_index(folder)
         infos = {stage: stage_info(folder, stage) for stage in STAGES}
@@ -128,14 +129,14 @@ class Bundle:
 
 
 def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
-    """Refuse stages that were not trained on each other."""
+    """`WeightsError` if the stages were not trained on each other; ``infos`` holds the JSON of each."""
     for stage, info in infos.items():
         for parent in PARENTS[stage]:
             expected, found = info["parents"].get(parent), infos[parent].get(ENCODES_AS, infos[parent]["id"])
             if expected != found:
                 raise WeightsError(
-                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but beside it lies {found[:12]}...",
-                    hint=f"train {stage} again, or put back the {parent} it was trained on",
+                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but the folder holds {found[:12]}...",
+                    hint=f"train {stage} again, or restore the {parent} that it was trained on",
                 )
 
 
@@ -145,61 +146,63 @@ def _check_index(folder: Path, index: dict[str, Any]) -> None:
         if not path.is_file():
             raise WeightsError(f"{folder} is incomplete: {name} is missing", hint="copy the whole folder again")
         if file_sha256(path) != expected:
-            raise WeightsError(f"{path} was altered: its hash is not the index's", hint="copy the whole folder again")
+            raise WeightsError(
+                f"{path} was altered: its SHA-256 is not that of the index", hint="copy the whole folder again"
+            )
 
 
 # --- Weights folders -------------------------------------------------------------------------------------------------
 
 
 FORMAT = 2
-"""2: flow matching is preconditioned and cycles are temporal modes; numbers of format 1 mean something else."""
+"""2: flow matching is preconditioned and cycles are temporal modes, so weights of format 1 cannot be used."""
 INDEX = "bundle.json"
 DEFAULT_BUNDLE = "compact"
 SCORES = "scores"
-"""Key of the index that holds the hash of the scores recorded beside it, which are no part of the weights."""
+"""Key of the index with the SHA-256 of the recorded scores, which are not part of the weights."""
 
 
 def find_bundle(weights: Path | str | None = None) -> Path:
     """A weights folder by its path or by a name of `known_bundles`.
 
-    By default that of the environment variable `choice.VARIABLE`, else the user's choice, else `DEFAULT_BUNDLE`.
-    `WeightsError` where there is none; a default that somebody set is never replaced by another.
+    The default is that of the environment variable `default.VARIABLE`, then the user's, then `DEFAULT_BUNDLE`.
+    `WeightsError` if it does not exist; a default that was set is never replaced by another.
     """
     if weights is not None:
         return _named(str(weights))
-    default = default_set()
+    default = find_default()
     if default is None:
         return _of(shipped_bundles(), DEFAULT_BUNDLE)
     try:
         return _default_folder(default)
     except WeightsError as error:
         raise WeightsError(
-            f"the default weights, {default.weights} by {default.said_by}, cannot be used: {error.message}",
+            f"the default weights, {default.weights} by {default.set_by}, cannot be used: {error.message}",
             hint=default.hint,
         ) from None
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """The weights folders that come with the package, by name."""
+    """The weights folders that ship with the package, by name."""
     folder = Path(str(resources.files("cinesynth") / "weights"))
     return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
 
 
 def known_bundles() -> dict[str, Path]:
-    """Those that ship, and the folders that the user chose once, by the name of the folder or, if taken, its path."""
+    """Shipped weights and folders that the user has chosen, by folder name or, if that is taken, by path."""
     found = shipped_bundles()
-    for folder in map(Path, read_choice().known):
+    for folder in map(Path, read_settings().known):
         found[str(folder) if folder.name in found else folder.name] = folder
     return found
 
 
-def _default_folder(default: Default) -> Path:
-    """The folder of a default, with an index that can be read; what it lists is verified by loading it."""
+def _default_folder(default: DefaultWeights) -> Path:
+    """The folder of a default with a readable index; its files are verified when they are loaded."""
     folder = Path(default.weights)
-    if not folder.is_absolute():  # a name: a folder that happens to lie here under it is not meant
+    if not folder.is_absolute():  # a name never means a folder of the working directory
         folder = _of(known_bundles(), default.weights)
     if not folder.is_dir():
-        raise WeightsError(f"there is no folder {folder}")
+        raise WeightsError(f"{folder} is not a directory")
     read_index(folder)
     return folder
 
@@ -216,24 +219,24 @@ def _of(bundles: dict[str, Path], name: str) -> Path:
         known = ", ".join(bundles) or "none in this installation"
         raise WeightsError(
             f"there are no weights {name}",
-            hint=f"give a folder made by `cinesynth bundle`, or one of these names: {known}",
+            hint=f"name a folder written by `cinesynth bundle`, or one of: {known}",
         )
     return bundles[name]
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a weights folder; `WeightsError` where it is missing, damaged or of another format."""
+    """The index of a weights folder; `WeightsError` if it is missing, damaged or has another format."""
     index = read_json(folder / INDEX, f"the weights folder {folder}")
     if index.get("format") != FORMAT:
         raise WeightsError(
             f"{folder} has format {index.get('format')}, expected {FORMAT}",
-            hint="update cinesynth, or train and bundle the weights again if they are the older ones",
+            hint="update cinesynth; if the weights are older, train and bundle them again",
         )
     return index
 
 
 def bundle_sha256(folder: Path) -> str:
-    """Which weights a folder holds: the hash of its index as bundled, before `SCORES` were recorded in it."""
+    """The identity of the weights in a folder: SHA-256 of its index without recorded `SCORES`."""
     path = folder / INDEX
     index = read_json(path, f"the weights folder {folder}")
     if SCORES not in index:
@@ -242,12 +245,12 @@ def bundle_sha256(folder: Path) -> str:
 
 
 def index_text(index: dict[str, Any]) -> str:
-    """The index as it is written."""
+    """The text of an index file."""
     return json.dumps(index, indent=1)
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """A JSON object; `WeightsError` says what is missing or damaged."""
+    """The JSON object in ``path``; `WeightsError` names ``what`` is missing or damaged."""
     try:
         value = json.loads(path.read_text())
     except FileNotFoundError:

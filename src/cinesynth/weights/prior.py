@@ -1,7 +1,7 @@
-"""Which hearts there are: the joint distribution of what can be asked, fitted on the training subjects.
+"""The empirical prior: the joint distribution of core conditions, fitted on the training subjects.
 
-Per diagnosis a Gaussian over (log EDV, logit EF, slices), so that a dilated heart has a low ejection fraction and a
-large heart more slices; draws stay within the observed range. Systolic fraction and cycle length are medians.
+Each diagnosis has a Gaussian over (log EDV, logit EF, slices), so that a dilated heart has a low ejection fraction and
+a large heart more slices. Samples stay within the observed range. Systolic fraction and cycle length are medians.
 """
 
 from __future__ import annotations
@@ -23,17 +23,14 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 Matrix = NDArray[np.float64]
 
 FORMAT = 1
-SHRINKAGE_SUBJECTS = 2.0
-"""Weight of the pooled covariance in a diagnosis' own, in subjects."""
-FLOOR = (0.05, 0.1, 0.3)
-"""Least standard deviation of log EDV, logit EF and slices: one subject alone is not a distribution."""
-DRAWS = 64
-"""Rows drawn at once, of which the first within the observed range is taken."""
+"""Version of ``prior.json``."""
+SAMPLES_PER_DRAW = 64
+"""Samples drawn at once; the first within the observed range is returned."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Subjects of one diagnosis (or all of them): moments and observed range of (log EDV, logit EF, slices)."""
+class SubjectGroup:
+    """Subjects of one diagnosis (or all): moments and observed range of (log EDV, logit EF, slices)."""
 
     count: int
     mean: list[float]
@@ -44,35 +41,36 @@ class Group:
     cycle_ms: float | None
 
     def draw(self, rng: np.random.Generator, known: Mapping[int, float] = MappingProxyType({})) -> Matrix:
-        """One (log EDV, logit EF, slices) within the observed range, given those that are ``known``; slices are whole.
+        """A sample of (log EDV, logit EF, slices) within the observed range, conditional on the ``known`` axes.
 
-        What is known beyond the range counts as its end.
+        Slices are whole numbers. A known value outside the range counts as the end of the range.
         """
         low, high = np.array(self.low), np.array(self.high)
         free = [axis for axis in range(len(low)) if axis not in known]
-        rows = np.empty((DRAWS, len(low)))
+        rows = np.empty((SAMPLES_PER_DRAW, len(low)))
         rows[:, sorted(known)] = [known[axis] for axis in sorted(known)]
         if free:
             mean, covariance = self._given(known, free)
-            rows[:, free] = rng.multivariate_normal(mean, covariance, size=DRAWS, method="cholesky")
+            rows[:, free] = rng.multivariate_normal(mean, covariance, size=SAMPLES_PER_DRAW, method="cholesky")
         rows[:, 2] = np.rint(rows[:, 2])
         inside = np.all((rows >= low - 1e-9) & (rows <= high + 1e-9), axis=1, where=np.isin(range(len(low)), free))
         row: Matrix = np.clip(rows[int(inside.argmax())], low, high)
         return row
 
     def draw_slices(self, known: Mapping[int, float], rng: np.random.Generator) -> int:
-        """Slices given some of log EDV (0) and logit EF (1): the conditional Gaussian, within the observed range."""
+        """A number of slices, sampled conditional on log EDV (0) and logit EF (1) within the observed range."""
         (centre,), ((variance,),) = self._given(known, [2])
         drawn = rng.normal(centre, math.sqrt(max(float(variance), 0.0)))
         return int(np.clip(np.rint(drawn), self.low[2], self.high[2]))
 
     def _given(self, known: Mapping[int, float], free: list[int]) -> tuple[Matrix, Matrix]:
-        """Mean and covariance of the ``free`` axes where others are ``known``."""
+        """Mean and covariance of the ``free`` axes conditional on the ``known`` ones."""
         mean, covariance = np.array(self.mean), np.array(self.covariance)
         axes = sorted(known)
         centre, spread = mean[free], covariance[np.ix_(free, free)]
         if axes:
             inside = np.clip([known[a] for a in axes], np.array(self.low)[axes], np.array(self.high)[axes])
+            # Gaussian conditioning: mean + S_fk S_kk^-1 (k - mean_k), covariance S_ff - S_fk S_kk^-1 S_kf
             gain = np.linalg.solve(covariance[np.ix_(axes, axes)], covariance[np.ix_(axes, free)]).T
             centre = centre + gain @ (inside - mean[axes])
             spread = spread - gain @ covariance[np.ix_(axes, free)]
@@ -81,18 +79,18 @@ class Group:
 
 @dataclass(frozen=True)
 class EmpiricalPrior:
-    """What the training subjects were like: all of them, and each diagnosis among them."""
+    """The distribution of all training subjects, and of each diagnosis among them."""
 
-    overall: Group
-    groups: Mapping[Diagnosis, Group]
+    overall: SubjectGroup
+    groups: Mapping[Diagnosis, SubjectGroup]
 
     @classmethod
     def fit(cls, records: Sequence[Record]) -> EmpiricalPrior:
-        """Fit on training subjects whose volumes are known; `DataError` without any, or with people of other splits."""
-        strangers = sorted({r.split for r in records} - {"train"})
-        if strangers:
+        """Fit on the training subjects with known volumes; `DataError` if there are none, or some of another split."""
+        other = sorted({r.split for r in records} - {"train"})
+        if other:
             raise DataError(
-                f"subjects of the split {strangers[0]} in the empirical prior", hint="give the training split"
+                f"subjects of the split {other[0]} in the empirical prior", hint="fit it on the training split"
             )
         usable = [r for r in records if _row(r) is not None]
         if not usable:
@@ -113,10 +111,10 @@ class EmpiricalPrior:
         ef_percent: float | None = None,
         slices: int | None = None,
     ) -> ClinicalPrior:
-        """A complete request: what is given as it is, and the rest drawn given it.
+        """A complete prior: given conditions are kept, and the others are sampled conditional on them.
 
-        The diagnosis, unless given, is drawn by its share of the training subjects. `InputError` for a diagnosis that
-        no training subject has.
+        A diagnosis is sampled by its share of the training subjects. `InputError` if no training subject has the given
+        diagnosis.
         """
         rng = np.random.default_rng(seed)
         if diagnosis is None:
@@ -138,36 +136,36 @@ class EmpiricalPrior:
         )
 
     def complete(self, prior: ClinicalPrior, seed: int | np.random.Generator) -> ClinicalPrior:
-        """The same request with a number of slices, drawn given what is known where it has none."""
+        """``prior`` with a number of slices: its own, or one sampled conditional on its volumes."""
         if prior.slices is not None:
             return prior
         known = _axes(prior.lv_edv_ml, prior.ef_percent)
         return replace(prior, slices=self.group(prior.diagnosis).draw_slices(known, np.random.default_rng(seed)))
 
     def systolic_fraction(self, diagnosis: Diagnosis) -> float:
-        """Usual share of the cycle between ED and ES."""
+        """The median share of the cycle between ED and ES."""
         return self.group(diagnosis).systolic_fraction
 
     def frame_time_ms(self, diagnosis: Diagnosis, frames: int) -> float:
-        """Time between frames of a usual beat cut into ``frames``, to a hundredth."""
+        """Milliseconds between frames of the median cycle divided into ``frames``, rounded to a hundredth."""
         cycle_ms = self.group(diagnosis).cycle_ms or self.overall.cycle_ms or USUAL_CYCLE_MS
         return round(cycle_ms / frames, 2)
 
-    def group(self, diagnosis: Diagnosis) -> Group:
-        """The subjects of a diagnosis; all of them where it is unknown or was never seen."""
+    def group(self, diagnosis: Diagnosis) -> SubjectGroup:
+        """The subjects of a diagnosis; all subjects if it is unknown or was not in the training data."""
         return self.groups.get(diagnosis, self.overall)
 
     def to_json(self) -> dict[str, Any]:
-        """What a weights folder keeps as ``prior.json``."""
+        """The content of ``prior.json`` in a weights folder."""
         groups = {diagnosis.value: asdict(group) for diagnosis, group in self.groups.items()}
         return {"format": FORMAT, "overall": asdict(self.overall), "groups": groups}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EmpiricalPrior:
-        """The inverse of `to_json`; `WeightsError` where it is not one."""
+        """The inverse of `to_json`; `WeightsError` if ``values`` is not a prior."""
         try:
-            groups = {Diagnosis(name): Group(**group) for name, group in values["groups"].items()}
-            return cls(Group(**values["overall"]), groups)
+            groups = {Diagnosis(name): SubjectGroup(**group) for name, group in values["groups"].items()}
+            return cls(SubjectGroup(**values["overall"]), groups)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
                 f"prior.json is not an empirical prior: {error!r}", hint="copy the folder again"
@@ -175,7 +173,7 @@ class EmpiricalPrior:
 
 
 def _axes(lv_edv_ml: float | None, ef_percent: float | None, slices: int | None = None) -> dict[int, float]:
-    """What is known of log EDV (0), logit EF (1) and slices (2)."""
+    """The specified ones of log EDV (0), logit EF (1) and slices (2)."""
     known = {} if lv_edv_ml is None else {0: math.log(lv_edv_ml)}
     if ef_percent is not None:
         known[1] = _logit(ef_percent / 100.0)
@@ -183,7 +181,7 @@ def _axes(lv_edv_ml: float | None, ef_percent: float | None, slices: int | None 
 
 
 def _row(record: Record) -> list[float] | None:
-    """(log EDV, logit EF, slices) of a subject, None where a volume is unknown or the two contradict each other."""
+    """(log EDV, logit EF, slices) of a subject; None if a volume is unknown or the two contradict each other."""
     edv_ml, esv_ml = record.lv_edv_ml, record.lv_esv_ml
     if edv_ml is None or esv_ml is None or not 0.0 < esv_ml < edv_ml:
         return None
@@ -194,12 +192,12 @@ def _rows(records: Sequence[Record]) -> Matrix:
     return np.array([row for row in map(_row, records) if row is not None])  # N 3
 
 
-def _group(records: Sequence[Record], pooled: Matrix) -> Group:
+def _group(records: Sequence[Record], pooled: Matrix) -> SubjectGroup:
     rows = _rows(records)
     own = np.cov(rows, rowvar=False, bias=True) if len(rows) > 1 else np.zeros((3, 3))
-    weight = SHRINKAGE_SUBJECTS / (SHRINKAGE_SUBJECTS + len(rows) - 1)
+    weight = 2.0 / (2.0 + len(rows) - 1)  # the pooled covariance counts as two subjects
     covariance = (1.0 - weight) * own + weight * pooled
-    return Group(
+    return SubjectGroup(
         count=len(rows),
         mean=rows.mean(axis=0).tolist(),
         covariance=covariance.tolist(),
@@ -211,14 +209,17 @@ def _group(records: Sequence[Record], pooled: Matrix) -> Group:
 
 
 def _pooled_covariance(groups: Sequence[Matrix]) -> Matrix:
-    """Covariance within diagnoses, with a floor that keeps it positive definite."""
+    """Covariance within diagnoses, with a floor that keeps it positive definite.
+
+    Of one subject alone, log EDV, logit EF and slices still vary by .05, .1 and .3 (SD).
+    """
     centred = np.concatenate([rows - rows.mean(axis=0) for rows in groups])
-    within: Matrix = centred.T @ centred / len(centred) + np.diag(np.square(FLOOR))
+    within: Matrix = centred.T @ centred / len(centred) + np.diag(np.square((0.05, 0.1, 0.3)))
     return within
 
 
 def _systolic_fraction(record: Record) -> float | None:
-    """ES as a share of the cycle; a pair of frames, ED and ES alone, tells nothing of time."""
+    """ES as a share of the cycle; None for a pair of ED and ES frames, which has no timing."""
     if record.frames_in_cycle == 2 or not 0 < record.es_index_from_ed < record.frames_in_cycle:
         return None
     return record.es_index_from_ed / record.frames_in_cycle

@@ -1,4 +1,4 @@
-"""The weights that can be named here: what each is, where it lies, and which one is taken by default."""
+"""The weights that can be used by name: what each is, where it is, what it was trained with, and its scores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cinesynth.errors import InputError, WeightsError
 from cinesynth.io.files import file_sha256, write_text
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.types import FURTHER_CONDITIONS, ClinicalPrior
+from cinesynth.weights.comparison import migrated_scores
 from cinesynth.weights.folder import (
     INDEX,
     SCORES,
@@ -27,8 +28,8 @@ from cinesynth.weights.folder import (
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One bundle; ``problem`` says why nothing more is known of it."""
+class RegisteredWeights:
+    """One weights folder; if ``problem`` says why it cannot be used, the fields after it are empty."""
 
     name: str
     folder: Path
@@ -43,28 +44,28 @@ class Entry:
     scores: dict[str, Any] | None = None
 
 
-def catalogue() -> tuple[list[Entry], str]:
-    """Every bundle that ships or was chosen once, and why there is no default, if so."""
-    bundles, default, why = known_bundles(), None, ""
+def list_weights() -> tuple[list[RegisteredWeights], str]:
+    """All weights that ship or were chosen, and why the default cannot be used (empty if it can)."""
+    bundles, default, problem = known_bundles(), None, ""
     try:
         default = find_bundle()
     except WeightsError as error:
-        why = str(error)
+        problem = str(error)
     if default is not None and default.resolve() not in {folder.resolve() for folder in bundles.values()}:
         bundles[str(default)] = default
     return [
         _entry(name, folder, default is not None and folder.resolve() == default.resolve())
         for name, folder in bundles.items()
-    ], why
+    ], problem
 
 
-def _entry(name: str, folder: Path, default: bool) -> Entry:
+def _entry(name: str, folder: Path, default: bool) -> RegisteredWeights:
     try:
         index = read_index(folder)
         grid = stage_info(folder, "vae")["config"]["grid"]
         sizes = [(folder / file).stat().st_size for file in index["files"]]
         scores = recorded_scores(folder)
-        return Entry(
+        return RegisteredWeights(
             name,
             folder,
             default,
@@ -78,11 +79,12 @@ def _entry(name: str, folder: Path, default: bool) -> Entry:
             scores,
         )
     except (WeightsError, OSError, KeyError, TypeError) as error:
-        return Entry(name, folder, default, error.message if isinstance(error, WeightsError) else repr(error))
+        message = error.message if isinstance(error, WeightsError) else repr(error)
+        return RegisteredWeights(name, folder, default, message)
 
 
 def shipped_with(condition: str) -> list[str]:
-    """Names of the weights of the package that were trained with a condition."""
+    """Names of the shipped weights that were trained with a condition."""
     configs = {
         name: parse_config(stage_info(folder, "motion_diffusion")["config"])
         for name, folder in shipped_bundles().items()
@@ -90,30 +92,30 @@ def shipped_with(condition: str) -> list[str]:
     return [name for name, config in configs.items() if condition in config.conditions]
 
 
-# --- Scores kept beside weights --------------------------------------------------------------------------------------
+# --- Recorded scores -------------------------------------------------------------------------------------------------
 
 
 SCORES_FILE = "scores.json"
 
 
 def record_scores(folder: Path, scores: dict[str, Any]) -> Path:
-    """Keep ``scores`` in the weights folder that they are of; returns the file.
+    """Write ``scores`` into the weights folder that they describe; returns the file.
 
-    `WeightsError` where they are of other weights, or the index was not written by `cinesynth bundle`.
+    `WeightsError` if they describe other weights, or the index was not written by `cinesynth bundle`.
     """
-    before, found = bundle_sha256(folder), scores.get("about", {}).get("weights")
+    before, found = bundle_sha256(folder), scores.get("metadata", {}).get("weights")
     if found != before:
         raise WeightsError(
-            f"the scores are of weights {str(found)[:12]}..., {folder} holds {before[:12]}...",
-            hint=f"score these: cinesynth score --weights {folder}",
+            f"the scores describe weights {str(found)[:12]}..., but {folder} holds {before[:12]}...",
+            hint=f"score these weights: cinesynth score --weights {folder}",
         )
     index, path = read_index(folder), folder / SCORES_FILE
     text = json.dumps(scores, indent=1)
     plain = index_text({key: value for key, value in index.items() if key != SCORES})
     if SCORES not in index and (folder / INDEX).read_text(encoding="utf-8") != plain:
         raise WeightsError(
-            f"{folder / INDEX} is laid out differently than `cinesynth bundle` writes it, so its hash would change",
-            hint="bundle the weights again, then record",
+            f"{folder / INDEX} is not formatted as `cinesynth bundle` writes it, so its SHA-256 would change",
+            hint="bundle the weights again, then record the scores",
         )
     write_text(path, text)
     write_text(folder / INDEX, index_text({**index, SCORES: file_sha256(path)}))
@@ -121,21 +123,21 @@ def record_scores(folder: Path, scores: dict[str, Any]) -> Path:
 
 
 def recorded_scores(folder: Path) -> dict[str, Any] | None:
-    """The scores recorded in a weights folder, None where there are none; `WeightsError` where they were altered."""
+    """The scores recorded in a weights folder, None if there are none; `WeightsError` if they were altered."""
     expected = read_index(folder).get(SCORES)
     if expected is None:
         return None
     path = folder / SCORES_FILE
     scores = read_json(path, f"the weights folder {folder}")
     if file_sha256(path) != expected:
-        raise WeightsError(f"{path} was altered: its hash is not the index's", hint="record the scores again")
-    return scores
+        raise WeightsError(f"{path} was altered: its SHA-256 is not that of the index", hint="record the scores again")
+    return migrated_scores(scores)
 
 
-# --- Whether weights were trained with what is asked of them ---------------------------------------------------------
+# --- Which conditions weights support --------------------------------------------------------------------------------
 
 
-WORDS = {
+CONDITION_NAMES = {
     "rv_edv_ml": "RV end-diastolic volume",
     "rv_esv_ml": "RV end-systolic volume",
     "myo_mass_g": "myocardial mass",
@@ -144,21 +146,20 @@ WORDS = {
 
 
 def check_supported(prior: ClinicalPrior, condition_set: ConditionSet) -> None:
-    """`InputError` where ``prior`` asks for a condition or a vendor that is not in ``condition_set``."""
+    """`InputError` if ``prior`` specifies a condition or a vendor that is not in ``condition_set``."""
     for name in FURTHER_CONDITIONS:
         if getattr(prior, name) is not None and name not in condition_set.names:
-            raise InputError(f"these weights were not trained with {WORDS[name]} ({name})", hint=_who_knows(name))
+            raise InputError(
+                f"these weights were not trained with {CONDITION_NAMES[name]} ({name})", hint=_supporting(name)
+            )
     if prior.vendor is not None and condition_set.vendor_index(prior.vendor) == 0:
-        known = (
-            f"one of {', '.join(condition_set.vendors)}"
-            if condition_set.vendors
-            else "their training knew none: leave it out"
-        )
-        raise InputError(f"vendor {prior.vendor!r} is not known to these weights", hint=known)
+        vendors = condition_set.vendors
+        hint = f"one of {', '.join(vendors)}" if vendors else "leave it out: they were trained without vendors"
+        raise InputError(f"vendor {prior.vendor!r} is not known to these weights", hint=hint)
 
 
-def _who_knows(name: str) -> str:
+def _supporting(name: str) -> str:
     knowing = shipped_with(name)
     if knowing:
-        return f"leave it out, or give weights that know it: --weights {' or '.join(knowing)}"
-    return f"leave it out, or train weights with {name} among the conditions: none of those that ship know it"
+        return f"leave it out, or use weights that support it: --weights {' or '.join(knowing)}"
+    return f"leave it out, or train weights with {name} among the conditions: no shipped weights support it"

@@ -1,10 +1,11 @@
-"""Short-axis slices as pictures, and a beat as an animation.
+"""Short-axis slices as pictures, and a cardiac cycle as an animation.
 
-Arrays are shown as ACDC is read: the first axis to the right, the second downwards, in true proportions.
+Pictures follow ACDC's orientation: the first array axis runs to the right, the second downwards, in true proportions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,9 @@ RGB = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 
 WINDOW_PERCENTILES = (0.5, 99.5)
+"""Percentiles of the intensities that are shown black and white."""
 GREYS = 96
-"""Shades of a GIF: fewer compress better, and these show no steps. Three more entries are the contours'."""
-MIN_FRAME_MS = 20
-"""Viewers slow down frames that are shorter."""
+"""Grey levels of a GIF: fewer compress better, and 96 show no steps. Three more palette entries are the contours'."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class View:
     def of(
         cls, label: LabelArray | None, size: tuple[int, ...], spacing_mm: Spacing, field_mm: float, pixels: int
     ) -> View:
-        """Around the labels of a ``T X Y Z`` cine of ``size``, or its middle where there are none."""
+        """The view centred on the labels of a ``T X Y Z`` cine of ``size``, or on its middle if there are none."""
         centre = ((size[1] - 1) / 2, (size[2] - 1) / 2)
         if label is not None and label.any():
             _, x, y, _ = np.nonzero(label)
@@ -59,13 +59,21 @@ class View:
 
 
 def window_of(image: NDArray[np.generic]) -> tuple[float, float]:
-    """Darkest and brightest value to show, one window for all frames."""
+    """The intensities that are shown black and white, the same for all frames."""
     low, high = np.percentile(image.astype(np.float32), WINDOW_PERCENTILES)
     return float(low), float(max(high, low + 1e-6))
 
 
+def heart_window(image: NDArray[Any], label: LabelArray) -> tuple[float, float]:
+    """As `window_of`, but white is set by the labelled heart: fat near a coil is brighter and would darken it."""
+    low, high = np.percentile(image, WINDOW_PERCENTILES)
+    if label.any():
+        high = np.percentile(image[label > 0], WINDOW_PERCENTILES[1])
+    return float(low), float(max(high, low + 1e-6))
+
+
 def grey(plane: NDArray[np.generic], view: View, window: tuple[float, float]) -> FloatArray:
-    """An image plane ``X Y`` as grey values in [0, 1]."""
+    """An image plane ``X Y`` as grey values in [0, 1], rows and columns of ``view``."""
     low, high = window
     shades: FloatArray = np.clip((view.draw(plane, 3, low) - low) / (high - low), 0.0, 1.0)
     return shades
@@ -76,7 +84,7 @@ def contours(plane: LabelArray, view: View) -> NDArray[np.uint8]:
     lines = np.zeros((view.pixels, view.pixels), dtype=np.uint8)
     for structure in COLOURS:
         inside = view.draw(plane == structure, 1, 0.0) >= 0.5
-        if structure is Label.LV:  # one line, not two, where the LV touches myocardium
+        if structure is Label.LV:  # where the LV touches myocardium, draw one line instead of two
             lines[ndimage.binary_dilation(inside, iterations=2)] = 0
         lines[inside & ~ndimage.binary_erosion(inside)] = structure
     return lines
@@ -93,6 +101,16 @@ def tile(image: NDArray[np.generic], label: LabelArray | None, view: View, windo
     return picture
 
 
+def slices_of_heart(label: LabelArray, shares: Sequence[float]) -> list[int]:
+    """The slices at these shares of the way from the first to the last labelled slice of ``T X Y Z``.
+
+    Shares refer to the whole stack if nothing is labelled.
+    """
+    labelled = np.flatnonzero((label > 0).any(axis=(0, 1, 2)))
+    first, last = (labelled[0], labelled[-1]) if len(labelled) else (0, label.shape[3] - 1)
+    return [round(float(first + share * (last - first))) for share in shares]
+
+
 def render_gif(
     image: FloatArray,
     label: LabelArray,
@@ -103,28 +121,22 @@ def render_gif(
     field_mm: float = 160.0,
     pixels: int = 176,
 ) -> None:
-    """Write the beat of three slices (basal, middle, apical), plain above and with contours below, as a GIF."""
+    """Write three slices (basal, middle, apical) over the cycle as a GIF, plain above and with contours below."""
     view = View.of(label, label.shape, spacing_mm, field_mm, pixels)
     window = window_of(image)
-    slices = shown_slices(label)
-    frames = [_beat_frame(image[t], label[t], slices, view, window) for t in range(len(image))]
-    duration = max(MIN_FRAME_MS, round(frame_time_ms / 10) * 10)  # GIF counts hundredths of a second
+    slices = slices_of_heart(label[:1], (0.25, 0.5, 0.75))
+    frames = [_gif_frame(image[t], label[t], slices, view, window) for t in range(len(image))]
+    # GIF counts hundredths of a second, and viewers slow down frames shorter than 20 ms.
+    duration = max(20, round(frame_time_ms / 10) * 10)
     frames[0].save(
         path, format="GIF", save_all=True, append_images=frames[1:], duration=duration, loop=0, optimize=False
     )
 
 
-def shown_slices(label: LabelArray) -> list[int]:
-    """Slices a quarter, half and three quarters down the heart of a ``T X Y Z`` label."""
-    with_heart = np.flatnonzero(label[0].any(axis=(0, 1)))
-    first, last = (with_heart[0], with_heart[-1]) if len(with_heart) else (0, label.shape[-1] - 1)
-    return [round(float(first + share * (last - first))) for share in (0.25, 0.5, 0.75)]
-
-
-def _beat_frame(
+def _gif_frame(
     image: FloatArray, label: LabelArray, slices: list[int], view: View, window: tuple[float, float]
 ) -> Image.Image:
-    """One frame on a palette of greys and contour colours, which no later frame changes."""
+    """One frame on a fixed palette of greys and contour colours, shared by all frames."""
     shades = [np.rint((GREYS - 1) * grey(image[..., z], view, window)).astype(np.uint8) for z in slices]
     lines = [contours(label[..., z], view) for z in slices]
     above, below = np.hstack(shades), np.hstack(shades)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cinesynth.errors import InputError, OutputError
-from cinesynth.memorisation.fingerprints import DuplicateFilter
+from cinesynth.memorisation.duplicate_filter import DuplicateFilter
 from cinesynth.synthesis.cohort import generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
