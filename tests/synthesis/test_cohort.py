@@ -18,8 +18,8 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 
 @pytest.fixture(scope="module")
 def requests(pipe: CinePipeline) -> list[Request]:
-    drawn = draw_requests(pipe, 2, seed=4, frames=3, tries=1)
-    return [*drawn, Request(ClinicalPrior(Diagnosis.NOR), seed=9, frames=3, tries=1)]
+    drawn = draw_requests(pipe, 2, seed=4, frames=3, max_attempts=1)
+    return [*drawn, Request(ClinicalPrior(Diagnosis.NOR), seed=9, frames=3, max_attempts=1)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -105,7 +105,7 @@ def test_two_processes_make_the_cohort_of_one(weights: Path, tmp_path: Path, ask
 def test_another_request_never_replaces_a_case(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
     generate_cohort(pipe, requests[:1], tmp_path, pictures=False)
     before = contents(tmp_path)
-    other = [Request(requests[0].prior, seed=1, frames=3, tries=1), requests[1]]
+    other = [Request(requests[0].prior, seed=1, frames=3, max_attempts=1), requests[1]]
     with pytest.raises(OutputError, match="case_0000 holds a case of another request"):
         generate_cohort(pipe, other, tmp_path, pictures=False)
     assert contents(tmp_path) == before

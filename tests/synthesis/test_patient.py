@@ -69,7 +69,7 @@ def annotated(small: CinePipeline, cine_file: Path) -> Annotation:
 
 
 def wish(ef_percent: float | None = None, variation: float = 0.0, **settings: Any) -> Wish:
-    settings = {"frames": 5, "tries": 1, **settings}
+    settings = {"frames": 5, "max_attempts": 1, **settings}
     return Wish(Request(ClinicalPrior(settings.pop("diagnosis", Diagnosis.UNKNOWN)), **settings), ef_percent, variation)
 
 
@@ -173,7 +173,7 @@ def test_frame_0_has_the_mask_that_the_codec_sees(
     seen = annotate(small.bundle, read_patient(ed_file)).label[0]
     assert np.array_equal(moved.label[0], seen)
     assert moved.prior.slices == heart.image.shape[3]
-    assert moved.provenance["acceptance"]["anatomy"]["control"] is None  # type: ignore[index]
+    assert moved.provenance["acceptance"]["anatomy"]["volume_matching"] is None  # type: ignore[index]
 
 
 @torch.inference_mode()
@@ -265,7 +265,7 @@ def test_a_frame_of_a_cine_is_the_same_heart_and_keeps_its_beat(
 
 
 def test_a_variation_is_exact_at_0_plain_at_1_and_farther_with_strength(small: CinePipeline, moved: Cine) -> None:
-    plan = small.plan(Request(ClinicalPrior(lv_edv_ml=150.0, slices=8), seed=5, steps=8, control=False))
+    plan = small.plan(Request(ClinicalPrior(lv_edv_ml=150.0, slices=8), seed=5, steps=8, match_volumes=False))
     given = small.sampler.anatomy(small.plan(replace(plan.request, seed=9)), 0).latent
     drawn = [small.sampler.anatomy(plan, 0, given, strength).latent for strength in (0.0, 0.1, 0.3, 0.6, 0.9, 1.0)]
     distances = [float((latent - given).square().mean().sqrt()) for latent in drawn]

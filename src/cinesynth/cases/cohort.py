@@ -104,8 +104,8 @@ def manifest_row(case: str, content: dict[str, Any]) -> Row:
     return {
         "case": case,
         **{name: content[name] for name in FIELDS},
-        "anatomy_tries": acceptance["anatomy"]["tries"],
-        "motion_tries": acceptance["motion"]["tries"],
+        "anatomy_tries": acceptance["anatomy"]["attempts"],
+        "motion_tries": acceptance["motion"]["attempts"],
         **{f"requested_{name}": content["requested"].get(name) for name in REQUESTED},
         **{f"achieved_{name}": content["achieved"].get(name) for name in ACHIEVED},
         **{column: content["files"][name] for column, name in HASHES.items()},

@@ -94,3 +94,42 @@ def prior_from_json(values: Mapping[str, Any]) -> ClinicalPrior:
     core = {name: values[name] for name in CORE_CONDITIONS}
     further = {name: values.get(name) for name in FURTHER_CONDITIONS}
     return ClinicalPrior(**{**core, **further, "diagnosis": Diagnosis(values["diagnosis"])})
+
+
+# --- Records of earlier releases ---------------------------------------------------------------------------------
+
+RENAMED_REQUEST_KEYS = {"tries": "max_attempts", "control": "match_volumes"}
+"""Keys of a sidecar's request: the name in cinesynth 0.1.0, and today's."""
+RENAMED_STAGE_KEYS = {
+    "tries": "attempts",
+    "kept_try": "kept_attempt",
+    "failed_rules_by_try": "failed_rules_by_attempt",
+    "refused_tries": "near_duplicates",
+    "tidied_ml": "postprocessing_ml",
+    "control": "volume_matching",
+}
+"""Keys of the anatomy and the motion in a sidecar's acceptance record."""
+
+
+def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A sidecar of any release with the keys of this one."""
+    provenance = dict(content["provenance"])
+    if "request" in provenance:
+        provenance["request"] = migrated_request(provenance["request"])
+    if isinstance(acceptance := provenance.get("acceptance"), Mapping):
+        stages = {
+            name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in ("anatomy", "motion") if name in acceptance
+        }
+        provenance["acceptance"] = {**acceptance, **renamed}
+    return {**content, "provenance": provenance}
+
+
+def migrated_request(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's JSON, and that of the anatomy it keeps, with the keys of this release."""
+    request = _renamed(values, RENAMED_REQUEST_KEYS)
+    kept = request.get("anatomy")
+    return request if kept is None else {**request, "anatomy": migrated_request(kept)}
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cinesynth.cases.export_nifti import SYNTHETIC, write_nifti
 from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
-from cinesynth.cases.schema import sidecar
+from cinesynth.cases.schema import migrated_sidecar, sidecar
 from cinesynth.errors import OutputError
 from cinesynth.io.files import file_sha256, make_folder, writing
 from cinesynth.io.lock import holding, is_held
@@ -66,16 +66,16 @@ def _hint(is_case: bool) -> str:
 
 
 def read_sidecar(folder: Path) -> dict[str, Any] | None:
-    """A finished case's JSON, None where there is none; `OutputError` if it is damaged."""
+    """A finished case's JSON with today's keys, None where there is none; `OutputError` if it is damaged."""
     path = folder / SIDECAR
     if not path.is_file():
         return None
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["provenance"]["request"], content["provenance"]["weights"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return migrated_sidecar(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{path} is not a case's sidecar: {error!r}", hint=f"remove {folder} and repeat") from None
-    return content
 
 
 def remove_stale(parent: Path, names: Container[str]) -> None:

@@ -71,7 +71,7 @@ def generate(
     all this from a file, a row or a group at a time (docs/cohorts.md); the same command goes on where it was stopped.
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
-    settings |= {"tries": tries, "control": control}
+    settings |= {"max_attempts": tries, "match_volumes": control}
     further = {"--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
     if cohort is not None:
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}

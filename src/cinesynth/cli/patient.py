@@ -108,7 +108,7 @@ def animate(
 
     settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     prior = ClinicalPrior(Diagnosis.parse(diagnosis), lv_esv_ml=esv, vendor=vendor)
-    request = Request(prior, seed, **settings, tries=tries, control=control)
+    request = Request(prior, seed, **settings, max_attempts=tries, match_volumes=control)
     wish = Wish(request, ef, variation, frame)  # refused, if it is, before anything is read
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
     patient = read_patient(image, slice_order.told)

@@ -108,11 +108,13 @@ class LatentDiffusion(nn.Module):
         guidance: float | None = None,
         start: Tensor | None = None,
         strength: float = 1.0,
+        callback: Callable[[int, int], None] | None = None,
     ) -> Tensor:
         """Clean codes from ``noise`` (``B C x y z``). Guidance 1 and 0 cost one pass a step, others a doubled batch.
 
         With clean codes as ``start``, variations of them (SDEdit, Meng et al., 2022): they are noised to the level
         ``strength`` and go the rest of the way. 0 gives them back; 1 is noise alone, bit for bit as without them.
+        ``callback`` is called with the solver's steps done and in all, after each; what it raises ends the sampling.
         """
         solver = make_solver(self.config, steps or self.config.sampling_steps)
         scale = self.config.guidance if guidance is None else guidance
@@ -125,8 +127,11 @@ class LatentDiffusion(nn.Module):
         begin = 0 if start is None or strength >= 1.0 else first_below(times, strength)
         if start is not None and strength < 1.0:
             x = start if strength <= 0.0 else self._enter(start, noise, strength, times[begin:], predict)
-        for timestep, time in zip(solver.timesteps[begin:], times[begin:], strict=True):
+        rest = list(zip(solver.timesteps[begin:], times[begin:], strict=True))
+        for done, (timestep, time) in enumerate(rest, start=1):
             x = solver.step(predict(x, time), timestep, x).prev_sample
+            if callback is not None:
+                callback(done, len(rest))
         return x * broadcast_mask(slice_mask, x)
 
     def _enter(

@@ -100,9 +100,11 @@ def animate(pipe: CinePipeline, patient: Patient, wish: Wish) -> Cine:
     seen = volumes_ml(pipe.sampler.decode(latent, plan)[1], Label.LV, pipe.sampler.voxel_ml)
     _check_edv(seen)
     plan = _timed(pipe.plan(wish.measured(round(float(seen[0]), 3), placement.slices)), patient)
-    tries = plan.request.tries if wish.variation > 0.0 else 1
-    anatomies = rejection_sample(tries, lambda attempt: pipe.sampler.anatomy(plan, attempt, latent, wish.variation))
-    cine = pipe.beat(plan, *anatomies)
+    tries = plan.request.max_attempts if wish.variation > 0.0 else 1
+    anatomies = rejection_sample(
+        tries, lambda attempt: pipe.sampler.anatomy(plan, attempt, start=latent, variation=wish.variation)
+    )
+    cine = pipe.add_motion(plan, *anatomies)
     home = _at_home(cine, placement, scale, study.image[frame])
     return replace(home, affine=study.affine, provenance=_record(cine, home, patient, wish, frame, placement, scale))
 

@@ -22,7 +22,7 @@ from cinesynth.errors import DataError
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MAX_DETECTED_ES_SHARE, MIN_DETECTED_EDV_ML
 from cinesynth.synthesis.patient import Patient
-from cinesynth.synthesis.provenance import made_with
+from cinesynth.synthesis.provenance import model_record
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
 from cinesynth.weights.folder import Bundle, bundle_sha256, find_bundle
 
@@ -189,7 +189,7 @@ def annotate(bundle: Bundle, patient: Patient) -> Annotation:
     except DataError:
         beat = None
     weights = {**bundle.info, "sha256": bundle_sha256(bundle.folder)}
-    return Annotation(patient, label, beat, made_with(bundle.config, weights, torch.device("cpu")))
+    return Annotation(patient, label, beat, model_record(bundle.config, weights, torch.device("cpu")))
 
 
 def _noted(study: Study, note: str) -> Study:

@@ -35,7 +35,7 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
     if record.get("screen") != pipe.screened.get("screen"):
         raise InputError(f"the case in {folder} was made with another screen", hint="give the same --known-hearts")
     request = Request.from_json(record["request"])
-    steered = request.prior.lv_edv_ml if request.control else None
+    steered = request.prior.lv_edv_ml if request.match_volumes else None
     edv_ml: float = found["achieved"]["lv_edv_ml"] if steered is None else steered
     low, high = EDV_RANGE_ML
     if not low <= edv_ml <= high:

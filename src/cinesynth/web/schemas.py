@@ -69,8 +69,8 @@ class GenerateRequest(Wish):
             frames=self.frames,
             steps=self.steps,
             guidance=self.guidance,
-            tries=self.tries,
-            control=self.control,
+            max_attempts=self.tries,
+            match_volumes=self.control,
         )
 
 

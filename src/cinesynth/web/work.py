@@ -73,7 +73,7 @@ class Workshop:
         """A patient's heart in motion."""
         image = self.store.get(session, wish.upload).files["image"]
         prior = ClinicalPrior(Diagnosis.parse(wish.diagnosis), vendor=wish.vendor)
-        request = Request(prior, wish.seed, frames=wish.frames, tries=wish.tries, control=wish.control)
+        request = Request(prior, wish.seed, frames=wish.frames, max_attempts=wish.tries, match_volumes=wish.control)
         asked = Wish(request, wish.ef, wish.variation, wish.frame)
 
         def work(job: Job) -> list[str]:
@@ -93,7 +93,7 @@ class Workshop:
 
         def work(job: Job) -> list[str]:
             pipe, patient = self._pipe(job), read_patient(image, wish.slice_order)
-            request = Request(ClinicalPrior(), frames=max(2, len(patient.study.image)), control=False)
+            request = Request(ClinicalPrior(), frames=max(2, len(patient.study.image)), match_volumes=False)
             with watched(pipe, request, job.step):
                 found = annotate(pipe.bundle, patient)
             entry = self._entry(session, "annotate")
@@ -139,8 +139,8 @@ def _changed(pipe: CinePipeline, case: Path, wish: GenerateRequest) -> Request:
         vendor=wish.vendor,
         seed=wish.seed,
         frames=wish.frames,
-        tries=wish.tries,
-        control=wish.control,
+        max_attempts=wish.tries,
+        match_volumes=wish.control,
     )
 
 
@@ -148,7 +148,7 @@ def _requests(pipe: CinePipeline, wish: CohortWish) -> list[Request]:
     if wish.drawn:
         diagnosis = Diagnosis.parse(wish.diagnosis)
         asked = None if diagnosis is Diagnosis.UNKNOWN else diagnosis
-        settings: dict[str, Any] = {"frames": wish.frames, "tries": wish.tries, "control": wish.control}
+        settings: dict[str, Any] = {"frames": wish.frames, "max_attempts": wish.tries, "match_volumes": wish.control}
         return draw_requests(pipe, wish.count, seed=wish.seed, diagnosis=asked, vendor=wish.vendor, **settings)
     one = wish.request()
     check_supported(one.prior, pipe.condition_set)
@@ -168,7 +168,9 @@ def _groups(table: str, form: str) -> list[Group]:
 
 
 def _rows(pipe: CinePipeline, groups: list[Group], wish: CohortWish) -> list[Request]:
-    return requests_of(groups, pipe, seed=wish.seed, frames=wish.frames, tries=wish.tries, control=wish.control)
+    return requests_of(
+        groups, pipe, seed=wish.seed, frames=wish.frames, max_attempts=wish.tries, match_volumes=wish.control
+    )
 
 
 def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
@@ -197,7 +199,7 @@ def watched(pipe: CinePipeline, request: Request, notify: Told) -> Iterator[None
     """
     bundle = pipe.bundle
     steps = [request.steps or model.config.sampling_steps for model in (bundle.anatomy, bundle.dynamics)]
-    steering = STEERING_CALLS if request.control else 2
+    steering = STEERING_CALLS if request.match_volumes else 2
     frames = request.frames / pipe.sampler.frames_per_call
     parts = {"anatomy": steps[0] + steering, "motion": steps[1] + steering, "frames": frames}
     total, counts = sum(parts.values()), {"anatomy": 0, "motion": 0}
