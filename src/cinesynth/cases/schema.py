@@ -117,7 +117,7 @@ def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
     if "request" in provenance:
         provenance["request"] = migrated_request(provenance["request"])
     if isinstance(acceptance := provenance.get("acceptance"), Mapping):
-        stages = {
+        renamed = {
             name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in ("anatomy", "motion") if name in acceptance
         }
         provenance["acceptance"] = {**acceptance, **renamed}
