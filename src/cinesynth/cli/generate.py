@@ -198,7 +198,7 @@ QUIET_S = 30.0
 def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dict[str, Any]], list[Request]]:
     """Read a cohort's file; what is returned makes its requests with weights, a seed, a count and further settings."""
     from cinesynth.synthesis.cohort_file import read_cohort
-    from cinesynth.synthesis.cohort_groups import requests_of
+    from cinesynth.synthesis.cohort_schema import requests_of
 
     groups = read_cohort(path)
     return lambda pipe, seed, count, settings: requests_of(groups, pipe, seed=seed, count=count, **settings)

@@ -151,7 +151,7 @@ class CinePipeline:
         seeds = [seed] if isinstance(seed, int) else list(seed)
         if len(seeds) != len(priors):
             raise InputError(f"{len(seeds)} seeds for {len(priors)} cases", hint="give one seed, or one per case")
-        settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
+        settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
         settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes, **_under_new_names(renamed)}
         requests = [Request(p, s, **settings) for p, s in zip(priors, seeds, strict=True)]
         cines = list(self.generate(requests, callback))

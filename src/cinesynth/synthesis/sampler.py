@@ -112,7 +112,7 @@ class Sampler:
         """
         step = partial((progress or CaseProgress(1, 1)).step, "anatomy")
         start_noise = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
-        settings = {"start": start, "strength": variation, "callback": step}
+        settings: dict[str, Any] = {"start": start, "strength": variation, "callback": step}
         latent = self._sample(self.bundle.anatomy, plan, start_noise, plan.conditions, **settings)
         targets = ed_targets(plan.prior) if plan.request.match_volumes and variation > 0.0 else ()
         matching: VolumeMatching | None = None

@@ -19,7 +19,7 @@ from cinesynth.synthesis.animate import Wish, animate
 from cinesynth.synthesis.annotate import annotate
 from cinesynth.synthesis.cohort import draw_requests
 from cinesynth.synthesis.cohort_file import read_cohort
-from cinesynth.synthesis.cohort_groups import Group, requests_of
+from cinesynth.synthesis.cohort_schema import CohortGroup, requests_of
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
 from cinesynth.synthesis.patient import read_patient
 from cinesynth.synthesis.patient_files import ANIMATION, ANNOTATION, save_animation, save_annotation
@@ -155,7 +155,7 @@ def _requests(pipe: CinePipeline, wish: CohortWish) -> list[Request]:
     return [replace(one, seed=case_seed(wish.seed, number)) for number in range(wish.count)]
 
 
-def _groups(table: str, form: str) -> list[Group]:
+def _groups(table: str, form: str) -> list[CohortGroup]:
     """The groups of a table; `InputError` names the line."""
     with tempfile.TemporaryDirectory(prefix="cinesynth-") as folder:
         path = Path(folder) / f"table.{form}"
@@ -167,7 +167,7 @@ def _groups(table: str, form: str) -> list[Group]:
     return groups
 
 
-def _rows(pipe: CinePipeline, groups: list[Group], wish: CohortWish) -> list[Request]:
+def _rows(pipe: CinePipeline, groups: list[CohortGroup], wish: CohortWish) -> list[Request]:
     return requests_of(
         groups, pipe, seed=wish.seed, frames=wish.frames, max_attempts=wish.tries, match_volumes=wish.control
     )
