@@ -28,7 +28,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    rows = generate_cohort(pipe, requests, tmp_path, pictures=False, progress=lambda *s: steps.append(s))
+    rows = generate_cohort(
+        pipe, requests, tmp_path, pictures=False, progress=lambda _, done, total, __: steps.append((done, total))
+    )
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     with (tmp_path / "manifest.csv").open() as stream:
         table = list(csv.DictReader(stream))
@@ -57,7 +59,7 @@ def test_a_case_of_a_cohort_is_the_case_alone(pipe: CinePipeline, requests: list
 def test_an_interrupted_cohort_goes_on(
     pipe: CinePipeline, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(task: str, done: int, *_: object) -> None:
         if done == 2:
             raise KeyboardInterrupt
 

@@ -254,13 +254,13 @@ def test_any_file_is_requests_or_refused(
 ) -> None:
     path = tmp_path / f"fuzz{file[0]}"
     path.write_bytes(file[1])
-    requests, condition_set = [], None
+    requests, refusal = [], None
     try:
         groups = read_cohort(path)
         requests = requests_of(groups, pipe, seed=seed, count=count or min(5, sum(g.count for g in groups)))
     except InputError as error:
-        condition_set = error
-    assert requests or (condition_set and "fuzz" in condition_set.message and condition_set.hint)
+        refusal = error
+    assert requests or (refusal and "fuzz" in refusal.message and refusal.hint)
     for request in requests:
         assert Request.from_json(json.loads(json.dumps(request.to_json(), allow_nan=False))) == request
         assert pipe.plan(request).prior.slices

@@ -70,7 +70,7 @@ def test_slices_that_were_drawn_and_an_edv_that_nobody_asked_for_are_the_anatomy
     other = make(pipe, request)
     assert np.array_equal(other.label[0], first.label[0])
     assert request.prior.lv_edv_ml == pytest.approx(float(first.volumes_ml(3)[0]), abs=1e-3)
-    with pytest.raises(InputError, match="9 slices for an anatomy that was asked with None"):
+    with pytest.raises(InputError, match="9 slices were requested, but the kept anatomy has None"):
         Request(ClinicalPrior(slices=9), anatomy=request.anatomy)
 
 
@@ -84,7 +84,7 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
     assert made("one", case, "--ef", 45)[0] == 0
     assert made("more", case, "--count", 2)[0] == 0
     assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "manifest.csv"}
-    for wrong, condition_set in (
+    for wrong, said in (
         ([case, "--edv", 200], "--edv was given with --keep-anatomy"),
         ([case, "--ef", 30, "--esv", 80], "an ESV and an EF were both given"),
         ([case, "--ef", 99], "outside 3-95"),
@@ -92,7 +92,7 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
     ):
         code, _, err = made("none", *wrong)
         assert code == 2
-        assert condition_set in " ".join(err.split())
+        assert said in " ".join(err.split())
     assert not (tmp_path / "none").exists()
 
 

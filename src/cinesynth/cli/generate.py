@@ -18,6 +18,7 @@ from cinesynth.errors import InputError
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
+    from cinesynth.io.progress import ProgressCallback
     from cinesynth.synthesis.cohort import Share
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
@@ -232,14 +233,14 @@ def share_of_process() -> Share:
     return Share(*numbers)
 
 
-def _progress(step: console.Step) -> Callable[[int, int], None]:
+def _progress(step: console.Step) -> ProgressCallback:
     """A bar; in a log, now and then a line with the time that is left."""
     begun_s = told_s = time.monotonic()
     first: int | None = None
 
-    def tell(done: int, total: int) -> None:
+    def tell(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
         nonlocal told_s, first
-        step("generate", done, total, {})
+        step(task, done, total, dict(metrics))
         now_s = time.monotonic()
         first = done if first is None else first
         if console.err.is_terminal or done == first or (now_s < told_s + QUIET_S and done < total):

@@ -80,7 +80,7 @@ def _ingest(
         from cinesynth.synthesis.annotate import PhaseFinder
 
         finder = PhaseFinder.load(weights)
-        source = source.amended(finder, finder.recipe)
+        source = source.amended(finder, finder.version)
     elif weights:
         raise InputError("--weights was given without --annotate", hint="give both, or neither")
     with console.progress() as step:

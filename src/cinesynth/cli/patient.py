@@ -53,8 +53,7 @@ def annotate(
     """
     from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.annotate import annotate as make_masks
-    from cinesynth.synthesis.patient import read_patient
-    from cinesynth.synthesis.patient_files import ANNOTATION, ANNOTATION_FILES, save_annotation
+    from cinesynth.synthesis.patient import ANNOTATION, ANNOTATION_FILES, read_patient, save_annotation
     from cinesynth.weights.folder import Bundle, find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
@@ -99,17 +98,16 @@ def animate(
     is personal data of the patient, as the image is.
     """
     from cinesynth.cases.writing import check_free
-    from cinesynth.synthesis.animate import Wish
+    from cinesynth.synthesis.animate import AnimationRequest
     from cinesynth.synthesis.animate import animate as set_in_motion
-    from cinesynth.synthesis.patient import read_patient
-    from cinesynth.synthesis.patient_files import ANIMATION, ANIMATION_FILES, save_animation
+    from cinesynth.synthesis.patient import ANIMATION, ANIMATION_FILES, read_patient, save_animation
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 
     settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     prior = ClinicalPrior(Diagnosis.parse(diagnosis), lv_esv_ml=esv, vendor=vendor)
     request = Request(prior, seed, **settings, max_attempts=tries, match_volumes=control)
-    wish = Wish(request, ef, variation, frame)  # refused, if it is, before anything is read
+    wish = AnimationRequest(request, ef, variation, frame)  # refused, if it is, before anything is read
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
     patient = read_patient(image, slice_order.told)
     wish.frame_of(len(patient.study.image))

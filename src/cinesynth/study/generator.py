@@ -54,9 +54,7 @@ def make_hearts(spec: CohortSpec, weights: Path, beside: Path, needed: int, repo
     count, good = needed, []
     while True:
         requests = draw_requests(pipe, count, seed=spec.seed, **settings)
-        rows = generate_cohort(
-            pipe, requests, out, pictures=False, progress=lambda done, total: report("hearts", done, total, {})
-        )
+        rows = generate_cohort(pipe, requests, out, pictures=False, progress=lambda _, *step: report("hearts", *step))
         good = [out / row["case"] for row in rows if row["accepted"] or not spec.accepted_only]
         if len(good) >= needed:
             return good[:needed]

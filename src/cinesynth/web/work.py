@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cinesynth.cases.reading import IMAGE, LABEL, SIDECAR
 from cinesynth.cases.writing import BEAT, SHEET, save_case
 from cinesynth.errors import InputError
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.io.seeds import case_seed
-from cinesynth.synthesis.animate import Wish, animate
+from cinesynth.synthesis.animate import AnimationRequest, animate
 from cinesynth.synthesis.annotate import annotate
 from cinesynth.synthesis.cohort import draw_requests
 from cinesynth.synthesis.cohort_file import read_cohort
 from cinesynth.synthesis.cohort_schema import CohortGroup, requests_of
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
-from cinesynth.synthesis.patient import read_patient
-from cinesynth.synthesis.patient_files import ANIMATION, ANNOTATION, save_animation, save_annotation
+from cinesynth.synthesis.patient import ANIMATION, ANNOTATION, read_patient, save_animation, save_annotation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis
@@ -74,13 +71,12 @@ class Workshop:
         image = self.store.get(session, wish.upload).files["image"]
         prior = ClinicalPrior(Diagnosis.parse(wish.diagnosis), vendor=wish.vendor)
         request = Request(prior, wish.seed, frames=wish.frames, max_attempts=wish.tries, match_volumes=wish.control)
-        asked = Wish(request, wish.ef, wish.variation, wish.frame)
+        asked = AnimationRequest(request, wish.ef, wish.variation, wish.frame)
 
         def work(job: Job) -> list[str]:
             pipe, patient = self._pipe(job), read_patient(image, wish.slice_order)
             asked.frame_of(len(patient.study.image))
-            with watched(pipe, request, job.step):
-                cine = animate(pipe, patient, asked)
+            cine = animate(pipe, patient, asked, _reporting(job))
             entry = self._entry(session, "animate")
             entry.about = save_animation(cine, patient, entry.folder / CASE)
             return [_publish(entry, ANIMATION)]
@@ -93,9 +89,7 @@ class Workshop:
 
         def work(job: Job) -> list[str]:
             pipe, patient = self._pipe(job), read_patient(image, wish.slice_order)
-            request = Request(ClinicalPrior(), frames=max(2, len(patient.study.image)), match_volumes=False)
-            with watched(pipe, request, job.step):
-                found = annotate(pipe.bundle, patient)
+            found = annotate(pipe.bundle, patient, _reporting(job))
             entry = self._entry(session, "annotate")
             entry.about = save_annotation(found, entry.folder / CASE)
             (entry.folder / CASE / image.name).write_bytes(image.read_bytes())  # to be looked at beside its masks
@@ -118,16 +112,21 @@ class Workshop:
         return self.store.new(session, kind)
 
     def _make(self, job: Job, session: str, pipe: CinePipeline, request: Request, before: float, share: float) -> str:
-        def notify(done: float, doing: str) -> None:
-            job.step(before + share * done, doing)
-
-        with watched(pipe, request, notify):
-            (cine,) = pipe.generate([request])
-        notify(0.96, "writing")
+        (cine,) = pipe.generate([request], _reporting(job, before, share))
+        job.step(before + 0.96 * share, "writing")
         entry = self._entry(session, "generate")
         entry.about = save_case(cine, entry.folder / CASE)
         entry.about["unusual"] = unusual(pipe.prior, request.prior)
         return _publish(entry, SIDECAR)
+
+
+def _reporting(job: Job, before: float = 0.0, share: float = 1.0) -> ProgressCallback:
+    """A callback that reports a case, which is a ``share`` of its job after ``before``; 5 % are left for writing."""
+
+    def report(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
+        job.step(before + share * 0.95 * done / total, task)
+
+    return report
 
 
 def _changed(pipe: CinePipeline, case: Path, wish: GenerateRequest) -> Request:
@@ -180,45 +179,3 @@ def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
     names |= {SHEET: SHEET, BEAT: BEAT}
     entry.files = {name: folder / file for name, file in names.items() if (folder / file).is_file()}
     return entry.name
-
-
-# --- How far a case is -----------------------------------------------------------------------------------------------
-
-
-STEERING_CALLS = 24
-"""Of the decoder, at ED and again at ES: between 10 and 30."""
-Told = Callable[[float, str], None]
-
-
-@contextmanager
-def watched(pipe: CinePipeline, request: Request, notify: Told) -> Iterator[None]:
-    """While the body runs, ``notify`` hears of every network call how much of the case is done and what is going on.
-
-    What it raises is raised in the body. The share is a guess: draws may be refused and steering takes as long as it
-    takes; it never goes back.
-    """
-    bundle = pipe.bundle
-    steps = [request.steps or model.config.sampling_steps for model in (bundle.anatomy, bundle.dynamics)]
-    steering = STEERING_CALLS if request.match_volumes else 2
-    frames = request.frames / pipe.sampler.frames_per_call
-    parts = {"anatomy": steps[0] + steering, "motion": steps[1] + steering, "frames": frames}
-    total, counts = sum(parts.values()), {"anatomy": 0, "motion": 0}
-    seen = {"part": "anatomy"}
-
-    def call(part: str | None) -> None:
-        if part is not None:
-            seen["part"] = part
-        counts[seen["part"]] += 1
-        done = min(counts["anatomy"], parts["anatomy"])
-        if seen["part"] == "motion":
-            done = parts["anatomy"] + min(counts["motion"], parts["motion"] + frames)
-        notify(0.95 * done / total, seen["part"])
-
-    networks: list[tuple[nn.Module, str | None]] = [(decoder, None) for decoder in bundle.codec.vae.decoders]
-    networks += [(bundle.anatomy.network, "anatomy"), (bundle.dynamics.network, "motion")]
-    handles = [net.register_forward_pre_hook(lambda _net, _args, part=part: call(part)) for net, part in networks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
