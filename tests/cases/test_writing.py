@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cinesynth.cases import writing as case
-from cinesynth.cases.schema import achieved, sidecar
-from cinesynth.cases.writing import FILES, INTENSITY_SCALE, save_case, write_label
+from cinesynth.cases.schema import RENAMED_REQUEST_KEYS, RENAMED_STAGE_KEYS, achieved, sidecar
+from cinesynth.cases.writing import FILES, INTENSITY_SCALE, read_sidecar, save_case, write_label
 from cinesynth.data.colours import COLOURS
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import file_sha256
@@ -229,3 +229,20 @@ def test_a_study_of_the_dataset_makes_a_sheet(tmp_path: Path, box: Cine) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["study.png"]
     with pytest.raises(DataError, match="frame 3 of p1 is not stored"):
         render_study(replace(study, es_index=3), tmp_path / "study.png")
+
+
+def test_a_sidecar_of_the_last_release_is_read_under_today_s_keys(cine: Cine, tmp_path: Path) -> None:
+    content = json.loads(json.dumps(save_case(cine, tmp_path / "case", pictures=False)))
+    old = json.loads(json.dumps(content))
+    record = old["provenance"]
+
+    def as_before(values: dict[str, object], names: dict[str, str]) -> dict[str, object]:
+        before = {today: name for name, today in names.items()}
+        assert before.keys() <= values.keys()
+        return {before.get(key, key): value for key, value in values.items()}
+
+    record["request"] = as_before(record["request"], RENAMED_REQUEST_KEYS)
+    for stage in ("anatomy", "motion"):
+        record["acceptance"][stage] = as_before(record["acceptance"][stage], RENAMED_STAGE_KEYS)
+    (tmp_path / "case" / "case.json").write_text(json.dumps(old))
+    assert read_sidecar(tmp_path / "case") == content

@@ -144,28 +144,28 @@ def test_seeds_are_the_same_everywhere() -> None:
     assert 0 <= case_seed(7, 3) < 2**31
 
 
-@pytest.mark.parametrize("good_try", [0, 1, 2, None])
-def test_tries_are_bounded_and_reported(
-    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch, good_try: int | None
+@pytest.mark.parametrize("good_attempt", [0, 1, 2, None])
+def test_attempts_are_bounded_and_reported(
+    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch, good_attempt: int | None
 ) -> None:
     calls: list[int] = []
 
     def judge(label: np.ndarray, voxel_ml: float) -> Verdicts:
         calls.append(len(calls))
-        return Verdicts((Verdict("test", float(calls[-1] == good_try), 1.0),))
+        return Verdicts((Verdict("test", float(calls[-1] == good_attempt), 1.0),))
 
     monkeypatch.setattr(sampler, "judge_anatomy", judge)
     monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts(()))
     cine = pipe(PRIORS[0], frames=2, seed=7, max_attempts=3)
     acceptance = cine.provenance["acceptance"]
     assert isinstance(acceptance, dict)
-    assert len(calls) == (3 if good_try is None else good_try + 1)
-    assert acceptance["accepted"] is (good_try is not None)
+    assert len(calls) == (3 if good_attempt is None else good_attempt + 1)
+    assert acceptance["accepted"] is (good_attempt is not None)
     assert acceptance["anatomy"]["attempts"] == len(calls)
-    assert acceptance["anatomy"]["kept_attempt"] == (good_try or 0)
+    assert acceptance["anatomy"]["kept_attempt"] == (good_attempt or 0)
 
 
-def test_the_least_bad_try_is_kept(pipe: CinePipeline) -> None:
+def test_the_least_bad_attempt_is_kept(pipe: CinePipeline) -> None:
     """Random weights make no heart: the case is returned all the same, and says so."""
     acceptance = pipe(PRIORS[0], frames=2, seed=7, max_attempts=2).provenance["acceptance"]
     assert isinstance(acceptance, dict)
@@ -247,3 +247,35 @@ def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LOCAL_RANK", "first")
     with pytest.raises(InputError, match="LOCAL_RANK is 'first'"):
         pipeline.default_device()
+
+
+def test_the_names_of_the_last_release_are_read(pipe: CinePipeline) -> None:
+    """Keyword arguments with a warning, the keys of a sidecar silently, also those of a kept anatomy."""
+    with pytest.warns(DeprecationWarning, match="tries is now called max_attempts"):
+        old = pipe(PRIORS[0], frames=2, seed=7, tries=1, control=False)
+    assert same(old, pipe(PRIORS[0], frames=2, seed=7, max_attempts=1, match_volumes=False))
+    with pytest.raises(TypeError, match="trials"):
+        pipe(PRIORS[0], trials=1)
+    kept = Request(PRIORS[0], seed=7, max_attempts=2)
+    request = Request(PRIORS[0], seed=8, match_volumes=False, anatomy=kept)
+    text = json.dumps(request.to_json()).replace("max_attempts", "tries").replace("match_volumes", "control")
+    assert "tries" in text
+    assert Request.from_json(json.loads(text)) == request
+
+
+@pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
+def test_a_callback_follows_every_network_call_and_can_end_the_case(which: str, request: pytest.FixtureRequest) -> None:
+    pipe: CinePipeline = request.getfixturevalue(which)
+    seen: list[tuple[str, int, int]] = []
+    pipe(PRIORS[0], frames=4, seed=7, max_attempts=2, callback=lambda *step: seen.append(step[:3]))
+    tasks, done, totals = zip(*seen, strict=True)
+    assert list(dict.fromkeys(tasks)) == ["anatomy", "motion"]
+    assert list(done) == sorted(done)
+    assert len(set(totals)) == 1
+    assert 1 == done[0] < done[-1] <= totals[0]
+
+    def cancel(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipe(PRIORS[0], frames=4, seed=7, callback=cancel)
