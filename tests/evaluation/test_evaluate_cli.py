@@ -69,7 +69,7 @@ def test_hearts_are_generated_against_known_ones(run: Run, people: Path, tmp_pat
     asked = ["--diagnosis", "NOR", "--edv", 130, "--frames", 2, "--no-pictures", "--weights", "phantom"]
     assert run("generate", *asked, "--known-hearts", known, "--out", case)[0] == 0
     record = json.loads((case / "case.json").read_text())["provenance"]
-    assert record["screen"] == f"known hearts {hashlib.sha256(known.read_bytes()).hexdigest()}"
+    assert record["duplicate_filters"] == f"known hearts {hashlib.sha256(known.read_bytes()).hexdigest()}"
     code, _, err = run("generate", *asked, "--known-hearts", tmp_path / "nowhere", "--out", tmp_path / "b")
     assert (code, "Traceback" in err) == (3, False)
     assert "holds no known hearts" in err

@@ -31,9 +31,9 @@ def test_a_refused_anatomy_is_drawn_again_and_never_kept(pipe: CinePipeline) -> 
     cine = with_screen(pipe, DuplicateFilter("a test", reject_reason))(PRIOR, frames=3, seed=5, max_attempts=2)
     assert [np.array_equal(image, plain.image[0]) for image in seen] == [True, False, False]  # a refusal is no try
     assert any(np.array_equal(cine.image[0], image) for image in seen[1:])
-    assert cine.provenance["screen"] == "a test"
+    assert cine.provenance["duplicate_filters"] == "a test"
     assert cine.provenance["acceptance"]["anatomy"]["near_duplicates"] == 1
-    assert "screen" not in plain.provenance
+    assert "duplicate_filters" not in plain.provenance
 
 
 def test_where_every_draw_is_refused_there_is_no_case(pipe: CinePipeline, tmp_path: Path) -> None:
@@ -48,5 +48,5 @@ def test_a_cohort_does_not_go_on_with_unscreened_cases(pipe: CinePipeline, tmp_p
     requests = [Request(PRIOR, seed=1, frames=3, max_attempts=1)]
     generate_cohort(pipe, requests, tmp_path, pictures=False)
     lenient = with_screen(pipe, DuplicateFilter("lenient", lambda *_: ""))
-    with pytest.raises(OutputError, match="of another request or screen"):
+    with pytest.raises(OutputError, match="of another request, other weights or another training index"):
         generate_cohort(lenient, requests, tmp_path, pictures=False)

@@ -9,7 +9,7 @@ import torch
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.volume_matching import (
-    SETTINGS,
+    MATCHING,
     Target,
     cells_near_heart,
     ed_targets,
@@ -72,7 +72,7 @@ def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: t
     label = np.zeros(codec.grid.size, np.uint8)
     label[:4, :4] = Label.LV  # in a corner
     where = cells_near_heart(codec, label)
-    reach = math.ceil((4 + SETTINGS.reach_mm / codec.grid.spacing_mm[0]) / stride)
+    reach = math.ceil((4 + MATCHING.reach_mm / codec.grid.spacing_mm[0]) / stride)
     assert where[..., 0, 0, 0].all()
     assert not where[..., reach:, :, :].any()
     assert not where[..., reach:, :].any()
@@ -87,7 +87,7 @@ def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: t
 def test_a_volume_that_is_right_is_left_alone(small: CinePipeline, latent: torch.Tensor) -> None:
     there = lv_ml(small, latent)
     for target in (
-        Target.of(Label.LV, there * (1 + 0.5 * SETTINGS.tolerance)),
+        Target.of(Label.LV, there * (1 + 0.5 * MATCHING.tolerance)),
         Target(Label.LV, 0.9 * there, 1.1 * there),
     ):
         matching = match_volumes(small.bundle.codec, latent, everywhere(latent), [target])
@@ -121,7 +121,7 @@ def test_the_amplitude_that_contracts_to_the_target_is_found(target_ml: float) -
 
 
 def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
-    assert find_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 30.0) == SETTINGS.max_amplitude
+    assert find_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 30.0) == MATCHING.max_amplitude
     assert find_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 130.0) == 1.0
 
 

@@ -100,6 +100,8 @@ def prior_from_json(values: Mapping[str, Any]) -> ClinicalPrior:
 
 RENAMED_REQUEST_KEYS = {"tries": "max_attempts", "control": "match_volumes"}
 """Keys of a sidecar's request: the name in cinesynth 0.1.0, and today's."""
+RENAMED_PROVENANCE_KEYS = {"screen": "duplicate_filters"}
+"""Keys of a sidecar's provenance record."""
 RENAMED_STAGE_KEYS = {
     "tries": "attempts",
     "kept_try": "kept_attempt",
@@ -113,7 +115,7 @@ RENAMED_STAGE_KEYS = {
 
 def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
     """A sidecar of any release with the keys of this one."""
-    provenance = dict(content["provenance"])
+    provenance = _renamed(content["provenance"], RENAMED_PROVENANCE_KEYS)
     if "request" in provenance:
         provenance["request"] = migrated_request(provenance["request"])
     if isinstance(acceptance := provenance.get("acceptance"), Mapping):

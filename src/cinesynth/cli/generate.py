@@ -104,7 +104,7 @@ def _pipe(weights: Path | None, known_hearts: Path | None) -> CinePipeline:
     if known_hearts is not None:
         from cinesynth.evaluation.training_index import screen
 
-        pipe.screens += (screen(known_hearts, pipe.grid),)
+        pipe.duplicate_filters += (screen(known_hearts, pipe.grid),)
     return pipe
 
 

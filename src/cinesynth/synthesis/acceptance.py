@@ -93,9 +93,9 @@ def judge_motion(label: LabelArray, voxel_ml: float, es_index: int) -> Verdicts:
 
     The worst frame after ED decides the rules of shape.
     """
-    lv_ml = volumes_ml(label, Label.LV, voxel_ml)
-    edv_ml = max(float(lv_ml[0]), 1e-6)
-    myo_ml = volumes_ml(label[[0, es_index]], Label.MYO, voxel_ml)
+    lv_ml = volumes_ml(label, Label.LV, voxel_ml)  # T
+    edv_ml = max(float(lv_ml[0]), 1e-6)  # an empty LV fails other rules and must not divide by 0
+    myo_ml = volumes_ml(label[[0, es_index]], Label.MYO, voxel_ml)  # ED, ES
     offset = abs(int(lv_ml.argmin()) - es_index)
     max_offset = max(1, int(LIMITS.max_es_offset * len(label)))
     return Verdicts(
@@ -130,8 +130,8 @@ def _shape_rules(frames: Sequence[LabelArray] | LabelArray, prefix: str = "") ->
 def _base_rule(label: LabelArray, prefix: str = "") -> Verdict:
     """Myocardium around the LV in the first slice, skipping slices that the valve plane has almost left."""
     heart = label[bounding_box(label)]
-    lv = heart == Label.LV
-    area = lv.sum(axis=(0, 1))
+    lv = heart == Label.LV  # X Y Z
+    area = lv.sum(axis=(0, 1))  # Z
     lv[..., area < LIMITS.min_first_area * area.max()] = False
     shares = enclosed_shares(lv, heart == Label.MYO)
     return Verdict(f"{prefix}myo_encloses_base", min(shares[:1], default=0.0), LIMITS.min_enclosed_first)

@@ -65,8 +65,7 @@ class AnimationRequest:
     def frame_of(self, frames: int) -> int:
         """The frame to encode, of so many.
 
-        Raises:
-            InputError: if it does not exist, or there are several and none was chosen.
+        Raises `InputError` if it does not exist, or there are several and none was chosen.
         """
         if self.frame is None and frames > 1:
             raise InputError(
@@ -82,7 +81,7 @@ class AnimationRequest:
         return frame
 
     def measured(self, edv_ml: float, slices: int) -> Request:
-        """The request for a heart with this EDV; `InputError` if the ESV does not fit it."""
+        """The request for a heart with this EDV; raises `InputError` if the ESV does not fit it."""
         prior = replace(self.request.prior, lv_edv_ml=edv_ml, slices=slices)
         return replace(self.request, prior=prior if self.ef_percent is None else prior.with_ef(self.ef_percent))
 
@@ -114,8 +113,9 @@ def animate(
     placement = locate(pipe.bundle.codec, study, frame)
     scale = IntensityScale.of(study.image)
     image = scale.apply(placement.image_to_grid(study.image))[frame]  # X Y Z
+    # A first plan for the number of slices; the EDV is known once the latent is decoded.
     plan = pipe.plan(replace(wanted.request, prior=ClinicalPrior(slices=placement.slices)))
-    latent = pipe.sampler.encode(image[..., placement.slice_mask], plan)
+    latent = pipe.sampler.encode(image[..., placement.slice_mask], plan)  # 1 C x y z
     detected_ml = volumes_ml(pipe.sampler.decode(latent, plan)[1], Label.LV, pipe.sampler.voxel_ml)
     _check_edv(detected_ml)
     plan = _timed(pipe.plan(wanted.measured(round(float(detected_ml[0]), 3), placement.slices)), patient)
@@ -144,6 +144,7 @@ def _check_edv(lv_ml: FloatArray) -> None:
 
 def _timed(plan: Plan, patient: Patient) -> Plan:
     """``plan`` with the patient's own cycle length, if the image is a cine with a frame time."""
+    # The same cycle length over the requested number of frames.
     step_ms, frames = patient.study.frame_time_ms, len(patient.study.image)
     if step_ms is None or frames == 1:
         return plan
@@ -152,10 +153,11 @@ def _timed(plan: Plan, patient: Patient) -> Plan:
 
 def _on_source_grid(cine: Cine, placement: Placement, scale: IntensityScale, real: NDArray[Any]) -> Cine:
     """``cine``, acquired slices on the grid of the weights, mapped to the grid of the ``real`` image ``X Y Z``."""
-    decoded = placement.image_to_native(scale.invert(_padded(cine.image, placement, -1.0)))
+    decoded = placement.image_to_native(scale.invert(_padded(cine.image, placement, -1.0)))  # T X Y Z, native
     label: LabelArray = placement.label_to_native(_padded(cine.label, placement, Label.BACKGROUND))
     share = _decoded_share(placement)
-    image = np.where(share > 0.0, share * decoded + (1.0 - share) * real, real).astype(np.float32)
+    # Where nothing is decoded, the real voxels are kept bit for bit.
+    image = np.where(share > 0.0, share * decoded + (1.0 - share) * real, real).astype(np.float32)  # T X Y Z
     return replace(cine, image=image, label=label)
 
 
@@ -173,7 +175,7 @@ def _decoded_share(placement: Placement, seam_mm: float = 8.0) -> FloatArray:
         np.minimum(np.arange(n), np.arange(n)[::-1]) * s / seam_mm for n, s in zip(size[:2], spacing[:2], strict=True)
     )
     # The ramp of a voxel is that of the nearer border.
-    ramp = np.minimum(np.minimum.outer(x, y), 1.0).astype(np.float32)
+    ramp = np.minimum(np.minimum.outer(x, y), 1.0).astype(np.float32)  # X Y
     share: FloatArray = placement.image_to_native(np.repeat(ramp[None, ..., None], size[2], axis=3))[0]
     return share
 
@@ -191,7 +193,7 @@ def _record(
     has_cycle = study.frame_time_ms is not None and len(study.image) > 1
     return {
         # No duplicate filter was applied.
-        **{key: value for key, value in cine.provenance.items() if key != "screen"},
+        **{key: value for key, value in cine.provenance.items() if key != "duplicate_filters"},
         "slices_from": "image",
         "lv_edv_from": "segmentation of the image",
         "frame_time_from": "image" if has_cycle else "empirical prior",

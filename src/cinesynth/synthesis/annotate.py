@@ -49,8 +49,7 @@ class Masks:
 def check_lv_detected(lv_ml: FloatArray) -> None:
     """Check that a curve of LV volumes (mL, ``T``) reaches that of a heart.
 
-    Raises:
-        DataError: if the LV is smaller in every frame.
+    Raises `DataError` if the LV is smaller in every frame.
     """
     if not lv_ml.max() >= MIN_DETECTED_EDV_ML:
         raise DataError(
@@ -63,8 +62,7 @@ def check_lv_detected(lv_ml: FloatArray) -> None:
 def detect_ed_es(lv_ml: FloatArray) -> tuple[int, int]:
     """Frames of ED and ES: the largest and the smallest LV of a curve (mL, ``T``).
 
-    Raises:
-        DataError: if no heart was detected, or the LV hardly changes its volume.
+    Raises `DataError` if no heart was detected, or the LV hardly changes its volume.
     """
     check_lv_detected(lv_ml)
     ed, es = int(lv_ml.argmax()), int(lv_ml.argmin())
@@ -106,10 +104,7 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
     """Put the heart that ``codec`` detects in a stored ``frame`` at the centre of its grid.
 
     Without labels, `place` may start at the centre of the image. From there the grid follows the detected heart until
-    it stays.
-
-    Raises:
-        DataError: if the study does not fit the codec's grid, or its image has a single value.
+    it stays. Raises `DataError` if the study does not fit the codec's grid, or its image has a single value.
     """
     grid = Grid.from_config(codec.grid)
     slices = slices_on_grid(study, grid.spacing_mm[2])
@@ -144,7 +139,8 @@ def _centred(placement: Placement, label: LabelArray) -> Placement:
 def _mask(codec: Codec, frame: FloatArray, acquired: BoolArray) -> LabelArray:
     """The mask of an ``X Y Z`` image in [-1, 1]; background in slices that were not acquired."""
     device = next((parameter.device for parameter in codec.parameters()), None)
-    image, slices = torch.from_numpy(frame)[None, None].to(device), torch.from_numpy(acquired)[None].to(device)
+    image = torch.from_numpy(frame)[None, None].to(device)  # 1 1 X Y Z
+    slices = torch.from_numpy(acquired)[None].to(device)  # 1 Z
     label: LabelArray = codec.labels(codec.decode(codec.encode(image, slices), slices).logits, slices)[0]
     return label
 
@@ -159,7 +155,7 @@ class PhaseFinder:
 
     @classmethod
     def load(cls, weights: Path | str | None = None) -> PhaseFinder:
-        """Load the codec of a weights folder, or of shipped weights by name; `WeightsError` if it is damaged."""
+        """Load the codec of a weights folder, or of shipped weights by name; raises `WeightsError` if it is damaged."""
         bundle = Bundle.load(find_bundle(weights))
         return cls(bundle.codec, bundle_sha256(bundle.folder))
 
@@ -178,7 +174,7 @@ class PhaseFinder:
         except DataError as error:
             return _noted(study, f"ED and ES stay assumed: {error.message}")
         study = _noted(study, f"ED and ES by the masks of weights {self.weights_sha256[:12]}")
-        indices = study.frame_index
+        indices = study.frame_index  # stored frames are not always the first of the cycle
         return replace(study, ed_index=int(indices[ed]), es_index=int(indices[es]), phases_from="model")
 
 
@@ -201,7 +197,7 @@ def annotate(bundle: Bundle, patient: Patient, callback: ProgressCallback = no_p
     check_lv_detected(lv_ml)
     try:
         ed_es = detect_ed_es(lv_ml) if len(label) > 1 else None
-    except DataError:
+    except DataError:  # the masks are worth having even if nothing moves
         ed_es = None
     weights = {**bundle.info, "sha256": bundle_sha256(bundle.folder)}
     return Annotation(patient, label, ed_es, model_record(bundle.config, weights, torch.device("cpu")))

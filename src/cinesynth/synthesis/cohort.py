@@ -50,6 +50,7 @@ def draw_requests(
     """
     if count < 1:
         raise InputError(f"{count} cases were requested", hint="request 1 or more")
+    # A seed per case: a longer cohort begins with the cases of a shorter one.
     priors = [pipe.prior.draw(derive(seed, "prior", case), diagnosis) for case in range(count)]
     priors = [replace(prior, vendor=vendor) for prior in priors]
     return [Request(prior, case_seed(seed, case), **settings) for case, prior in enumerate(priors)]
@@ -83,6 +84,7 @@ def generate_cohort(
     out = Path(out)
     folders = [out / case_name(case) for case in range(len(requests))]
     mine = range(share.index, len(requests), share.of)
+    # Raises before anything is computed, if a folder holds something else.
     missing = [case for case in mine if not is_complete(folders[case], requests[case], pipe)]
     make_folder(out)
     remove_stale(out, {folders[case].name for case in mine})
@@ -124,16 +126,15 @@ def case_name(case: int) -> str:
 def is_complete(folder: Path, request: Request, pipe: CinePipeline) -> bool:
     """Whether ``folder`` holds the finished case of this request and these weights.
 
-    Raises:
-        OutputError: if the folder holds anything else.
+    Raises `OutputError` if the folder holds anything else.
     """
     found = read_sidecar(folder)
     if found is None:
         check_free(folder)
         return False
     record = found["provenance"]
-    same = record["request"] == request.to_json() and record.get("screen") == pipe.screened.get("screen")
-    if not same or record["weights"]["sha256"] != pipe.bundle_sha256:
+    same_filters = record.get("duplicate_filters") == pipe.filter_record.get("duplicate_filters")
+    if not same_filters or record["request"] != request.to_json() or record["weights"]["sha256"] != pipe.bundle_sha256:
         raise OutputError(
             f"{folder} holds a case of another request, other weights or another training index",
             hint="write to another folder, or repeat the command that generated this one",

@@ -34,8 +34,7 @@ Text = str | tuple[str, ...]
 def read_cohort(path: Path | str) -> list[CohortGroup]:
     """The groups of a file, in order.
 
-    Raises:
-        InputError: if the file cannot be read or is not valid; it names the file, the line and what was expected.
+    Raises `InputError` if the file cannot be read or is not valid; it names the file, the line and what was expected.
     """
     path = Path(path)
     text = _text(path)
@@ -58,14 +57,14 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} is neither .csv nor .yaml", hint=CSV_EXAMPLE)
     try:
         with open_regular(path) as file:
-            content = file.read(limit + 1)
+            content = file.read(limit + 1)  # one byte more shows that the file is too large
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise InputError(f"{path} cannot be read: {reason}", hint="give a readable CSV or YAML file") from None
     if len(content) > limit:
         raise InputError(f"{path} is larger than {limit >> 10} KiB", hint="use groups with a count")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")  # spreadsheets write a byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path.name}, line {line}: not UTF-8 text", hint="save the file as UTF-8") from None
@@ -97,11 +96,12 @@ def _csv_groups(name: str, text: str) -> Iterator[CohortGroup]:
     line = 1
     try:
         for cells in reader:
+            # A quoted cell may hold line breaks: a row is named by its first line.
             place, line = f"{name}, line {line}", reader.line_num + 1
             cells = [cell.strip() for cell in cells]
-            if not any(cells):
+            if not any(cells):  # spreadsheets leave empty rows
                 continue
-            if not columns:
+            if not columns:  # the header
                 columns = [_known(place, cell, "column", KEYS) for cell in cells]
                 _check_unique(place, columns, "column")
             elif len(cells) != len(columns):
@@ -130,7 +130,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without anchors."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose one node; `InputError` at an anchor or alias."""
+        """Compose one node; raises `InputError` at an anchor or alias."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
             raise InputError(
@@ -184,7 +184,7 @@ def _value(place: str, key: str, node: yaml.Node) -> Text:
 def _entries(name: str, node: yaml.Node, known: Sequence[str]) -> dict[str, yaml.Node]:
     """The entries of a mapping, whose keys must be known and unique."""
     place = _place(name, node)
-    if isinstance(node, yaml.ScalarNode) and node.value == "" and known is KEYS:
+    if isinstance(node, yaml.ScalarNode) and node.value == "" and known is KEYS:  # "defaults:" or "-" alone
         return {}
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{place}: expected keys and values", hint=f"the keys are {', '.join(known)}")
@@ -204,7 +204,7 @@ def _known(place: str, text: object, kind: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key[:40], known, n=1)
     hint = f"the known ones are {', '.join(known)}"
     hint = f"did you mean {near[0]}? {hint[0].upper()}{hint[1:]}" if near else hint
-    if ";" in key:
+    if ";" in key:  # the separator of some locales' spreadsheets
         hint = f"separate columns by commas; {hint}"
     raise InputError(f"{place}: {kind} {shown(text if isinstance(text, str) else ())} is not known", hint=hint)
 

@@ -58,8 +58,9 @@ class Range:
     def sample(self, seed: int, *, whole: bool) -> float:
         """A whole number, or one with one decimal."""
         rng = np.random.default_rng(seed)
-        if whole:
+        if whole:  # slices; the ends are whole numbers
             return int(rng.integers(int(self.low), int(self.high), endpoint=True))
+        # Rounding to one decimal must not leave the range.
         return min(max(round(float(rng.uniform(self.low, self.high)), 1), self.low), self.high)
 
 
@@ -184,7 +185,7 @@ class CohortGroup(BaseModel):
 
     @model_validator(mode="after")
     def _is_possible(self) -> CohortGroup:
-        """`InputError` unless every heart within the ranges is possible."""
+        """Raises `InputError` unless every heart within the ranges is possible."""
         if self.esv is not None and self.ef is not None:
             raise InputError("esv and ef are both given", hint="the EF follows from EDV and ESV: give one of them")
         if self.ef_or_sample is not None and self.edv is None:
@@ -195,7 +196,7 @@ class CohortGroup(BaseModel):
             ClinicalPrior(Diagnosis.UNKNOWN, edv, esv, None if slices is None else int(slices))
         for rv_edv, rv_esv, mass in product(_ends(self.rv_edv), _ends(self.rv_esv), _ends(self.mass)):
             ClinicalPrior(rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass)
-        for ef in _ends(self.ef):
+        for ef in _ends(self.ef):  # at any EDV: the range of EFs does not depend on it
             if ef is not None:
                 ClinicalPrior.from_ef(Diagnosis.UNKNOWN, EDV_RANGE_ML[1], ef)
         Request(ClinicalPrior(vendor=self.vendor), self.seed or 0, FRAMES if self.frames is None else self.frames)
@@ -215,10 +216,10 @@ class CohortGroup(BaseModel):
         """
         own = {"frames": self.frames, "es_index": self.es_index}
         own = {key: value for key, value in own.items() if value is not None}
-        seed = seed if self.seed is None else self.seed + number
+        seed = seed if self.seed is None else self.seed + number  # a group's cases count on from its seed
         with located(self.place):
             request = Request(self._prior(pipe.prior, seed), seed, **{**settings, **own})
-            pipe.plan(request)
+            pipe.plan(request)  # checks it against the weights
         return request
 
     def _prior(self, empirical: EmpiricalPrior, seed: int) -> ClinicalPrior:
@@ -227,6 +228,7 @@ class CohortGroup(BaseModel):
         def number(key: str) -> float | None:
             value: Value = getattr(self, key)
             if isinstance(value, Range):
+                # A seed per key: a range samples the same value whatever else the group states.
                 return value.sample(derive(seed, key), whole=key == "slices")
             return None if isinstance(value, Sample) else value
 
@@ -265,8 +267,8 @@ def requests_of(
     """The requests of all cases, in order. The same groups, ``seed`` and weights give the same requests.
 
     With a ``count``, only the first so many, or all of them again with new seeds. A group's own seed and settings
-    take precedence over ``seed`` and ``settings``, which are further fields of `Request`. `InputError` if the weights
-    do not support a request; it names the place of the group.
+    take precedence over ``seed`` and ``settings``, which are further fields of `Request`. Raises `InputError`, with the
+    place of the group, if the weights do not support a request.
     """
     cases = [(group, number) for group in groups for number in range(group.count)]
     total = len(cases) if count is None else count
@@ -274,6 +276,7 @@ def requests_of(
         raise InputError(f"{total} cases were requested", hint=f"request 1 to {MAX_CASES} cases")
     requests = []
     for index in range(total):
+        # Round after round through the file; a group with its own seed goes on counting in each.
         rounds, position = divmod(index, len(cases))
         group, number = cases[position]
         requests.append(group.request(pipe, case_seed(seed, index), rounds * group.count + number, settings))

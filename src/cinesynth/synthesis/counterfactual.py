@@ -21,10 +21,8 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
     """The request of the case in ``folder``, which gives its anatomy, and its prior with the EDV of that heart.
 
-    The EDV is the requested one if volumes were matched to it, else that of the mask.
-
-    Raises:
-        InputError: if the folder holds no case, or one that ``pipe`` would not generate again.
+    The EDV is the requested one if volumes were matched to it, else that of the mask. Raises `InputError` if the folder
+    holds no case, or one that ``pipe`` would not generate again.
     """
     found = read_sidecar(folder)
     if found is None:
@@ -37,7 +35,7 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
             f"the case in {folder} was made with other weights",
             hint="give those weights by --weights: the anatomy is computed again",
         )
-    if record.get("screen") != pipe.screened.get("screen"):
+    if record.get("duplicate_filters") != pipe.filter_record.get("duplicate_filters"):
         raise InputError(
             f"the case in {folder} was made with another training index", hint="give the same --training-index"
         )

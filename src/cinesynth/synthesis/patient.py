@@ -105,6 +105,7 @@ def read_patient(path: Path | str, order: SliceOrder = "auto") -> Patient:
     volume = read_stack(path)
     if order == "auto":
         _check_short_axis(volume)
+    # The file name stands for the subject in messages only; no record contains it.
     study = unlabelled_study(
         volume.frames, volume.affine, subject=path.name, dataset="patient", frame_time_ms=volume.frame_time_ms
     )

@@ -42,7 +42,7 @@ class CinePipeline:
     """
 
     def __init__(
-        self, bundle: Bundle, device: torch.device | str = "cpu", screen: DuplicateFilter | None = None
+        self, bundle: Bundle, device: torch.device | str = "cpu", duplicate_filter: DuplicateFilter | None = None
     ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
@@ -51,7 +51,8 @@ class CinePipeline:
         self.condition_set = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
         own = fingerprint_screen(bundle.fingerprints, self.grid.spacing_mm)
-        self.screens = tuple(duplicate_filter for duplicate_filter in (own, screen) if duplicate_filter is not None)
+        # A candidate that either filter rejects is sampled again.
+        self.duplicate_filters = tuple(each for each in (own, duplicate_filter) if each is not None)
         self.sampler = Sampler(bundle, self.device)
 
     @classmethod
@@ -59,26 +60,27 @@ class CinePipeline:
         cls,
         folder: Path | str | None = None,
         device: torch.device | str | None = None,
-        screen: DuplicateFilter | None = None,
+        duplicate_filter: DuplicateFilter | None = None,
     ) -> CinePipeline:
         """Load a weights folder, or shipped weights by name.
 
         Args:
             folder: a folder or a name; by default the default weights.
             device: by default `default_device`.
-            screen: a duplicate filter beside the weights' own fingerprints of their training subjects. Anatomies that
+            duplicate_filter: a filter beside the weights' own fingerprints of their training subjects. Anatomies that
                 one of them rejects are sampled again.
 
         Raises:
             WeightsError: if the folder is incomplete or altered.
         """
         device = device or default_device()
-        return cls(Bundle.load(find_bundle(folder), device), device, screen)
+        return cls(Bundle.load(find_bundle(folder), device), device, duplicate_filter)
 
     @property
-    def screened(self) -> dict[str, object]:
+    def filter_record(self) -> dict[str, object]:
         """The duplicate filters' entry in a case's provenance; empty without any."""
-        return {"screen": "; ".join(each.identity for each in self.screens)} if self.screens else {}
+        identity = "; ".join(each.identity for each in self.duplicate_filters)
+        return {"duplicate_filters": identity} if identity else {}
 
     @overload
     def __call__(
@@ -161,10 +163,7 @@ class CinePipeline:
         """Yield the cases in order, each computed when it is asked for.
 
         All requests are checked before the first case is computed. ``callback`` is as in `__call__`; an exception that
-        it raises ends the generation.
-
-        Raises:
-            InputError: if the weights do not support a request.
+        it raises ends the generation. Raises `InputError` if the weights do not support a request.
         """
         plans = [self.plan(request) for request in requests]
         for plan in plans:
@@ -173,15 +172,14 @@ class CinePipeline:
     def plan(self, request: Request) -> Plan:
         """Make the open choices of a request.
 
-        Raises:
-            InputError: if the request does not fit the grid of the weights, or what they were trained with.
+        Raises `InputError` if the request does not fit the grid of the weights, or what they were trained with.
         """
         check_supported(request.prior, self.condition_set)
         kept = None if request.anatomy is None else self.plan(request.anatomy)
         prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
-        prior = prior if kept is None else replace(prior, slices=kept.prior.slices)
+        prior = prior if kept is None else replace(prior, slices=kept.prior.slices)  # the anatomy has its slices
         assert prior.slices is not None
-        acquired = slice_mask(prior.slices, self.grid.size[2])
+        acquired = slice_mask(prior.slices, self.grid.size[2])  # Z of the grid
         computed = acquired[acquired] if self._may_crop() else acquired
         es_index = request.es_index
         if es_index is None:
@@ -192,7 +190,7 @@ class CinePipeline:
             es_index=es_index,
             frame_time_ms=self.prior.frame_time_ms(prior.diagnosis, request.frames),
             phases=torch.from_numpy(frame_phases(request.frames, es_index)),
-            slice_mask=torch.from_numpy(computed)[None].to(self.device),
+            slice_mask=torch.from_numpy(computed)[None].to(self.device),  # 1 Z
             conditions=encode_priors([prior], self.condition_set).to(self.device),
             anatomy=kept,
         )
@@ -221,18 +219,18 @@ class CinePipeline:
         return Cine(
             image=motion.image,
             label=motion.label,
-            affine=np.diag([*self.grid.spacing_mm, 1.0]),
+            affine=np.diag([*self.grid.spacing_mm, 1.0]),  # no scanner frame
             frame_time_ms=plan.frame_time_ms,
             ed_index=0,
             es_index=plan.es_index,
             prior=plan.request.prior,
             seed=plan.request.seed,
-            provenance={**record, **self.screened, "acceptance": {"accepted": accepted, **stages}},
+            provenance={**record, **self.filter_record, "acceptance": {"accepted": accepted, **stages}},
         )
 
     def _sample_anatomy(self, plan: Plan, attempt: int, progress: CaseProgress) -> Candidate:
         anatomy = self.sampler.anatomy(plan, attempt, progress=progress)
-        reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.screens)
+        reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
         return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
     def _may_crop(self) -> bool:
@@ -245,8 +243,7 @@ class CinePipeline:
 def default_device() -> str:
     """The CUDA device of ``LOCAL_RANK`` (0 where it is not set), or the CPU.
 
-    Raises:
-        InputError: if ``LOCAL_RANK`` is not a whole number.
+    Raises `InputError` if ``LOCAL_RANK`` is not a whole number.
     """
     if not torch.cuda.is_available():
         return "cpu"

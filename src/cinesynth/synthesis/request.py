@@ -24,8 +24,7 @@ SETTINGS = ("seed", "frames", "es_index", "steps", "guidance", "max_attempts", "
 class Request:
     """One case. ``None`` leaves the choice to the weights.
 
-    Raises:
-        InputError: if a value is out of range, or contradicts the anatomy that is kept.
+    Raises `InputError` if a value is out of range, or contradicts the anatomy that is kept.
     """
 
     prior: ClinicalPrior

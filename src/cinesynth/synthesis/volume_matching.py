@@ -59,7 +59,7 @@ class MatchingSettings:
     """Most bisections of the interval that the search has found."""
 
 
-SETTINGS = MatchingSettings()
+MATCHING = MatchingSettings()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Target:
     @classmethod
     def of(cls, structure: Label, ml: float) -> Target:
         """A requested volume: exact for the LV, within `MatchingSettings.slack` for other structures."""
-        slack = 0.0 if structure is Label.LV else SETTINGS.slack
+        slack = 0.0 if structure is Label.LV else MATCHING.slack
         return cls(structure, (1.0 - slack) * ml, (1.0 + slack) * ml)
 
     def error(self, ml: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def soft_volumes_ml(codec: Codec, latent: Tensor, slice_mask: Tensor) -> Tensor:
     label = torch.from_numpy(codec.labels(logits.detach(), slice_mask)).to(logits.device).long()
     hard = functional.one_hot(label, logits.shape[1]).movedim(-1, 1)  # 1 L X Y Z
     unchanged = (label == logits.argmax(dim=1))[:, None]  # 1 1 X Y Z
-    counted = torch.where(unchanged, (logits * SETTINGS.sharpness).softmax(dim=1), hard)
+    counted = torch.where(unchanged, (logits * MATCHING.sharpness).softmax(dim=1), hard)
     return counted.sum(dim=(0, 2, 3, 4)) * (math.prod(codec.grid.spacing_mm) / 1000.0)  # L
 
 
@@ -144,7 +144,7 @@ def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
     projection = np.asarray((label > 0).any(axis=2))  # X Y
     if not projection.any():
         return torch.ones(1, 1, 1, 1, 1)
-    near = ndimage.distance_transform_edt(~projection, codec.grid.spacing_mm[:2]) <= SETTINGS.reach_mm
+    near = ndimage.distance_transform_edt(~projection, codec.grid.spacing_mm[:2]) <= MATCHING.reach_mm
     # Max pooling: a latent cell may change if any of its voxels lies near the heart.
     return functional.max_pool2d(torch.from_numpy(near)[None].float(), codec.config.stride)[None, ..., None]
 
@@ -174,24 +174,24 @@ def match_volumes(
     free = torch.ones_like(latent) if where is None else where.to(latent)
     structures = [target.structure for target in targets]
     lv_alone = torch.tensor([float(s is Label.LV) for s in structures], device=latent.device)
-    joint = lv_alone + SETTINGS.other_weight * (1.0 - lv_alone)
-    last = SETTINGS.joint_steps + SETTINGS.lv_steps
+    joint = lv_alone + MATCHING.other_weight * (1.0 - lv_alone)
+    last = MATCHING.joint_steps + MATCHING.lv_steps
     with torch.inference_mode(False), torch.enable_grad():
         # Clones: tensors made in inference mode cannot take part in autograd.
         start, mask = latent.detach().clone(), slice_mask.detach().clone()
         shift = torch.zeros_like(start, requires_grad=True)
-        optimizer = torch.optim.Adam([shift], lr=SETTINGS.learning_rate)
+        optimizer = torch.optim.Adam([shift], lr=MATCHING.learning_rate)
         before: dict[Label, float] = {}
         for step in range(last + 1):
             volumes = soft_volumes_ml(codec, start + shift, mask)
             on_call()
             after = dict(zip(structures, volumes.detach()[structures].tolist(), strict=True))
             before = before or after
-            weights = joint if step < SETTINGS.joint_steps else lv_alone
+            weights = joint if step < MATCHING.joint_steps else lv_alone
             errors = torch.stack([target.error(volumes[target.structure]) for target in targets])
-            if step == last or float((errors.detach().abs() * (weights > 0)).max()) < SETTINGS.tolerance:
+            if step == last or float((errors.detach().abs() * (weights > 0)).max()) < MATCHING.tolerance:
                 break
-            loss = SETTINGS.error_weight * weights @ errors.square() + SETTINGS.shift_weight * shift.square().mean()
+            loss = MATCHING.error_weight * weights @ errors.square() + MATCHING.shift_weight * shift.square().mean()
             shift.grad = torch.autograd.grad(loss, [shift])[0] * free
             optimizer.step()
     return VolumeMatching(shift.detach(), before, after, step)
@@ -239,11 +239,11 @@ def find_amplitude(volume_ml: Callable[[float], float], target_ml: float) -> flo
     if volume_ml(0.0) <= target_ml:
         return 1.0  # without any contraction the volume is already too small: no factor helps
     small, large, tried = 0.0, 1.0, [1.0]
-    while volume_ml(large) > target_ml and large < SETTINGS.max_amplitude:
-        small, large = large, large + SETTINGS.amplitude_step
+    while volume_ml(large) > target_ml and large < MATCHING.max_amplitude:
+        small, large = large, large + MATCHING.amplitude_step
         tried.append(large)
-    for _ in range(SETTINGS.bisections if volume_ml(large) <= target_ml else 0):
-        if abs(volume_ml(tried[-1]) / target_ml - 1.0) < SETTINGS.tolerance:
+    for _ in range(MATCHING.bisections if volume_ml(large) <= target_ml else 0):
+        if abs(volume_ml(tried[-1]) / target_ml - 1.0) < MATCHING.tolerance:
             break
         tried.append(0.5 * (small + large))
         small, large = (tried[-1], large) if volume_ml(tried[-1]) > target_ml else (small, tried[-1])
