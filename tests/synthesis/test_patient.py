@@ -145,7 +145,7 @@ def test_the_record_says_whose_guess_it_is(annotated: Annotation, cine_file: Pat
     record = save_annotation(annotated, tmp_path / "out")
     assert record == json.loads((tmp_path / "out" / "annotation.json").read_text())
     assert "synthetic" not in record
-    assert "guess" in record["notice"]
+    assert "predicted by a model" in record["notice"]
     assert "not for clinical use" in record["notice"]
     assert record["source"]["sha256"] == file_sha256(cine_file)
     assert cine_file.name not in json.dumps(record)
