@@ -40,16 +40,19 @@ class FrameByFrame(Sampler):
         super().__init__(sampler.bundle, sampler.device)
         self.frames_per_call = 1
 
-    def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
+    def _trajectory(
+        self, plan: Plan, anatomy: Tensor, start: Tensor, step: Callable[..., None]
+    ) -> Callable[[Tensor], Tensor]:
         def at(phases: Tensor) -> Tensor:
-            return torch.cat([super(FrameByFrame, self)._trajectory(plan, anatomy, start)(p[None]) for p in phases])
+            one = super(FrameByFrame, self)._trajectory
+            return torch.cat([one(plan, anatomy, start, step)(p[None]) for p in phases])
 
         return at
 
 
 def request_of(frames: int, slices: int, steps: int | None = None) -> Request:
     prior = ClinicalPrior.from_ef(Diagnosis.DCM, 220.0, 30.0, slices)
-    return Request(prior, seed=7, frames=frames, steps=steps, tries=1, control=False)
+    return Request(prior, seed=7, frames=frames, steps=steps, max_attempts=1, match_volumes=False)
 
 
 def seconds(pipe: CinePipeline, request: Request, repeats: int) -> float:
@@ -111,7 +114,7 @@ def peak_gib(weights: str | None, device: str, frames: int, slices: int) -> floa
 
 def _peak(weights: str | None, device: str, frames: int, slices: int) -> float:
     pipe = CinePipeline.from_pretrained(weights, device=device)
-    list(pipe.generate([replace(request_of(frames, slices), control=True, tries=3)]))
+    list(pipe.generate([replace(request_of(frames, slices), match_volumes=True, max_attempts=3)]))
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

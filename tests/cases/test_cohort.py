@@ -30,7 +30,7 @@ ENTRIES = ["case_0000", "case_0001", "case_0002", COHORT_TABLE]
 
 @pytest.fixture(scope="module")
 def requests(pipe: CinePipeline) -> list[Request]:
-    return draw_requests(pipe, 3, seed=4, frames=3, tries=1)
+    return draw_requests(pipe, 3, seed=4, frames=3, max_attempts=1)
 
 
 @pytest.fixture(scope="module")

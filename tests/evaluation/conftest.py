@@ -25,7 +25,7 @@ FRAMES = 8
 PROVENANCE = {
     "request": {},
     "weights": {"sha256": ""},
-    "acceptance": {"accepted": True, "anatomy": {"tries": 1}, "motion": {"tries": 1}},
+    "acceptance": {"accepted": True, "anatomy": {"attempts": 1}, "motion": {"attempts": 1}},
 }
 
 

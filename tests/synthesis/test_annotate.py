@@ -109,8 +109,8 @@ def test_no_heart_no_phases(finder: PhaseFinder) -> None:
     still = np.broadcast_to(heart.image[:1], heart.image.shape).copy()
     tall = np.concatenate([heart.image] * 3, axis=-1)
     cases = {
-        "the model sees an LV of 10 mL at most": replace(heart, image=tiny),
-        "the LV that the model sees hardly moves": replace(heart, image=still),
+        "no heart was detected: the largest LV has 10 mL": replace(heart, image=tiny),
+        "the detected LV hardly changes its volume": replace(heart, image=still),
         "does not fit the grid": replace(
             heart, image=tall, label=np.zeros(tall.shape, np.uint8), coverage=np.zeros((8, 18, 3), bool)
         ),
@@ -130,7 +130,7 @@ def test_weights_that_are_damaged_are_told_before_anything_is_read(weights: Path
         PhaseFinder.load(tmp_path)
     first = PhaseFinder.load(weights)
     assert first.version == PhaseFinder.load(weights).version
-    assert replace(first, weights_sha256="other").recipe != first.version
+    assert replace(first, weights_sha256="other").version != first.version
 
 
 FORKED = """
@@ -150,7 +150,7 @@ finder = PhaseFinder.load(weights)
 names = ("a", "b")
 for workers in (1, 2):
     source = Source(names, lambda name: replace(drawn(names.index(name)), subject=name))
-    ingest(source.map(finder, finder.version), out / str(workers), workers=workers)
+    ingest(source.amended(finder, finder.version), out / str(workers), workers=workers)
 assert torch.get_num_threads() == 2
 """
 
@@ -223,7 +223,7 @@ def test_real_cycles_go_in_with_their_phases_found(cine_data: Path, tmp_path: Pa
     """Two whole cycles stripped of all that is known, through the two workers of an ingestion."""
     studies = {study.subject: study for study in real_cycles(cine_data)["najman4d"][3:5]}
     finder = PhaseFinder.load()
-    source = Source(tuple(studies), lambda name: assumed(studies[name])).map(finder, finder.version)
+    source = Source(tuple(studies), lambda name: assumed(studies[name])).amended(finder, finder.version)
     for row in ingest(source, tmp_path / "data", workers=2).added:
         assert (row.phases_from, row.labels, row.lv_edv_ml) == ("model", "", None)
         assert abs(row.es_index - studies[row.subject].es_index) <= 2

@@ -18,8 +18,8 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 
 @pytest.fixture(scope="module")
 def requests(pipe: CinePipeline) -> list[Request]:
-    drawn = draw_requests(pipe, 2, seed=4, frames=3, tries=1)
-    return [*drawn, Request(ClinicalPrior(Diagnosis.NOR), seed=9, frames=3, tries=1)]
+    drawn = draw_requests(pipe, 2, seed=4, frames=3, max_attempts=1)
+    return [*drawn, Request(ClinicalPrior(Diagnosis.NOR), seed=9, frames=3, max_attempts=1)]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -28,7 +28,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    rows = generate_cohort(pipe, requests, tmp_path, pictures=False, progress=lambda *s: steps.append(s))
+    rows = generate_cohort(
+        pipe, requests, tmp_path, pictures=False, progress=lambda _, done, total, __: steps.append((done, total))
+    )
     assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
     with (tmp_path / "cohort.csv").open() as stream:
         table = list(csv.DictReader(stream))
@@ -57,7 +59,7 @@ def test_a_case_of_a_cohort_is_the_case_alone(pipe: CinePipeline, requests: list
 def test_an_interrupted_cohort_goes_on(
     pipe: CinePipeline, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(task: str, done: int, *_: object) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
@@ -105,7 +107,7 @@ def test_two_processes_make_the_cohort_of_one(weights: Path, tmp_path: Path, ask
 def test_another_request_never_replaces_a_case(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
     generate_cohort(pipe, requests[:1], tmp_path, pictures=False)
     before = contents(tmp_path)
-    other = [Request(requests[0].prior, seed=1, frames=3, tries=1), requests[1]]
+    other = [Request(requests[0].prior, seed=1, frames=3, max_attempts=1), requests[1]]
     with pytest.raises(OutputError, match="case_0000 holds a case of another request"):
         generate_cohort(pipe, other, tmp_path, pictures=False)
     assert contents(tmp_path) == before

@@ -14,8 +14,7 @@ from cinesynth.cli import main
 from cinesynth.errors import InputError
 from cinesynth.io.seeds import case_seed
 from cinesynth.synthesis.cohort_file import read_cohort
-from cinesynth.synthesis.cohort_groups import requests_of
-from cinesynth.synthesis.cohort_schema import KEYS
+from cinesynth.synthesis.cohort_schema import KEYS, requests_of
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import CONDITIONS, ClinicalPrior, Diagnosis
@@ -144,27 +143,27 @@ BAD_ROWS = [
     ("DCM,900,,,,,,,", "EDV 900 mL is outside 20-600 mL"),
     ("DCM,100,,,0,,,,", "0 slices are outside 3-24"),
     ("DCM,100,,,20,,,,", "20 slices do not fit a grid of 12"),
-    ("DCM,100,,,8.5,,,,", "slices '8.5' is no whole number"),
+    ("DCM,100,,,8.5,,,,", "slices '8.5' is not a whole number"),
     ("DCM,100,50,50,,,,,", "esv and ef are both given"),
     ("DCM,,,50,,,,,", "ef is given without edv"),
-    ("DCM,draw,50,,,,,,", "edv is drawn for an esv that is given"),
+    ("DCM,draw,50,,,,,,", "edv is sampled, but esv is given"),
     ("DCM,100,,120,,,,,", "EF 120 % is outside 3-95 %"),
     ("flu,100,,,,,,,", "diagnosis 'flu' is not known"),
     ("RV,draw,,,,,,,", "no training subject has the diagnosis RV"),
-    ("DCM,big,,,,,,,", "edv 'big' is no number"),
-    ('DCM,"1,5",,,,,,,', "edv '1,5' is no number"),
-    ("DCM,nan,,,,,,,", "edv 'nan' is no number"),
-    ("DCM,-inf,,,,,,,", "edv '-inf' is no number"),
-    ("DCM,1e999,,,,,,,", "edv '1e999' is no number"),
+    ("DCM,big,,,,,,,", "edv 'big' is not a number"),
+    ('DCM,"1,5",,,,,,,', "edv '1,5' is not a number"),
+    ("DCM,nan,,,,,,,", "edv 'nan' is not a number"),
+    ("DCM,-inf,,,,,,,", "edv '-inf' is not a number"),
+    ("DCM,1e999,,,,,,,", "edv '1e999' is not a number"),
     ("DCM,100,,,,1,,,", "1 frames are outside 2-200"),
     ("DCM,100,,,,10,10,,", "ES frame 10 is not within 1-9"),
     ("DCM,100,,,,,,-1,", "seed -1 is outside"),
     ("DCM,100,,,,,,9223372036854775807,2", "seed 9223372036854775808 is outside"),
-    ("DCM,100,,,,,,,0", "count 0 is not possible"),
-    ("DCM,100,,,,,,,draw", "count 'draw' is no whole number"),
+    ("DCM,100,,,,,,,0", "count '0': input should be greater than or equal to 1"),
+    ("DCM,100,,,,,,,draw", "count 'draw': input should be a valid integer"),
     ("DCM,100", "2 cells for 9 columns"),
     ('DCM,"100,,,,,,,', "not CSV"),
-    ('DCM,1"00"0"",,,,,,,', "is no number"),
+    ('DCM,1"00"0"",,,,,,,', "is not a number"),
 ]
 
 
@@ -181,28 +180,28 @@ BAD_FILES = [
     (".csv", b"", "describes no case"),
     (".csv", HEADER.encode(), "describes no case"),
     (".csv", b"edv\n100\n\xff\xfe\n", "line 3: not UTF-8"),
-    (".csv", b"edv,EDV\n1,2\n", "line 1: column edv is there 2 times"),
+    (".csv", b"edv,EDV\n1,2\n", "line 1: column edv appears 2 times"),
     (".csv", b"edv,lv_edv\n1,2\n", "line 1: column 'lv_edv' is not known"),
     (".csv", b"diagnosis;edv\nDCM;2\n", "line 1: column 'diagnosis;edv' is not known"),
     (".csv", b"edv,count\n100,100000\n100,1\n", "line 3: more than 100000 cases"),
     (".csv", b"edv\n" + b"1" * 200_000, "not CSV"),
     (".csv", b"edv\n" + b"\n" * (17 << 20), "is larger than"),
     (".yaml", b"", "is empty"),
-    (".yaml", b"[1, 2]", "line 1: no mapping"),
+    (".yaml", b"[1, 2]", "line 1: expected keys and values"),
     (".yaml", b"cases: 3", "no list of groups under cases:"),
     (".yaml", b"cases: []", "describes no case"),
     (".yaml", b"case: []", "line 1: key 'case' is not known"),
-    (".yaml", b"cases:\n- edv: 1\n  edv: 2", "line 2: key edv is there 2 times"),
+    (".yaml", b"cases:\n- edv: 1\n  edv: 2", "line 2: key edv appears 2 times"),
     (".yaml", b"cases:\n- edv: 100\n- {edw: 2}", "line 3: key 'edw' is not known"),
     (".yaml", b"cases:\n- edv: 100\n- edv: [300, 900]", "line 3 (group 2): EDV 900 mL is outside 20-600 mL"),
     (".yaml", b"cases: [{edv: [100, 200], esv: [50, 150]}]", "ESV 150 mL does not fit EDV 100 mL"),
-    (".yaml", b"cases: [{edv: [200, 100]}]", "edv ranges from 200 down to 100"),
+    (".yaml", b"cases: [{edv: [200, 100]}]", "edv is a range from 200 down to 100"),
     (".yaml", b"cases: [{edv: [1, 2, 3]}]", "edv has 3 values"),
-    (".yaml", b"cases: [{edv: {low: 1}}]", "edv holds more than a value"),
-    (".yaml", b"cases: [{edv: .inf}]", "edv '.inf' is no number"),
-    (".yaml", b"cases: [{mass: draw}]", "mass cannot be drawn"),
-    (".yaml", b"cases: [{vendor: [GE, Siemens]}]", "vendor is no name"),
-    (".yaml", b"cases: [{frames: [10, 20]}]", "frames a list is no whole number"),
+    (".yaml", b"cases: [{edv: {low: 1}}]", "edv is nested"),
+    (".yaml", b"cases: [{edv: .inf}]", "edv '.inf' is not a number"),
+    (".yaml", b"cases: [{mass: draw}]", "mass cannot be sampled from the prior"),
+    (".yaml", b"cases: [{vendor: [GE, Siemens]}]", "vendor a list is not the name of a vendor"),
+    (".yaml", b"cases: [{frames: [10, 20]}]", "frames a list: input should be a valid integer"),
     (".yaml", b"a: &a [x]\nb: &b [*a, *a]\ncases: [*b, *b]", "line 1: anchors and aliases"),
     (".yaml", b"[" * 5_000, "nested too deeply"),
     (".yaml", b"cases: [{edv: 1", "not YAML"),
@@ -257,13 +256,13 @@ def test_any_file_is_requests_or_refused(
 ) -> None:
     path = tmp_path / f"fuzz{file[0]}"
     path.write_bytes(file[1])
-    requests, condition_set = [], None
+    requests, refusal = [], None
     try:
         groups = read_cohort(path)
         requests = requests_of(groups, pipe, seed=seed, count=count or min(5, sum(g.count for g in groups)))
     except InputError as error:
-        condition_set = error
-    assert requests or (condition_set and "fuzz" in condition_set.message and condition_set.hint)
+        refusal = error
+    assert requests or (refusal and "fuzz" in refusal.message and refusal.hint)
     for request in requests:
         assert Request.from_json(json.loads(json.dumps(request.to_json(), allow_nan=False))) == request
         assert pipe.plan(request).prior.slices

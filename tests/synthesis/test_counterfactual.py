@@ -27,7 +27,7 @@ def make(pipe: CinePipeline, request: Request) -> Cine:
 
 
 def test_another_ef_keeps_the_first_frame_bit_for_bit(pipe: CinePipeline, cine: Cine, case: Path) -> None:
-    other = make(pipe, counterfactual(kept_anatomy(case, pipe), ef_percent=60.0, frames=5, tries=1))
+    other = make(pipe, counterfactual(kept_anatomy(case, pipe), ef_percent=60.0, frames=5, max_attempts=1))
     assert np.array_equal(other.image[0], cine.image[0])
     assert np.array_equal(other.label[0], cine.label[0])
     assert not np.array_equal(other.image[2], cine.image[2])
@@ -64,13 +64,13 @@ def test_a_counterfactual_is_kept_and_made_again_like_any_case(
 def test_slices_that_were_drawn_and_an_edv_that_nobody_asked_for_are_the_anatomy_s_own(
     pipe: CinePipeline, tmp_path: Path
 ) -> None:
-    first = make(pipe, Request(ClinicalPrior(Diagnosis.HCM), seed=3, frames=4, tries=1))
+    first = make(pipe, Request(ClinicalPrior(Diagnosis.HCM), seed=3, frames=4, max_attempts=1))
     save_case(first, tmp_path / "case", pictures=False)
-    request = counterfactual(kept_anatomy(tmp_path / "case", pipe), seed=5, frames=4, tries=1)
+    request = counterfactual(kept_anatomy(tmp_path / "case", pipe), seed=5, frames=4, max_attempts=1)
     other = make(pipe, request)
     assert np.array_equal(other.label[0], first.label[0])
     assert request.prior.lv_edv_ml == pytest.approx(float(first.volumes_ml(3)[0]), abs=1e-3)
-    with pytest.raises(InputError, match="9 slices for an anatomy that was asked with None"):
+    with pytest.raises(InputError, match="9 slices were requested, but the kept anatomy has None"):
         Request(ClinicalPrior(slices=9), anatomy=request.anatomy)
 
 
@@ -83,8 +83,8 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
 
     assert made("one", case, "--ef", 45)[0] == 0
     assert made("more", case, "--count", 2)[0] == 0
-    assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "cohort.csv"}
-    for wrong, condition_set in (
+    assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "manifest.csv"}
+    for wrong, said in (
         ([case, "--edv", 200], "--edv was given with --keep-anatomy"),
         ([case, "--ef", 30, "--esv", 80], "an ESV and an EF were both given"),
         ([case, "--ef", 99], "outside 3-95"),
@@ -92,7 +92,7 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
     ):
         code, _, err = made("none", *wrong)
         assert code == 2
-        assert condition_set in " ".join(err.split())
+        assert said in " ".join(err.split())
     assert not (tmp_path / "none").exists()
 
 

@@ -18,10 +18,9 @@ from cinesynth.data.intensity import IntensityScale
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import file_sha256
 from cinesynth.models.codec import Codec
-from cinesynth.synthesis.animate import Wish, animate
-from cinesynth.synthesis.annotate import Annotation, annotate, locate, segment
-from cinesynth.synthesis.patient import read_patient
-from cinesynth.synthesis.patient_files import save_animation, save_annotation
+from cinesynth.synthesis.animate import AnimationRequest, animate
+from cinesynth.synthesis.annotate import annotate, locate, segment
+from cinesynth.synthesis.patient import Annotation, read_patient, save_animation, save_annotation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
@@ -68,14 +67,16 @@ def annotated(small: CinePipeline, cine_file: Path) -> Annotation:
     return annotate(small.bundle, read_patient(cine_file))
 
 
-def wish(ef_percent: float | None = None, variation: float = 0.0, **settings: Any) -> Wish:
-    settings = {"frames": 5, "tries": 1, **settings}
-    return Wish(Request(ClinicalPrior(settings.pop("diagnosis", Diagnosis.UNKNOWN)), **settings), ef_percent, variation)
+def wanted(ef_percent: float | None = None, variation: float = 0.0, **settings: Any) -> AnimationRequest:
+    settings = {"frames": 5, "max_attempts": 1, **settings}
+    return AnimationRequest(
+        Request(ClinicalPrior(settings.pop("diagnosis", Diagnosis.UNKNOWN)), **settings), ef_percent, variation
+    )
 
 
 @pytest.fixture(scope="module")
 def moved(small: CinePipeline, ed_file: Path) -> Cine:
-    return animate(small, read_patient(ed_file), wish(50.0))
+    return animate(small, read_patient(ed_file), wanted(50.0))
 
 
 # --- masks of every frame -----------------------------------------------------------------------------------------
@@ -84,9 +85,9 @@ def moved(small: CinePipeline, ed_file: Path) -> Cine:
 def test_masks_of_every_frame_are_those_of_the_heart(annotated: Annotation, heart: Study) -> None:
     for structure, least in ((Label.LV, 0.9), (Label.MYO, 0.85), (Label.RV, 0.85)):
         assert dice(annotated.label == structure, heart.label == structure) > least, structure
-    assert annotated.beat is not None
-    assert annotated.beat[0] in (0, 5)
-    assert abs(annotated.beat[1] - heart.es_index) <= 1
+    assert annotated.ed_es is not None
+    assert annotated.ed_es[0] in (0, 5)
+    assert abs(annotated.ed_es[1] - heart.es_index) <= 1
 
 
 def variants(heart: Study) -> dict[str, tuple[np.ndarray, np.ndarray, str]]:
@@ -144,7 +145,7 @@ def test_the_record_says_whose_guess_it_is(annotated: Annotation, cine_file: Pat
     record = save_annotation(annotated, tmp_path / "out")
     assert record == json.loads((tmp_path / "out" / "annotation.json").read_text())
     assert "synthetic" not in record
-    assert "guess" in record["notice"]
+    assert "predicted by a model" in record["notice"]
     assert "not for clinical use" in record["notice"]
     assert record["source"]["sha256"] == file_sha256(cine_file)
     assert cine_file.name not in json.dumps(record)
@@ -173,7 +174,7 @@ def test_frame_0_has_the_mask_that_the_codec_sees(
     seen = annotate(small.bundle, read_patient(ed_file)).label[0]
     assert np.array_equal(moved.label[0], seen)
     assert moved.prior.slices == heart.image.shape[3]
-    assert moved.provenance["acceptance"]["anatomy"]["control"] is None  # type: ignore[index]
+    assert moved.provenance["acceptance"]["anatomy"]["volume_matching"] is None  # type: ignore[index]
 
 
 @torch.inference_mode()
@@ -194,7 +195,7 @@ def test_a_second_heart_in_the_chest_is_no_part_of_the_edv(small: CinePipeline, 
     assert np.hypot(*np.subtract(placement.offset, locate(small.bundle.codec, heart).offset)) < 3
     (mask,) = segment(small.bundle.codec, patient.study, placement).label
     assert likeliest(small.bundle.codec, patient.study, placement, Label.LV) - (mask == Label.LV).sum() > 100
-    cine = animate(small, patient, wish(50.0, frames=3, es_index=1))
+    cine = animate(small, patient, wanted(50.0, frames=3, es_index=1))
     assert cine.prior.lv_edv_ml == pytest.approx((mask == Label.LV).sum() * placement.grid.voxel_ml, abs=1e-3)
     assert not (cine.label[:, x - 6 : x + 7, y + 18 : y + 31, 3:5] == Label.LV).any()
     edv_ml, esv_ml = (float(cine.volumes_ml(Label.LV)[frame]) for frame in (0, 1))
@@ -203,7 +204,7 @@ def test_a_second_heart_in_the_chest_is_no_part_of_the_edv(small: CinePipeline, 
 
 @pytest.mark.parametrize("ef_percent", [35.0, 60.0])
 def test_the_asked_esv_is_reached_on_the_masks(small: CinePipeline, ed_file: Path, ef_percent: float) -> None:
-    cine = animate(small, read_patient(ed_file), wish(ef_percent, frames=4, es_index=2))
+    cine = animate(small, read_patient(ed_file), wanted(ef_percent, frames=4, es_index=2))
     edv_ml, esv_ml = (float(cine.volumes_ml(Label.LV)[frame]) for frame in (0, 2))
     assert cine.prior.lv_esv_ml == pytest.approx(cine.prior.lv_edv_ml * (1 - ef_percent / 100))
     assert edv_ml == pytest.approx(cine.prior.lv_edv_ml, rel=0.03)
@@ -246,9 +247,9 @@ def test_files_are_the_patient_s_own_voxels_and_say_what_they_are(
     assert "personal data" in record["notice"]
     assert record["derived_from"]["sha256"] == file_sha256(ed_file)
     assert record["requested"]["ef_percent"] == pytest.approx(50.0)
-    assert record["provenance"]["lv_edv_from"] == "the mask that the weights see in the image"
+    assert record["provenance"]["lv_edv_from"] == "segmentation of the image"
     assert not is_case(tmp_path / "out")  # nobody takes it for a heart of nobody
-    again = animate(small, patient, wish(50.0))
+    again = animate(small, patient, wanted(50.0))
     assert np.array_equal(again.image, moved.image)
 
 
@@ -256,7 +257,7 @@ def test_a_frame_of_a_cine_is_the_same_heart_and_keeps_its_beat(
     small: CinePipeline, heart: Study, tmp_path: Path
 ) -> None:
     path = save(tmp_path / "cine.nii.gz", np.roll(heart.image, 2, axis=0), heart.affine, 0.14)
-    cine = animate(small, read_patient(path), replace(wish(50.0), frame=2))
+    cine = animate(small, read_patient(path), replace(wanted(50.0), frame=2))
     assert cine.frame_time_ms == pytest.approx(6 * 140.0 / 5, rel=1e-3)
     assert dice(cine.label[0] == Label.LV, heart.label[0] == Label.LV) > 0.9
 
@@ -265,9 +266,12 @@ def test_a_frame_of_a_cine_is_the_same_heart_and_keeps_its_beat(
 
 
 def test_a_variation_is_exact_at_0_plain_at_1_and_farther_with_strength(small: CinePipeline, moved: Cine) -> None:
-    plan = small.plan(Request(ClinicalPrior(lv_edv_ml=150.0, slices=8), seed=5, steps=8, control=False))
+    plan = small.plan(Request(ClinicalPrior(lv_edv_ml=150.0, slices=8), seed=5, steps=8, match_volumes=False))
     given = small.sampler.anatomy(small.plan(replace(plan.request, seed=9)), 0).latent
-    drawn = [small.sampler.anatomy(plan, 0, given, strength).latent for strength in (0.0, 0.1, 0.3, 0.6, 0.9, 1.0)]
+    drawn = [
+        small.sampler.anatomy(plan, 0, start=given, variation=strength).latent
+        for strength in (0.0, 0.1, 0.3, 0.6, 0.9, 1.0)
+    ]
     distances = [float((latent - given).square().mean().sqrt()) for latent in drawn]
     assert distances[0] == 0.0
     assert distances == sorted(distances)
@@ -277,7 +281,7 @@ def test_a_variation_is_exact_at_0_plain_at_1_and_farther_with_strength(small: C
 
 def test_variations_of_a_patient_differ_by_seed_and_keep_the_edv(small: CinePipeline, ed_file: Path) -> None:
     patient = read_patient(ed_file)
-    one, other = (animate(small, patient, wish(50.0, 0.5, frames=3, seed=seed)) for seed in (1, 2))
+    one, other = (animate(small, patient, wanted(50.0, 0.5, frames=3, seed=seed)) for seed in (1, 2))
     assert not np.array_equal(one.label[0], other.label[0])
     for cine in (one, other):
         assert float(cine.volumes_ml(Label.LV)[0]) == pytest.approx(cine.prior.lv_edv_ml, rel=0.06)
@@ -314,23 +318,26 @@ def bad_files(heart: Study, folder: Path) -> dict[str, tuple[Path, str]]:
             save(folder / "cm.nii.gz", image, np.diag([0.15, 0.15, 1.0, 1.0])),
             "0.3-5 mm in the plane and slices of 1-30 mm",
         ),
-        "long axis": (save(folder / "long.nii.gz", image, long_axis), "no short-axis stack by its header"),
-        "too deep": (save(folder / "deep.nii.gz", deep, affine), "and these weights hold 12"),
-        "no heart": (save(folder / "noise.nii.gz", noise, affine), "takes 15 mL for a heart"),
+        "long axis": (
+            save(folder / "long.nii.gz", image, long_axis),
+            "is not a short-axis stack according to its header",
+        ),
+        "too deep": (save(folder / "deep.nii.gz", deep, affine), "and the grid of the weights holds 12"),
+        "no heart": (save(folder / "noise.nii.gz", noise, affine), "expected at least 15 mL"),
     }
 
 
 def test_what_is_no_short_axis_image_is_refused(small: CinePipeline, heart: Study, tmp_path: Path) -> None:
-    for name, (path, condition_set) in bad_files(heart, tmp_path).items():
-        for make in (lambda p: annotate(small.bundle, p), lambda p: animate(small, p, wish(50.0))):
+    for name, (path, said) in bad_files(heart, tmp_path).items():
+        for make in (lambda p: annotate(small.bundle, p), lambda p: animate(small, p, wanted(50.0))):
             with pytest.raises(DataError) as error:
                 make(read_patient(path))
-            assert condition_set in str(error.value), name
+            assert said in str(error.value), name
             assert error.value.hint, name
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "said"),
     [
         (["--ef", 120], "EF 120 % is outside 3-95"),
         (["--ef", 40, "--esv", 60], "an ESV and an EF were both given"),
@@ -344,11 +351,11 @@ def test_what_is_no_short_axis_image_is_refused(small: CinePipeline, heart: Stud
     ],
 )
 def test_wishes_that_no_heart_can_meet_are_refused(
-    run: Run, ed_file: Path, tmp_path: Path, words: list[object], condition_set: str
+    run: Run, ed_file: Path, tmp_path: Path, words: list[object], said: str
 ) -> None:
     code, _, err = run("animate", ed_file, "--out", tmp_path / "out", "--weights", "small", *words)
     assert code == 2
-    assert condition_set in " ".join(err.split())
+    assert said in " ".join(err.split())
     assert "hint:" in err
     assert list(tmp_path.iterdir()) == []
 
@@ -356,8 +363,8 @@ def test_wishes_that_no_heart_can_meet_are_refused(
 def test_a_cine_needs_its_ed_named(run: Run, cine_file: Path, tmp_path: Path) -> None:
     code, _, err = run("animate", cine_file, "--out", tmp_path / "out")
     assert (code, "--frame 0 to 5" in " ".join(err.split())) == (2, True)
-    with pytest.raises(InputError, match="those of the patient are measured"):
-        Wish(Request(ClinicalPrior(lv_edv_ml=150.0)))
+    with pytest.raises(InputError, match="an EDV, slices or an anatomy were given for a real image"):
+        AnimationRequest(Request(ClinicalPrior(lv_edv_ml=150.0)))
 
 
 def test_the_commands_write_all_or_nothing(run: Run, ed_file: Path, tmp_path: Path) -> None:
@@ -387,8 +394,8 @@ def test_masks_of_a_real_cycle(cine_data: Path, tmp_path: Path) -> None:
     mine, known = stored(tmp_path / "out" / "label.nii.gz"), stored(folder / "auto_seg_4d.nii.gz")
     assert dice(mine == Label.LV, known == 1) > 0.8
     assert dice(mine == Label.MYO, known == 2) > 0.6
-    assert found.beat is not None
-    assert abs(found.beat[1] - 7) <= 2
+    assert found.ed_es is not None
+    assert abs(found.ed_es[1] - 7) <= 2
 
 
 def test_a_real_heart_beats_as_it_is_asked_to(cine_data: Path) -> None:
@@ -398,7 +405,7 @@ def test_a_real_heart_beats_as_it_is_asked_to(cine_data: Path) -> None:
     patient = read_patient(folder / "patient005_frame01.nii.gz")
     known = stored(folder / "patient005_frame01_gt.nii.gz")
     for ef_percent in (30.0, 60.0):
-        cine = animate(pipe, patient, wish(ef_percent, frames=4, es_index=2))
+        cine = animate(pipe, patient, wanted(ef_percent, frames=4, es_index=2))
         edv_ml, esv_ml = (float(cine.volumes_ml(Label.LV)[frame]) for frame in (0, 2))
         assert 100 * (1 - esv_ml / edv_ml) == pytest.approx(ef_percent, abs=3.0)
         assert dice(cine.label[0] == Label.LV, known == Label.LV) > 0.9

@@ -44,10 +44,10 @@ def test_a_case_is_the_same_alone_and_in_any_company(which: str, request: pytest
 @pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
 def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.FixtureRequest) -> None:
     pipe: CinePipeline = request.getfixturevalue(which)
-    plan = pipe.plan(Request(PRIORS[0], seed=7, frames=6, tries=1))
+    plan = pipe.plan(Request(PRIORS[0], seed=7, frames=6, max_attempts=1))
     with torch.inference_mode():
         anatomy = pipe.sampler.anatomy(plan, 0)
-    cine = pipe(PRIORS[0], frames=6, seed=7, tries=1)
+    cine = pipe(PRIORS[0], frames=6, seed=7, max_attempts=1)
     assert np.array_equal(cine.image[0], anatomy.image[0])
     assert np.array_equal(cine.label[0], anatomy.label[0])
     assert not np.array_equal(cine.label[0], cine.label[3])  # and the others move
@@ -58,8 +58,8 @@ def test_what_was_tidied_is_of_the_frames_that_are_there(pipe: CinePipeline, mon
     decode = pipe.sampler.decode
     monkeypatch.setattr(pipe.sampler, "decode", lambda *given: (*decode(*given)[:2], np.ones(len(given[0]))))
     for frames in (4, 5):
-        cine = pipe(PRIORS[1], frames=frames, seed=7, tries=1)
-        assert cine.provenance["acceptance"]["motion"]["tidied_ml"] == frames  # type: ignore[index]
+        cine = pipe(PRIORS[1], frames=frames, seed=7, max_attempts=1)
+        assert cine.provenance["acceptance"]["motion"]["postprocessing_ml"] == frames  # type: ignore[index]
 
 
 def test_the_anatomy_does_not_depend_on_the_frames(pipe: CinePipeline, cine: Cine) -> None:
@@ -71,14 +71,14 @@ def test_the_anatomy_does_not_depend_on_the_frames(pipe: CinePipeline, cine: Cin
 
 def test_frames_lie_on_one_cycle(pipe: CinePipeline) -> None:
     """Twice the frames hold the same beat: those at equal phases are equal."""
-    short, fine = (pipe(PRIORS[0], frames=n, es_index=es, seed=7, tries=1) for n, es in ((6, 2), (12, 4)))
+    short, fine = (pipe(PRIORS[0], frames=n, es_index=es, seed=7, max_attempts=1) for n, es in ((6, 2), (12, 4)))
     np.testing.assert_allclose(fine.image[::2], short.image, atol=1e-4)
     steps = np.abs(np.diff(np.concatenate([fine.image, fine.image[:1]]), axis=0)).mean(axis=(1, 2, 3))
     assert steps[-1] < 2 * np.median(steps)  # from the last frame back to the first is a step like the others
 
 
 def test_only_acquired_slices_are_computed_and_they_are_the_full_grids(pipe: CinePipeline) -> None:
-    request = Request(PRIORS[0], seed=7, frames=4, tries=1, control=False)
+    request = Request(PRIORS[0], seed=7, frames=4, max_attempts=1, match_volumes=False)
     plan = pipe.plan(request)
     assert plan.slice_mask.shape == (1, 7)
     whole = CinePipeline(pipe.bundle)
@@ -93,16 +93,18 @@ def test_only_acquired_slices_are_computed_and_they_are_the_full_grids(pipe: Cin
 
 def test_group_norms_see_the_whole_grid(per_frame_pipe: CinePipeline) -> None:
     assert per_frame_pipe.plan(Request(PRIORS[0])).slice_mask.shape == (1, 12)
-    assert per_frame_pipe(PRIORS[0], frames=3, seed=1, tries=1).image.shape[-1] == 7
+    assert per_frame_pipe(PRIORS[0], frames=3, seed=1, max_attempts=1).image.shape[-1] == 7
 
 
 def test_guidance_0_ignores_the_prior(pipe: CinePipeline) -> None:
     one, other = (
-        pipe(prior, frames=4, es_index=2, seed=7, guidance=0.0, tries=1, control=False)
+        pipe(prior, frames=4, es_index=2, seed=7, guidance=0.0, max_attempts=1, match_volumes=False)
         for prior in (PRIORS[0], PRIORS[2])
     )
     assert same(one, other)
-    guided = [pipe(prior, frames=4, es_index=2, seed=7, guidance=2.0, tries=1) for prior in (PRIORS[0], PRIORS[2])]
+    guided = [
+        pipe(prior, frames=4, es_index=2, seed=7, guidance=2.0, max_attempts=1) for prior in (PRIORS[0], PRIORS[2])
+    ]
     assert not same(*guided)
 
 
@@ -130,10 +132,10 @@ def test_arrays_and_provenance(pipe: CinePipeline, cine: Cine) -> None:
 
 
 def test_a_list_gives_each_case_its_own_seed(pipe: CinePipeline) -> None:
-    first, second = pipe([PRIORS[0], PRIORS[0]], frames=3, seed=5, tries=1)
+    first, second = pipe([PRIORS[0], PRIORS[0]], frames=3, seed=5, max_attempts=1)
     assert (first.seed, second.seed) == (case_seed(5, 0), case_seed(5, 1))
     assert not same(first, second)
-    assert same(second, pipe(PRIORS[0], frames=3, seed=second.seed, tries=1))
+    assert same(second, pipe(PRIORS[0], frames=3, seed=second.seed, max_attempts=1))
 
 
 def test_seeds_are_the_same_everywhere() -> None:
@@ -142,35 +144,35 @@ def test_seeds_are_the_same_everywhere() -> None:
     assert 0 <= case_seed(7, 3) < 2**31
 
 
-@pytest.mark.parametrize("good_try", [0, 1, 2, None])
-def test_tries_are_bounded_and_reported(
-    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch, good_try: int | None
+@pytest.mark.parametrize("good_attempt", [0, 1, 2, None])
+def test_attempts_are_bounded_and_reported(
+    pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch, good_attempt: int | None
 ) -> None:
     calls: list[int] = []
 
     def judge(label: np.ndarray, voxel_ml: float) -> Verdicts:
         calls.append(len(calls))
-        return Verdicts((Verdict("test", float(calls[-1] == good_try), 1.0),))
+        return Verdicts((Verdict("test", float(calls[-1] == good_attempt), 1.0),))
 
     monkeypatch.setattr(sampler, "judge_anatomy", judge)
     monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts(()))
-    cine = pipe(PRIORS[0], frames=2, seed=7, tries=3)
+    cine = pipe(PRIORS[0], frames=2, seed=7, max_attempts=3)
     acceptance = cine.provenance["acceptance"]
     assert isinstance(acceptance, dict)
-    assert len(calls) == (3 if good_try is None else good_try + 1)
-    assert acceptance["accepted"] is (good_try is not None)
-    assert acceptance["anatomy"]["tries"] == len(calls)
-    assert acceptance["anatomy"]["kept_try"] == (good_try or 0)
+    assert len(calls) == (3 if good_attempt is None else good_attempt + 1)
+    assert acceptance["accepted"] is (good_attempt is not None)
+    assert acceptance["anatomy"]["attempts"] == len(calls)
+    assert acceptance["anatomy"]["kept_attempt"] == (good_attempt or 0)
 
 
-def test_the_least_bad_try_is_kept(pipe: CinePipeline) -> None:
+def test_the_least_bad_attempt_is_kept(pipe: CinePipeline) -> None:
     """Random weights make no heart: the case is returned all the same, and says so."""
-    acceptance = pipe(PRIORS[0], frames=2, seed=7, tries=2).provenance["acceptance"]
+    acceptance = pipe(PRIORS[0], frames=2, seed=7, max_attempts=2).provenance["acceptance"]
     assert isinstance(acceptance, dict)
     assert acceptance["accepted"] is False
-    counts = [len(failed) for failed in acceptance["anatomy"]["failed_rules_by_try"]]
+    counts = [len(failed) for failed in acceptance["anatomy"]["failed_rules_by_attempt"]]
     assert len(counts) == 2
-    assert counts[acceptance["anatomy"]["kept_try"]] == min(counts)
+    assert counts[acceptance["anatomy"]["kept_attempt"]] == min(counts)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_the_least_bad_try_is_kept(pipe: CinePipeline) -> None:
         (lambda pipe: pipe(PRIORS[0], frames=1), "1 frames are outside 2-200"),
         (lambda pipe: pipe(PRIORS[0], frames=8, es_index=8), "ES frame 8 is not within 1-7"),
         (lambda pipe: pipe(PRIORS[0], es_index=0), "ES frame 0"),
-        (lambda pipe: pipe(PRIORS[0], tries=0), "0 tries"),
+        (lambda pipe: pipe(PRIORS[0], max_attempts=0), "max_attempts 0"),
         (lambda pipe: pipe(PRIORS[0], steps=0), "0 sampling steps"),
         (lambda pipe: pipe(PRIORS[0], guidance=-1.0), "guidance -1"),
         (lambda pipe: pipe(PRIORS[0], seed=-1), "seed -1"),
@@ -220,18 +222,18 @@ def test_a_motion_that_fails_at_es_is_not_decoded_in_between(
         return Verdicts((Verdict("test", float(len(seen) >= 3), 1.0),))
 
     monkeypatch.setattr(sampler, "judge_motion", judge)
-    cine = pipe(PRIORS[0], frames=8, seed=7, tries=3)
+    cine = pipe(PRIORS[0], frames=8, seed=7, max_attempts=3)
     assert seen == [2, 2, 2, 8]
     acceptance = cine.provenance["acceptance"]
     assert isinstance(acceptance, dict)
-    assert (acceptance["motion"]["tries"], acceptance["motion"]["kept_try"]) == (3, 2)
+    assert (acceptance["motion"]["attempts"], acceptance["motion"]["kept_attempt"]) == (3, 2)
 
 
 def test_the_best_of_motions_that_all_fail_at_es_has_all_its_frames(
     pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts((Verdict("test", 0.0, 1.0),)))
-    assert len(pipe(PRIORS[0], frames=8, seed=7, tries=2).image) == 8
+    assert len(pipe(PRIORS[0], frames=8, seed=7, max_attempts=2).image) == 8
 
 
 def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +242,40 @@ def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch)
     devices = []
     for rank in ("0", "1", "2"):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        devices.append(pipeline.usual_device())
+        devices.append(pipeline.default_device())
     assert devices == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setenv("LOCAL_RANK", "first")
     with pytest.raises(InputError, match="LOCAL_RANK is 'first'"):
-        pipeline.usual_device()
+        pipeline.default_device()
+
+
+def test_the_names_of_the_last_release_are_read(pipe: CinePipeline) -> None:
+    """Keyword arguments with a warning, the keys of a sidecar silently, also those of a kept anatomy."""
+    with pytest.warns(DeprecationWarning, match="tries is now called max_attempts"):
+        old = pipe(PRIORS[0], frames=2, seed=7, tries=1, control=False)
+    assert same(old, pipe(PRIORS[0], frames=2, seed=7, max_attempts=1, match_volumes=False))
+    with pytest.raises(TypeError, match="trials"):
+        pipe(PRIORS[0], trials=1)
+    kept = Request(PRIORS[0], seed=7, max_attempts=2)
+    request = Request(PRIORS[0], seed=8, match_volumes=False, anatomy=kept)
+    text = json.dumps(request.to_json()).replace("max_attempts", "tries").replace("match_volumes", "control")
+    assert "tries" in text
+    assert Request.from_json(json.loads(text)) == request
+
+
+@pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
+def test_a_callback_follows_every_network_call_and_can_end_the_case(which: str, request: pytest.FixtureRequest) -> None:
+    pipe: CinePipeline = request.getfixturevalue(which)
+    seen: list[tuple[str, int, int]] = []
+    pipe(PRIORS[0], frames=4, seed=7, max_attempts=2, callback=lambda *step: seen.append(step[:3]))
+    tasks, done, totals = zip(*seen, strict=True)
+    assert list(dict.fromkeys(tasks)) == ["anatomy", "motion"]
+    assert list(done) == sorted(done)
+    assert len(set(totals)) == 1
+    assert 1 == done[0] < done[-1] <= totals[0]
+
+    def cancel(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipe(PRIORS[0], frames=4, seed=7, callback=cancel)

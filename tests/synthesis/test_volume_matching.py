@@ -9,18 +9,16 @@ import torch
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.volume_matching import (
-    MAX_AMPLITUDE,
-    REACH_MM,
-    TOLERANCE,
+    MATCHING,
     Target,
     cells_near_heart,
     ed_targets,
     es_targets,
+    es_weight,
+    find_amplitude,
+    match_motion_volumes,
     match_volumes,
-    meeting_amplitude,
     soft_volumes_ml,
-    steer_motion,
-    swing,
 )
 from cinesynth.types import ClinicalPrior, Diagnosis, Label
 from cinesynth.weights.folder import shipped_bundles
@@ -37,7 +35,7 @@ def small() -> CinePipeline:
 @pytest.fixture(scope="module")
 @torch.inference_mode()
 def latent(small: CinePipeline) -> torch.Tensor:
-    plan = small.plan(Request(ClinicalPrior(Diagnosis.NOR, 140.0, slices=9), seed=3, control=False))
+    plan = small.plan(Request(ClinicalPrior(Diagnosis.NOR, 140.0, slices=9), seed=3, match_volumes=False))
     return small.sampler.anatomy(plan, 0).latent
 
 
@@ -52,12 +50,12 @@ def everywhere(latent: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_the_volume_is_met_by_a_small_shift(small: CinePipeline, latent: torch.Tensor, factor: float) -> None:
     before = lv_ml(small, latent)
-    steering = match_volumes(small.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
-    after = lv_ml(small, latent + steering.shift)
-    assert steering.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
-    assert steering.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
+    matching = match_volumes(small.bundle.codec, latent, everywhere(latent), [Target.of(Label.LV, factor * before)])
+    after = lv_ml(small, latent + matching.shift)
+    assert matching.before_ml == pytest.approx({Label.LV: before}, rel=1e-5)
+    assert matching.after_ml == pytest.approx({Label.LV: after}, rel=1e-5)
     assert abs(after - factor * before) < 0.5 * abs(before - factor * before)
-    assert steering.to_json()["shift_rms"] < 1.0  # type: ignore[operator]
+    assert matching.to_json()["shift_rms"] < 1.0  # type: ignore[operator]
 
 
 def test_several_volumes_are_met_together(small: CinePipeline, latent: torch.Tensor) -> None:
@@ -74,7 +72,7 @@ def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: t
     label = np.zeros(codec.grid.size, np.uint8)
     label[:4, :4] = Label.LV  # in a corner
     where = cells_near_heart(codec, label)
-    reach = math.ceil((4 + REACH_MM / codec.grid.spacing_mm[0]) / stride)
+    reach = math.ceil((4 + MATCHING.reach_mm / codec.grid.spacing_mm[0]) / stride)
     assert where[..., 0, 0, 0].all()
     assert not where[..., reach:, :, :].any()
     assert not where[..., reach:, :].any()
@@ -88,10 +86,13 @@ def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: t
 
 def test_a_volume_that_is_right_is_left_alone(small: CinePipeline, latent: torch.Tensor) -> None:
     there = lv_ml(small, latent)
-    for target in (Target.of(Label.LV, there * (1 + 0.5 * TOLERANCE)), Target(Label.LV, 0.9 * there, 1.1 * there)):
-        steering = match_volumes(small.bundle.codec, latent, everywhere(latent), [target])
-        assert steering.steps == 0
-        assert not steering.shift.any()
+    for target in (
+        Target.of(Label.LV, there * (1 + 0.5 * MATCHING.tolerance)),
+        Target(Label.LV, 0.9 * there, 1.1 * there),
+    ):
+        matching = match_volumes(small.bundle.codec, latent, everywhere(latent), [target])
+        assert matching.steps == 0
+        assert not matching.shift.any()
 
 
 def test_what_a_prior_asks_is_what_is_steered_to() -> None:
@@ -107,7 +108,7 @@ def test_what_a_prior_asks_is_what_is_steered_to() -> None:
 
 
 def test_the_shift_swings_with_the_cycle() -> None:
-    weights = swing(torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0], dtype=torch.float64))
+    weights = es_weight(torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0], dtype=torch.float64))
     torch.testing.assert_close(weights, torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0], dtype=torch.float64))
 
 
@@ -116,36 +117,36 @@ def test_the_amplitude_that_contracts_to_the_target_is_found(target_ml: float) -
     def contracting(amplitude: float) -> float:  # EDV 120 mL, ESV 60 mL at its own motion
         return 120.0 * 0.5**amplitude
 
-    assert contracting(meeting_amplitude(contracting, target_ml)) == pytest.approx(target_ml, rel=0.01)
+    assert contracting(find_amplitude(contracting, target_ml)) == pytest.approx(target_ml, rel=0.01)
 
 
 def test_a_motion_is_not_driven_beyond_its_limit_nor_turned_round() -> None:
-    assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 30.0) == MAX_AMPLITUDE
-    assert meeting_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 130.0) == 1.0
+    assert find_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 30.0) == MATCHING.max_amplitude
+    assert find_amplitude(lambda amplitude: 120.0 - 10.0 * amplitude, 130.0) == 1.0
 
 
 def test_a_motion_meets_the_volume_by_its_size_first(small: CinePipeline, latent: torch.Tensor) -> None:
     codec, mask = small.bundle.codec, everywhere(latent)
     shrunk = match_volumes(codec, latent, mask, [Target.of(Label.LV, 0.8 * lv_ml(small, latent))]).shift
     target = Target.of(Label.LV, lv_ml(small, latent + 0.5 * shrunk))
-    steering = steer_motion(codec, latent, shrunk, mask, [target])
-    assert steering.amplitude == pytest.approx(0.5, abs=0.1)
-    assert float(steering.shift.square().mean().sqrt()) < 0.1 * float(shrunk.square().mean().sqrt())
-    still = steering.move(torch.zeros_like(latent).expand(2, -1, -1, -1, -1), torch.tensor([0.0, 1.0]))
+    matching = match_motion_volumes(codec, latent, shrunk, mask, [target])
+    assert matching.amplitude == pytest.approx(0.5, abs=0.1)
+    assert float(matching.shift.square().mean().sqrt()) < 0.1 * float(shrunk.square().mean().sqrt())
+    still = matching.apply(torch.zeros_like(latent).expand(2, -1, -1, -1, -1), torch.tensor([0.0, 1.0]))
     assert not still[0].any()
 
 
 def test_nothing_requested_is_nothing_steered(pipe: CinePipeline) -> None:
     prior = ClinicalPrior(Diagnosis.NOR, slices=8)
-    closed, open_ = (pipe(prior, frames=4, seed=3, tries=1, control=control) for control in (True, False))
+    closed, open_ = (pipe(prior, frames=4, seed=3, max_attempts=1, match_volumes=control) for control in (True, False))
     assert np.array_equal(closed.image, open_.image)
     assert np.array_equal(closed.label, open_.label)
 
 
 def test_control_changes_frames_towards_the_request(pipe: CinePipeline) -> None:
     asked = ClinicalPrior(Diagnosis.DCM, 400.0, 300.0, 10)
-    closed, open_ = (pipe(asked, frames=4, seed=3, tries=1, control=control) for control in (True, False))
+    closed, open_ = (pipe(asked, frames=4, seed=3, max_attempts=1, match_volumes=control) for control in (True, False))
     error = [abs(float(cine.volumes_ml(Label.LV)[0]) - 400.0) for cine in (closed, open_)]
     assert error[0] < error[1]
-    assert closed.provenance["acceptance"]["anatomy"]["control"]["steps"] > 0  # type: ignore[index]
-    assert open_.provenance["acceptance"]["anatomy"]["control"] is None  # type: ignore[index]
+    assert closed.provenance["acceptance"]["anatomy"]["volume_matching"]["steps"] > 0  # type: ignore[index]
+    assert open_.provenance["acceptance"]["anatomy"]["volume_matching"] is None  # type: ignore[index]

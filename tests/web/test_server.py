@@ -85,7 +85,7 @@ def test_the_same_heart_as_from_the_command_line(client: TestClient, weights: Pa
     job = finished(client, client.post("/api/generate", json={**QUICK, "seed": 11}))
     found = client.get(f"/api/results/{job['results'][0]}").json()["record"]["volumes_ml"]
     cine = CinePipeline.from_pretrained(weights)(
-        ClinicalPrior(Diagnosis.NOR, slices=6), frames=2, seed=11, tries=1, control=False
+        ClinicalPrior(Diagnosis.NOR, slices=6), frames=2, seed=11, max_attempts=1, match_volumes=False
     )
     assert found["LV"] == pytest.approx(cine.volumes_ml(3).tolist(), abs=1e-3)
 

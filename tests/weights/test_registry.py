@@ -62,27 +62,27 @@ def test_both_models_hear_each_further_condition(knowing: CinePipeline, name: st
 
 
 def test_a_case_records_what_was_asked_and_what_came_out(knowing: CinePipeline) -> None:
-    cine = knowing(WHOLE, frames=2, seed=7, tries=1)
+    cine = knowing(WHOLE, frames=2, seed=7, max_attempts=1)
     asked, found = requested(cine.prior), achieved(cine)
     assert {name: asked[name] for name in FURTHER_CONDITIONS} == {n: getattr(WHOLE, n) for n in FURTHER_CONDITIONS}
     assert found["myo_mass_g"] == pytest.approx(1.05 * float(cine.volumes_ml(Label.MYO)[0]), abs=1e-3)
     assert found["rv_edv_ml"] == pytest.approx(float(cine.volumes_ml(Label.RV)[0]), abs=1e-3)
     record = json.loads(json.dumps(cine.provenance["request"]))
-    assert Request.from_json(record) == Request(WHOLE, seed=7, frames=2, tries=1)
+    assert Request.from_json(record) == Request(WHOLE, seed=7, frames=2, max_attempts=1)
 
 
 def test_a_case_of_the_core_records_what_it_did(pipe: CinePipeline) -> None:
     """So that cohorts begun before go on."""
     request = Request(PRIOR, seed=7)
-    settings = ["seed", "frames", "es_index", "steps", "guidance", "tries", "control"]
+    settings = ["seed", "frames", "es_index", "steps", "guidance", "max_attempts", "match_volumes"]
     assert list(request.to_json()) == ["diagnosis", "lv_edv_ml", "lv_esv_ml", "slices", *settings]
-    cine = pipe(PRIOR, frames=2, seed=7, tries=1)
+    cine = pipe(PRIOR, frames=2, seed=7, max_attempts=1)
     assert list(requested(cine.prior)) == ["diagnosis", "lv_edv_ml", "lv_esv_ml", "slices", "ef_percent"]
     assert "myo_mass_g" not in achieved(cine)
 
 
 def test_a_manifest_has_the_further_conditions(knowing: CinePipeline, tmp_path: Path) -> None:
-    requests = [Request(prior, seed=1, frames=2, tries=1) for prior in (WHOLE, PRIOR)]
+    requests = [Request(prior, seed=1, frames=2, max_attempts=1) for prior in (WHOLE, PRIOR)]
     first, second = generate_cohort(knowing, requests, tmp_path)  # with pictures: the sheet shows them too
     assert (first["requested_rv_edv_ml"], first["requested_vendor"]) == (180.0, "siemens")
     assert first["achieved_myo_mass_g"] == pytest.approx(1.05 * first["achieved_myo_ed_ml"], abs=2e-3)
@@ -129,4 +129,4 @@ def test_weights_of_the_core_say_who_knows_more(pipe: CinePipeline, name: str, m
 
 
 def test_a_core_of_conditions_is_enough_for_the_knowing(knowing: CinePipeline) -> None:
-    assert np.isfinite(knowing(PRIOR, frames=2, seed=7, tries=1).image).all()
+    assert np.isfinite(knowing(PRIOR, frames=2, seed=7, max_attempts=1).image).all()

@@ -75,7 +75,7 @@ def training_index(
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:
-        found = known(dataset, grid, progress=lambda title, done, total: step(title, done, total, {}))
+        found = TrainingIndex.build(dataset, grid, progress=step)
     found.save(out)
     console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, protect it like their images")
 

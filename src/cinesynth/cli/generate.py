@@ -89,7 +89,7 @@ def generate(
     or group at a time. Run the same command again to continue an interrupted cohort.
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
-    settings |= {"tries": max_attempts, "control": match_volumes}
+    settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}
     further = {"--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
     if cohort is not None:
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
@@ -127,9 +127,9 @@ def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
 
     pipe = CinePipeline.from_pretrained(weights)
     if training_index is not None:
-        from cinesynth.evaluation.training_index import screen
+        from cinesynth.memorisation.duplicate_filter import index_filter
 
-        pipe.screens += (screen(training_index, pipe.grid),)
+        pipe.duplicate_filters += (index_filter(training_index, pipe.grid),)
     return pipe
 
 
@@ -222,7 +222,7 @@ def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
 def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dict[str, Any]], list[Request]]:
     """Read a cohort file. The result turns a pipeline, a seed, a count and further settings into requests."""
     from cinesynth.synthesis.cohort_file import read_cohort
-    from cinesynth.synthesis.cohort_groups import requests_of
+    from cinesynth.synthesis.cohort_schema import requests_of
 
     groups = read_cohort(path)
     return lambda pipe, seed, count, settings: requests_of(groups, pipe, seed=seed, count=count, **settings)
@@ -230,7 +230,7 @@ def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dic
 
 def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
     """Generate this process' share of a cohort and summarise all cases that exist so far."""
-    from cinesynth.cases.cohort import MANIFEST
+    from cinesynth.cases.cohort import COHORT_TABLE
     from cinesynth.synthesis.cohort import generate_cohort
 
     share = share_of_process()
@@ -238,7 +238,7 @@ def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures
         rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=_progress(step))
     accepted = sum(bool(row["accepted"]) for row in rows)
     console.out.print(
-        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved volumes: {out / MANIFEST}"
+        f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved volumes: {out / COHORT_TABLE}"
     )
 
 
@@ -258,14 +258,14 @@ def share_of_process() -> Share:
     return Share(*numbers)
 
 
-def _progress(step: ProgressCallback, quiet_s: float = 30.0) -> Callable[[int, int], None]:
+def _progress(step: ProgressCallback, quiet_s: float = 30.0) -> ProgressCallback:
     """A progress bar; in a log, a line with the remaining time every ``quiet_s`` seconds."""
     begun_s = printed_s = time.monotonic()
     first: int | None = None
 
-    def update(done: int, total: int) -> None:
+    def update(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
         nonlocal printed_s, first
-        step("generate", done, total, {})
+        step(task, done, total, metrics)
         now_s = time.monotonic()
         first = done if first is None else first
         if console.err.is_terminal or done == first or (now_s < printed_s + quiet_s and done < total):

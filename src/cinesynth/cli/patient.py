@@ -51,8 +51,7 @@ def annotate(
     """
     from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.annotate import annotate as make_masks
-    from cinesynth.synthesis.patient import read_patient
-    from cinesynth.synthesis.patient_files import ANNOTATION, ANNOTATION_FILES, save_annotation
+    from cinesynth.synthesis.patient import ANNOTATION, ANNOTATION_FILES, read_patient, save_annotation
     from cinesynth.weights.folder import Bundle, find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
@@ -98,23 +97,22 @@ def animate(
     data of the patient, as the input is.
     """
     from cinesynth.cases.writing import check_free
-    from cinesynth.synthesis.animate import Wish
+    from cinesynth.synthesis.animate import AnimationRequest
     from cinesynth.synthesis.animate import animate as set_in_motion
-    from cinesynth.synthesis.patient import read_patient
-    from cinesynth.synthesis.patient_files import ANIMATION, ANIMATION_FILES, save_animation
+    from cinesynth.synthesis.patient import ANIMATION, ANIMATION_FILES, read_patient, save_animation
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 
     settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     prior = ClinicalPrior(Diagnosis.parse(diagnosis), lv_esv_ml=esv, vendor=vendor)
-    request = Request(prior, seed, **settings, tries=max_attempts, control=match_volumes)
-    wish = Wish(request, ef, variation, frame)  # an invalid request is refused before any file is read
+    request = Request(prior, seed, **settings, max_attempts=max_attempts, match_volumes=match_volumes)
+    asked = AnimationRequest(request, ef, variation, frame)  # an invalid request is refused before any file is read
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
     patient = read_patient(image, slice_order.order)
-    wish.frame_of(len(patient.study.image))
+    asked_.frame_of(len(patient.study.image))
     pipe = CinePipeline.from_pretrained(weights)
     with console.err.status("animating"):
-        cine = set_in_motion(pipe, patient, wish)
+        cine = set_in_motion(pipe, patient, asked_)
         record = save_animation(cine, patient, out, overwrite=overwrite, pictures=pictures)
     asked, found = record["requested"], record["achieved"]
     names = {"lv_edv_ml": "EDV mL (measured)", "lv_esv_ml": "ESV mL", "ef_percent": "EF %"}

@@ -79,8 +79,8 @@ def verify(weights: Named = None) -> None:
         raise typer.Exit(4)
 
 
-@app.command()
-def set_default(
+@app.command("set-default")
+def set_default_(
     weights: Annotated[
         str | None, typer.Argument(metavar="NAME|FOLDER", help="Name shown by `weights list`, or any weights folder.")
     ] = None,
@@ -103,10 +103,10 @@ def set_default(
         check_bundle(folder)
         ships = folder == shipped_bundles().get(weights)
         chosen = weights if ships else str(folder.resolve())  # a name still resolves after an update
-        file = choose(chosen)
+        file = set_default(chosen)
     console.out.print(f"default weights: {chosen} (stored in {file})", markup=False)
-    default = default_set()
-    if default is not None and VARIABLE in default.said_by:
+    default = find_default()
+    if default is not None and VARIABLE in default.set_by:
         console.err.print(f"warning: {VARIABLE} is set and takes precedence: {default.weights}", markup=False)
 
 
@@ -121,15 +121,15 @@ def compare(
 
     after, before = read_scores(new), read_scores(old)
     rows = compare_scores(after, before)
-    shown = [(r.gated.name, r.old, r.new, r.gated.rule, r.verdict) for r in rows]
+    shown = [(r.tolerance.name, r.old, r.new, r.tolerance.rule, r.verdict) for r in rows]
     console.table("comparison", ("figure", "old", "new", "tolerance", "verdict"), shown)
     for note in notes(after, before):
         console.out.print(f"note: {note}", markup=False)
-    closed = [r.gated.name for r in rows if r.closes]
+    regressions = [r.tolerance.name for r in rows if r.is_regression]
     console.out.print(
-        f"regressions: {', '.join(closed)}" if closed else "no regressions: every figure is within its tolerance"
+        f"regressions: {', '.join(regressions)}" if regressions else "no regressions: every figure is within its tolerance"
     )
-    if closed:
+    if regressions:
         raise typer.Exit(FAILED)
 
 
@@ -139,8 +139,7 @@ def record(
     weights: Named = None,
 ) -> None:
     """Store scores in their weights folder, for `weights list`. Figures of single subjects are left out."""
-    from cinesynth.evaluation.score import without_people
-    from cinesynth.weights.comparison import read_scores
+    from cinesynth.weights.comparison import read_scores, without_subjects
     from cinesynth.weights.folder import find_bundle
     from cinesynth.weights.registry import record_scores
 

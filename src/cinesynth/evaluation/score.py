@@ -147,7 +147,7 @@ def score_bundle(
     reconstructed = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
     codec, motion = pipe.bundle.codec, pipe.bundle.residual_motion
     cycles = score_cycles(codec, motion, held, lambda done, total: progress("cycles", done, total, {}))
-    asked = {"frames": frames, "control": control, "tries": tries}
+    asked = {"frames": frames, "match_volumes": control, "max_attempts": tries}
     requests = requests_of(held, count, seed, pipe.condition_set, **asked) if count else []
     hearts = Hearts()
     result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)

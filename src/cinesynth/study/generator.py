@@ -50,13 +50,11 @@ def make_hearts(spec: CohortSpec, weights: Path, beside: Path, needed: int, repo
     """
     out = beside.with_name(f"{beside.name}-{digest(weights.parent.name, weights.name, spec.model_dump(mode='json'))}")
     pipe = CinePipeline.from_pretrained(weights)
-    settings: dict[str, Any] = {"frames": spec.frames, "control": spec.control, "tries": spec.tries}
+    settings: dict[str, Any] = {"frames": spec.frames, "match_volumes": spec.control, "max_attempts": spec.tries}
     count, good = needed, []
     while True:
         requests = draw_requests(pipe, count, seed=spec.seed, **settings)
-        rows = generate_cohort(
-            pipe, requests, out, pictures=False, progress=lambda done, total: report("hearts", done, total, {})
-        )
+        rows = generate_cohort(pipe, requests, out, pictures=False, progress=lambda _, *step: report("hearts", *step))
         good = [out / row["case"] for row in rows if row["accepted"] or not spec.accepted_only]
         if len(good) >= needed:
             return good[:needed]

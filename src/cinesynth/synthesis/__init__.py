@@ -1,1 +1,1 @@
-"""From a clinical prior to a beating heart with its masks, on disk."""
+"""Synthesis: from a clinical prior, or a real image, to a cine with its segmentation."""

@@ -1,7 +1,7 @@
-"""Many cases in one folder, with a table of what was asked and what came out.
+"""Cohorts: many cases in one folder, with a table of requested and achieved values.
 
-``cohort/cohort.csv`` and ``cohort/case_0000/``, ``case_0001/`` ... A case's files are those it has when generated
-alone. The same command goes on where it was interrupted, even killed; several processes may each take a share.
+A cohort is the table and ``case_0000/``, ``case_0001/``, ... A case has the same files as when it is generated alone.
+The same command continues an interrupted cohort, even after it was killed, and several processes can share the cases.
 """
 
 from __future__ import annotations
@@ -17,25 +17,23 @@ from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.writing import check_free, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import make_folder
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.io.seeds import case_seed, derive
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, Diagnosis
 
-Progress = Callable[[int, int], None]
-"""Called with the cases done and the cases in all (of this process); from the thread that writes them."""
-
 
 @dataclass(frozen=True)
 class Share:
-    """The cases that this process makes: every ``of``-th, from ``index``."""
+    """The cases that this process generates: every ``of``-th one, beginning with ``index``."""
 
     index: int = 0
     of: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.of:
-            raise InputError(f"share {self.index} of {self.of} does not exist", hint="shares count from 0")
+            raise InputError(f"share {self.index} of {self.of} does not exist", hint="shares are counted from 0")
 
 
 def draw_requests(
@@ -47,12 +45,13 @@ def draw_requests(
     vendor: str | None = None,
     **settings: Any,
 ) -> list[Request]:
-    """``count`` requests from the empirical prior of the weights; ``settings`` are the other fields of `Request`.
+    """Sample ``count`` requests from the empirical prior of the weights.
 
-    The vendor is not drawn: it is what is given, or unknown.
+    ``settings`` are the other fields of `Request`. The vendor is not sampled: it is the given one, or unspecified.
     """
     if count < 1:
-        raise InputError(f"{count} cases were asked for", hint="ask for 1 or more")
+        raise InputError(f"{count} cases were requested", hint="request 1 or more")
+    # A seed per case: a longer cohort begins with the cases of a shorter one.
     priors = [pipe.prior.draw(derive(seed, "prior", case), diagnosis) for case in range(count)]
     priors = [replace(prior, vendor=vendor) for prior in priors]
     return [Request(prior, case_seed(seed, case), **settings) for case, prior in enumerate(priors)]
@@ -65,41 +64,54 @@ def generate_cohort(
     *,
     share: Share = Share(),
     pictures: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> list[Row]:
-    """Generate what is missing of ``requests`` into ``out``; returns the rows of the manifest.
+    """Generate the cases of ``requests`` that are missing in ``out``.
 
-    `OutputError`, before anything is computed, where a case folder holds another request's case or something else.
+    Args:
+        pipe: the weights.
+        requests: one per case of the whole cohort.
+        out: the folder of the cohort.
+        share: which cases this process generates.
+        pictures: whether to write a contact sheet and a GIF for each case.
+        progress: called as ``progress("generate", cases done, cases of this process, {})``, from the writing thread.
+
+    Returns:
+        The rows of the cohort's table.
+
+    Raises:
+        OutputError: before anything is computed, if a case folder holds another request's case or anything else.
     """
     out = Path(out)
     folders = [out / case_name(case) for case in range(len(requests))]
     mine = range(share.index, len(requests), share.of)
+    # Raises before anything is computed, if a folder holds something else.
     missing = [case for case in mine if not is_complete(folders[case], requests[case], pipe)]
     make_folder(out)
     remove_stale(out, {folders[case].name for case in mine})
     table = CohortTable(out, [folder.name for folder in folders])
     there = len(mine) - len(missing)
-    report(progress, there, len(mine))
+    progress("generate", there, len(mine), {})
 
     def write(done: int, case: int, cine: Cine) -> None:
         save_case(cine, folders[case], pictures=pictures)
         table.refresh()
-        report(progress, done, len(mine))
+        progress("generate", done, len(mine), {})
 
     cines = pipe.generate([requests[case] for case in missing])
-    _beside(write, zip(range(there + 1, len(mine) + 1), missing, cines, strict=True))
+    _write_in_background(write, zip(range(there + 1, len(mine) + 1), missing, cines, strict=True))
     return table.write()
 
 
-def _beside(write: Callable[[int, int, Cine], None], made: Iterable[tuple[int, int, Cine]]) -> None:
-    """Write each case in a thread while the next is made; no more than one waits.
+def _write_in_background(write: Callable[[int, int, Cine], None], cases: Iterable[tuple[int, int, Cine]]) -> None:
+    """Write each case in a thread while the next one is computed.
 
-    Compression and network calls leave the interpreter to each other. What ``write`` raises is raised here, when the
-    next case is there.
+    At most one case waits. An exception of ``write`` is raised here when the next case is computed.
     """
+    # Compression and network calls both release the interpreter lock, so that they run at the same time.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
         written: Future[None] | None = None
-        for arguments in made:
+        for arguments in cases:
             if written is not None:
                 written.result()
             written = writer.submit(write, *arguments)
@@ -113,22 +125,19 @@ def case_name(case: int) -> str:
 
 
 def is_complete(folder: Path, request: Request, pipe: CinePipeline) -> bool:
-    """Whether ``folder`` holds this request's case from these weights; `OutputError` if it holds anything else."""
+    """Whether ``folder`` holds the finished case of this request and these weights.
+
+    Raises `OutputError` if the folder holds anything else.
+    """
     found = read_sidecar(folder)
     if found is None:
         check_free(folder)
         return False
     record = found["provenance"]
-    same = record["request"] == request.to_json() and record.get("screen") == pipe.screened.get("screen")
-    if not same or record["weights"]["sha256"] != pipe.bundle_sha256:
+    same_filters = record.get("duplicate_filters") == pipe.filter_record.get("duplicate_filters")
+    if not same_filters or record["request"] != request.to_json() or record["weights"]["sha256"] != pipe.bundle_sha256:
         raise OutputError(
-            f"{folder} holds a case of another request or screen, or other weights",
-            hint="write to another folder, or repeat the command that made this one",
+            f"{folder} holds a case of another request, other weights or another training index",
+            hint="write to another folder, or repeat the command that generated this one",
         )
     return True
-
-
-def report(progress: Progress | None, done: int, total: int) -> None:
-    """Tell the caller how far it is, if it wants to know."""
-    if progress is not None:
-        progress(done, total)

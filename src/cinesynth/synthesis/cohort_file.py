@@ -1,8 +1,8 @@
-"""Files that describe a cohort: CSV with a row a case or group, or YAML with a list of groups.
+"""Reading of cohort files: CSV with one row per case or group, or YAML with a list of groups (docs/cohorts.md).
 
-Here they are read and refused by their place; what the values mean is in `groups` and ``docs/cohorts.md``. Of YAML only
-the text of its scalars counts: nothing is constructed, and anchors, with which a small file can grow without end, are
-refused.
+Values are validated by `cohort_schema.CohortGroup`; errors name the file, the line and what was expected. Of YAML only
+the text of scalars is used: no object is constructed, and anchors are rejected, because with them a small file can
+expand without end.
 """
 
 from __future__ import annotations
@@ -15,115 +15,146 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from cinesynth.errors import InputError
 from cinesynth.io.files import open_regular
-from cinesynth.synthesis.cohort_groups import Group
-from cinesynth.synthesis.cohort_schema import KEYS, MAX_CASES, MAX_LETTERS, NUMBERS, Text, shown
+from cinesynth.synthesis.cohort_schema import KEYS, MAX_CASES, CohortGroup, located, shown
 
 MAX_BYTES = {".csv": 16 << 20, ".yaml": 1 << 17, ".yml": 1 << 17}
-"""Of a file, by its suffix. YAML is read slowly: as much as that takes seconds, and more groups are a table."""
-PARTS = ("cases", "defaults")
-EXAMPLE = "for example\ndiagnosis,edv,ef,count\nDCM,280,25,10"
+"""Largest file, in bytes, by suffix. PyYAML needs seconds for a YAML file of this size."""
+NUMBERS = frozenset({"edv", "esv", "ef", "slices", "rv_edv", "rv_esv", "mass"})
+CSV_EXAMPLE = "for example\ndiagnosis,edv,ef,count\nDCM,280,25,10"
 YAML_EXAMPLE = "for example\ncases:\n  - {diagnosis: DCM, edv: [200, 320], ef: [15, 35], count: 10}"
 
+Text = str | tuple[str, ...]
+"""A value as it is written; several are the ends of a range."""
 
-def read_cohort(path: Path | str) -> list[Group]:
-    """The groups of a file, in order; `InputError` names the file, the line and what may stand there."""
+
+def read_cohort(path: Path | str) -> list[CohortGroup]:
+    """The groups of a file, in order.
+
+    Raises `InputError` if the file cannot be read or is not valid; it names the file, the line and what was expected.
+    """
     path = Path(path)
     text = _text(path)
     is_table = path.suffix.lower() == ".csv"
-    groups: list[Group] = []
+    groups: list[CohortGroup] = []
     cases = 0
     for group in _csv_groups(path.name, text) if is_table else _yaml_groups(path.name, text):
         groups.append(group)
         cases += group.count
         if cases > MAX_CASES:
-            raise InputError(f"{group.place}: more than {MAX_CASES} cases", hint="use several cohorts")
+            raise InputError(f"{group.place}: more than {MAX_CASES} cases", hint="split the file into several cohorts")
     if not groups:
-        raise InputError(f"{path} describes no case", hint=EXAMPLE if is_table else YAML_EXAMPLE)
+        raise InputError(f"{path} describes no case", hint=CSV_EXAMPLE if is_table else YAML_EXAMPLE)
     return groups
 
 
 def _text(path: Path) -> str:
     limit = MAX_BYTES.get(path.suffix.lower())
     if limit is None:
-        raise InputError(f"{path} is neither .csv nor .yaml", hint=EXAMPLE)
+        raise InputError(f"{path} is neither .csv nor .yaml", hint=CSV_EXAMPLE)
     try:
         with open_regular(path) as file:
-            content = file.read(limit + 1)
+            content = file.read(limit + 1)  # one byte more shows that the file is too large
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise InputError(f"{path} cannot be read: {reason}", hint="give a CSV or YAML file that you may read") from None
+        raise InputError(f"{path} cannot be read: {reason}", hint="give a readable CSV or YAML file") from None
     if len(content) > limit:
-        raise InputError(f"{path} is larger than {limit >> 10} KiB", hint="describe groups by their count")
+        raise InputError(f"{path} is larger than {limit >> 10} KiB", hint="use groups with a count")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")  # spreadsheets write a byte order mark
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path.name}, line {line}: not UTF-8 text", hint="save the file as UTF-8") from None
 
 
-def _csv_groups(name: str, text: str) -> Iterator[Group]:
-    """A group a row. Rows that give no number are drawn; an empty cell of others is unknown."""
+def _group(place: str, values: Mapping[str, Text], places: Mapping[str, str] | None = None) -> CohortGroup:
+    """Validate a group at ``place``; ``places`` are those of its values, where they differ."""
+    try:
+        with located(place):
+            return CohortGroup.model_validate(values, context=place)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0])
+        message = first["msg"]
+        if first["type"] != "value_error":  # pydantic's own messages do not repeat key and value
+            message = f"{key} {shown(first['input'])}: {message[0].lower()}{message[1:]}"
+        where = (places or {}).get(key, place)
+        hint = CohortGroup.model_fields[key].description or ""
+        raise InputError(f"{where}: {message.removeprefix('Value error, ')}", hint=hint) from None
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------------
+
+
+def _csv_groups(name: str, text: str) -> Iterator[CohortGroup]:
+    """One group per row."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: list[str] = []
     line = 1
     try:
         for cells in reader:
+            # A quoted cell may hold line breaks: a row is named by its first line.
             place, line = f"{name}, line {line}", reader.line_num + 1
             cells = [cell.strip() for cell in cells]
-            if not any(cells):
+            if not any(cells):  # spreadsheets leave empty rows
                 continue
-            if not columns:
-                columns = [_key(place, cell, "column") for cell in cells]
-                _check_once(place, columns, "column")
+            if not columns:  # the header
+                columns = [_known(place, cell, "column", KEYS) for cell in cells]
+                _check_unique(place, columns, "column")
             elif len(cells) != len(columns):
                 raise InputError(
                     f"{place}: {len(cells)} cells for {len(columns)} columns",
-                    hint=f"one cell for each of {', '.join(columns)}; an empty one is unknown",
+                    hint=f"one cell for each of {', '.join(columns)}; leave it empty if it is unknown",
                 )
             else:
-                yield Group.parse(place, _row(dict(zip(columns, cells, strict=True))))
+                yield _group(place, _row(dict(zip(columns, cells, strict=True))))
     except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num}: not CSV: {error}", hint=EXAMPLE) from None
+        raise InputError(f"{name}, line {reader.line_num}: not CSV: {error}", hint=CSV_EXAMPLE) from None
 
 
 def _row(cells: Mapping[str, str]) -> dict[str, Text]:
-    """As the flags of the command line: what is empty is unknown, unless no number is asked for."""
+    """A row is read as the options of ``generate``: an empty cell is unknown, a row without any number is sampled."""
     given: dict[str, Text] = {key: cell for key, cell in cells.items() if cell}
-    if not given.keys() & NUMBERS.keys():
+    if not given.keys() & NUMBERS:
         return given
     return {"diagnosis": "", "edv": "", "ef": "", "slices": "", **given}
+
+
+# --- YAML ---------------------------------------------------------------------------------------------------------
 
 
 class _Loader(yaml.SafeLoader):
     """YAML without anchors."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """One node; `InputError` at an anchor or alias."""
+        """Compose one node; raises `InputError` at an anchor or alias."""
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
             raise InputError(
-                f"line {event.start_mark.line + 1}: anchors and aliases (& and *) are not read",
-                hint="write values out, or put those of all groups under defaults:",
+                f"line {event.start_mark.line + 1}: anchors and aliases (& and *) are not supported",
+                hint="write the values out, or put common ones under defaults:",
             )
         return super().compose_node(parent, index)
 
 
-def _yaml_groups(name: str, text: str) -> Iterator[Group]:
-    """A group an entry of ``cases``, over ``defaults``."""
-    root = _compose(name, text)
-    parts = _entries(name, root, PARTS)
+def _yaml_groups(name: str, text: str) -> Iterator[CohortGroup]:
+    """One group per entry of ``cases``, which overrides ``defaults``."""
+    parts = _entries(name, _compose(name, text), ("cases", "defaults"))
     cases = parts.get("cases")
     if not isinstance(cases, yaml.SequenceNode):
         raise InputError(f"{name}: no list of groups under cases:", hint=YAML_EXAMPLE)
-    defaults = _texts(name, parts["defaults"]) if "defaults" in parts else {}
+    defaults = _entries(name, parts["defaults"], KEYS) if "defaults" in parts else {}
     for number, node in enumerate(cases.value, start=1):
-        own = _texts(name, node)
-        taken = {"esv", "ef"} if own.keys() & {"esv", "ef"} else set()
-        kept = {key: text for key, text in defaults.items() if key not in taken}
-        yield Group.parse(f"{_place(name, node)} (group {number})", {**kept, **own})
+        own = _entries(name, node, KEYS)
+        # EF and ESV say the same: a group's own one replaces a default of either.
+        replaced = {"esv", "ef"} if own.keys() & {"esv", "ef"} else set()
+        nodes = {**{key: value for key, value in defaults.items() if key not in replaced}, **own}
+        places = {key: f"{_place(name, value)} (group {number})" for key, value in nodes.items()}
+        values = {key: _value(places[key], key, value) for key, value in nodes.items()}
+        yield _group(f"{_place(name, node)} (group {number})", values, places)
 
 
 def _compose(name: str, text: str) -> yaml.Node:
@@ -142,47 +173,46 @@ def _compose(name: str, text: str) -> yaml.Node:
     return root
 
 
-def _texts(name: str, node: yaml.Node) -> dict[str, Text]:
-    """The texts of a group, or of the defaults."""
-    return {key: _value(_place(name, value), key, value) for key, value in _entries(name, node, KEYS).items()}
-
-
 def _value(place: str, key: str, node: yaml.Node) -> Text:
     if isinstance(node, yaml.ScalarNode):
         return str(node.value)
     if isinstance(node, yaml.SequenceNode) and all(isinstance(end, yaml.ScalarNode) for end in node.value):
         return tuple(str(end.value) for end in node.value)
-    raise InputError(f"{place}: {key} holds more than a value", hint="a value, or a range as [low, high]")
+    raise InputError(f"{place}: {key} is nested", hint="give a single value, or a range as [low, high]")
 
 
 def _entries(name: str, node: yaml.Node, known: Sequence[str]) -> dict[str, yaml.Node]:
-    """The entries of a mapping, each known and there once."""
+    """The entries of a mapping, whose keys must be known and unique."""
     place = _place(name, node)
-    if isinstance(node, yaml.ScalarNode) and node.value == "" and known is KEYS:
+    if isinstance(node, yaml.ScalarNode) and node.value == "" and known is KEYS:  # "defaults:" or "-" alone
         return {}
     if not isinstance(node, yaml.MappingNode):
-        raise InputError(f"{place}: no mapping of keys to values", hint=f"expected {', '.join(known)}")
-    keys = [_key(_place(name, key), key.value, "key", known) for key, _ in node.value]
-    _check_once(place, keys, "key")
+        raise InputError(f"{place}: expected keys and values", hint=f"the keys are {', '.join(known)}")
+    keys = [_known(_place(name, key), key.value, "key", known) for key, _ in node.value]
+    _check_unique(place, keys, "key")
     return dict(zip(keys, (value for _, value in node.value), strict=True))
 
 
-def _key(place: str, text: object, kind: str, known: Sequence[str] = KEYS) -> str:
-    """A column's or an entry's name."""
+# --- Keys and places ----------------------------------------------------------------------------------------------
+
+
+def _known(place: str, text: object, kind: str, known: Sequence[str]) -> str:
+    """The key that ``text`` names, in lower case."""
     key = text.strip().casefold() if isinstance(text, str) else ""
     if key in known:
         return key
-    near = difflib.get_close_matches(key[:MAX_LETTERS], known, n=1)
-    hint = f"did you mean {near[0]}? There are {', '.join(known)}" if near else f"there are {', '.join(known)}"
-    if ";" in key:
+    near = difflib.get_close_matches(key[:40], known, n=1)
+    hint = f"the known ones are {', '.join(known)}"
+    hint = f"did you mean {near[0]}? {hint[0].upper()}{hint[1:]}" if near else hint
+    if ";" in key:  # the separator of some locales' spreadsheets
         hint = f"separate columns by commas; {hint}"
     raise InputError(f"{place}: {kind} {shown(text if isinstance(text, str) else ())} is not known", hint=hint)
 
 
-def _check_once(place: str, keys: Sequence[str], kind: str) -> None:
+def _check_unique(place: str, keys: Sequence[str], kind: str) -> None:
     for key in keys:
         if keys.count(key) > 1:
-            raise InputError(f"{place}: {kind} {key} is there {keys.count(key)} times", hint="leave it once")
+            raise InputError(f"{place}: {kind} {key} appears {keys.count(key)} times", hint="keep one of them")
 
 
 def _place(name: str, node: yaml.Node) -> str:

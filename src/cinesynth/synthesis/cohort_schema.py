@@ -1,141 +1,299 @@
-"""The values of a cohort's groups: a number, a range, drawn from the patients of the training, or unknown."""
+"""A group of cases in a cohort: what it may state, and the requests that it becomes (docs/cohorts.md).
+
+A value is a number, a range that each case samples uniformly, sampled from the empirical prior of the weights, or
+unspecified. Everything that a case samples comes from the case's own seed.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from cinesynth.errors import InputError
+from cinesynth.io.seeds import case_seed, derive
 from cinesynth.physiology import EDV_RANGE_ML, MYO_MASS_RANGE_G, SLICE_RANGE
-from cinesynth.synthesis.request import FRAME_RANGE
-from cinesynth.types import Diagnosis
+from cinesynth.synthesis.request import FRAME_RANGE, FRAMES, Request
+from cinesynth.types import ClinicalPrior, Diagnosis
+
+if TYPE_CHECKING:
+    from cinesynth.synthesis.pipeline import CinePipeline
+    from cinesynth.weights.prior import EmpiricalPrior
 
 MAX_CASES = 100_000
-"""Of one cohort."""
-MAX_LETTERS = 40
-"""No number has more, and errors repeat no more of a text."""
-_EDV = f"mL, {EDV_RANGE_ML[0]:g} to {EDV_RANGE_ML[1]:g}"
-_ESV = "mL, below the EDV: the EF lies between 3 and 95 %"
-NUMBERS = {
-    "edv": _EDV,
-    "esv": _ESV,
-    "ef": "percent, 3 to 95",
-    "slices": f"a whole number, {SLICE_RANGE[0]} to {SLICE_RANGE[1]}",
-    "rv_edv": _EDV,
-    "rv_esv": _ESV,
-    "mass": f"g, {MYO_MASS_RANGE_G[0]:g} to {MYO_MASS_RANGE_G[1]:g}",
-}
-"""What is asked of a heart in numbers, and what each may be."""
-SETTINGS = {
-    "frames": f"a whole number, {FRAME_RANGE[0]} to {FRAME_RANGE[1]}",
-    "es_index": "a whole number, 1 to frames - 1",
-    "seed": "a whole number, 0 to 2^63 - 1",
-    "count": f"a whole number, 1 to {MAX_CASES}",
-}
-KEYS = ("diagnosis", *NUMBERS, "vendor", *SETTINGS)
-WHOLE = frozenset({"slices", *SETTINGS})
-DRAWABLE = ("diagnosis", "edv", "esv", "ef", "slices")
-"""What the patients of the training tell."""
-DRAW = "draw"
-UNKNOWN = frozenset({"", "~", "null", "unknown"})
-_WHOLE = re.compile(r"([+-]?\d+)(\.0*)?", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""Largest cohort, in cases."""
+UNSPECIFIED = frozenset({"", "~", "null", "unknown"})
+"""Words for a value that the model is not given; capitals do not matter."""
 
 
-class Open(Enum):
-    """What is left to chance."""
+class Sample(Enum):
+    """Where a value that the file leaves open comes from; the value of a member is the word for it."""
 
-    DRAWN = "from the patients of the training"
+    FROM_PRIOR = "draw"
 
 
 @dataclass(frozen=True)
 class Range:
-    """Uniform between two ends, both of them possible."""
+    """Uniform between two ends, both included."""
 
     low: float
     high: float
 
-    def draw(self, seed: int, *, whole: bool) -> float:
-        """A ``whole`` value, or one to a decimal."""
+    def sample(self, seed: int, *, whole: bool) -> float:
+        """A whole number, or one with one decimal."""
         rng = np.random.default_rng(seed)
-        if whole:
+        if whole:  # slices; the ends are whole numbers
             return int(rng.integers(int(self.low), int(self.high), endpoint=True))
+        # Rounding to one decimal must not leave the range.
         return min(max(round(float(rng.uniform(self.low, self.high)), 1), self.low), self.high)
 
 
-Value = float | Range | Open | None
-"""None is unknown to the model."""
-Text = str | tuple[str, ...]
-"""A value as it is written; several are the ends of a range."""
+Value = float | Range | Sample | None
+"""None is unspecified: the model is not given the value."""
+_NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
+_WHOLE_NUMBER: TypeAdapter[int] = TypeAdapter(int)  # also reads 8.0, as spreadsheets write 8
 
 
-def shown(text: Text) -> str:
-    """A value as an error repeats it."""
-    return repr(text if len(text) <= MAX_LETTERS else text[:MAX_LETTERS]) if isinstance(text, str) else "a list"
+def shown(value: object, letters: int = 40) -> str:
+    """A value as an error message repeats it, cut to so many letters."""
+    return "a list" if isinstance(value, (list, tuple)) else repr(value[:letters] if isinstance(value, str) else value)
 
 
-def parse_value(key: str, text: Text) -> Value:
-    """The value of one of the `NUMBERS`; `InputError` says what it may be."""
-    if isinstance(text, str):
-        if not is_stated(text):
-            return None
-        if text.strip().casefold() != DRAW:
-            return _parsed(key, text)
-        if key in DRAWABLE:
-            return Open.DRAWN
-        raise InputError(f"{key} cannot be drawn: the weights know it of no patient", hint=NUMBERS[key])
-    if len(text) != 2:
-        raise InputError(f"{key} has {len(text)} values", hint=f"a range has two, [low, high]; {NUMBERS[key]}")
-    low, high = (_parsed(key, end) for end in text)
+def _is_word(value: object, *words: str) -> bool:
+    return isinstance(value, str) and value.strip().casefold() in words
+
+
+def _quantity(value: object, info: ValidationInfo) -> Value:
+    """A number, or a range given by its two ends."""
+    key = str(info.field_name)
+    if value is None or isinstance(value, (Range, Sample)):
+        return value
+    if _is_word(value, *UNSPECIFIED):
+        return None
+    if _is_word(value, Sample.FROM_PRIOR.value):
+        raise ValueError(f"{key} cannot be sampled from the prior, which does not contain it")
+    if not isinstance(value, (list, tuple)):
+        return _number(key, value)
+    if len(value) != 2:
+        raise ValueError(f"{key} has {len(value)} values; a range has two, [low, high]")
+    low, high = (_number(key, end) for end in value)
     if low > high:
-        raise InputError(f"{key} ranges from {low:g} down to {high:g}", hint="give [low, high]")
+        raise ValueError(f"{key} is a range from {low:g} down to {high:g}; give [low, high]")
     return Range(low, high)
 
 
-def _parsed(key: str, text: str) -> float:
-    """A number; a whole one where the key asks for that."""
-    if key in WHOLE:
-        return parse_whole(key, text)
-    number = float(text) if len(text) <= MAX_LETTERS and _NUMBER.fullmatch(text.strip()) else math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{key} {shown(text)} is no number", hint=_allowed(key))
-    return number
+def _sampled_quantity(value: object, info: ValidationInfo) -> Value:
+    """As `_quantity`; the empirical prior can also give it."""
+    return Sample.FROM_PRIOR if _is_word(value, Sample.FROM_PRIOR.value) else _quantity(value, info)
 
 
-def parse_whole(key: str, text: Text) -> int:
-    """A whole number; spreadsheets write 8 as 8.0."""
-    found = isinstance(text, str) and len(text) <= MAX_LETTERS and _WHOLE.fullmatch(text.strip())
-    if not found:
-        raise InputError(f"{key} {shown(text)} is no whole number", hint=_allowed(key))
-    return int(found[1])
+def _number(key: str, value: object) -> float:
+    text = value.strip() if isinstance(value, str) else value
+    try:
+        return _WHOLE_NUMBER.validate_python(text) if key == "slices" else _NUMBER.validate_python(text)
+    except ValidationError:
+        kind = "whole number" if key == "slices" else "number"
+        raise ValueError(f"{key} {shown(value)} is not a {kind}") from None
 
 
-def _allowed(key: str) -> str:
-    return (
-        SETTINGS[key] if key in SETTINGS else f"{NUMBERS[key]}; or unknown" + (", or draw" if key in DRAWABLE else "")
+def _diagnosis(value: object) -> Diagnosis | Sample:
+    if isinstance(value, (Diagnosis, Sample)):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("diagnosis is a list; give one diagnosis per group")
+    if _is_word(value, Sample.FROM_PRIOR.value):
+        return Sample.FROM_PRIOR
+    return Diagnosis.UNKNOWN if _is_word(value, *UNSPECIFIED) else Diagnosis.parse(value[:40])
+
+
+def _vendor(value: object) -> str | None:
+    if value is None or _is_word(value, *UNSPECIFIED):
+        return None
+    if not isinstance(value, str) or _is_word(value, Sample.FROM_PRIOR.value):
+        raise ValueError(f"vendor {shown(value)} is not the name of a vendor")
+    return value.strip()
+
+
+Sampled = Annotated[Value, PlainValidator(_sampled_quantity)]
+Stated = Annotated[Value, PlainValidator(_quantity)]
+Whole = Annotated[int | None, BeforeValidator(lambda value: None if _is_word(value, *UNSPECIFIED) else value)]
+Count = Annotated[int, BeforeValidator(lambda value: 1 if _is_word(value, *UNSPECIFIED) else value)]
+_EDV = f"mL, {EDV_RANGE_ML[0]:g} to {EDV_RANGE_ML[1]:g}"
+_ESV = "mL, below the EDV: the EF lies between 3 and 95 %"
+_SLICES = f"a whole number, {SLICE_RANGE[0]} to {SLICE_RANGE[1]}"
+_MASS = f"g, {MYO_MASS_RANGE_G[0]:g} to {MYO_MASS_RANGE_G[1]:g}"
+
+
+class CohortGroup(BaseModel):
+    """Cases with the same settings. A field's description says what it may be, and is the hint of its errors.
+
+    Raises pydantic's `ValidationError` for a single field, and `InputError` for a combination that no heart has.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    diagnosis: Annotated[Diagnosis | Sample, PlainValidator(_diagnosis)] = Field(
+        Sample.FROM_PRIOR, description="a group of ACDC, or draw, or unknown"
     )
+    edv: Sampled = Field(Sample.FROM_PRIOR, description=f"{_EDV}, or draw, or unknown")
+    esv: Sampled = Field(None, description=f"{_ESV}, or draw, or unknown")
+    ef: Sampled = Field(None, description="percent, 3 to 95, or draw, or unknown")
+    slices: Sampled = Field(Sample.FROM_PRIOR, description=f"{_SLICES}, or draw, or unknown")
+    rv_edv: Stated = Field(None, description=f"{_EDV}, or unknown")
+    rv_esv: Stated = Field(None, description=f"{_ESV}, or unknown")
+    mass: Stated = Field(None, description=f"{_MASS}, or unknown")
+    vendor: Annotated[str | None, PlainValidator(_vendor)] = Field(
+        None, description="one vendor of the training data, or unknown"
+    )
+    frames: Whole = Field(None, description=f"a whole number, {FRAME_RANGE[0]} to {FRAME_RANGE[1]}")
+    es_index: Whole = Field(None, description="a whole number, 1 to frames - 1")
+    seed: Whole = Field(None, description="a whole number, 0 to 2^63 - 1")
+    count: Count = Field(1, ge=1, le=MAX_CASES, description=f"a whole number, 1 to {MAX_CASES}")
+
+    _place: str = ""
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the validation context: the place of the group in its file, for errors that are found later."""
+        self._place = str(context or "")
+
+    @property
+    def place(self) -> str:
+        """File, line and number of the group."""
+        return self._place
+
+    @property
+    def ef_or_sample(self) -> Value:
+        """The EF. An ESV from the prior is sampled as an EF, and so is an EF that is left out beside an EDV."""
+        left_out = not self.model_fields_set & {"esv", "ef"} and self.edv is not None
+        return Sample.FROM_PRIOR if left_out or self.esv is Sample.FROM_PRIOR else self.ef
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> CohortGroup:
+        """Raises `InputError` unless every heart within the ranges is possible."""
+        if self.esv is not None and self.ef is not None:
+            raise InputError("esv and ef are both given", hint="the EF follows from EDV and ESV: give one of them")
+        if self.ef_or_sample is not None and self.edv is None:
+            raise InputError("ef is given without edv", hint=f"give edv too ({_EDV}), or draw it")
+        if self.esv not in (None, Sample.FROM_PRIOR) and self.edv is Sample.FROM_PRIOR:
+            raise InputError("edv is sampled, but esv is given", hint="give edv too, or ef instead of esv")
+        for edv, esv, slices in product(_ends(self.edv), _ends(self.esv), _ends(self.slices)):
+            ClinicalPrior(Diagnosis.UNKNOWN, edv, esv, None if slices is None else int(slices))
+        for rv_edv, rv_esv, mass in product(_ends(self.rv_edv), _ends(self.rv_esv), _ends(self.mass)):
+            ClinicalPrior(rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass)
+        for ef in _ends(self.ef):  # at any EDV: the range of EFs does not depend on it
+            if ef is not None:
+                ClinicalPrior.from_ef(Diagnosis.UNKNOWN, EDV_RANGE_ML[1], ef)
+        Request(ClinicalPrior(vendor=self.vendor), self.seed or 0, FRAMES if self.frames is None else self.frames)
+        return self
+
+    def request(self, pipe: CinePipeline, seed: int, number: int, settings: Mapping[str, Any]) -> Request:
+        """The request of case ``number`` of the group.
+
+        Args:
+            pipe: the weights, whose empirical prior is sampled.
+            seed: the seed of the case, unless the group has one.
+            number: zero-based number of the case within the group.
+            settings: further fields of `Request`; those of the group take precedence.
+
+        Raises:
+            InputError: if the weights do not support the request; it names the place of the group.
+        """
+        own = {"frames": self.frames, "es_index": self.es_index}
+        own = {key: value for key, value in own.items() if value is not None}
+        seed = seed if self.seed is None else self.seed + number  # a group's cases count on from its seed
+        with located(self.place):
+            request = Request(self._prior(pipe.prior, seed), seed, **{**settings, **own})
+            pipe.plan(request)  # checks it against the weights
+        return request
+
+    def _prior(self, empirical: EmpiricalPrior, seed: int) -> ClinicalPrior:
+        """What the group states, completed by samples of the empirical prior given what is stated."""
+
+        def number(key: str) -> float | None:
+            value: Value = getattr(self, key)
+            if isinstance(value, Range):
+                # A seed per key: a range samples the same value whatever else the group states.
+                return value.sample(derive(seed, key), whole=key == "slices")
+            return None if isinstance(value, Sample) else value
+
+        edv_ml, ef_percent, slices = number("edv"), number("ef"), number("slices")
+        whole_slices = None if slices is None else int(slices)
+        diagnosis = None if isinstance(self.diagnosis, Sample) else self.diagnosis
+        prior = ClinicalPrior(diagnosis or Diagnosis.UNKNOWN, edv_ml, number("esv"), whole_slices)
+        if edv_ml is not None and ef_percent is not None:
+            prior = prior.with_ef(ef_percent)
+        if diagnosis is None or Sample.FROM_PRIOR in (self.edv, self.ef_or_sample):
+            known_ef = ef_percent if prior.ef_percent is None else min(max(prior.ef_percent, 3.0), 95.0)
+            sampled = empirical.draw(seed, diagnosis, lv_edv_ml=edv_ml, ef_percent=known_ef, slices=whole_slices)
+            # A stated EF beside a sampled EDV is part of the sample: the ESV follows from both.
+            edv_sampled, ef = self.edv is Sample.FROM_PRIOR, self.ef_or_sample
+            esv_sampled = ef is Sample.FROM_PRIOR or (edv_sampled and ef is not None)
+            prior = replace(
+                prior,
+                diagnosis=sampled.diagnosis,
+                lv_edv_ml=sampled.lv_edv_ml if edv_sampled else prior.lv_edv_ml,
+                lv_esv_ml=sampled.lv_esv_ml if esv_sampled else prior.lv_esv_ml,
+                slices=sampled.slices if self.slices is Sample.FROM_PRIOR else prior.slices,
+            )
+        if self.slices is Sample.FROM_PRIOR:
+            prior = empirical.complete(prior, derive(seed, "slices"))
+        rv_edv_ml, rv_esv_ml, mass_g = number("rv_edv"), number("rv_esv"), number("mass")
+        return replace(prior, vendor=self.vendor, rv_edv_ml=rv_edv_ml, rv_esv_ml=rv_esv_ml, myo_mass_g=mass_g)
 
 
-def is_stated(text: Text | None) -> bool:
-    """Whether a text is there and says more than that it is unknown."""
-    return text is not None and not (isinstance(text, str) and text.strip().casefold() in UNKNOWN)
+KEYS = tuple(CohortGroup.model_fields)
+"""Columns of a CSV file, keys of a YAML group."""
 
 
-def parse_diagnosis(text: Text) -> Diagnosis | Open:
-    """A diagnosis by its name, or drawn."""
-    if not isinstance(text, str):
-        raise InputError("diagnosis is a list", hint="give one a group")
-    if text.strip().casefold() == DRAW:
-        return Open.DRAWN
-    return Diagnosis.parse(text[:MAX_LETTERS]) if is_stated(text) else Diagnosis.UNKNOWN
+def requests_of(
+    groups: Sequence[CohortGroup], pipe: CinePipeline, *, seed: int = 0, count: int | None = None, **settings: Any
+) -> list[Request]:
+    """The requests of all cases, in order. The same groups, ``seed`` and weights give the same requests.
+
+    With a ``count``, only the first so many, or all of them again with new seeds. A group's own seed and settings
+    take precedence over ``seed`` and ``settings``, which are further fields of `Request`. Raises `InputError`, with the
+    place of the group, if the weights do not support a request.
+    """
+    cases = [(group, number) for group in groups for number in range(group.count)]
+    total = len(cases) if count is None else count
+    if not 1 <= total <= MAX_CASES:
+        raise InputError(f"{total} cases were requested", hint=f"request 1 to {MAX_CASES} cases")
+    requests = []
+    for index in range(total):
+        # Round after round through the file; a group with its own seed goes on counting in each.
+        rounds, position = divmod(index, len(cases))
+        group, number = cases[position]
+        requests.append(group.request(pipe, case_seed(seed, index), rounds * group.count + number, settings))
+    return requests
 
 
-def parse_vendor(text: Text) -> str | None:
-    """A vendor's name; which there are, the weights know."""
-    if not isinstance(text, str) or text.strip().casefold() == DRAW:
-        raise InputError("vendor is no name", hint="one name, as in the training data; or unknown")
-    return text.strip() if is_stated(text) else None
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Put ``place`` before the message of an `InputError` that the body raises."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error.message}", hint=error.hint) from None
+
+
+def _ends(value: Value) -> Sequence[float | None]:
+    """The ends of a range, a number, or None for what is sampled or unspecified."""
+    if isinstance(value, Range):
+        return value.low, value.high
+    return (None,) if isinstance(value, Sample) else (value,)

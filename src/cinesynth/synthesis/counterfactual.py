@@ -1,6 +1,6 @@
-"""The same heart at ED with another motion: another EF, diagnosis or vendor, or another draw.
+"""Counterfactuals: the same heart at ED with another EF, diagnosis, vendor or sampled motion.
 
-Nothing is stored for it: the anatomy is computed again from the request in a case's sidecar, bit for bit.
+No latent is stored for this: the anatomy is computed again, bit for bit, from the request in a case's sidecar.
 """
 
 from __future__ import annotations
@@ -19,28 +19,33 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 
 
 def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
-    """The request of the case in a folder, which makes its anatomy, and its prior with the EDV that the heart has.
+    """The request of the case in ``folder``, which gives its anatomy, and its prior with the EDV of that heart.
 
-    The EDV is that asked for where the case was steered to it, else what its mask has. `InputError` where the folder
-    holds no case, or one that ``pipe`` would not make again.
+    The EDV is the requested one if volumes were matched to it, else that of the mask. Raises `InputError` if the folder
+    holds no case, or one that ``pipe`` would not generate again.
     """
     found = read_sidecar(folder)
     if found is None:
-        raise InputError(f"{folder} holds no generated case: {SIDECAR} is missing", hint="give a folder of `generate`")
+        raise InputError(
+            f"{folder} holds no generated case: {SIDECAR} is missing", hint="give a case folder of `cinesynth generate`"
+        )
     record = found["provenance"]
     if "request" not in record or record["weights"]["sha256"] != pipe.bundle_sha256:
         raise InputError(
-            f"the case in {folder} was made with other weights", hint="give those, by --weights: it is computed again"
+            f"the case in {folder} was made with other weights",
+            hint="give those weights by --weights: the anatomy is computed again",
         )
-    if record.get("screen") != pipe.screened.get("screen"):
-        raise InputError(f"the case in {folder} was made with another screen", hint="give the same --known-hearts")
+    if record.get("duplicate_filters") != pipe.filter_record.get("duplicate_filters"):
+        raise InputError(
+            f"the case in {folder} was made with another training index", hint="give the same --training-index"
+        )
     request = Request.from_json(record["request"])
-    steered = request.prior.lv_edv_ml if request.control else None
-    edv_ml: float = found["achieved"]["lv_edv_ml"] if steered is None else steered
+    matched = request.prior.lv_edv_ml if request.match_volumes else None
+    edv_ml: float = found["achieved"]["lv_edv_ml"] if matched is None else matched
     low, high = EDV_RANGE_ML
     if not low <= edv_ml <= high:
         raise InputError(
-            f"the LV of the case in {folder} has {edv_ml:.1f} mL at ED, and hearts have {low:g}-{high:g} mL",
+            f"the LV of the case in {folder} has {edv_ml:.1f} mL at ED, expected {low:g}-{high:g} mL",
             hint="keep the anatomy of an accepted case",
         )
     return request, replace(request.prior, lv_edv_ml=edv_ml)
@@ -56,10 +61,10 @@ def counterfactual(
     seed: int | None = None,
     **settings: Any,
 ) -> Request:
-    """The anatomy of `kept_anatomy` under what is given, and else as its case was asked for.
+    """A request that keeps the anatomy of `kept_anatomy` and changes what is given.
 
-    With the seed of the case, the default, the motion starts from the same noise. ``settings`` are the other fields
-    of `Request`.
+    With the seed of the case, which is the default, the motion starts from the same noise. ``settings`` are the other
+    fields of `Request`.
     """
     request, prior = kept
     prior = replace(prior, diagnosis=diagnosis or prior.diagnosis, vendor=vendor or prior.vendor)

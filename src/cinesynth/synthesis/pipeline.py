@@ -1,26 +1,29 @@
-"""Priors in, beating hearts out."""
+"""The generation pipeline: from clinical priors to cines with segmentations."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
 
+from cinesynth.cases.schema import RENAMED_REQUEST_KEYS
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.phase import default_es_index, frame_phases
 from cinesynth.errors import InputError
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.io.seeds import case_seed, derive
 from cinesynth.memorisation.duplicate_filter import DuplicateFilter, fingerprint_filter
 from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.synthesis.provenance import provenance
-from cinesynth.synthesis.rejection import Candidate, rejection_sample, tries_json
-from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.sampler import Plan, Sampler
+from cinesynth.synthesis.rejection import Candidate, acceptance_json, rejection_sample
+from cinesynth.synthesis.request import FRAMES, Request
+from cinesynth.synthesis.sampler import CaseProgress, Plan, Sampler
 from cinesynth.types import Cine, ClinicalPrior
 from cinesynth.weights.folder import Bundle, bundle_sha256, find_bundle
 from cinesynth.weights.prior import EmpiricalPrior
@@ -30,14 +33,16 @@ from cinesynth.weights.registry import check_supported
 class CinePipeline:
     """Generates cases from a weights folder.
 
-    ``pipe(prior, seed=7)`` is one `Cine`; ``pipe([a, b], seed=7)`` a list. The same weights, request and seed give the
-    same voxels, bit for bit, alone or among others (on one machine: library versions, device and number of threads
-    may change the last bits). Batching cases would gain little: with ``small`` on a CPU a denoiser call for four
-    cases takes 0.73 of the time of four calls for one, of which a guided call recovers most by itself.
+    ``pipe(prior, seed=7)`` returns one `Cine`, ``pipe([a, b], seed=7)`` a list. The same weights, request and seed give
+    the same voxels, bit for bit, alone or in a cohort. This holds on one machine: library versions, the device and the
+    number of threads may change the last bits.
+
+    Cases are not batched, because that would gain little: with ``small`` on a CPU, one denoiser call for four cases
+    takes 73 % of the time of four calls, and guidance already doubles the batch of a single case.
     """
 
     def __init__(
-        self, bundle: Bundle, device: torch.device | str = "cpu", screen: DuplicateFilter | None = None
+        self, bundle: Bundle, device: torch.device | str = "cpu", duplicate_filter: DuplicateFilter | None = None
     ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
@@ -45,8 +50,9 @@ class CinePipeline:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.condition_set = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
-        own = fingerprint_filter(bundle.fingerprints, self.grid)
-        self.screens = tuple(judge for judge in (own, screen) if judge is not None)
+        own = fingerprint_screen(bundle.fingerprints, self.grid.spacing_mm)
+        # A candidate that either filter rejects is sampled again.
+        self.duplicate_filters = tuple(each for each in (own, duplicate_filter) if each is not None)
         self.sampler = Sampler(bundle, self.device)
 
     @classmethod
@@ -54,20 +60,27 @@ class CinePipeline:
         cls,
         folder: Path | str | None = None,
         device: torch.device | str | None = None,
-        screen: DuplicateFilter | None = None,
+        duplicate_filter: DuplicateFilter | None = None,
     ) -> CinePipeline:
-        """Load a weights folder, or weights of the package by their name; `WeightsError` says what is wrong with it.
+        """Load a weights folder, or shipped weights by name.
 
-        Without ``device`` it is `usual_device`. Anatomies that ``screen`` or the weights'
-        own fingerprints of their training subjects refuse are drawn again, and never kept.
+        Args:
+            folder: a folder or a name; by default the default weights.
+            device: by default `default_device`.
+            duplicate_filter: a filter beside the weights' own fingerprints of their training subjects. Anatomies that
+                one of them rejects are sampled again.
+
+        Raises:
+            WeightsError: if the folder is incomplete or altered.
         """
-        device = device or usual_device()
-        return cls(Bundle.load(find_bundle(folder), device), device, screen)
+        device = device or default_device()
+        return cls(Bundle.load(find_bundle(folder), device), device, duplicate_filter)
 
     @property
-    def screened(self) -> dict[str, object]:
-        """What the provenance says of the screens: nothing, where there is none."""
-        return {"screen": "; ".join(judge.identity for judge in self.screens)} if self.screens else {}
+    def filter_record(self) -> dict[str, object]:
+        """The duplicate filters' entry in a case's provenance; empty without any."""
+        identity = "; ".join(each.identity for each in self.duplicate_filters)
+        return {"duplicate_filters": identity} if identity else {}
 
     @overload
     def __call__(
@@ -79,8 +92,10 @@ class CinePipeline:
         seed: int = ...,
         steps: int | None = ...,
         guidance: float | None = ...,
-        tries: int = ...,
-        control: bool = ...,
+        max_attempts: int = ...,
+        match_volumes: bool = ...,
+        callback: ProgressCallback = ...,
+        **renamed: Any,
     ) -> Cine: ...
 
     @overload
@@ -93,61 +108,78 @@ class CinePipeline:
         seed: int | Sequence[int] = ...,
         steps: int | None = ...,
         guidance: float | None = ...,
-        tries: int = ...,
-        control: bool = ...,
+        max_attempts: int = ...,
+        match_volumes: bool = ...,
+        callback: ProgressCallback = ...,
+        **renamed: Any,
     ) -> list[Cine]: ...
 
     def __call__(
         self,
         prior: ClinicalPrior | Sequence[ClinicalPrior],
         *,
-        frames: int = 30,
+        frames: int = FRAMES,
         es_index: int | None = None,
         seed: int | Sequence[int] = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        tries: int = 3,
-        control: bool = True,
+        max_attempts: int = 3,
+        match_volumes: bool = True,
+        callback: ProgressCallback = no_progress,
+        **renamed: Any,
     ) -> Cine | list[Cine]:
-        """Generate one case, or a list of them.
+        """Generate one case, or a list of cases.
 
         Args:
-            prior: what is asked; unknown slices are drawn from the empirical prior. RV volumes, myocardial mass and
-                vendor may be asked of weights that were trained with them.
-            frames: frames of the cycle, ED first.
-            es_index: frame of ES; by default at the diagnosis' usual share of the cycle.
-            seed: of the case; for a list either one seed a case, or one from which each gets its own
-                (`seeds.case_seed`; the case's own seed is in its `Cine`).
-            steps: sampling steps of both models; by default the weights'.
-            guidance: classifier-free guidance of both models; 1 is none, 0 ignores the prior.
-            tries: draws allowed for an acceptable anatomy, and again for an acceptable motion.
-            control: move the sampled latents until the masks have the requested volumes (`control`).
+            prior: what is requested. An unspecified number of slices is sampled from the empirical prior. RV volumes,
+                myocardial mass and vendor need weights that were trained with them.
+            frames: frames per cycle; frame 0 is ED.
+            es_index: zero-based frame of ES; by default at the typical systolic fraction of the diagnosis.
+            seed: seed of the case. For a list, either one seed per case, or one from which each case gets its own
+                (`io.seeds.case_seed`); `Cine.seed` holds the case's own.
+            steps: sampling steps of both diffusion models; by default those of the weights.
+            guidance: classifier-free guidance scale of both; 1 disables guidance, 0 ignores the prior.
+            max_attempts: attempts at an acceptable anatomy, and as many at an acceptable motion.
+            match_volumes: optimise the sampled latents until the masks have the requested volumes.
+            callback: called after each network call of a case, as ``callback(stage, calls done, calls expected, {})``.
+            **renamed: ``tries`` and ``control``, the names of ``max_attempts`` and ``match_volumes`` in 0.1.0.
+
+        Raises:
+            InputError: if a value is out of range, or the weights do not support the request.
         """
         priors = [prior] if isinstance(prior, ClinicalPrior) else list(prior)
         if not isinstance(prior, ClinicalPrior) and isinstance(seed, int):
             seed = [case_seed(seed, case) for case in range(len(priors))]
         seeds = [seed] if isinstance(seed, int) else list(seed)
         if len(seeds) != len(priors):
-            raise InputError(f"{len(seeds)} seeds for {len(priors)} cases", hint="give one seed, or one for each case")
-        settings = (frames, es_index, steps, guidance, tries, control)
-        requests = [Request(p, s, *settings) for p, s in zip(priors, seeds, strict=True)]
-        cines = list(self.generate(requests))
+            raise InputError(f"{len(seeds)} seeds for {len(priors)} cases", hint="give one seed, or one per case")
+        settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
+        settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes, **_under_new_names(renamed)}
+        requests = [Request(p, s, **settings) for p, s in zip(priors, seeds, strict=True)]
+        cines = list(self.generate(requests, callback))
         return cines[0] if isinstance(prior, ClinicalPrior) else cines
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Cine]:
-        """Cases in order, each computed when it is asked for; requests that cannot be met are refused before any."""
+    def generate(self, requests: Sequence[Request], callback: ProgressCallback = no_progress) -> Iterator[Cine]:
+        """Yield the cases in order, each computed when it is asked for.
+
+        All requests are checked before the first case is computed. ``callback`` is as in `__call__`; an exception that
+        it raises ends the generation. Raises `InputError` if the weights do not support a request.
+        """
         plans = [self.plan(request) for request in requests]
         for plan in plans:
-            yield self._case(plan)
+            yield self._case(plan, callback)
 
     def plan(self, request: Request) -> Plan:
-        """Make the open choices of a request; `InputError` if these weights' grid or training cannot meet it."""
+        """Make the open choices of a request.
+
+        Raises `InputError` if the request does not fit the grid of the weights, or what they were trained with.
+        """
         check_supported(request.prior, self.condition_set)
         kept = None if request.anatomy is None else self.plan(request.anatomy)
         prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
-        prior = prior if kept is None else replace(prior, slices=kept.prior.slices)
+        prior = prior if kept is None else replace(prior, slices=kept.prior.slices)  # the anatomy has its slices
         assert prior.slices is not None
-        acquired = slice_mask(prior.slices, self.grid.size[2])
+        acquired = slice_mask(prior.slices, self.grid.size[2])  # Z of the grid
         computed = acquired[acquired] if self._may_crop() else acquired
         es_index = request.es_index
         if es_index is None:
@@ -158,43 +190,52 @@ class CinePipeline:
             es_index=es_index,
             frame_time_ms=self.prior.frame_time_ms(prior.diagnosis, request.frames),
             phases=torch.from_numpy(frame_phases(request.frames, es_index)),
-            slice_mask=torch.from_numpy(computed)[None].to(self.device),
+            slice_mask=torch.from_numpy(computed)[None].to(self.device),  # 1 Z
             conditions=encode_priors([prior], self.condition_set).to(self.device),
             anatomy=kept,
         )
 
     @torch.inference_mode()
-    def _case(self, plan: Plan) -> Cine:
-        by = plan.anatomy or plan
-        return self.beat(plan, *rejection_sample(by.request.tries, lambda attempt: self._draw_anatomy(by, attempt)))
+    def _case(self, plan: Plan, callback: ProgressCallback = no_progress) -> Cine:
+        progress = self.sampler.progress(plan, callback)
+        source = plan.anatomy or plan  # a counterfactual samples the anatomy of another request
+
+        def sample(attempt: int) -> Candidate:
+            return self._sample_anatomy(source, attempt, progress)
+
+        anatomy, anatomies = rejection_sample(source.request.max_attempts, sample)
+        return self.add_motion(plan, anatomy, anatomies, progress)
 
     @torch.inference_mode()
-    def beat(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate]) -> Cine:
-        """A case of the ``anatomy`` that was kept of all ``anatomies`` drawn, with its motion and how it came about."""
-        motion, motions = self.sampler.best_motion(plan, anatomy)
+    def add_motion(
+        self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: CaseProgress | None = None
+    ) -> Cine:
+        """The case of an anatomy that was kept of several candidates: its motion, and how both were sampled."""
+        motion, motions = self.sampler.best_motion(plan, anatomy, progress)
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
-        stages = {"anatomy": tries_json(anatomy, anatomies), "motion": tries_json(motion, motions)}
+        stages = {"anatomy": acceptance_json(anatomy, anatomies), "motion": acceptance_json(motion, motions)}
         weights = {**self.bundle.info, "sha256": self.bundle_sha256}
         record = provenance(plan.request, int(plan.prior.slices or 0), self.bundle.config, weights, self.device)
         return Cine(
             image=motion.image,
             label=motion.label,
-            affine=np.diag([*self.grid.spacing_mm, 1.0]),
+            affine=np.diag([*self.grid.spacing_mm, 1.0]),  # no scanner frame
             frame_time_ms=plan.frame_time_ms,
             ed_index=0,
             es_index=plan.es_index,
             prior=plan.request.prior,
             seed=plan.request.seed,
-            provenance={**record, **self.screened, "acceptance": {"accepted": accepted, **stages}},
+            provenance={**record, **self.filter_record, "acceptance": {"accepted": accepted, **stages}},
         )
 
-    def _draw_anatomy(self, plan: Plan, attempt: int) -> Candidate:
-        draw = self.sampler.anatomy(plan, attempt)
-        refusals = (judge.reject_reason(draw.image[0], draw.label[0]) for judge in self.screens)
-        return replace(draw, refused=next(filter(None, refusals), ""))
+    def _sample_anatomy(self, plan: Plan, attempt: int, progress: CaseProgress) -> Candidate:
+        anatomy = self.sampler.anatomy(plan, attempt, progress=progress)
+        reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
+        return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
     def _may_crop(self) -> bool:
-        """Whether slices that were not acquired can be left out; group norms average over them too."""
+        """Whether slices that were not acquired need not be computed."""
+        # Group normalisation averages over all slices, so there the ones that are not acquired change the others.
         config = self.bundle.config
         return all(
             net.norm == "layer"
@@ -202,13 +243,28 @@ class CinePipeline:
         )
 
 
-def usual_device() -> str:
-    """A CUDA device where there is one, that of ``LOCAL_RANK`` among several processes of a node; else the CPU."""
+def default_device() -> str:
+    """The CUDA device of ``LOCAL_RANK`` (0 where it is not set), or the CPU.
+
+    Raises `InputError` if ``LOCAL_RANK`` is not a whole number.
+    """
     if not torch.cuda.is_available():
         return "cpu"
     rank = os.environ.get("LOCAL_RANK", "0")
     if not (rank.isascii() and rank.isdigit()):
         raise InputError(
-            f"the environment variable LOCAL_RANK is {rank[:40]!r}", hint="give a whole number, or unset it"
+            f"the environment variable LOCAL_RANK is {rank[:40]!r}, expected a whole number", hint="correct or unset it"
         )
     return f"cuda:{int(rank) % torch.cuda.device_count()}"
+
+
+def _under_new_names(renamed: Mapping[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of version 0.1.0 under today's names, each with a `DeprecationWarning`."""
+    settings = {}
+    for name, value in renamed.items():
+        if name not in RENAMED_REQUEST_KEYS:
+            raise TypeError(f"unexpected keyword argument {name!r}")
+        new = RENAMED_REQUEST_KEYS[name]
+        warnings.warn(f"{name} is now called {new}; the old name will be removed", DeprecationWarning, stacklevel=3)
+        settings[new] = value
+    return settings

@@ -1,4 +1,4 @@
-"""How a case came about: enough to make it again and to know what may be done with it."""
+"""The provenance record of a case: what is needed to generate it again, and what its terms of use are."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import platform
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 import cinesynth
 from cinesynth.config import Config
+from cinesynth.io.environment import package_versions
 from cinesynth.synthesis.request import Request
 
 LICENCE_KEYS = ("licence", "licences", "license", "citation", "citations", "data")
+"""Keys of a weights index that are copied into each case."""
 
 
 def provenance(
     request: Request, slices: int, config: Config, weights: Mapping[str, Any], device: torch.device
 ) -> dict[str, object]:
-    """The record of a case from ``weights`` (their index and its ``sha256``)."""
+    """The record of a case with so many ``slices``; ``weights`` is the index of the weights and its ``sha256``."""
     return {
         "synthetic": True,
         "request": request.to_json(),
@@ -27,12 +28,12 @@ def provenance(
         "slices_from": "request" if request.prior.slices is not None else "empirical prior",
         "es_index_from": "request" if request.es_index is not None else "empirical prior",
         "sampling": _sampling(request, config),
-        **made_with(config, weights, device),
+        **model_record(config, weights, device),
     }
 
 
-def made_with(config: Config, weights: Mapping[str, Any], device: torch.device) -> dict[str, object]:
-    """Weights and their terms, versions of the libraries, and the machine."""
+def model_record(config: Config, weights: Mapping[str, Any], device: torch.device) -> dict[str, object]:
+    """Weights with their terms, library versions and the machine, for anything that a model makes."""
     return {
         "weights": {
             "preset": config.preset,
@@ -41,10 +42,10 @@ def made_with(config: Config, weights: Mapping[str, Any], device: torch.device) 
         },
         "versions": {
             "cinesynth": cinesynth.__version__,
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
+            **package_versions(("torch", "numpy")),
             "python": platform.python_version(),
         },
+        # The number of threads may change the last bits of a result.
         "machine": {"device": device.type, "threads": torch.get_num_threads()},
     }
 

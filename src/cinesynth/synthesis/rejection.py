@@ -1,4 +1,4 @@
-"""Several draws of one thing: the first that is accepted, or the best of those that are not."""
+"""Rejection sampling: keep the first candidate that passes every acceptance rule, or the best of those that fail."""
 
 from __future__ import annotations
 
@@ -12,54 +12,64 @@ from cinesynth.synthesis.acceptance import Verdicts
 from cinesynth.synthesis.volume_matching import VolumeMatching
 from cinesynth.types import FloatArray, LabelArray
 
-REFUSALS = 8
-"""Draws that a screen may refuse before there is no case."""
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """Frames from one try, and what the rules say of them."""
+    """One sampled anatomy (one frame) or motion (all frames), with the verdicts of the acceptance rules."""
 
-    latent: Tensor  # 1 C x y z of an anatomy, its start noise of a motion
+    latent: Tensor  # 1 C x y z: the latent of an anatomy, the start noise of a motion
     image: FloatArray  # T X Y Z
     label: LabelArray  # T X Y Z
     verdicts: Verdicts
     attempt: int
-    steering: VolumeMatching | None = None
+    volume_matching: VolumeMatching | None = None
     postprocessing_ml: float = 0.0
-    """What was changed of the mask to be one that people draw, in all frames."""
-    refused: str = ""
-    """Why this draw may not be kept, whatever the rules say of it."""
+    """Volume of the voxels that mask postprocessing changed, summed over frames."""
+    rejected: str = ""
+    """Why a duplicate filter rejects this candidate, whatever the rules say; empty if none does."""
 
 
-def rejection_sample(tries: int, draw: Callable[[int], Candidate]) -> tuple[Candidate, list[Candidate]]:
-    """The first accepted draw of at most ``tries``, or the one that passes most rules; and all that were made.
+def rejection_sample(
+    max_attempts: int, sample: Callable[[int], Candidate], *, max_rejected: int = 8
+) -> tuple[Candidate, list[Candidate]]:
+    """Call ``sample(0)``, ``sample(1)``, ... until a candidate is accepted.
 
-    Refused draws are no tries: each is replaced, `REFUSALS` at most. `InputError` where nothing else was drawn.
+    Candidates that a duplicate filter rejects do not count as attempts; ``max_rejected`` of them end the search.
+
+    Returns:
+        The candidate to keep, which passes all rules or more than any other attempt, and all candidates in order.
+
+    Raises:
+        InputError: if a duplicate filter rejected every candidate.
     """
-    draws: list[Candidate] = []
-    kept: list[Candidate] = []
-    while len(kept) < tries and len(draws) - len(kept) < REFUSALS and not (kept and kept[-1].verdicts.accepted):
-        draws.append(draw(len(draws)))
-        kept += [] if draws[-1].refused else [draws[-1]]
-    if not kept:
+    candidates: list[Candidate] = []
+    attempts: list[Candidate] = []
+    while len(attempts) < max_attempts and len(candidates) - len(attempts) < max_rejected:
+        candidates.append(sample(len(candidates)))
+        if candidates[-1].rejected:
+            continue
+        attempts.append(candidates[-1])
+        if attempts[-1].verdicts.accepted:
+            break
+    if not attempts:
         raise InputError(
-            f"each of {len(draws)} draws was refused: {draws[-1].refused}",
-            hint="take another seed, or ask for a heart that is less like a training subject's",
+            f"all {len(candidates)} candidates were rejected: {candidates[-1].rejected}",
+            hint="use another seed, or request a heart that is less similar to a training subject's",
         )
-    return max(kept, key=lambda d: (d.verdicts.passed, -d.attempt)), draws
+    # On a tie the earlier attempt is kept, so that raising max_attempts changes no case that it does not improve.
+    return max(attempts, key=lambda c: (c.verdicts.passed, -c.attempt)), candidates
 
 
-def tries_json(kept: Candidate, draws: Sequence[Candidate]) -> dict[str, object]:
-    """What the sidecar says of the tries."""
-    failed = [[rule.rule for rule in draw.verdicts.rules if not rule.passed] for draw in draws]
+def acceptance_json(kept: Candidate, candidates: Sequence[Candidate]) -> dict[str, object]:
+    """The sidecar's acceptance record of one stage."""
+    failed = [[rule.rule for rule in c.verdicts.rules if not rule.passed] for c in candidates]
     return {
         "accepted": kept.verdicts.accepted,
-        "tries": len(draws),
-        "kept_try": kept.attempt,
+        "attempts": len(candidates),
+        "kept_attempt": kept.attempt,
         "rules": kept.verdicts.to_json(),
-        "failed_rules_by_try": failed,
-        "refused_tries": sum(bool(draw.refused) for draw in draws),
-        "tidied_ml": round(kept.postprocessing_ml, 3),
-        "control": kept.steering.to_json() if kept.steering else None,
+        "failed_rules_by_attempt": failed,
+        "near_duplicates": sum(bool(c.rejected) for c in candidates),
+        "postprocessing_ml": round(kept.postprocessing_ml, 3),
+        "volume_matching": kept.volume_matching.to_json() if kept.volume_matching else None,
     }

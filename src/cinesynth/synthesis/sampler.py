@@ -1,8 +1,8 @@
-"""Draws: an anatomy, and a motion of it, from the networks of a bundle and start noise that only the seed decides.
+"""Sampling of an anatomy, and of a motion for it, from a bundle's networks and start noise that only the seed decides.
 
-Networks see one case a call, and a case's own frames in chunks of one size. The rows of a batch share matrix products,
-so that neighbours and even the place in the batch change the last bits of a case (measured: see `CinePipeline`). This
-way a case is the same, bit for bit, alone and in any company.
+Every network call holds one case, and a case's frames in chunks of one size: the rows of a batch share matrix products,
+so other cases in the batch, and even the place in it, would change a case's last bits. This way a case is the same, bit
+for bit, alone and in a cohort.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.io.seeds import noise
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
@@ -24,13 +26,16 @@ from cinesynth.models.residual_motion import FrameCode
 from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
 from cinesynth.synthesis.rejection import Candidate, rejection_sample
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.volume_matching import cells_near_heart, ed_targets, es_targets, match_volumes, steer_motion
+from cinesynth.synthesis.volume_matching import (
+    VolumeMatching,
+    cells_near_heart,
+    ed_targets,
+    es_targets,
+    match_motion_volumes,
+    match_volumes,
+)
 from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
 from cinesynth.weights.folder import Bundle
-
-FRAMES_PER_CALL = {"cpu": 2}
-"""Frames of one case in a network call. Fixed for a kind of device, so that it never changes a case's bits."""
-FRAMES_PER_CALL_ELSEWHERE = 16
 
 
 @dataclass(frozen=True)
@@ -38,115 +43,191 @@ class Plan:
     """A request with every open choice made."""
 
     request: Request
-    prior: ClinicalPrior  # with its number of slices
+    prior: ClinicalPrior  # with a number of slices
     es_index: int
     frame_time_ms: float
     phases: Tensor  # T
-    slice_mask: Tensor  # 1 Z, of the slices that are computed
-    conditions: Conditions  # 1
+    slice_mask: Tensor  # 1 Z, the slices that the networks compute
+    conditions: Conditions  # of one case
     anatomy: Plan | None = None
-    """What the anatomy is drawn by, where that is another request's."""
+    """The plan that the anatomy is sampled by, where another case's anatomy is kept."""
+
+
+class CaseProgress:
+    """Counts the network calls of one case and reports them to a `ProgressCallback`.
+
+    The task is "anatomy" or "motion". The total is what a case needs that is accepted at the first attempt, with a
+    typical number of steps for volume matching; further attempts leave ``done`` where it is, and it never decreases.
+    """
+
+    def __init__(self, anatomy_calls: int, motion_calls: int, callback: ProgressCallback = no_progress) -> None:
+        self._expected = {"anatomy": anatomy_calls, "motion": motion_calls}
+        self._calls = {"anatomy": 0, "motion": 0}
+        self._callback = callback
+
+    def step(self, stage: str, *_: int) -> None:
+        """Report one more network call of a stage."""
+        self._calls[stage] += 1
+        before = self._expected["anatomy"] if stage == "motion" else 0
+        done = before + min(self._calls[stage], self._expected[stage])
+        self._callback(stage, done, sum(self._expected.values()), {})
 
 
 class Sampler:
-    """The networks of a bundle at work: every draw depends on its plan and try alone."""
+    """The networks of a bundle. Every candidate depends on its plan and the number of its attempt alone."""
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.bundle = bundle
         self.device = device
         self.voxel_ml = math.prod(bundle.config.grid.spacing_mm) / 1000.0
-        self.frames_per_call = FRAMES_PER_CALL.get(device.type, FRAMES_PER_CALL_ELSEWHERE)
+        # Frames of a case per network call, fixed for a kind of device: the chunk size changes a case's last bits.
+        self.frames_per_call = 2 if device.type == "cpu" else 16
 
-    def anatomy(self, plan: Plan, attempt: int, given: Tensor | None = None, variation: float = 1.0) -> Candidate:
-        """An ED anatomy, steered to the EDV where one is asked and control is on.
+    def progress(self, plan: Plan, callback: ProgressCallback) -> CaseProgress:
+        """A counter of the network calls that a case needs."""
+        steps = [plan.request.steps or m.config.sampling_steps for m in (self.bundle.anatomy, self.bundle.dynamics)]
+        chunks = math.ceil(len(plan.phases) / self.frames_per_call)
+        # Volume matching decodes 10 to 30 times per stage; without it there are one or two decodes.
+        matching = 24 if plan.request.match_volumes else 2
+        cycles = 1 + chunks if isinstance(self.bundle.motion.code, FrameCode) else 1
+        return CaseProgress(steps[0] + matching, cycles * steps[1] + matching + chunks, callback)
 
-        Of a ``given`` latent, a ``variation`` of it (`LatentDiffusion.sample`); 0 is that latent as it is, unsteered.
+    def anatomy(
+        self,
+        plan: Plan,
+        attempt: int,
+        *,
+        start: Tensor | None = None,
+        variation: float = 1.0,
+        progress: CaseProgress | None = None,
+    ) -> Candidate:
+        """Sample an ED anatomy; with volume matching, moved to the requested EDV.
+
+        Args:
+            plan: the case.
+            attempt: number of the attempt, which decides the start noise.
+            start: a latent ``1 C x y z`` to vary instead of sampling from noise (`LatentDiffusion.sample`).
+            variation: noise level of the variation; 0 keeps ``start`` as it is, without volume matching.
+            progress: counts the network calls.
         """
-        start = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
-        latent = self._sample(
-            self.bundle.anatomy_diffusion, plan, start, plan.conditions, given=given, variation=variation
-        )
-        steering, targets = None, ed_targets(plan.prior) if plan.request.control and variation > 0.0 else ()
+        step = partial((progress or CaseProgress(1, 1)).step, "anatomy")
+        start_noise = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
+        settings: dict[str, Any] = {"start": start, "strength": variation, "callback": step}
+        latent = self._sample(self.bundle.anatomy, plan, start_noise, plan.conditions, **settings)
+        targets = ed_targets(plan.prior) if plan.request.match_volumes and variation > 0.0 else ()
+        matching: VolumeMatching | None = None
         if targets:
             near = cells_near_heart(self.bundle.codec, self.decode(latent, plan)[1][0])
-            steering = match_volumes(self.bundle.codec, latent, plan.slice_mask, targets, near)
-            latent = latent + steering.shift
+            matching = match_volumes(self.bundle.codec, latent, plan.slice_mask, targets, near, step)
+            latent = latent + matching.shift
         image, label, postprocessing_ml = self.decode(latent, plan)
+        step()
         verdicts = judge_anatomy(label[0], self.voxel_ml)
-        return Candidate(latent, image, label, verdicts, attempt, steering, float(postprocessing_ml.sum()))
+        return Candidate(latent, image, label, verdicts, attempt, matching, float(postprocessing_ml.sum()))
 
-    def best_motion(self, plan: Plan, anatomy: Candidate) -> tuple[Candidate, list[Candidate]]:
-        """The motion to keep, with all its frames, and those that were tried."""
-        kept, draws = rejection_sample(plan.request.tries, lambda attempt: self.motion(plan, anatomy, attempt))
+    def best_motion(
+        self, plan: Plan, anatomy: Candidate, progress: CaseProgress | None = None
+    ) -> tuple[Candidate, list[Candidate]]:
+        """The motion to keep, with all its frames, and every motion that was tried."""
+
+        def sample(attempt: int) -> Candidate:
+            return self.motion(plan, anatomy, attempt, progress=progress)
+
+        kept, candidates = rejection_sample(plan.request.max_attempts, sample)
         if len(kept.label) < len(plan.phases):
-            kept = self.motion(plan, anatomy, kept.attempt, whole=True)
-        return kept, draws
+            kept = self.motion(plan, anatomy, kept.attempt, all_frames=True, progress=progress)
+        return kept, candidates
 
-    def motion(self, plan: Plan, anatomy: Candidate, attempt: int, *, whole: bool = False) -> Candidate:
-        """All frames; the first is the anatomy as it was decoded and accepted.
+    def motion(
+        self,
+        plan: Plan,
+        anatomy: Candidate,
+        attempt: int,
+        *,
+        all_frames: bool = False,
+        progress: CaseProgress | None = None,
+    ) -> Candidate:
+        """Sample a motion and decode it; frame 0 is the anatomy as it was decoded and accepted.
 
-        Where the rules refuse ES already, the draw is ED and ES alone, unless it is to be ``whole``.
+        Where the rules already reject ES, the candidate holds ED and ES alone, unless ``all_frames`` is set: decoding
+        the rest would cost most of an attempt's time.
         """
-        start = self._noise(plan, "motion", attempt, self.bundle.residual_motion.code.channels)
-        residuals_at, size = self._trajectory(plan, anatomy.latent, start), self.frames_per_call
+        step = partial((progress or CaseProgress(1, 1)).step, "motion")
+        size = self.frames_per_call
+        start_noise = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
+        residuals_at = self._trajectory(plan, anatomy.latent, start_noise, step)
         es = torch.ones(size, dtype=plan.phases.dtype)
-        myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
-        steering, targets = None, es_targets(plan.prior, myo_ed_ml) if plan.request.control else ()
-        if targets:
-            codec, at_es = self.bundle.codec, residuals_at(es)[:1]
-            near = cells_near_heart(codec, anatomy.label[0])
-            steering = steer_motion(codec, anatomy.latent, at_es, plan.slice_mask, targets, near)
+        matching = self._match_motion(plan, anatomy, lambda: residuals_at(es)[:1], step)
 
         def frames_at(phases: Tensor) -> Candidate:
+            # The last phase is repeated until the chunks are full, and dropped again below.
             chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
-            moved = (residuals_at(c) if steering is None else steering.move(residuals_at(c), c) for c in chunks)
-            decoded = [self.decode(anatomy.latent + residuals, plan) for residuals in moved]
-            first = anatomy.image, anatomy.label, np.array([anatomy.postprocessing_ml])
-            frames = (np.concatenate(parts)[: 1 + len(phases)] for parts in zip(first, *decoded, strict=True))
-            image, label, postprocessing_ml = frames
+            parts = [(anatomy.image, anatomy.label, np.array([anatomy.postprocessing_ml]))]
+            for chunk in chunks:
+                residuals = residuals_at(chunk)  # size C x y z
+                residuals = residuals if matching is None else matching.apply(residuals, chunk)
+                parts.append(self.decode(anatomy.latent + residuals, plan))
+                step()
+            image, label, postprocessing_ml = (np.concatenate(p)[: 1 + len(phases)] for p in zip(*parts, strict=True))
             verdicts = judge_motion(label, self.voxel_ml, plan.es_index if len(phases) > 1 else 1)
-            return Candidate(start, image, label, verdicts, attempt, steering, float(postprocessing_ml.sum()))
+            return Candidate(start_noise, image, label, verdicts, attempt, matching, float(postprocessing_ml.sum()))
 
-        if not whole and len(plan.phases) > 1 + size:
-            ends = frames_at(es[:1])
-            if not ends.verdicts.accepted:
-                return ends
+        if not all_frames and len(plan.phases) > 1 + size:
+            ed_and_es = frames_at(es[:1])
+            if not ed_and_es.verdicts.accepted:
+                return ed_and_es
         return frames_at(plan.phases[1:])
 
-    def _trajectory(self, plan: Plan, anatomy: Tensor, start: Tensor) -> Callable[[Tensor], Tensor]:
+    def _match_motion(
+        self, plan: Plan, anatomy: Candidate, es_residual: Callable[[], Tensor], step: Callable[[], None]
+    ) -> VolumeMatching | None:
+        """Volume matching of a motion whose residual at ES is ``1 C x y z``; None where no ESV is to be matched."""
+        myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
+        targets = es_targets(plan.prior, myo_ed_ml) if plan.request.match_volumes else ()
+        if not targets:
+            return None
+        codec, near = self.bundle.codec, cells_near_heart(self.bundle.codec, anatomy.label[0])
+        return match_motion_volumes(codec, anatomy.latent, es_residual(), plan.slice_mask, targets, near, step)
+
+    def _trajectory(
+        self, plan: Plan, anatomy: Tensor, start_noise: Tensor, step: Callable[..., None]
+    ) -> Callable[[Tensor], Tensor]:
         """Residuals ``N C x y z`` as a function of ``frames_per_call`` phases."""
         size, code, dynamics = self.frames_per_call, self.bundle.residual_motion.code, self.bundle.motion_diffusion
         if isinstance(code, FrameCode):  # the phase is a condition; all frames share the start noise
             conditions = plan.conditions.repeat(size)
-            starts, anatomies = (x.expand(size, -1, -1, -1, -1) for x in (start, anatomy))
+            noises, anatomies = (x.expand(size, -1, -1, -1, -1) for x in (start_noise, anatomy))  # N C x y z
 
             def at(phases: Tensor) -> Tensor:
-                frames = self._sample(dynamics, plan, starts, conditions.at_phase(phases.to(start)), anatomies)
+                conditions_at = conditions.at_phase(phases.to(start_noise))
+                frames = self._sample(dynamics, plan, noises, conditions_at, anatomies, callback=step)
                 return code.decode(frames, phases)
 
             return at
-        cycle = self._sample(dynamics, plan, start, plan.conditions, anatomy)  # one trajectory holds the whole cycle
+        # One code holds the harmonics of the whole cycle: it is sampled once and evaluated at any phase.
+        cycle = self._sample(dynamics, plan, start_noise, plan.conditions, anatomy, callback=step)
         return lambda phases: code.decode(cycle, phases)[0]
 
     def _sample(
         self,
         model: LatentDiffusion,
         plan: Plan,
-        noise: Tensor,
+        start_noise: Tensor,
         conditions: Conditions,
         anatomy: Tensor | None = None,
-        given: Tensor | None = None,
-        variation: float = 1.0,
+        **settings: Any,
     ) -> Tensor:
-        mask, request = plan.slice_mask.expand(len(noise), -1), plan.request
-        settings: dict[str, Any] = {"steps": request.steps, "guidance": request.guidance}
-        return model.sample(noise, conditions, mask, anatomy, **settings, start=given, strength=variation)
+        """Clean codes ``N C x y z``; ``settings`` are further arguments of `LatentDiffusion.sample`."""
+        mask, request = plan.slice_mask.expand(len(start_noise), -1), plan.request
+        settings = {"steps": request.steps, "guidance": request.guidance, **settings}
+        return model.sample(start_noise, conditions, mask, anatomy, **settings)
 
     def _noise(self, plan: Plan, purpose: str, attempt: int, channels: int) -> Tensor:
         """Start noise ``1 C x y z``, zero on slices that are computed but not acquired."""
         x, y, _ = self.bundle.config.latent_size
         acquired = plan.slice_mask[0].cpu()
         start = torch.zeros(1, channels, x, y, len(acquired))
+        # Drawn for the acquired slices only: a case does not depend on how many others are computed.
         start[..., acquired] = noise(plan.request.seed, purpose, attempt, (1, channels, x, y, int(acquired.sum())))
         return start.to(self.device)
 
@@ -158,11 +239,15 @@ class Sampler:
         return self.bundle.codec.encode(torch.from_numpy(computed)[None, None].to(self.device), plan.slice_mask)
 
     def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, NDArray[np.float64]]:
-        """Acquired slices of ``N C x y z`` as image and label, ``N X Y Z``, and the mL that tidying changed, ``N``."""
+        """Decode the acquired slices of ``N C x y z``.
+
+        Returns:
+            Image and label, ``N X Y Z``, and the volume that mask postprocessing changed, mL, ``N``.
+        """
         mask = plan.slice_mask.expand(len(latent), -1)
         decoded = self.bundle.codec.decode(latent, mask)
         acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
-        image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()
+        image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()  # N X Y Z
         label = self.bundle.codec.labels(decoded.logits, mask)[..., acquired]
         likeliest = decoded.logits.argmax(dim=1).cpu().numpy()[..., acquired]
         return image[..., acquired], label, (label != likeliest).sum(axis=(1, 2, 3)) * self.voxel_ml

@@ -84,8 +84,8 @@ class GenerateRequest(CaseRequest):
             frames=self.frames,
             steps=self.steps,
             guidance=self.guidance,
-            tries=self.max_attempts,
-            control=self.match_volumes,
+            max_attempts=self.max_attempts,
+            match_volumes=self.match_volumes,
         )
 
 

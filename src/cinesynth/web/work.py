@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from cinesynth.cases.schema import BEAT, IMAGE, LABEL, SHEET, SIDECAR
 from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError
+from cinesynth.io.progress import ProgressCallback
 from cinesynth.io.seeds import case_seed
-from cinesynth.synthesis.animate import Wish, animate
+from cinesynth.synthesis.animate import AnimationRequest, animate
 from cinesynth.synthesis.annotate import annotate
 from cinesynth.synthesis.cohort import draw_requests
 from cinesynth.synthesis.cohort_file import read_cohort
-from cinesynth.synthesis.cohort_groups import Group, requests_of
+from cinesynth.synthesis.cohort_schema import CohortGroup, requests_of
 from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
-from cinesynth.synthesis.patient import read_patient
-from cinesynth.synthesis.patient_files import ANIMATION, ANNOTATION, save_animation, save_annotation
+from cinesynth.synthesis.patient import ANIMATION, ANNOTATION, read_patient, save_animation, save_annotation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import ClinicalPrior, Diagnosis
@@ -73,14 +70,13 @@ class Workshop:
         """Animate an uploaded heart."""
         image = self.store.get(session, body.upload).files["image"]
         prior = ClinicalPrior(Diagnosis.parse(body.diagnosis), vendor=body.vendor)
-        request = Request(prior, body.seed, frames=body.frames, tries=body.max_attempts, control=body.match_volumes)
-        asked = Wish(request, body.ef, body.variation, body.frame)
+        request = Request(prior, body.seed, frames=body.frames, max_attempts=body.max_attempts, match_volumes=body.match_volumes)
+        asked = AnimationRequest(request, body.ef, body.variation, body.frame)
 
         def work(job: Job) -> list[str]:
             pipe, patient = self._pipe(job), read_patient(image, body.slice_order)
             asked.frame_of(len(patient.study.image))
-            with watched(pipe, request, job.step):
-                cine = animate(pipe, patient, asked)
+            cine = animate(pipe, patient, asked, _reporting(job))
             entry = self._entry(session, "animate")
             entry.about = save_animation(cine, patient, entry.folder / CASE)
             return [_publish(entry, ANIMATION)]
@@ -93,9 +89,7 @@ class Workshop:
 
         def work(job: Job) -> list[str]:
             pipe, patient = self._pipe(job), read_patient(image, body.slice_order)
-            request = Request(ClinicalPrior(), frames=max(2, len(patient.study.image)), control=False)
-            with watched(pipe, request, job.step):
-                found = annotate(pipe.bundle, patient)
+            found = annotate(pipe.bundle, patient, _reporting(job))
             entry = self._entry(session, "annotate")
             entry.about = save_annotation(found, entry.folder / CASE)
             (entry.folder / CASE / image.name).write_bytes(image.read_bytes())  # shown together with its masks
@@ -118,16 +112,21 @@ class Workshop:
         return self.store.new(session, kind)
 
     def _make(self, job: Job, session: str, pipe: CinePipeline, request: Request, before: float, share: float) -> str:
-        def notify(done: float, doing: str) -> None:
-            job.step(before + share * done, doing)
-
-        with watched(pipe, request, notify):
-            (cine,) = pipe.generate([request])
-        notify(0.96, "writing")
+        (cine,) = pipe.generate([request], _reporting(job, before, share))
+        job.step(before + 0.96 * share, "writing")
         entry = self._entry(session, "generate")
         entry.about = save_case(cine, entry.folder / CASE)
         entry.about["unusual"] = unusual(pipe.prior, request.prior)
         return _publish(entry, SIDECAR)
+
+
+def _reporting(job: Job, before: float = 0.0, share: float = 1.0) -> ProgressCallback:
+    """A callback for one case, a ``share`` of its job that starts at ``before``; 5 % are left for writing."""
+
+    def report(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
+        job.step(before + share * 0.95 * done / total, task)
+
+    return report
 
 
 def _changed(pipe: CinePipeline, case: Path, body: GenerateRequest) -> Request:
@@ -139,8 +138,8 @@ def _changed(pipe: CinePipeline, case: Path, body: GenerateRequest) -> Request:
         vendor=body.vendor,
         seed=body.seed,
         frames=body.frames,
-        tries=body.max_attempts,
-        control=body.match_volumes,
+        max_attempts=body.max_attempts,
+        match_volumes=body.match_volumes,
     )
 
 
@@ -148,14 +147,14 @@ def _requests(pipe: CinePipeline, body: CohortRequest) -> list[Request]:
     if body.sample_priors:
         diagnosis = Diagnosis.parse(body.diagnosis)
         asked = None if diagnosis is Diagnosis.UNKNOWN else diagnosis
-        settings: dict[str, Any] = {"frames": body.frames, "tries": body.max_attempts, "control": body.match_volumes}
+        settings: dict[str, Any] = {"frames": body.frames, "max_attempts": body.max_attempts, "match_volumes": body.match_volumes}
         return draw_requests(pipe, body.count, seed=body.seed, diagnosis=asked, vendor=body.vendor, **settings)
     one = body.request()
     check_supported(one.prior, pipe.condition_set)
     return [replace(one, seed=case_seed(body.seed, number)) for number in range(body.count)]
 
 
-def _groups(table: str, table_format: str) -> list[Group]:
+def _groups(table: str, table_format: str) -> list[CohortGroup]:
     """The groups of a cohort table; `InputError` names the line of a mistake."""
     with tempfile.TemporaryDirectory(prefix="cinesynth-") as folder:
         path = Path(folder) / f"table.{table_format}"
@@ -169,9 +168,9 @@ def _groups(table: str, table_format: str) -> list[Group]:
     return groups
 
 
-def _rows(pipe: CinePipeline, groups: list[Group], body: CohortRequest) -> list[Request]:
+def _rows(pipe: CinePipeline, groups: list[CohortGroup], body: CohortRequest) -> list[Request]:
     return requests_of(
-        groups, pipe, seed=body.seed, frames=body.frames, tries=body.max_attempts, control=body.match_volumes
+        groups, pipe, seed=body.seed, frames=body.frames, max_attempts=body.max_attempts, match_volumes=body.match_volumes
     )
 
 
@@ -182,47 +181,3 @@ def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
     names |= {SHEET: SHEET, BEAT: BEAT}
     entry.files = {name: folder / file for name, file in names.items() if (folder / file).is_file()}
     return entry.name
-
-
-# --- How far a case is -----------------------------------------------------------------------------------------------
-
-
-STEERING_CALLS = 24
-"""Of the decoder, at ED and again at ES: between 10 and 30."""
-ProgressListener = Callable[[float, str], None]
-
-
-@contextmanager
-def watched(pipe: CinePipeline, request: Request, notify: ProgressListener) -> Iterator[None]:
-    """While the body runs, ``notify`` hears of every network call how much of the case is done and what is going on.
-
-    What it raises is raised in the body. The share is a guess: draws may be refused and steering takes as long as it
-    takes; it never goes back.
-    """
-    bundle = pipe.bundle
-    steps = [
-        request.steps or model.config.sampling_steps for model in (bundle.anatomy_diffusion, bundle.motion_diffusion)
-    ]
-    steering = STEERING_CALLS if request.control else 2
-    frames = request.frames / pipe.sampler.frames_per_call
-    parts = {"anatomy": steps[0] + steering, "motion": steps[1] + steering, "frames": frames}
-    total, counts = sum(parts.values()), {"anatomy": 0, "motion": 0}
-    seen = {"part": "anatomy"}
-
-    def call(part: str | None) -> None:
-        if part is not None:
-            seen["part"] = part
-        counts[seen["part"]] += 1
-        done = min(counts["anatomy"], parts["anatomy"])
-        if seen["part"] == "motion":
-            done = parts["anatomy"] + min(counts["motion"], parts["motion"] + frames)
-        notify(0.95 * done / total, seen["part"])
-
-    networks: list[tuple[nn.Module, str | None]] = [(decoder, None) for decoder in bundle.codec.vae.decoders]
-    networks += [(bundle.anatomy_diffusion.network, "anatomy"), (bundle.motion_diffusion.network, "motion")]
-    handles = [net.register_forward_pre_hook(lambda _net, _args, part=part: call(part)) for net, part in networks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
