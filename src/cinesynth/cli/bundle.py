@@ -71,13 +71,13 @@ def score(
             split=split,
             count=count,
             seed=seed,
-            control=control,
-            tries=tries,
+            match_volumes=control,
+            max_attempts=tries,
             frames=frames,
             workers=workers,
             progress=step,
         )
-    for name, section in report.tables().items():
-        console.table(name, section.columns, section.rows)
+    for table in report.tables():
+        console.table(table.caption, table.columns, table.rows)
     if out is not None:
         report.write(out)

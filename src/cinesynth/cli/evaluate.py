@@ -48,9 +48,9 @@ def evaluate(
             split=split,
             cache=cache,
             workers=workers,
-            progress=lambda title, done, total: step(title, done, total, {}),
+            progress=step,
         )
-    for caution in report.about["cautions"]:
+    for caution in report.metadata["cautions"]:
         console.err.print(f"caution: {caution}")
     rows = [(v.title, v.judgement or "not judged", v.decided_by) for v in report.verdicts]
     console.table("verdicts", ("section", "verdict", "decided by"), rows)
@@ -72,7 +72,7 @@ def known_hearts(
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:
-        found = known(data, grid, progress=lambda title, done, total: step(title, done, total, {}))
+        found = known(data, grid, progress=step)
     found.save(out)
     console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, keep it as you keep their images")
 

@@ -55,9 +55,9 @@ def _scores(entry: Entry) -> str:
         return "no scores recorded"
     known = ((gated.name, figure_of(entry.scores, gated)) for gated in GATED)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
-    about = entry.scores["about"]
-    loop = "closed" if about.get("closed_loop") else "open"
-    return f"scores ({about.get('split')} split, {about.get('cases')} cases, {loop} loop): {figures}"
+    metadata = entry.scores["metadata"]
+    mode = "volumes matched" if metadata.get("match_volumes") else "volumes not matched"
+    return f"scores ({metadata.get('split')} split, {metadata.get('cases')} cases, {mode}): {figures}"
 
 
 @app.command()
@@ -132,9 +132,8 @@ def record(
     weights: Named = None,
 ) -> None:
     """Keep scores in the weights folder that they are of, where `list` shows them; single patients are left out."""
-    from cinesynth.evaluation.score import without_people
-    from cinesynth.weights.comparison import read_scores
+    from cinesynth.weights.comparison import read_scores, without_subjects
     from cinesynth.weights.folder import find_bundle
     from cinesynth.weights.registry import record_scores
 
-    console.out.print(f"{record_scores(find_bundle(weights), without_people(read_scores(scores)))}", markup=False)
+    console.out.print(f"{record_scores(find_bundle(weights), without_subjects(read_scores(scores)))}", markup=False)

@@ -21,8 +21,9 @@ from cinesynth.data.intensity import to_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.errors import DataError
 from cinesynth.evaluation.cases import Case, patients
-from cinesynth.evaluation.measure import Measured, Progress, likeness, likeness_of, measure
+from cinesynth.evaluation.measure import Measured, measure, thumbnails, thumbnails_of
 from cinesynth.io.files import atomic_path, file_sha256
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.memorisation.fingerprints import DuplicateFilter
 from cinesynth.memorisation.nearest import IMAGE, MASK, Space, copy_limit, nearest, nearest_other
 from cinesynth.memorisation.thumbnails import HEIGHTS, PIXELS
@@ -53,14 +54,14 @@ class TrainingIndex:
 
     @classmethod
     def of(cls, train: Measured, held_out: Measured | None = None) -> TrainingIndex:
-        """From the `likeness` of the training subjects; held-out people, if given, help to set the limits."""
-        mask = np.nan_to_num(train["likeness.mask"], nan=UNKNOWN).astype(np.uint8)
+        """From the `thumbnails` of the training subjects; held-out people, if given, help to set the limits."""
+        mask = np.nan_to_num(train["thumbnail.mask"], nan=UNKNOWN).astype(np.uint8)
         limits = {space.name: _limit(space, train, held_out) for space in (IMAGE, MASK)}
-        return cls(train.names, train["likeness.image"].astype(np.uint8), mask, limits)
+        return cls(train.names, train["thumbnail.image"].astype(np.uint8), mask, limits)
 
     def copied(self, case: Case) -> Copy | None:
         """The training subject that ``case`` is a near-copy of in image or mask, if there is one."""
-        seen = likeness_of(case)
+        seen = thumbnails_of(case)
         mask = np.where(self.mask == UNKNOWN, np.nan, self.mask).astype(np.float32)
         for space, known in ((IMAGE, self.image.astype(np.float32)), (MASK, mask)):
             found = nearest(space.distance(seen[space.name][None], known))
@@ -91,10 +92,12 @@ class TrainingIndex:
         return cls(names, image, mask, limits)
 
 
-def known_hearts(dataset: Path, grid: Grid, split: str = "train", progress: Progress | None = None) -> TrainingIndex:
+def known_hearts(
+    dataset: Path, grid: Grid, split: str = "train", progress: ProgressCallback = no_progress
+) -> TrainingIndex:
     """The subjects of a split (patients and phantoms) as known hearts; `DataError` where nobody is in it."""
     subjects = patients(prepare(dataset, grid).split(split), f"{split} of {dataset}")
-    return TrainingIndex.of(measure(subjects, [likeness()], progress=progress))
+    return TrainingIndex.of(measure(subjects, [thumbnails()], progress=progress))
 
 
 def screen(path: Path, grid: Grid) -> DuplicateFilter:

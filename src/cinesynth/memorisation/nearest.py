@@ -124,6 +124,6 @@ class Space:
     distance: Callable[[Stack, Stack], Table]
 
 
-IMAGE = Space("image", "likeness.image", image_distance)
-MASK = Space("mask", "likeness.mask", mask_distance)
+IMAGE = Space("image", "thumbnail.image", image_distance)
+MASK = Space("mask", "thumbnail.mask", mask_distance)
 LATENT = Space("latent", "vae-latent.places", latent_distance)

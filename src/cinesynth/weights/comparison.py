@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 from cinesynth.errors import InputError
 
-FORMAT = 1
-"""Of the JSON of `cinesynth score`."""
-SAME = ("data_hash", "split", "people", "cases", "frames_per_case", "seed", "closed_loop", "tries")
+FORMAT = 2
+"""Of the JSON of `cinesynth score`; files of format 1 are read too."""
+SAME = ("data_hash", "split", "n_subjects", "cases", "frames_per_case", "seed", "match_volumes", "max_attempts")
 """What two files of scores must agree on."""
 Verdict = Literal["better", "same", "within", "worse", "missing", "new", "not known"]
 
@@ -100,9 +100,9 @@ def read_scores(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} cannot be read as scores: {error}", hint="make it: cinesynth score --out SCORES.json"
         ) from None
-    scores: dict[str, Any] = content if isinstance(content, dict) else {}
+    scores: dict[str, Any] = migrated(content) if isinstance(content, dict) else {}
     found = scores.get("format")
-    if found != FORMAT or not isinstance(scores.get("about"), dict):
+    if found != FORMAT or not isinstance(scores.get("metadata"), dict):
         raise InputError(
             f"{path} has scores of format {found}, expected {FORMAT}",
             hint="score the weights again with this version: cinesynth score --out SCORES.json",
@@ -110,28 +110,61 @@ def read_scores(path: Path) -> dict[str, Any]:
     return scores
 
 
+def migrated(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores of format 1 under today's keys; any others as they are."""
+    if scores.get("format") != 1 or not isinstance(scores.get("about"), dict):
+        return scores
+    renamed = {"people": "n_subjects", "closed_loop": "match_volumes", "tries": "max_attempts"}
+    metadata = {"max_attempts": 3, **_renamed(scores["about"], renamed)}  # the oldest files do not hold it
+    current = {**_renamed(scores, {"about": "metadata"}), "format": FORMAT, "metadata": metadata}
+    codec = current.get("codec", {})
+    groups = {kind: _renamed_each(codec.get(kind, {}), _RENAMED_PARTS) for kind in ("datasets", "vendors")}
+    current["codec"] = {"all": _renamed(codec.get("all", {}), _RENAMED_PARTS), **groups}
+    current["memorisation"] = _renamed_each(current.get("memorisation", {}), _RENAMED_PARTS)
+    current["cycles"] = _renamed(current.get("cycles", {}), _RENAMED_PARTS)
+    return current
+
+
+_RENAMED_PARTS = {"people": "subjects", "training_people": "training_subjects"}
+
+
+def _renamed(values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _renamed_each(parts: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {name: _renamed(part, names) for name, part in parts.items()}
+
+
+def without_subjects(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores without anything about single patients: what may be shared with weights."""
+    metadata = {key: value for key, value in scores["metadata"].items() if key != "subjects"}
+    return {**{key: value for key, value in scores.items() if key != "rows"}, "metadata": metadata}
+
+
 def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Compared]:
     """Every gated figure of two files; `InputError` unless both are of the same people, requests and seed."""
-    now, then = ({"tries": 3, **scores["about"]} for scores in (new, old))  # older files do not say it
+    now, then = new["metadata"], old["metadata"]
     differ = [
         f"{key} {_short(now.get(key))} against {_short(then.get(key))}" for key in SAME if now.get(key) != then.get(key)
     ]
     if differ:
         raise InputError(
             f"the two files cannot be compared: {'; '.join(differ)}",
-            hint="score both weights with the same --data, --split, --count, --frames, --seed, --tries and control",
+            hint="score both weights with the same --dataset, --split, --count, --frames, --seed, --max-attempts and "
+            "--match-volumes",
         )
     return [Compared(gated, figure_of(old, gated), figure_of(new, gated)) for gated in GATED]
 
 
 def notes(new: dict[str, Any], old: dict[str, Any]) -> Iterator[str]:
     """What a reader of the table should know."""
-    grids = [scores["about"].get("grid") for scores in (old, new)]
+    grids = [scores["metadata"].get("grid") for scores in (old, new)]
     if grids[0] != grids[1]:
         yield f"the grids differ ({grids[0]} and {grids[1]}): PSNR and SSIM are of other voxels"
-    if new["about"].get("weights") == old["about"].get("weights"):
+    if new["metadata"].get("weights") == old["metadata"].get("weights"):
         yield "both files are of the same weights"
-    if not new["about"].get("same_data_as_training"):
+    if not new["metadata"].get("same_data_as_training"):
         yield "the new weights were trained on other data: near-copies were looked for among people they need not know"
 
 

@@ -12,6 +12,7 @@ from cinesynth.errors import InputError, WeightsError
 from cinesynth.io.files import file_sha256, write_text
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.types import FURTHER_CONDITIONS, ClinicalPrior
+from cinesynth.weights.comparison import migrated
 from cinesynth.weights.folder import (
     INDEX,
     SCORES,
@@ -100,7 +101,7 @@ def record_scores(folder: Path, scores: dict[str, Any]) -> Path:
 
     `WeightsError` where they are of other weights, or the index was not written by `cinesynth bundle`.
     """
-    before, found = bundle_sha256(folder), scores.get("about", {}).get("weights")
+    before, found = bundle_sha256(folder), scores.get("metadata", {}).get("weights")
     if found != before:
         raise WeightsError(
             f"the scores are of weights {str(found)[:12]}..., {folder} holds {before[:12]}...",
@@ -125,7 +126,7 @@ def recorded_scores(folder: Path) -> dict[str, Any] | None:
     if expected is None:
         return None
     path = folder / SCORES_FILE
-    scores = read_json(path, f"the weights folder {folder}")
+    scores = migrated(read_json(path, f"the weights folder {folder}"))
     if file_sha256(path) != expected:
         raise WeightsError(f"{path} was altered: its hash is not the index's", hint="record the scores again")
     return scores
