@@ -95,7 +95,7 @@ def test_the_card_says_what_one_must_know(report: Path) -> None:
 
 def test_a_report_of_other_weights_is_refused(tmp_path: Path) -> None:
     path = write_report(tmp_path, "0" * 64)
-    with pytest.raises(InputError, match="the report is of weights with SHA-256 000000000000") as error:
+    with pytest.raises(InputError, match="the report is about weights with SHA-256 000000000000") as error:
         write_card(path, "small", tmp_path / "card.md")
     assert error.value.hint
     assert not (tmp_path / "card.md").exists()

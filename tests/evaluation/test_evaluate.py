@@ -247,7 +247,7 @@ def test_numbers_are_short_and_keep_their_size() -> None:
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     for text in ("{}", "[]", "no"):
         (tmp_path / "report.json").write_text(text)
-        with pytest.raises(DataError, match="not the report\\.json of an evaluation"):
+        with pytest.raises(DataError, match=r"not the report\.json of an evaluation"):
             read_report(tmp_path)
 
 
