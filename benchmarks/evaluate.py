@@ -2,8 +2,8 @@
 
     python benchmarks/evaluate.py --cases 50 --frames 30 --work /tmp/evaluate-benchmark
 
-Makes a dataset of people and a cohort of phantoms on 192 x 192 voxels of 1 mm with slices of 10 mm (that is not timed,
-and is done once for each --work), then times two runs of the same evaluation. The bar: 10 minutes cold for 50 cases of
+Makes a dataset of subjects and a cohort, both of phantoms, on 192 x 192 voxels of 1 mm with slices of 10 mm (not timed,
+and done once for each --work), then times two runs of the same evaluation. The target: 10 minutes cold for 50 cases of
 30 frames on two cores, under one minute from the cache.
 """
 
@@ -34,8 +34,8 @@ from cinesynth.types import Cine, ClinicalPrior, Label, Study, volumes_ml
 
 GRID = Grid((192, 192, 16), (1.0, 1.0, 10.0))
 """Holds every phantom; a case keeps `SLICES` of it."""
-PEOPLE = 73
-"""56 train, 17 held out, as the public part of ACDC gives; ED and ES alone, but for every eighth."""
+SUBJECTS = 73
+"""56 train, 17 held out, as in the public part of ACDC; every eighth is a whole cycle, the others are ED and ES."""
 WHOLE_EVERY = 8
 SLICES = 10
 PROVENANCE = {
@@ -45,10 +45,10 @@ PROVENANCE = {
 }
 
 
-def people(count: int, frames: int) -> Iterator[Study]:
-    """Phantoms under names of their own; most keep ED and ES alone."""
+def subjects(count: int, frames: int) -> Iterator[Study]:
+    """Phantoms under names of their own; most keep only ED and ES."""
     for number in range(count):
-        study = replace(phantom_study(1000 + number, frames=frames).study, subject=f"p{number:03d}", dataset="people")
+        study = replace(phantom_study(1000 + number, frames=frames).study, subject=f"p{number:03d}", dataset="subjects")
         if number % WHOLE_EVERY:
             keep = np.flatnonzero(np.isin(study.frame_index, (study.ed_index, study.es_index)))
             parts = {name: getattr(study, name)[keep] for name in ("image", "label", "coverage", "frame_index")}
@@ -81,7 +81,7 @@ def make(work: Path, count: int, cases: int, frames: int) -> tuple[Path, Path]:
     """The dataset and the cohort; what a former run made is kept."""
     real, made = work / f"people-{count}x{frames}", work / f"cohort-{cases}x{frames}"
     if not is_dataset(real):
-        ingest(list(people(count, frames)), real, fractions=(0.77, 0.0, 0.23))
+        ingest(list(subjects(count, frames)), real, fractions=(0.77, 0.0, 0.23))
     for number in range(cases):
         if not (made / case_name(number)).exists():
             cine = as_cine(phantom_study(5000 + number, frames=frames).study, number)
@@ -102,11 +102,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=50)
     parser.add_argument("--frames", type=int, default=30)
-    parser.add_argument("--people", type=int, default=PEOPLE)
+    parser.add_argument("--subjects", type=int, default=SUBJECTS)
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--work", type=Path, required=True, help="folder for phantoms and reports")
     arguments = parser.parse_args()
-    real, made = make(arguments.work, arguments.people, arguments.cases, arguments.frames)
+    real, made = make(arguments.work, arguments.subjects, arguments.cases, arguments.frames)
     out = arguments.work / "report"
     shutil.rmtree(out, ignore_errors=True)
     prepared = len(list((real / "grids").glob("*.h5"))) if (real / "grids").exists() else 0

@@ -21,7 +21,7 @@ from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.intensity import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
-from cinesynth.evaluation.surfaces import overlaps
+from cinesynth.evaluation.overlap import overlap
 from cinesynth.models.codec import clean_mask, one_heart
 from cinesynth.types import STRUCTURES, Label, LabelArray
 from cinesynth.weights.folder import Bundle, find_bundle, stage_info
@@ -82,7 +82,7 @@ def decoded(codec: torch.nn.Module, image: np.ndarray, acquired: np.ndarray) -> 
 
 
 def judged(label: LabelArray, truth: LabelArray, coverage: np.ndarray, grid: Grid) -> list[float]:
-    dice, hd95 = overlaps(label[None], truth[None], coverage[None], grid.spacing_mm)
+    dice, hd95, _ = overlap(label[None], truth[None], coverage[None], grid.spacing_mm)
     lv = coverage[:, STRUCTURES.index(Label.LV)]
     found, true = ((x[..., lv] == Label.LV).sum() for x in (label, truth))
     return [*dice[0].tolist(), *hd95[0].tolist(), 100.0 * abs(found / true - 1.0) if true else np.nan]

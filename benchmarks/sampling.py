@@ -25,7 +25,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.agreement import Agreement, agree
 from cinesynth.evaluation.cases import without_phantoms
-from cinesynth.evaluation.requests import requests_of, score_control
+from cinesynth.evaluation.generation import generate, requests_of
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine
@@ -64,7 +64,7 @@ def tried(pipe: CinePipeline, requests: list[Request], name: str, frame: str) ->
     def keep(cine: Cine) -> None:
         images.append(cine.image[getattr(cine, frame)].astype(np.float16))
 
-    found = score_control(pipe, requests, lambda *_: None, keep)
+    found = generate(pipe, requests, seen=keep)
     print(f"{name}: {median(found.seconds):.2g} s a heart", file=sys.stderr)
     return Setting(name, agree(found.pairs), found.accepted, median(found.seconds), images)
 

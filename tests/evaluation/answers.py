@@ -2,17 +2,17 @@
 
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, Measurer, Values, measure
-from cinesynth.evaluation.section import Evidence, Question, Section
+from cinesynth.evaluation.section import Measurements, Section, SectionSpec
 
 _known: dict[tuple[object, ...], Values] = {}
 
 
-def answer(question: Question, synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> Section:
+def answer(question: SectionSpec, synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> Section:
     sets = (synthetic, train, held_out)
-    return question.answer(Evidence(*(_measured(cases, question) for cases in sets), *sets))
+    return question.evaluate(Measurements(*(_measured(cases, question) for cases in sets), *sets))
 
 
-def _measured(cases: CaseSet, question: Question) -> Measured:
+def _measured(cases: CaseSet, question: SectionSpec) -> Measured:
     values: Values = {}
     for measurer in question.measurers:
         values |= _values(cases, measurer)

@@ -5,18 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cinesynth.evaluation.anatomy import measure_rules, question
+from cinesynth.evaluation.anatomy import measure_rules, section_spec
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.control import question as control
-from cinesynth.evaluation.section import Measure, Section
+from cinesynth.evaluation.control import section_spec as control
+from cinesynth.evaluation.section import Metric, Section
 from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.types import Label
 from tests.evaluation.answers import answer
 from tests.evaluation.test_wall import thickened
 
 
-def measures(result: Section) -> dict[str, Measure]:
-    return {m.name: m for m in result.measures}
+def metrics(result: Section) -> dict[str, Metric]:
+    return {m.name: m for m in result.metrics}
 
 
 def shifted(case: Case) -> Case:
@@ -41,48 +41,48 @@ def breathing(case: Case) -> Case:
 
 
 def test_held_out_people_are_hearts(segmenter: Segmenter, train: CaseSet, held_out: CaseSet) -> None:
-    result = answer(question(segmenter), held_out, train, held_out)
+    result = answer(section_spec(segmenter), held_out, train, held_out)
     assert result.judgement == "pass"
-    found = measures(result)
+    found = metrics(result)
     assert found["accepted at ED"].value == 1.0
     assert found["accepted over the cycle"].value >= 0.75  # at ES one phantom's LV is in a slice its wall has left
     assert found["edge ratio"].value == pytest.approx(found["edge ratio"].floor)
-    assert len(result.pictures) == 2
+    assert len(result.figures) == 2
 
 
 def test_good_hearts_of_other_people_do_not_fail(
     segmenter: Segmenter, synthetic: CaseSet, train: CaseSet, held_out: CaseSet
 ) -> None:
-    result = answer(question(segmenter), synthetic, train, held_out)
+    result = answer(section_spec(segmenter), synthetic, train, held_out)
     assert result.judgement in ("pass", "warn")
-    assert measures(result)["wall thickness at ED, distance"].judgement == "pass"
+    assert metrics(result)["wall thickness at ED, distance"].judgement == "pass"
 
 
 def test_a_shifter_of_masks_is_caught_without_and_with_a_segmenter(
     segmenter: Segmenter, synthetic: CaseSet, train: CaseSet, held_out: CaseSet
 ) -> None:
-    result = answer(question(None), synthetic.changed("shifted", shifted), train, held_out)
-    found = measures(result)
+    result = answer(section_spec(None), synthetic.changed("shifted", shifted), train, held_out)
+    found = metrics(result)
     assert found["edge ratio"].judgement == "fail"
     assert found["edge offset"].judgement == "fail"
     assert found["edge offset"].value == pytest.approx(8.0, abs=2.5)  # 6 to 9 mm
     assert found["wall thickness at ED, distance"].judgement == "pass"  # walls are as they were
     assert "no segmenter" in found["Dice of image and mask"].missing
-    result = answer(question(segmenter), synthetic.changed("shifted", shifted), train, held_out)
-    assert measures(result)["Dice of image and mask, LV at ED"].judgement == "fail"
+    result = answer(section_spec(segmenter), synthetic.changed("shifted", shifted), train, held_out)
+    assert metrics(result)["Dice of image and mask, LV at ED"].judgement == "fail"
 
 
 def test_torn_and_breathing_walls_are_caught(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> None:
-    torn_hearts = measures(answer(question(None), synthetic.changed("torn", torn), train, held_out))
+    torn_hearts = metrics(answer(section_spec(None), synthetic.changed("torn", torn), train, held_out))
     assert torn_hearts["accepted at ED"].judgement == "fail"
     assert torn_hearts["accepted at ED"].value < 0.2
-    changing = measures(answer(question(None), synthetic.changed("breathing", breathing), train, held_out))
+    changing = metrics(answer(section_spec(None), synthetic.changed("breathing", breathing), train, held_out))
     assert changing["myocardial volume over the cycle, SD / mean"].judgement == "fail"
     assert changing["myocardial volume over the cycle, SD / mean"].value > 20
 
 
 def test_thick_walls_are_unlike_real_ones(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> None:
-    found = measures(answer(question(None), synthetic.changed("thick", thickened), train, held_out))
+    found = metrics(answer(section_spec(None), synthetic.changed("thick", thickened), train, held_out))
     for name in ("wall thickness at ED, distance", "myocardial mass at ED, distance"):
         assert found[name].judgement == "fail"
         assert found[name].value > 3 * found[name].floor
@@ -111,10 +111,10 @@ def test_images_that_show_other_volumes_are_caught_by_the_segmenter(
         image[..., :depth] = other[..., :depth]
         return replace(case, image=image)
 
-    found = measures(answer(control(segmenter), synthetic.changed("swapped", swapped), held_out, held_out))
+    found = metrics(answer(control(segmenter), synthetic.changed("swapped", swapped), held_out, held_out))
     assert found["MAE EDV, masks"].judgement == "pass"
     assert found["r EDV, images"].judgement in ("warn", "fail")  # twelve hearts: chance may reach 0.8
-    good = measures(answer(control(segmenter), synthetic, held_out, held_out))
+    good = metrics(answer(control(segmenter), synthetic, held_out, held_out))
     assert good["r EDV, images"].judgement == "pass"
     assert 2 * good["MAE EDV, images"].value < found["MAE EDV, images"].value
     assert good["MAE EDV, images"].floor > 0

@@ -10,8 +10,8 @@ from cinesynth.config import STAGES
 from cinesynth.config.migration import stage_path
 from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation.card import CARD, render_card, write_card
-from cinesynth.evaluation.report import Report, number, read_report
-from cinesynth.evaluation.section import Measure, Section
+from cinesynth.evaluation.report import EvaluationReport, number, read_report
+from cinesynth.evaluation.section import Metric, Section
 from cinesynth.io.files import file_sha256
 from cinesynth.weights.folder import INDEX, find_bundle
 
@@ -19,21 +19,23 @@ NUMBER = re.compile(r"\d+(?:[.,:-]\d+)*")
 FOLDER = find_bundle("small")
 
 
-def part(people: int) -> dict[str, object]:
-    return {"people": people, "whole_cycles": 1, "datasets": {"acdc": people}, "vendors": {"Siemens": people}}
+def part(subjects: int) -> dict[str, object]:
+    return {"subjects": subjects, "whole_cycles": 1, "datasets": {"acdc": subjects}, "vendors": {"Siemens": subjects}}
 
 
 def write_report(folder: Path, sha256: str) -> Path:
     """A report on a cohort of the weights with this hash."""
     real = {"folder": "hearts", "data_hash": "ab12", "train": part(56), "held_out": {"split": "test", **part(17)}}
     made = {"folder": "cohort", "cases": 50, "accepted": 47, "weights": {"sha256": sha256}}
-    measures = [
-        Measure("distance", 12.34567, "mm", 17, 10.111, 14.222, 9.5, "at most 11", "fail", detail="dimension 99"),
-        Measure("share", 0.98765, "", 50),
-        Measure.unknown("fvd", "no I3D weights were given"),
+    metrics = [
+        Metric("distance", 12.34567, "mm", 17, 10.111, 14.222, 9.5, "at most 11", "fail", detail="dimension 99"),
+        Metric("share", 0.98765, "", 50),
+        Metric.unknown("fvd", "no I3D weights were given"),
     ]
     about = {"real": real, "synthetic": made, "command": "cinesynth evaluate --real hearts --synthetic cohort --out r"}
-    (folder / "report.json").write_text(json.dumps(Report(about, (Section("Realism", "?", measures),)).to_json()))
+    (folder / "report.json").write_text(
+        json.dumps(EvaluationReport(about, (Section("Realism", "?", metrics),)).to_json())
+    )
     return folder / "report.json"
 
 
@@ -69,7 +71,7 @@ def test_the_card_types_no_figure_of_its_own() -> None:
 def test_another_measurement_gives_another_card(report: Path) -> None:
     content = read_report(report)
     before = render_card(content, FOLDER)
-    content["sections"][0]["measures"][0]["value"] = 77.7
+    content["sections"][0]["metrics"][0]["value"] = 77.7
     after = render_card(content, FOLDER)
     assert "77.7" in after
     assert "77.7" not in before
@@ -94,7 +96,7 @@ def test_the_card_says_what_one_must_know(report: Path) -> None:
 
 def test_a_report_of_other_weights_is_refused(tmp_path: Path) -> None:
     path = write_report(tmp_path, "0" * 64)
-    with pytest.raises(InputError, match="the report is of weights with SHA-256 000000000000") as error:
+    with pytest.raises(InputError, match="the report is about weights with SHA-256 000000000000") as error:
         write_card(path, "small", tmp_path / "card.md")
     assert error.value.hint
     assert not (tmp_path / "card.md").exists()

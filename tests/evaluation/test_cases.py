@@ -12,7 +12,7 @@ from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients
 from cinesynth.evaluation.measure import Measurer, measure
-from cinesynth.evaluation.section import Measure
+from cinesynth.evaluation.section import Metric
 from cinesynth.types import Label
 from tests.evaluation.conftest import GRID, as_cine, write_cohort
 
@@ -106,7 +106,7 @@ def change(folder: Path, **values: object) -> None:
 
 def test_a_measure_is_never_nan_and_never_silent() -> None:
     with pytest.raises(ValueError, match="say what is missing"):
-        Measure("x", float("nan"))
+        Metric("x", float("nan"))
     with pytest.raises(ValueError, match="reason"):
-        Measure("x", None)
-    assert Measure.unknown("x", "no whole cycle").missing == "no whole cycle"
+        Metric("x", None)
+    assert Metric.unknown("x", "no whole cycle").missing == "no whole cycle"

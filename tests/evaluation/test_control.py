@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 
 from cinesynth.data.packed import PackedDataset
-from cinesynth.evaluation.agreement import Pair, agree, agreement, r_interval
+from cinesynth.evaluation.agreement import RequestedPair, agree, agreement, r_interval
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.codec import dice, mean_ssim
-from cinesynth.evaluation.control import question
-from cinesynth.evaluation.requests import prior_of, requests_of
-from cinesynth.evaluation.section import Measure, Section
+from cinesynth.evaluation.codec import mean_ssim
+from cinesynth.evaluation.control import section_spec
+from cinesynth.evaluation.generation import prior_of, requests_of
+from cinesynth.evaluation.overlap import dice
+from cinesynth.evaluation.section import Metric, Section
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.types import CONDITIONS, STRUCTURES, Label
 from tests.evaluation.answers import answer
 
 
 def test_a_constant_offset_is_bias_not_disagreement() -> None:
-    (result,) = agree([Pair("EDV mL", v, v + 10.0) for v in (80.0, 120.0, 200.0, 260.0)])
+    (result,) = agree([RequestedPair("EDV mL", v, v + 10.0) for v in (80.0, 120.0, 200.0, 260.0)])
     assert result.r == pytest.approx(1.0)
     assert result.slope == pytest.approx(1.0)
     assert result.bias == pytest.approx(10.0)
@@ -28,14 +29,16 @@ def test_a_constant_offset_is_bias_not_disagreement() -> None:
 
 def test_hearts_that_ignore_the_request_do_not_correlate() -> None:
     rng = np.random.default_rng(0)
-    pairs = [Pair("EDV mL", float(a), float(b)) for a, b in rng.normal(150, 40, (400, 2))]
+    pairs = [RequestedPair("EDV mL", float(a), float(b)) for a, b in rng.normal(150, 40, (400, 2))]
     (result,) = agree(pairs)
     assert abs(result.r) < 0.15
     assert result.mae > 30
 
 
 def test_a_correlation_that_does_not_exist_is_not_a_number() -> None:
-    (result,) = agree([Pair("EF %", 50.0, 40.0), Pair("EF %", 50.0, 60.0), Pair("EF %", 50.0, 55.0)])
+    (result,) = agree(
+        [RequestedPair("EF %", 50.0, 40.0), RequestedPair("EF %", 50.0, 60.0), RequestedPair("EF %", 50.0, 55.0)]
+    )
     assert result.r is None
     assert result.slope is None
 
@@ -67,11 +70,11 @@ def test_the_interval_of_a_correlation_holds_it() -> None:
 
 
 def section(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> Section:
-    return answer(question(None), synthetic, train, held_out)
+    return answer(section_spec(None), synthetic, train, held_out)
 
 
-def values(result: Section, prefix: str) -> dict[str, Measure]:
-    return {m.name: m for m in result.measures if m.name.startswith(prefix)}
+def values(result: Section, prefix: str) -> dict[str, Metric]:
+    return {m.name: m for m in result.metrics if m.name.startswith(prefix)}
 
 
 def test_hearts_that_are_what_was_asked_pass(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> None:
@@ -83,7 +86,7 @@ def test_hearts_that_are_what_was_asked_pass(synthetic: CaseSet, train: CaseSet,
     assert all(m.value == pytest.approx(1.0) for m in values(result, "r ").values() if m.value is not None)
     unseen = values(result, "r EDV, images")["r EDV, images"]
     assert "no segmenter" in unseen.missing
-    assert {p.png[:4] for p in result.pictures} == {b"\x89PNG"}
+    assert {p.png[:4] for p in result.figures} == {b"\x89PNG"}
 
 
 def test_hearts_that_were_asked_to_be_others_fail(synthetic: CaseSet, train: CaseSet, held_out: CaseSet) -> None:
@@ -108,7 +111,7 @@ def test_a_late_end_systole_is_told(synthetic: CaseSet, train: CaseSet, held_out
 def test_diagnoses_are_counted_and_few_are_not_correlated(
     synthetic: CaseSet, train: CaseSet, held_out: CaseSet
 ) -> None:
-    listing = section(synthetic, train, held_out).listings[1]
+    listing = section(synthetic, train, held_out).tables[1]
     edv = [row for row in listing.rows if row[2] == "EDV"]
     assert sum(row[3] for row in edv) == 12
     for row in edv:

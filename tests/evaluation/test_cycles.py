@@ -9,7 +9,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.evaluation.codec_scores import score_cycles, summary
+from cinesynth.evaluation.cycles import score_cycles, summary
 from cinesynth.models.build import build_codec, build_residual_motion
 from cinesynth.models.codec import Codec
 from cinesynth.weights.folder import load_stage, shipped_bundles
@@ -48,7 +48,7 @@ def test_a_cycle_keeps_nearly_all_in_its_code_and_less_from_its_ends(held: Packe
         assert s.rmse_code < 3.0
         assert s.rmse_ends < 10.0  # phantoms taught this code how a phantom's cycle goes
     found = summary(scores)
-    assert found["people"] == 2
+    assert found["subjects"] == 2
     assert found["psnr_code"] == pytest.approx(np.mean([s.psnr_code for s in scores]))
 
 
@@ -56,7 +56,7 @@ def test_codes_of_single_frames_have_no_cycle(held: PackedDataset, codec: Codec)
     per_frame = build_residual_motion(load_config("small", ["residual_motion.harmonics=0"]))
     assert score_cycles(codec, per_frame, held) == []
     assert summary([]) == {
-        "people": 0,
+        "subjects": 0,
         **dict.fromkeys(("psnr_codec", "psnr_code", "psnr_ends", "rmse_code", "rmse_ends")),
     }
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.surfaces import contour, measure_edges
+from cinesynth.evaluation.contours import contour, measure_edges
 from cinesynth.types import LabelArray
 
 

@@ -13,29 +13,34 @@ import pytest
 
 import cinesynth.evaluation.evaluate as evaluation
 from cinesynth.cases.cohort import COHORT_TABLE
+from cinesynth.data.dataset_table import TABLE_FILE
 from cinesynth.errors import CinesynthError, DataError, InputError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.evaluate import evaluate
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.report import Report, Verdict, number, read_report
-from cinesynth.evaluation.section import Evidence, Listing, Measure, Question, Section
+from cinesynth.evaluation.report import EvaluationReport, SectionVerdict, number, read_report
+from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec, Table
 from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.io.files import file_sha256
 
 
 @pytest.fixture(scope="module")
-def evaluated(people: Path, cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+def evaluated(
+    people: Path, cohort_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[EvaluationReport, Path]:
     """The report on good hearts, and its folder."""
     out = tmp_path_factory.mktemp("report") / "report"
     return evaluate(people, cohort_folder, out, workers=1), out
 
 
-def test_the_json_says_what_was_compared(evaluated: tuple[Report, Path], people: Path, cohort_folder: Path) -> None:
+def test_the_json_says_what_was_compared(
+    evaluated: tuple[EvaluationReport, Path], people: Path, cohort_folder: Path
+) -> None:
     _, out = evaluated
     content = read_report(out)
-    about = content["about"]
-    assert about["real"]["train"]["people"] == 14
-    assert about["real"]["held_out"] | {"split": "test", "people": 4} == about["real"]["held_out"]
+    about = content["metadata"]
+    assert about["real"]["train"]["subjects"] == 14
+    assert about["real"]["held_out"] | {"split": "test", "subjects": 4} == about["real"]["held_out"]
     assert (about["synthetic"]["cases"], about["synthetic"]["frames"]) == (12, [8])
     assert about["grid"] == {"size": [64, 64, 24], "spacing_mm": [3.0, 3.0, 10.0]}
     assert about["command"] == f"cinesynth evaluate --real {people} --synthetic {cohort_folder} --out {out}"
@@ -43,12 +48,12 @@ def test_the_json_says_what_was_compared(evaluated: tuple[Report, Path], people:
     assert set(about["versions"]) >= {"cinesynth", "numpy", "scipy"}
 
 
-def test_no_number_is_nan_and_each_missing_one_has_a_reason(evaluated: tuple[Report, Path]) -> None:
+def test_no_number_is_nan_and_each_missing_one_has_a_reason(evaluated: tuple[EvaluationReport, Path]) -> None:
     _, out = evaluated
     text = (out / "report.json").read_text()
     assert not re.search(r"\b(NaN|Infinity)\b", text)
     for section in json.loads(text)["sections"]:
-        for m in section["measures"]:
+        for m in section["metrics"]:
             assert (m["value"] is None) == bool(m["missing"])
             assert m["judgement"] is None or m["limit"]
 
@@ -70,7 +75,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_well_formed_and_needs_nothing_else(evaluated: tuple[Report, Path]) -> None:
+def test_the_page_is_well_formed_and_needs_nothing_else(evaluated: tuple[EvaluationReport, Path]) -> None:
     report, out = evaluated
     page = (out / "index.html").read_text()
     tags = Tags()
@@ -82,13 +87,13 @@ def test_the_page_is_well_formed_and_needs_nothing_else(evaluated: tuple[Report,
     assert "url(" not in page
     assert "esearch use only" in page
     for section in report.sections:
-        for m in section.measures:
+        for m in section.metrics:
             assert m.name in page
             assert m.value is None or f"<b>{number(m.value)}</b>" in page
 
 
 def test_a_second_run_measures_nothing(
-    evaluated: tuple[Report, Path], people: Path, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
+    evaluated: tuple[EvaluationReport, Path], people: Path, cohort_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report, out = evaluated
 
@@ -96,27 +101,33 @@ def test_a_second_run_measures_nothing(
         raise AssertionError(f"{case.name} was measured again")
 
     asked = [
-        Question(q.title, [Measurer(m.name, m.identity, refuse) for m in q.measurers], q.answer)
-        for q in evaluation.questions()
+        SectionSpec(q.title, [Measurer(m.name, m.identity, refuse) for m in q.measurers], q.evaluate)
+        for q in evaluation.section_specs()
     ]
-    monkeypatch.setattr(evaluation, "questions", lambda *_: asked)
+    monkeypatch.setattr(evaluation, "section_specs", lambda *_: asked)
     again = evaluate(people, cohort_folder, out, workers=1)
     assert [s.to_json() for s in again.sections] == [s.to_json() for s in report.sections]
 
 
 def test_progress_counts_hearts_and_questions(people: Path, cohort_folder: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    evaluate(people, cohort_folder, tmp_path, workers=1, progress=lambda *step: seen.append(step))
+    evaluate(
+        people,
+        cohort_folder,
+        tmp_path,
+        workers=1,
+        progress=lambda task, done, total, _: seen.append((task, done, total)),
+    )
     last = {title: (done, total) for title, done, total in seen}
-    asked = len(evaluation.questions())
-    assert last == {"synthetic": (12, 12), "train": (14, 14), "held-out": (4, 4), "questions": (asked, asked)}
+    asked = len(evaluation.section_specs())
+    assert last == {"synthetic": (12, 12), "train": (14, 14), "held-out": (4, 4), "sections": (asked, asked)}
 
 
 def test_real_people_may_play_the_generated(people: Path, tmp_path: Path) -> None:
     report = evaluate(people, people, tmp_path, split="validation", workers=1)
-    assert report.about["synthetic"]["people"] == 2
-    assert report.about["command"].endswith("--split validation")
-    assert "people of the validation split" in (tmp_path / "index.html").read_text()
+    assert report.metadata["synthetic"]["subjects"] == 2
+    assert report.metadata["command"].endswith("--split validation")
+    assert "subjects of the validation split" in (tmp_path / "index.html").read_text()
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
@@ -178,9 +189,9 @@ def test_real_people_must_be_there(people: Path, cohort_folder: Path, tmp_path: 
     with pytest.raises(InputError, match="'train' is not held out"):
         evaluate(people, cohort_folder, tmp_path / "out", split="train")
     nobody = Path(shutil.copytree(people, tmp_path / "people", ignore=shutil.ignore_patterns("grids")))
-    manifest = (nobody / COHORT_TABLE).read_text()
-    (nobody / COHORT_TABLE).write_text(manifest.replace(",test,", ",train,"))
-    with pytest.raises(DataError, match="nobody is in it"):
+    manifest = (nobody / TABLE_FILE).read_text()
+    (nobody / TABLE_FILE).write_text(manifest.replace(",test,", ",train,"))
+    with pytest.raises(DataError, match="no subjects"):
         evaluate(nobody, cohort_folder, tmp_path / "out")
 
 
@@ -210,24 +221,24 @@ def test_people_whose_hearts_do_not_fit_the_grid_are_named(people: Path, cohort_
 
 
 def test_the_worst_measure_decides_and_is_named() -> None:
-    good, bad = Measure("fine", 1.0, limit="x", judgement="pass"), Measure("torn", 9.0, limit="x", judgement="fail")
-    unknown = Measure.unknown("silent", "no whole cycle")
-    assert Verdict.of(Section("A", "?", [good, bad, unknown])) == Verdict("A", "fail", "torn")
-    assert Verdict.of(Section("A", "?", [good, unknown])).decided_by == "all 1 judged measures; 1 could not be made"
-    assert Verdict.of(Section("A", "?", [unknown])) == Verdict("A", None, "nothing could be judged: no whole cycle")
-    report = Report({}, (Section("A", "?", [good]), Section("B", "?", [unknown])))
+    good, bad = Metric("fine", 1.0, limit="x", judgement="pass"), Metric("torn", 9.0, limit="x", judgement="fail")
+    unknown = Metric.unknown("silent", "no whole cycle")
+    assert SectionVerdict.of(Section("A", "?", [good, bad, unknown])) == SectionVerdict("A", "fail", "torn")
+    assert SectionVerdict.of(Section("A", "?", [good, unknown])).decided_by == "all 1 judged metrics; 1 have no value"
+    assert SectionVerdict.of(Section("A", "?", [unknown])) == SectionVerdict(
+        "A", None, "nothing could be judged: no whole cycle"
+    )
+    report = EvaluationReport({}, (Section("A", "?", [good]), Section("B", "?", [unknown])))
     assert report.judgement == "pass"
 
 
-def test_what_people_wrote_cannot_break_the_page(evaluated: tuple[Report, Path]) -> None:
-    from cinesynth.evaluation.page import render
-
+def test_what_people_wrote_cannot_break_the_page(evaluated: tuple[EvaluationReport, Path]) -> None:
     report, _ = evaluated
-    nasty = "<script>alert(1)</script> $title"
-    section = Section(nasty, nasty, [Measure(nasty, 1.0, limit=nasty)], [Listing(nasty, (nasty,), [(nasty,)])])
-    page = render(Report(report.about | {"command": nasty}, (section,)))
+    nasty = "<script>alert(1)</script> {{ title }}"
+    section = Section(nasty, nasty, [Metric(nasty, 1.0, limit=nasty)], [Table(nasty, (nasty,), [(nasty,)])])
+    page = EvaluationReport(report.metadata | {"command": nasty}, (section,)).to_html()
     assert "<script" not in page
-    assert "$title" in page
+    assert "{{ title }}" in page
 
 
 def test_numbers_are_short_and_keep_their_size() -> None:
@@ -237,7 +248,7 @@ def test_numbers_are_short_and_keep_their_size() -> None:
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
     for text in ("{}", "[]", "no"):
         (tmp_path / "report.json").write_text(text)
-        with pytest.raises(DataError, match="not the JSON of an evaluation"):
+        with pytest.raises(DataError, match=r"not the report\.json of an evaluation"):
             read_report(tmp_path)
 
 
@@ -250,11 +261,11 @@ def test_questions_share_measurers_that_have_one_name(
         calls.append(case.name)
         return {"frames": float(len(case.image))}
 
-    def answer(evidence: Evidence) -> Section:
-        return Section("T", "?", [Measure("frames", float(evidence.synthetic["frames.frames"].mean()))])
+    def evaluate(measurements: Measurements) -> Section:
+        return Section("T", "?", [Metric("frames", float(measurements.synthetic["frames.frames"].mean()))])
 
-    asked = [Question("T", [Measurer("frames", "1", count)], answer)] * 2
-    monkeypatch.setattr(evaluation, "questions", lambda *_: asked)
+    asked = [SectionSpec("T", [Measurer("frames", "1", count)], evaluate)] * 2
+    monkeypatch.setattr(evaluation, "section_specs", lambda *_: asked)
     report = evaluate(people, cohort_folder, tmp_path, workers=1)
     assert len(calls) == 12 + 14 + 4
-    assert [s.measures[0].value for s in report.sections] == [8.0, 8.0]
+    assert [s.metrics[0].value for s in report.sections] == [8.0, 8.0]

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 import cinesynth.evaluation.evaluate as evaluation
-from cinesynth.evaluation.section import Measure, Question, Section
+from cinesynth.evaluation.section import Metric, Section, SectionSpec
 from tests.conftest import Run
 
 
 @pytest.fixture
 def torn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one question finds torn hearts."""
-    bad = Measure("torn hearts", 3.0, limit="none", judgement="fail")
-    asked = [Question("Anatomy", [], lambda evidence: Section("Anatomy", "Are hearts whole?", [bad]))]
-    monkeypatch.setattr(evaluation, "questions", lambda *_: asked)
+    bad = Metric("torn hearts", 3.0, limit="none", judgement="fail")
+    asked = [SectionSpec("Anatomy", [], lambda measurements: Section("Anatomy", "Are hearts whole?", [bad]))]
+    monkeypatch.setattr(evaluation, "section_specs", lambda *_: asked)
 
 
 @pytest.mark.parametrize(("flags", "expected"), [([], 0), (["--strict"], 10)])
@@ -57,7 +57,7 @@ def test_a_card_of_a_broken_report_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"about": {}}')
     code, _, err = run("card", tmp_path, "--out", tmp_path / "card.md")
     assert code == 3
-    assert "not the JSON of an evaluation" in err
+    assert "not the report.json of an evaluation" in err
     assert not (tmp_path / "card.md").exists()
 
 

@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 
 from cinesynth.errors import WeightsError
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.features import grey, randconv, shape
-from cinesynth.evaluation.features.appearance import BANDS, histogram, spectrum
+from cinesynth.evaluation.features import radiomic, randconv
 from cinesynth.evaluation.features.latent import LatentExtractor
-from cinesynth.evaluation.features.radiomic import NAMES, frame_features, radiomic
+from cinesynth.evaluation.features.radiomic import BANDS, NAMES, SHAPE, STATISTICS, frame_features, histogram, spectrum
 from cinesynth.evaluation.features.randconv import evenly
 from cinesynth.evaluation.features.video import I3D, VideoExtractor, clip_of
 from cinesynth.evaluation.measure import measure, thumbnails_of
@@ -34,7 +33,7 @@ def ball(radius_mm: float) -> np.ndarray:
 
 
 def test_a_ball_is_a_ball() -> None:
-    found = dict(zip(shape.NAMES, shape.shape_of(ball(20), SPACING), strict=True))
+    found = dict(zip(SHAPE, radiomic.shape_of(ball(20), SPACING), strict=True))
     assert found["volume_ml"] == pytest.approx(4 / 3 * np.pi * 20**3 / 1000, rel=0.02)
     assert 0.85 < found["sphericity"] <= 1.0  # a surface of voxels has steps
     assert found["elongation"] == pytest.approx(1.0, abs=0.02)
@@ -46,17 +45,17 @@ def test_a_ball_is_a_ball() -> None:
 def test_a_long_box_is_long() -> None:
     box = np.zeros((40, 40, 20), dtype=bool)
     box[10:30, 15:25, 8:13] = True  # 20 x 10 x 10 mm
-    found = dict(zip(shape.NAMES, shape.shape_of(box, SPACING), strict=True))
+    found = dict(zip(SHAPE, radiomic.shape_of(box, SPACING), strict=True))
     assert (found["elongation"], found["flatness"]) == pytest.approx((0.5, 0.5), abs=1e-6)
     assert found["volume_ml"] == 2.0
-    assert not shape.shape_of(np.zeros_like(box), SPACING).any()
+    assert not radiomic.shape_of(np.zeros_like(box), SPACING).any()
 
 
 def test_the_wall_of_a_tube() -> None:
     x, y = np.ogrid[-30:31, -30:31]
     away = np.hypot(x, y)
     label = np.where(away <= 15, Label.LV, np.where(away <= 24, Label.MYO, 0)).astype(np.uint8)
-    mean, sd, low, high = shape.wall_of(np.repeat(label[..., None], 3, axis=2), SPACING)
+    mean, sd, low, high = radiomic.wall_of(np.repeat(label[..., None], 3, axis=2), SPACING)
     assert mean == pytest.approx(9.0, abs=0.5)
     assert sd < 0.5
     assert low < mean < high
@@ -64,11 +63,11 @@ def test_the_wall_of_a_tube() -> None:
 
 def test_first_order_of_known_values() -> None:
     values = np.random.default_rng(0).exponential(size=200_000).astype(np.float32)
-    found = dict(zip(grey.STATISTICS, grey.first_order(values), strict=True))
+    found = dict(zip(STATISTICS, radiomic.first_order(values), strict=True))
     assert found == pytest.approx(
         {"mean": 1, "sd": 1, "skewness": 2, "kurtosis": 6, "p10": 0.105, "p50": 0.693, "p90": 2.303}, rel=0.1
     )
-    assert not grey.first_order(np.zeros(0, dtype=np.float32)).any()
+    assert not radiomic.first_order(np.zeros(0, dtype=np.float32)).any()
 
 
 def test_radiomic_features_of_a_heart(train: CaseSet) -> None:
@@ -87,7 +86,7 @@ def test_radiomic_features_of_a_heart(train: CaseSet) -> None:
 def test_what_was_not_annotated_has_no_features_and_what_is_not_there_has_those_of_nothing(train: CaseSet) -> None:
     case = train[0]
     blind = replace(case, coverage=case.coverage & (np.arange(len(case.coverage)) != case.es)[:, None, None])
-    ed, es = radiomic().measure(blind)["frames"]
+    ed, es = radiomic.radiomic().measure(blind)["frames"]
     assert np.isfinite(ed).all()
     assert np.isnan(es).all()
     without = replace(case, label=np.where(case.label == Label.RV, 0, case.label).astype(np.uint8))
@@ -197,13 +196,13 @@ def test_i3d_has_the_parameters_of_the_publication() -> None:
     ("damage", "found"),
     [
         (lambda p: p.unlink(), "is missing"),
-        (lambda p: p.write_bytes(p.read_bytes()[:5000]), "no whole safetensors file"),
-        (lambda p: p.write_bytes(b"PK\x03\x04 a pickle"), "no whole safetensors file"),
+        (lambda p: p.write_bytes(p.read_bytes()[:5000]), "not a complete safetensors file"),
+        (lambda p: p.write_bytes(b"PK\x03\x04 a pickle"), "not a complete safetensors file"),
         (lambda p: save_file({"fc.weight": torch.zeros(2, 2)}, p), "lacks Conv3d_1a_7x7.bn.bias"),
-        (lambda p: save_file({**I3D().state_dict(), "x": torch.zeros(1)}, p), "the unknown x"),
+        (lambda p: save_file({**I3D().state_dict(), "x": torch.zeros(1)}, p), "the unknown tensor x"),
         (
             lambda p: save_file({**I3D().state_dict(), "logits.conv3d.bias": torch.zeros(157)}, p),
-            "another shape of logits.conv3d.bias",
+            "another shape for logits.conv3d.bias",
         ),
     ],
 )

@@ -4,18 +4,18 @@ import io
 from pathlib import Path
 
 import pytest
+from cinesynth.evaluation.training_index import TrainingIndex
 from PIL import Image
 
 from cinesynth.errors import DataError
 from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure, thumbnails_of
-from cinesynth.evaluation.section import Evidence, Section
+from cinesynth.evaluation.section import Measurements, Section
 from cinesynth.memorisation.duplicate_filter import index_filter
-from cinesynth.memorisation.index import TrainingIndex
 from tests.evaluation.planted import disguised, noisy
 
-QUESTION = memorisation.question()
+QUESTION = memorisation.section_spec()
 
 
 def measured(cases: CaseSet) -> Measured:
@@ -28,7 +28,7 @@ def real(train: CaseSet, held_out: CaseSet) -> tuple[Measured, Measured]:
 
 
 def section(generated: CaseSet, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]) -> Section:
-    return QUESTION.answer(Evidence(measured(generated), *real, generated, train, held_out))
+    return QUESTION.evaluate(Measurements(measured(generated), *real, generated, train, held_out))
 
 
 def test_people_are_no_copies(
@@ -36,9 +36,9 @@ def test_people_are_no_copies(
 ) -> None:
     for people in (held_out, synthetic):
         found = section(people, train, held_out, real)
-        assert {m.name: m.judgement for m in found.measures if m.judgement in ("warn", "fail")} == {}
+        assert {m.name: m.judgement for m in found.metrics if m.judgement in ("warn", "fail")} == {}
         assert found.judgement == "pass"
-        rate = found.measures[0]
+        rate = found.metrics[0]
         assert (rate.value, rate.low) == (0.0, 0.0)
         assert rate.high == pytest.approx(1 - 0.025 ** (1 / len(people)))  # Clopper and Pearson at no success
 
@@ -47,12 +47,12 @@ def test_people_are_no_copies(
 def test_copies_are_caught(change, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]) -> None:
     copies = train.changed("copies", change)
     found = section(copies, train, held_out, real)
-    rates = {m.name: m.value for m in found.measures if m.value is not None}
+    rates = {m.name: m.value for m in found.metrics if m.value is not None}
     assert (rates["near-copies (image)"], rates["near-copies (mask)"]) == (1.0, 1.0)
     assert found.judgement == "fail"
-    for generated, nearest_subject, *_, verdict in found.listings[0].rows:
+    for generated, nearest_subject, *_, verdict in found.tables[0].rows:
         assert (nearest_subject, verdict) == (generated, "near-copy")
-    assert Image.open(io.BytesIO(found.pictures[0].png)).width > 400
+    assert Image.open(io.BytesIO(found.figures[0].png)).width > 400
 
 
 def test_one_copy_among_new_hearts_is_caught(
@@ -63,15 +63,15 @@ def test_one_copy_among_new_hearts_is_caught(
         "mixed", (*synthetic.names, "copy"), lambda i: synthetic[i] if i < len(synthetic) else copy[5], train.grid, "m"
     )
     found = section(mixed, train, held_out, real)
-    assert found.measures[0].value == pytest.approx(1 / 13)
-    assert found.measures[0].judgement == "fail"
-    assert found.listings[0].rows[0][:2] == ("copy", train.names[5])
+    assert found.metrics[0].value == pytest.approx(1 / 13)
+    assert found.metrics[0].judgement == "fail"
+    assert found.tables[0].rows[0][:2] == ("copy", train.names[5])
 
 
 def test_latents_that_are_missing_say_why(
     synthetic: CaseSet, train: CaseSet, held_out: CaseSet, real: tuple[Measured, Measured]
 ) -> None:
-    found = {m.name: m for m in section(synthetic, train, held_out, real).measures}
+    found = {m.name: m for m in section(synthetic, train, held_out, real).metrics}
     assert "no weights folder" in found["near-copies (latent)"].missing
 
 

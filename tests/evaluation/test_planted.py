@@ -1,7 +1,4 @@
-"""Generators with a planted defect are refused by the report, and real people are not.
-
-A defect that a question is for is tested where the question is asked; a module that is not in `questions` yet skips.
-"""
+"""Generators with a planted defect are refused by the report, and real hearts are not."""
 
 from pathlib import Path
 
@@ -9,18 +6,18 @@ import pytest
 
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.cases import Case, patients
-from cinesynth.evaluation.evaluate import evaluate, questions
-from cinesynth.evaluation.report import Report
+from cinesynth.evaluation.evaluate import evaluate, section_specs
+from cinesynth.evaluation.report import EvaluationReport
 from tests.evaluation.conftest import as_generated, changed_cohort, noisy, shifted_masks, shuffled, write_cohort
 
 
 def needs(word: str) -> pytest.MarkDecorator:
-    """Skip unless a question with this word in its title is asked."""
-    titles = [question.title for question in questions()]
-    return pytest.mark.skipif(not any(word in title.lower() for title in titles), reason=f"no question on {word} yet")
+    """Skip unless the report has a section with this word in its title."""
+    titles = [spec.title for spec in section_specs()]
+    return pytest.mark.skipif(not any(word in title.lower() for title in titles), reason=f"no section on {word} yet")
 
 
-def judgement(report: Report, word: str) -> str | None:
+def judgement(report: EvaluationReport, word: str) -> str | None:
     (section,) = [section for section in report.sections if word in section.title.lower()]
     return section.judgement
 

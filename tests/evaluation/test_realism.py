@@ -5,10 +5,10 @@ import pytest
 from cinesynth.evaluation import realism
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure
-from cinesynth.evaluation.section import Evidence, Measure, Section
+from cinesynth.evaluation.section import Measurements, Metric, Section
 from tests.evaluation.planted import blurred, noisy, pale
 
-QUESTION = realism.question()
+QUESTION = realism.section_spec()
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +19,17 @@ def real(train: CaseSet, held_out: CaseSet, synthetic: CaseSet) -> dict[str, tup
 
 def section(generated: tuple[CaseSet, Measured], held_out: str, real: dict[str, tuple[CaseSet, Measured]]) -> Section:
     sets = generated, real["train"], real[held_out]
-    return QUESTION.answer(Evidence(*(m for _, m in sets), *(s for s, _ in sets)))
+    return QUESTION.evaluate(Measurements(*(m for _, m in sets), *(s for s, _ in sets)))
 
 
-def named(found: Section) -> dict[str, Measure]:
-    return {m.name: m for m in found.measures}
+def named(found: Section) -> dict[str, Metric]:
+    return {m.name: m for m in found.metrics}
 
 
 @pytest.mark.parametrize("persons", ["test", "synthetic"])
 def test_people_pass(persons: str, real: dict[str, tuple[CaseSet, Measured]]) -> None:
     found = section(real[persons], "synthetic" if persons == "test" else "test", real)
-    assert {m.name: m.judgement for m in found.measures if m.judgement in ("warn", "fail")} == {}
+    assert {m.name: m.judgement for m in found.metrics if m.judgement in ("warn", "fail")} == {}
     assert found.judgement == "pass"
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from cinesynth.errors import InputError, WeightsError
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.evaluation.measure import measure
-from cinesynth.evaluation.segmenter import Segmenter, look_at, measurer, question
+from cinesynth.evaluation.segmenter import Segmenter, look_at, measurer, section_spec
 from cinesynth.types import Label
 from tests.evaluation.answers import answer
 
@@ -90,8 +90,8 @@ def test_its_own_error_stands_beside_what_is_published(
     segmenter: Segmenter, synthetic: CaseSet, train: CaseSet, held_out: CaseSet
 ) -> None:
     few = replace(synthetic, names=synthetic.names[:1])
-    result = answer(question(segmenter), few, few, held_out)
-    by_name = {m.name: m for m in result.measures}
+    result = answer(section_spec(segmenter), few, few, held_out)
+    by_name = {m.name: m for m in result.metrics}
     assert by_name["Dice LV"].count == 2 * len(held_out)
     assert "published 0.945" in by_name["Dice LV"].detail
     assert 0 < by_name["HD95 LV"].value < 30

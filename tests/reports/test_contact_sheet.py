@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cinesynth.data.colours import COLOURS
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cinesynth.data.colours import COLOURS
 from cinesynth.errors import DataError
 from cinesynth.reports.contact_sheet import Timing, _draw_curves, render_contact_sheet, render_study
 from cinesynth.reports.slices import View, contours, render_gif, tile

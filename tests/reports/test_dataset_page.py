@@ -21,7 +21,7 @@ from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.contact_sheet import _draw_study_curves, render_subject, time_order
 from cinesynth.reports.dataset_page import write_report
 from cinesynth.reports.slices import heart_window
-from cinesynth.types import Diagnosis, Study
+from cinesynth.types import COLOURS, Diagnosis, Study
 
 VOID = {"meta", "img"}
 
@@ -73,7 +73,7 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_one_page_holds_everything(dataset: Path, tmp_path: Path) -> None:
-    write_rejected(dataset, [Rejection("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
+    write_skipped(dataset, [Skipped("patient 7", "Info.cfg <b>is missing</b>", "copy it again")])
     steps: list[tuple[int, int]] = []
     overview = write_report(
         dataset, tmp_path / "report.html", progress=lambda _, done, total, __: steps.append((done, total))

@@ -15,10 +15,10 @@ from pathlib import Path
 from cinesynth.cases.reading import case_terms, is_case, read_case
 from cinesynth.cases.schema import GENERATED
 from cinesynth.cases.writing import case_folder
-from cinesynth.data.manifest import SPLITS, Manifest
+from cinesynth.data.dataset_table import SPLITS, DatasetTable
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.terms import UNSAID, Terms, terms_of
+from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import write_text
 from cinesynth.io.progress import ProgressCallback, no_progress
@@ -52,7 +52,7 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
     """
     if split not in (None, *SPLITS):
         raise InputError(f"there is no split {split!r}", hint=f"choose one of {', '.join(SPLITS)}")
-    manifest = Manifest.read(dataset)
+    manifest = DatasetTable.read(dataset)
     if strange := set(subjects) - {row.subject for row in manifest}:
         raise InputError(
             f"{dataset} has no subject {', '.join(sorted(strange))}", hint="the table of the dataset lists its subjects"

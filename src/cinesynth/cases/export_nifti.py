@@ -19,7 +19,7 @@ import yaml
 
 from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder, write_rows
 from cinesynth.cases.nifti import describe_origin, write_nifti
-from cinesynth.data.manifest import describe
+from cinesynth.data.dataset_table import describe
 from cinesynth.data.orientation import apply
 from cinesynth.data.terms import UNSPECIFIED, Terms
 from cinesynth.io.files import write_text
@@ -199,7 +199,7 @@ def _tree(
 
 
 def _terms_keys(terms: Terms) -> dict[str, str]:
-    return {} if terms == UNSAID else {"licence": terms.licence, "citation": terms.citation}
+    return {} if terms == UNSPECIFIED else {"licence": terms.licence, "citation": terms.citation}
 
 
 def _text(tree: dict[str, Any]) -> str:

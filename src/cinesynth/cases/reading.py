@@ -86,7 +86,7 @@ def case_terms(folder: Path) -> Terms:
     content = load_sidecar(folder)
     try:
         weights = content["provenance"].get("weights", {})
-        return Terms(weights.get("licence", UNSAID.licence), "; ".join(weights.get("citations", ())))
+        return Terms(weights.get("licence", UNSPECIFIED.licence), "; ".join(weights.get("citations", ())))
     except (TypeError, AttributeError) as error:
         raise _damaged(Path(folder) / SIDECAR, repr(error)) from None
 

@@ -133,6 +133,8 @@ def from_stored(stored: NDArray[np.generic]) -> FloatArray:
 
 # --- Records of earlier releases -------------------------------------------------------------------------------------
 
+RENAMED_REQUEST_KEYS = {"tries": "max_attempts", "control": "match_volumes"}
+"""Keys of a sidecar's request: the name in cinesynth 0.1.0, and today's."""
 RENAMED_STAGE_KEYS = {
     "tries": "attempts",
     "kept_try": "kept_attempt",
@@ -141,7 +143,7 @@ RENAMED_STAGE_KEYS = {
     "tidied_ml": "postprocessing_ml",
     "control": "volume_matching",
 }
-"""Keys of the anatomy and the motion in a sidecar's acceptance record: the name in cinesynth 0.1.0, and today's."""
+"""Keys of the anatomy and the motion in a sidecar's acceptance record, likewise."""
 
 
 def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,15 +153,23 @@ def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
         migrated["orientation"] = dict(ORIENTATION)
     if isinstance(migrated.get("intensity"), str):
         migrated["intensity"] = {"scale": int(INTENSITY_SCALE), "offset": -1}
-    provenance = dict(migrated.get("provenance") or {})
-    for key in ("screen", "duplicate_filters"):
-        if isinstance(provenance.get(key), str):
-            provenance[key] = provenance[key].replace("known hearts ", "training index ")
+    provenance = _renamed(migrated.get("provenance") or {}, {"screen": "duplicate_filters"})
+    if isinstance(filters := provenance.get("duplicate_filters"), str):
+        provenance["duplicate_filters"] = filters.replace("known hearts ", "training index ")
+    if "request" in provenance:
+        provenance["request"] = migrated_request(provenance["request"])
     if isinstance(acceptance := provenance.get("acceptance"), Mapping):
         names = [name for name in ("anatomy", "motion") if name in acceptance]
         stages = {name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in names}
         provenance["acceptance"] = {**acceptance, **stages}
     return {**migrated, "provenance": provenance}
+
+
+def migrated_request(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A request's JSON, and that of the anatomy it keeps, with the keys of this release."""
+    request = _renamed(values, RENAMED_REQUEST_KEYS)
+    kept = request.get("anatomy")
+    return request if kept is None else {**request, "anatomy": migrated_request(kept)}
 
 
 def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

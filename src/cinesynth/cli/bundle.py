@@ -81,13 +81,13 @@ def score(
             split=split,
             count=count,
             seed=seed,
-            control=match_volumes,
-            tries=max_attempts,
+            match_volumes=match_volumes,
+            max_attempts=max_attempts,
             frames=frames,
             workers=workers,
             progress=step,
         )
-    for name, section in report.tables().items():
-        console.table(name, section.columns, section.rows)
+    for table in report.tables():
+        console.table(table.caption, table.columns, table.rows)
     if out is not None:
         report.write(out)

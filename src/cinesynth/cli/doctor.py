@@ -92,5 +92,5 @@ def qc(
     if overview.flags:
         console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
     console.out.print(
-        f"{overview.path}: {overview.subjects} subjects, {overview.skipped} skipped, {overview.flagged} flagged"
+        f"{overview.path}: {overview.subjects} subjects, {overview.rejected} skipped, {overview.flagged} flagged"
     )

@@ -48,9 +48,9 @@ def evaluate(
             split=split,
             cache=cache,
             workers=workers,
-            progress=lambda title, done, total: step(title, done, total, {}),
+            progress=step,
         )
-    for caution in report.about["cautions"]:
+    for caution in report.metadata["cautions"]:
         console.err.print(f"caution: {caution}")
     rows = [(v.title, v.judgement or "not judged", v.decided_by) for v in report.verdicts]
     console.table("verdicts", ("section", "verdict", "decided by"), rows)

@@ -11,7 +11,7 @@ import typer
 from cinesynth.cli import console
 
 if TYPE_CHECKING:
-    from cinesynth.cases.export_items import Item
+    from cinesynth.cases.export_items import ExportItem
     from cinesynth.io.progress import ProgressCallback
 
 
@@ -72,7 +72,7 @@ def export(
         console.out.print(line, markup=False)
 
 
-def _nifti(items: list[Item], out: Path, progress: ProgressCallback) -> list[str]:
+def _nifti(items: list[ExportItem], out: Path, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_nifti import export_nifti
 
     done = export_nifti(items, out, progress)
@@ -82,7 +82,7 @@ def _nifti(items: list[Item], out: Path, progress: ProgressCallback) -> list[str
 
 
 def _nnunet(
-    items: list[Item], out: Path, order: LabelOrder, select: FrameSelection, progress: ProgressCallback
+    items: list[ExportItem], out: Path, order: LabelOrder, select: FrameSelection, progress: ProgressCallback
 ) -> list[str]:
     from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
 
@@ -106,7 +106,7 @@ def _nnunet(
     return lines
 
 
-def _dicom(items: list[Item], out: Path, segmentations: bool, progress: ProgressCallback) -> list[str]:
+def _dicom(items: list[ExportItem], out: Path, segmentations: bool, progress: ProgressCallback) -> list[str]:
     from cinesynth.cases.export_dicom import export_dicom
 
     done = export_dicom(items, out, segmentations=segmentations, progress=progress)

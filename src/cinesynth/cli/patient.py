@@ -109,14 +109,14 @@ def animate(
     asked = AnimationRequest(request, ef, variation, frame)  # an invalid request is refused before any file is read
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
     patient = read_patient(image, slice_order.order)
-    asked_.frame_of(len(patient.study.image))
+    asked.frame_of(len(patient.study.image))
     pipe = CinePipeline.from_pretrained(weights)
     with console.err.status("animating"):
-        cine = set_in_motion(pipe, patient, asked_)
+        cine = set_in_motion(pipe, patient, asked)
         record = save_animation(cine, patient, out, overwrite=overwrite, pictures=pictures)
-    asked, found = record["requested"], record["achieved"]
+    requested, found = record["requested"], record["achieved"]
     names = {"lv_edv_ml": "EDV mL (measured)", "lv_esv_ml": "ESV mL", "ef_percent": "EF %"}
-    rows = [(text, asked[name], found[name]) for name, text in names.items()]
+    rows = [(text, requested[name], found[name]) for name, text in names.items()]
     console.table(str(out), ("", "requested", "achieved"), rows)
     console.out.print(f"frame 0 compared with the input: PSNR {record['frame_0']['psnr_db']:.1f} dB")
     _warn(record["accepted"], patient.seems_reversed(cine.label[0]))

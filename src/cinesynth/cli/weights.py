@@ -9,6 +9,7 @@ import typer
 
 from cinesynth.cli import console
 from cinesynth.cli.evaluate import FAILED
+from cinesynth.weights.registry import list_weights
 
 if TYPE_CHECKING:
     from cinesynth.weights.registry import RegisteredWeights
@@ -25,7 +26,6 @@ Named = Annotated[
 @app.command("list")
 def list_() -> None:
     """List the weights that ship with the package and those chosen with `weights set-default`."""
-    from cinesynth.weights.registry import catalogue
 
     entries, no_default = list_weights()
     for entry in entries:
@@ -127,7 +127,9 @@ def compare(
         console.out.print(f"note: {note}", markup=False)
     regressions = [r.tolerance.name for r in rows if r.is_regression]
     console.out.print(
-        f"regressions: {', '.join(regressions)}" if regressions else "no regressions: every figure is within its tolerance"
+        f"regressions: {', '.join(regressions)}"
+        if regressions
+        else "no regressions: every figure is within its tolerance"
     )
     if regressions:
         raise typer.Exit(FAILED)

@@ -1,7 +1,6 @@
-"""The card of a set of weights: what they are, what they saw, what they are for, and what was measured.
+"""The model card of weights (Mitchell et al., FAT* 2019): training data, intended use and what was measured.
 
-After model cards (Mitchell et al., FAT* 2019). Every number is read from the report of an evaluation or from the
-weights folder; none is typed.
+Every number is read from the report of an evaluation or from the weights folder.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from cinesynth.weights.folder import INDEX, bundle_sha256, find_bundle, read_jso
 
 CARD = """# Model card: $name
 
-Weights for cinesynth: a generator of short-axis cine cardiac MRI with its segmentation at every frame, from a
-diagnosis, volumes of the left ventricle and a number of slices. After Mitchell et al., *Model Cards for Model
-Reporting*, FAT* 2019. Every number on this page is read from the weights folder or from a report of
+Weights for cinesynth, which generates short-axis cine cardiac MRI with a segmentation of every frame, from a diagnosis,
+volumes of the left ventricle and a number of slices. The format follows Mitchell et al., *Model Cards for Model
+Reporting*, FAT* 2019. Every number on this page comes from the weights folder or from a report of
 `cinesynth evaluate`.
 
-**Everything generated is synthetic and for research only. Nothing here is fit for diagnosis or treatment.**
+**All generated images are synthetic and for research only, not for diagnosis or treatment.**
 
 ## The weights
 
@@ -33,8 +32,8 @@ $details
 ## Intended use
 
 - Research: methods of synthesis, augmentation of training data for segmentation, teaching, test data for software.
-- Not for clinical use of any kind, nor as a substitute of a person's images, nor for statements about patients.
-- Generated cases are marked as synthetic in their files; keep the mark when you pass them on.
+- Not for clinical use of any kind, as a substitute for a patient's images, or for statements about patients.
+- Generated cases are marked as synthetic in their files; keep the mark when you share them.
 
 ## Training data
 
@@ -54,7 +53,7 @@ $verdicts
 
 ## What was measured
 
-The column "people" is what held-out people have beside those of training, or in their own cycles.
+The column "real" is the same number for held-out real subjects, compared with those of training or in their own cycles.
 
 $measured
 
@@ -65,11 +64,11 @@ $missing
 ## Limits
 
 - The hearts resemble those of the training data: its scanners, its protocol and its five diagnostic groups. Nothing is
-  known of other vendors, children, congenital disease, or anything else that was not in it.
-- Diagnoses and volumes are followed statistically. A generated heart with a diagnosis is no evidence of how that
+  known about other vendors, children, congenital disease, or anything else that was not in it.
+- Diagnoses and volumes are reproduced statistically. A generated heart with a diagnosis is not evidence of how that
   disease looks.
-- A verdict "pass" says that no defect was found at these counts, not that there is none.
-- A generator may repeat what it has seen. Before you share cases, read what the report says of memorisation.
+- The verdict "pass" means that no defect was found at these counts, not that there is none.
+- A generator may reproduce training images. Read the section on memorisation before you share cases.
 $failures
 ## Citing
 
@@ -95,24 +94,24 @@ def render_card(report: Mapping[str, Any], folder: Path) -> str:
     return Template(CARD).substitute(
         name=folder.resolve().name,
         details=_table(("", ""), _details(folder, index, stages)),
-        training=_table(("dataset", "people", "licence"), _training(index)),
-        data=_table(("", ""), _data(report["about"])),
-        command=report["about"]["command"],
+        training=_table(("dataset", "subjects", "licence"), _training(index)),
+        data=_table(("", ""), _data(report["metadata"])),
+        command=report["metadata"]["command"],
         verdicts=_table(("section", "verdict", "decided by"), _verdicts(report)),
-        measured="\n\n".join(filter(None, map(_measured, sections))),
-        missing="\n".join(_missing(sections)) or "Nothing was left out.",
-        failures="".join(f"- {line}\n" for line in (*report["about"].get("cautions", ()), *_failures(sections))),
+        measured="\n\n".join(filter(None, map(_section_table, sections))),
+        missing="\n".join(_missing(sections)) or "Everything was measured.",
+        failures="".join(f"- {line}\n" for line in (*report["metadata"].get("cautions", ()), *_failures(sections))),
         citations="\n".join(f"- {text}" for text in index.get("citations", [])),
     )
 
 
 def _check_same(report: Mapping[str, Any], folder: Path) -> None:
-    found = report["about"]["synthetic"].get("weights", {}).get("sha256")
+    found = report["metadata"]["synthetic"].get("weights", {}).get("sha256")
     expected = bundle_sha256(folder) if (folder / INDEX).is_file() else None
     if expected and found != expected:
-        of = f"weights with SHA-256 {str(found)[:12]}..." if found else "no cohort of generated hearts"
+        of = f"weights with SHA-256 {str(found)[:12]}..." if found else "an unknown cohort"
         raise InputError(
-            f"the report is of {of}, {folder} has {expected[:12]}...",
+            f"the report is about {of}, {folder} has SHA-256 {expected[:12]}...",
             hint="evaluate a cohort that these weights generated",
         )
 
@@ -121,8 +120,8 @@ def _details(folder: Path, index: Mapping[str, Any], stages: Mapping[str, Any]) 
     last, seen = stages[STAGES[-1]].get("environment", {}), stages[STAGES[0]].get("trained_on", {})
     yield "preset", index.get("preset")
     yield "licence", index.get("licence")
-    yield "sampling, other than the preset's", ", ".join(index.get("sampling_set", [])) or None
-    yield "training data", f"manifest with SHA-256 {index.get('data_hash')}, {number(seen.get('frames'))} frames"
+    yield "sampling settings that differ from the preset", ", ".join(index.get("sampling_set", [])) or None
+    yield "training data", f"subject table with SHA-256 {index.get('data_hash')}, {number(seen.get('frames'))} frames"
     yield "made by", f"`{last.get('command', 'unknown')}`"
     yield "revision", last.get("git_revision", "unknown")
     yield "finished", last.get("time", "unknown")
@@ -131,17 +130,17 @@ def _details(folder: Path, index: Mapping[str, Any], stages: Mapping[str, Any]) 
 
 
 def _training(index: Mapping[str, Any]) -> Iterator[Sequence[object]]:
-    for name, people in index.get("datasets", {}).items():
-        yield name, people, index.get("licences", {}).get(name)
+    for name, subjects in index.get("datasets", {}).items():
+        yield name, subjects, index.get("licences", {}).get(name)
 
 
-def _data(about: Mapping[str, Any]) -> Iterator[Sequence[object]]:
-    real, made = about["real"], about["synthetic"]
+def _data(metadata: Mapping[str, Any]) -> Iterator[Sequence[object]]:
+    real, made = metadata["real"], metadata["synthetic"]
     for title, part in (("reference", real["train"]), (f"held out ({real['held_out']['split']})", real["held_out"])):
         counts = ", ".join(f"{name} {count}" for kind in ("datasets", "vendors") for name, count in part[kind].items())
-        yield title, f"{part['people']} people, {part['whole_cycles']} with a whole cycle ({counts})"
+        yield title, f"{part['subjects']} subjects, {part['whole_cycles']} with a whole cycle ({counts})"
     yield "generated", f"{made['cases']} cases, {made.get('accepted', '-')} accepted"
-    yield "SHA-256 of the manifest", real["data_hash"]
+    yield "SHA-256 of the subject table", real["data_hash"]
 
 
 def _verdicts(report: Mapping[str, Any]) -> Iterator[Sequence[object]]:
@@ -149,13 +148,13 @@ def _verdicts(report: Mapping[str, Any]) -> Iterator[Sequence[object]]:
         yield verdict["title"], verdict["judgement"] or "not judged", verdict["decided_by"]
 
 
-def _measured(section: Mapping[str, Any]) -> str:
-    rows = [_measure(m) for m in section["measures"] if m["value"] is not None]
-    columns = ("measure", "value", "interval of 95 %", "people", "verdict", "hearts")
+def _section_table(section: Mapping[str, Any]) -> str:
+    rows = [_row(m) for m in section["metrics"] if m["value"] is not None]
+    columns = ("metric", "value", "95 % interval", "real", "verdict", "hearts")
     return f"### {section['title']}\n\n{_table(columns, rows)}" if rows else ""
 
 
-def _measure(m: Mapping[str, Any]) -> Sequence[object]:
+def _row(m: Mapping[str, Any]) -> Sequence[object]:
     interval = "-" if m["low"] is None else f"{number(m['low'])} to {number(m['high'])}"
     value = f"{number(m['value'])} {m['unit']}".strip()
     return m["name"], value, interval, m["floor"], m["judgement"] or "-", m["count"]
@@ -163,16 +162,16 @@ def _measure(m: Mapping[str, Any]) -> Sequence[object]:
 
 def _missing(sections: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for section in sections:
-        for m in section["measures"]:
+        for m in section["metrics"]:
             if m["value"] is None:
                 yield f"- {section['title']}, {m['name']}: {m['missing']}."
 
 
 def _failures(sections: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What the evaluation objects to is a limit of the weights."""
+    """Warnings and failures of the evaluation are limits of the weights."""
     for section in sections:
         for judgement in ("fail", "warn"):
-            names = [m["name"] for m in section["measures"] if m["judgement"] == judgement]
+            names = [m["name"] for m in section["metrics"] if m["judgement"] == judgement]
             if names:
                 yield f"{section['title']}, {judgement}: {'; '.join(names)}."
 

@@ -1,4 +1,4 @@
-"""What is evaluated: hearts of patients and generated hearts, in one form and on one grid."""
+"""The hearts that are evaluated: patients and generated cases, in one form and on one grid."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.types import (
+    STRUCTURES,
     BoolArray,
     Cine,
     ClinicalPrior,
@@ -32,27 +33,28 @@ from cinesynth.types import (
     Label,
     LabelArray,
     full_coverage,
+    is_contiguous,
     volumes_ml,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One heart: its acquired slices, base first, at the stored frames."""
+    """One heart: its acquired slices, base first, at its stored frames."""
 
     name: str
     diagnosis: Diagnosis
-    image: NDArray[np.uint8]  # T X Y Z; bytes, so that patients and generated hearts have the same grey values
+    image: NDArray[np.uint8]  # T X Y Z; uint8, so that patients and generated hearts have the same grey levels
     label: LabelArray  # T X Y Z
     coverage: BoolArray  # T Z S
     spacing_mm: tuple[float, float, float]
     ed: int  # position of ED among the frames
     es: int
     whole_cycle: bool
-    """Whether all frames of the cycle are there, in order of time and evenly spaced."""
+    """Whether all frames of the cycle are stored, in temporal order and evenly spaced."""
     frame_time_ms: float | None
     requested: ClinicalPrior | None = None
-    """What a generated heart was asked to be."""
+    """What was requested of a generated heart."""
 
     @property
     def intensity(self) -> FloatArray:
@@ -65,13 +67,19 @@ class Case:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
     def volumes_ml(self, structure: Label) -> FloatArray:
-        """Volume of a structure at every frame, ``T``; meaningful where its coverage says so."""
+        """Volume of a structure at every frame, ``T``, whether or not it was annotated there."""
         return volumes_ml(self.label, structure, self.voxel_ml)
+
+    def known_volumes_ml(self, structure: Label) -> NDArray[np.float64]:
+        """Volume of a structure at every frame, ``T``; NaN where its annotated slices have a gap."""
+        covered = self.coverage[:, :, STRUCTURES.index(structure)]
+        volumes = self.volumes_ml(structure).astype(np.float64)
+        return np.where([is_contiguous(frame) for frame in covered], volumes, np.nan)
 
 
 @dataclass(frozen=True)
 class CaseSet:
-    """Hearts that are read one at a time; ``key`` changes when any of them does."""
+    """Hearts that are read one at a time; ``key`` changes whenever one of them does."""
 
     title: str
     names: tuple[str, ...]
@@ -89,7 +97,7 @@ class CaseSet:
         return map(self.load, range(len(self)))
 
     def changed(self, title: str, change: Callable[[Case], Case]) -> CaseSet:
-        """Every heart after ``change``: how a metric is shown what it must not miss."""
+        """Every heart after ``change``, for example with a planted defect."""
         return replace(self, title=title, load=partial(_changed, self.load, change), key=_digest(self.key, title))
 
 
@@ -100,7 +108,7 @@ def _changed(load: Callable[[int], Case], change: Callable[[Case], Case], index:
 def patients(data: PackedDataset, title: str) -> CaseSet:
     """The subjects of (a split of) a dataset on a grid; `DataError` if there are none."""
     if not data.records:
-        raise DataError(f"{title}: nobody is in it", hint="ingest more subjects, or choose another split")
+        raise DataError(f"{title}: no subjects", hint="ingest more subjects, or choose another split")
     names = tuple(f"{record.dataset} {record.subject}" for record in data.records)
     return CaseSet(title, names, partial(_patient, data), data.grid, _digest(data.data_hash, data.grid, names))
 
@@ -108,7 +116,7 @@ def patients(data: PackedDataset, title: str) -> CaseSet:
 def _patient(data: PackedDataset, index: int) -> Case:
     record = data.records[index]
     acquired = slice_mask(record.slices, data.grid.size[2])
-    order = np.argsort(record.phases, kind="stable")  # of time, ED first
+    order = np.argsort(record.phases, kind="stable")  # temporal order, ED first
     return Case(
         name=f"{record.dataset} {record.subject}",
         diagnosis=record.diagnosis,
@@ -124,13 +132,13 @@ def _patient(data: PackedDataset, index: int) -> Case:
 
 
 def without_phantoms(data: PackedDataset) -> PackedDataset:
-    """The patients of (a split of) a dataset; phantoms where there is nobody else."""
+    """The patients of (a split of) a dataset; its phantoms where it has no patients."""
     real = [record.dataset != PHANTOM for record in data.records]
     return data.where(real) if any(real) else data
 
 
 def generated(name: str, cine: Cine) -> Case:
-    """A generated heart that was not written to a folder."""
+    """A generated heart in memory as a case."""
     x, y, z = (float(step) for step in abs(cine.affine[:3, :3].diagonal()))
     return Case(
         name=name,
@@ -181,13 +189,15 @@ def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
     content = _sidecar(case)
     image, label = (_volumes(case / name) for name in (IMAGE, LABEL))
     if image.shape != label.shape:
-        raise DataError(f"{case}: image {image.shape} and label {label.shape} do not fit", hint="generate it again")
+        raise DataError(
+            f"{case}: image {image.shape} and label {label.shape} differ in shape", hint="generate it again"
+        )
     if label.max(initial=0) > max(Label):
         raise DataError(f"{case} has label {label.max()}, expected 0 to {max(Label):d}", hint="generate it again")
-    asked = content["requested"]
+    request = content["requested"]
     return Case(
         name=names[index],
-        diagnosis=Diagnosis(asked["diagnosis"]),
+        diagnosis=Diagnosis(request["diagnosis"]),
         image=to_uint8(from_stored(image)),
         label=label.astype(np.uint8),
         coverage=full_coverage(np.ones(len(label), dtype=np.bool_), label.shape[-1]),
@@ -196,7 +206,7 @@ def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
         es=content["es_index"],
         whole_cycle=len(label) > 2,
         frame_time_ms=content["frame_time_ms"],
-        requested=prior_from_json(asked),
+        requested=prior_from_json(request),
     )
 
 

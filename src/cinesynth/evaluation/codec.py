@@ -1,8 +1,10 @@
-"""The reconstruction ceiling: what the codec alone costs on held-out patients."""
+"""Section "Reconstruction": what encoding and decoding alone costs on held-out patients.
+
+No generated heart can be better than what the autoencoder (codec) makes of a real one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,17 +21,16 @@ from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measured, Measurer
-from cinesynth.evaluation.section import Evidence, Listing, Measure, Question, Section
-from cinesynth.evaluation.statistics import interval, known, mean_known
-from cinesynth.evaluation.surfaces import dice, overlaps
+from cinesynth.evaluation.overlap import overlap
+from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec, Table
+from cinesynth.evaluation.statistics import known, mean_interval, mean_known
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
 from cinesynth.weights.folder import find_bundle, load_stage, stage_info
 
-__all__ = ["FrameScore", "dice", "mean_ssim", "question", "score_codec", "score_frame"]
-
-TITLE = "The codec's ceiling"
+TITLE = "Reconstruction"
 NAME = "codec"
 STAGE = "vae"
 ORDER = tuple(reversed(tuple(enumerate(STRUCTURES))))
@@ -40,23 +41,12 @@ QUANTITIES: tuple[tuple[str, str, str, int | None], ...] = (
     *((f"HD95 {s.name}", "mm", "hd95_mm", i) for i, s in ORDER),
     ("LV volume |error|", "%", "lv_error_percent", None),
 )
-"""Name, unit, measured quantity, and place among `STRUCTURES`."""
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """A quantity of the people of two splits at ED and ES, each ``N 2``."""
-
-    name: str
-    unit: str
-    held_out: NDArray[np.float64]
-    train: NDArray[np.float64]
+"""Name, unit, key among the measurements, and position in `STRUCTURES`."""
 
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One reconstructed frame: PSNR in dB, SSIM, and Dice and HD95 (mm) a structure and LV volumes in mL where it was
-    annotated."""
+    """One reconstructed frame: PSNR (dB) and SSIM, Dice and HD95 (mm) of each annotated structure, LV volumes (mL)."""
 
     subject: str
     phase: str
@@ -75,23 +65,23 @@ class FrameScore:
         return 100.0 * (self.lv_reconstructed_ml / self.lv_ml - 1.0)
 
 
-def score_codec(codec: Codec, data: PackedDataset, progress: Callable[[int, int], None]) -> list[FrameScore]:
+def score_codec(codec: Codec, data: PackedDataset, progress: ProgressCallback = no_progress) -> list[FrameScore]:
     """Encode and decode the labelled ED and ES frames of every subject of ``data``."""
-    todo = [
+    frames = [
         (i, name, t)
         for i, record in enumerate(data.records)
         for name, t in (("ED", record.ed), ("ES", record.es))
         if record.labelled[t]
     ]
     scores = []
-    for done, (i, name, t) in enumerate(todo, start=1):
+    for done, (i, name, t) in enumerate(frames, start=1):
         scores.append(score_frame(codec, data, i, t, name))
-        progress(done, len(todo))
+        progress("codec", done, len(frames), {})
     return scores
 
 
 def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, phase: str) -> FrameScore:
-    """Scores of one frame over its acquired slices."""
+    """Scores of one frame in its acquired slices."""
     record = data.records[subject]
     acquired = slice_mask(record.slices, data.grid.size[2])
     image, truth = from_uint8(data.image(subject, frame)), data.label(subject, frame)[..., acquired]
@@ -103,7 +93,7 @@ def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, pha
 
 @torch.inference_mode()
 def reconstruct(codec: Codec, image: FloatArray, acquired: BoolArray) -> tuple[FloatArray, LabelArray]:
-    """``X Y Z`` in [-1, 1] through the codec and back: its acquired slices, image and label."""
+    """Encode and decode ``X Y Z`` in [-1, 1]: image and label of its acquired slices."""
     mask = torch.from_numpy(acquired)[None]
     decoded = codec.decode(codec.encode(torch.from_numpy(np.ascontiguousarray(image))[None, None], mask), mask)
     label = codec.labels(decoded.logits, mask)[0]
@@ -119,16 +109,23 @@ def _compare(
     spacing_mm: tuple[float, float, float],
 ) -> FrameScore:
     truth, label = real[1], covered_label(made[1][None], coverage[None])[0]
-    overlap, distance = (f[0] for f in overlaps(label[None], truth[None], coverage[None], spacing_mm))
-    annotated = [(i, s) for i, s in enumerate(STRUCTURES) if (truth == s).any()]
+    agreement = overlap(label[None], truth[None], coverage[None], spacing_mm)
+    dice, hd95_mm = (
+        {
+            s.name: float(value)
+            for s, value in zip(STRUCTURES, values[0].astype(np.float32), strict=True)
+            if np.isfinite(value)
+        }
+        for values in (agreement.dice, agreement.hd95_mm)
+    )
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     return FrameScore(
         subject,
         phase,
         float(peak_signal_noise_ratio(real[0], made[0], data_range=2.0)),
         mean_ssim(real[0], made[0]),
-        {s.name: float(overlap[i]) for i, s in annotated},
-        {s.name: float(distance[i]) for i, s in annotated if np.isfinite(distance[i])},
+        dice,
+        hd95_mm,
         float((truth == Label.LV).sum() * voxel_ml),
         float((label == Label.LV).sum() * voxel_ml),
     )
@@ -139,36 +136,34 @@ def mean_ssim(a: FloatArray, b: FloatArray) -> float:
     return float(np.mean([structural_similarity(a[..., z], b[..., z], data_range=2.0) for z in range(a.shape[2])]))
 
 
-def question(weights: Path | None) -> Question:
-    """What the codec of a weights folder (or a name of those that ship) makes of real people, before anything is
-    generated. `WeightsError` if there is none."""
+# --- The section of the report ---------------------------------------------------------------------------------------
+
+
+def section_spec(weights: Path | None) -> SectionSpec:
+    """The autoencoder of a weights folder (or of shipped weights by name) on real hearts. `WeightsError` if there is
+    none."""
     folder = find_bundle(weights)
-    info = stage_info(folder, STAGE)
-    measurer = Measurer(NAME, f"1 {info['sha256']}", partial(measure_codec, folder, str(info["sha256"])))
-    return Question(TITLE, (measurer,), partial(_answer, str(info["sha256"])))
+    sha256 = str(stage_info(folder, STAGE)["sha256"])
+    measurer = Measurer(NAME, f"2 {sha256}", partial(measure_codec, folder, sha256))
+    return SectionSpec(TITLE, (measurer,), partial(_evaluate, sha256))
 
 
 def measure_codec(folder: Path, sha256: str, case: Case) -> dict[str, NDArray[np.float32]]:
-    """At ED and ES: PSNR, SSIM, LV volume error (``2``), Dice and HD95 (``2 S``); NaN for generated hearts, which came
-    out of a codec already. `InputError` if the heart is not on the codec's grid."""
-    found = {
-        "psnr_db": np.full(2, np.nan, np.float32),
-        "ssim": np.full(2, np.nan, np.float32),
-        "lv_error_percent": np.full(2, np.nan, np.float32),
-        "dice": np.full((2, len(STRUCTURES)), np.nan, np.float32),
-        "hd95_mm": np.full((2, len(STRUCTURES)), np.nan, np.float32),
-    }
+    """At ED and ES: PSNR, SSIM, LV volume error (``2``), Dice and HD95 (``2 S``); NaN for generated hearts, which are
+    already decoded. `InputError` if the heart is not on the codec's grid."""
+    values = {key: np.full(2, np.nan, np.float32) for key in ("psnr_db", "ssim", "lv_error_percent")}
+    values |= {key: np.full((2, len(STRUCTURES)), np.nan, np.float32) for key in ("dice", "hd95_mm")}
     if case.requested is not None:
-        return found
+        return values
     codec = _codec(folder, sha256)
     if not np.allclose(codec.grid.spacing_mm, case.spacing_mm):
         raise InputError(
             f"the codec of {folder} works at {codec.grid.spacing_mm} mm, the hearts are at {case.spacing_mm} mm",
-            hint="give the weights that the cohort was generated with",
+            hint="pass the weights that generated the cohort",
         )
     for p, t in enumerate((case.ed, case.es)):
-        _fill(found, p, _score_case(codec, case, t))
-    return found
+        _fill(values, p, _score_case(codec, case, t))
+    return values
 
 
 def _score_case(codec: Codec, case: Case, frame: int) -> FrameScore:
@@ -177,60 +172,61 @@ def _score_case(codec: Codec, case: Case, frame: int) -> FrameScore:
     return _compare(case.name, "", (image, case.label[frame]), made, case.coverage[frame], case.spacing_mm)
 
 
-def _fill(found: dict[str, NDArray[np.float32]], phase: int, score: FrameScore) -> None:
-    found["psnr_db"][phase], found["ssim"][phase] = score.psnr_db, score.ssim
+def _fill(values: dict[str, NDArray[np.float32]], phase: int, score: FrameScore) -> None:
+    values["psnr_db"][phase], values["ssim"][phase] = score.psnr_db, score.ssim
     if score.lv_ml > 0:
-        found["lv_error_percent"][phase] = score.lv_error_percent
+        values["lv_error_percent"][phase] = score.lv_error_percent
     for i, structure in enumerate(STRUCTURES):
-        found["dice"][phase, i] = score.dice.get(structure.name, np.nan)
-        found["hd95_mm"][phase, i] = score.hd95_mm.get(structure.name, np.nan)
+        values["dice"][phase, i] = score.dice.get(structure.name, np.nan)
+        values["hd95_mm"][phase, i] = score.hd95_mm.get(structure.name, np.nan)
 
 
 @lru_cache(maxsize=2)
 def _codec(folder: Path, sha256: str) -> Codec:
-    """The codec of a folder in this process."""
+    """Loaded once in each process that uses it."""
     codec = build_codec(parse_config(stage_info(folder, STAGE)["config"]))
     load_stage(folder, STAGE, codec)
     return codec.eval().requires_grad_(False)
 
 
-def _answer(sha256: str, evidence: Evidence) -> Section:
+def _evaluate(sha256: str, measurements: Measurements) -> Section:
     rows = [
-        Row(name, unit, _values(evidence.held_out, key, structure), _values(evidence.train, key, structure))
-        for name, unit, key, structure in QUANTITIES
+        (name, unit, _values(measurements.held_out, key, place), _values(measurements.train, key, place))
+        for name, unit, key, place in QUANTITIES
     ]
     return Section(
         TITLE,
-        "How good can a generated heart be at best: what is lost when real people pass through the codec alone?",
-        [_measure(row) for row in rows],
-        [_listing(rows)],
+        "How good can a generated heart be at best: what is lost when real hearts are only encoded and decoded?",
+        [_metric(name, unit, held_out) for name, unit, held_out, _ in rows],
+        [
+            Table(
+                "Mean / median / SD (frames)",
+                ("", "unit", "held out", "train"),
+                [(name, unit, _summary(held_out), _summary(train)) for name, unit, held_out, train in rows],
+            )
+        ],
         notes=(
-            f"Weights of the codec: {sha256[:12]}. ED and ES of each person, acquired slices; nothing is judged, it is "
-            "the ceiling of what the models behind the codec can reach.",
+            f"Weights of the codec: {sha256[:12]}. ED and ES of each subject, acquired slices. Not judged: it is the "
+            "upper bound for the models behind the codec.",
         ),
     )
 
 
-def _values(people: Measured, key: str, structure: int | None) -> NDArray[np.float64]:
-    """A quantity of each person at ED and ES, ``N 2``; errors without their sign."""
-    array = people[f"{NAME}.{key}"]
+def _values(measured: Measured, key: str, structure: int | None) -> NDArray[np.float64]:
+    """A quantity of each heart at ED and ES, ``N 2``; errors without their sign."""
+    array = measured[f"{NAME}.{key}"]
     chosen = array if structure is None else array[..., structure]
     return np.abs(chosen) if key == "lv_error_percent" else chosen.astype(np.float64)
 
 
-def _measure(row: Row) -> Measure:
-    found = known(row.held_out)
-    if not len(found):
-        return Measure.unknown(row.name, "nobody of the held-out people has it annotated", unit=row.unit)
-    low, high = interval(mean_known(row.held_out, axis=1))  # over people, not frames
-    return Measure(row.name, float(found.mean()), row.unit, len(found), low, high, detail="frames at ED and ES")
+def _metric(name: str, unit: str, values: NDArray[np.float64]) -> Metric:
+    frames = known(values)
+    if not len(frames):
+        return Metric.unknown(name, "not annotated in any held-out subject", unit=unit)
+    low, high = mean_interval(mean_known(values, axis=1))  # over subjects, not frames
+    return Metric(name, float(frames.mean()), unit, len(frames), low, high, detail="frames at ED and ES")
 
 
-def _listing(rows: Sequence[Row]) -> Listing:
-    shown = [(row.name, row.unit, _figures(row.held_out), _figures(row.train)) for row in rows]
-    return Listing("Mean / median / SD (frames)", ("", "unit", "held out", "train"), shown)
-
-
-def _figures(values: NDArray[np.float64]) -> str:
+def _summary(values: NDArray[np.float64]) -> str:
     v = known(values)
     return f"{v.mean():.3g} / {np.median(v):.3g} / {v.std():.2g} ({len(v)})" if len(v) else "-"

@@ -1,8 +1,15 @@
-"""Generated hearts against real people, judged by how real people differ from other real people.
+"""Generated hearts against real ones: three tests, each giving a `Metric` with a judgement.
 
-The people of `train` and `held_out` are divided at random again and again into a small and a large group. How far such
-groups lie apart by any statistic is what "as good as real" means at these counts; a generated group that lies farther
-than (nearly) all of them is told apart from people.
+* `one_sided_test`: is a number *worse* than in real hearts (the edges under a mask)? How often a generated heart is
+  worse than a real one, by Mann and Whitney's test.
+* `two_sided_test`: is a number *different* (the thickness of a wall)? How far the distributions lie apart
+  (Wasserstein), by a permutation test.
+* `Comparison`: is any statistic of a whole set larger than between real subjects? Real subjects are divided at random,
+  again and again, into a small and a large group. How far such groups lie apart is what "as good as real" means at
+  these counts.
+
+The first two need both a significant and a large difference: neither a lucky small cohort nor a harmless difference of
+a large one decides.
 """
 
 from __future__ import annotations
@@ -14,21 +21,138 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from cinesynth.evaluation.distances import Indices
-from cinesynth.evaluation.section import Judgement, Measure
+from cinesynth.evaluation.section import Judgement, Metric
+from cinesynth.evaluation.statistics import Indices, Numbers, Tail, known, mean_interval, p_value, permutations
 
 Statistic = Callable[[Indices, Indices], float]
-"""Of a group and its reference, places in arrays that hold train, held-out and synthetic hearts in this order."""
-Tail = Literal["high", "low", "both"]
+"""Of a group and its reference, both positions in arrays that hold train, held-out and synthetic hearts in this
+order."""
+SetName = Literal["held_out", "synthetic"]
 
-DIVISIONS = 999
-SUBSAMPLES = 20
-"""Subsamples that are averaged where there are more hearts than are compared."""
-FAIL_P, WARN_P = 0.002, 0.01
-"""Of 999 divisions, 0.002 is: farther than all but one."""
-FEWEST = 4
-"""Hearts on a side without which nothing is compared."""
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a difference is a warning and when a failure."""
+
+    warn_p: float = 0.05
+    """Largest p-value, divided by the number of comparisons a section makes (Bonferroni)."""
+    fail_p: float = 0.01
+    warn_share: float = 0.7
+    """Share of pairs in which the generated heart is the worse one; 0.5 is no difference."""
+    fail_share: float = 0.9
+    warn_sd: float = 0.5
+    """Wasserstein distance in standard deviations of the real hearts."""
+    fail_sd: float = 1.0
+    warn_p_set: float = 0.01
+    """Largest p-value of a `Comparison`."""
+    fail_p_set: float = 0.002
+    """Of 999 divisions: farther apart than all but one."""
+    min_hearts: int = 4
+    """On a side; with fewer nothing is compared."""
+    subsamples: int = 20
+    """Subsamples that are averaged where a set has more hearts than are compared."""
+
+
+THRESHOLDS = Thresholds()
+
+
+# --- Numbers of single hearts ----------------------------------------------------------------------------------------
+
+
+def one_sided_test(
+    name: str,
+    synthetic: Numbers,
+    real: Numbers,
+    held_out: Numbers,
+    *,
+    high_is_bad: bool,
+    unit: str = "",
+    comparisons: int = 1,
+) -> Metric:
+    """Mean over generated hearts, judged by how often they are worse than ``real``; floor: mean of ``held_out``.
+
+    ``comparisons`` is how many numbers of a section are judged alike: the more, the stricter each.
+    """
+    ours, theirs, floor = known(synthetic), known(real), known(held_out)
+    if reason := too_few(ours, theirs):
+        return Metric.unknown(name, reason, unit=unit)
+    statistic, p = stats.mannwhitneyu(ours, theirs, alternative="greater" if high_is_bad else "less")
+    share = float(statistic) / (len(ours) * len(theirs))
+    share = share if high_is_bad else 1.0 - share
+    low, high = mean_interval(ours)
+    warn, fail = THRESHOLDS.warn_share, THRESHOLDS.fail_share
+    return Metric(
+        name,
+        float(ours.mean()),
+        unit,
+        len(ours),
+        low,
+        high,
+        float(floor.mean()) if len(floor) else None,
+        f"worse than a real heart in less than {warn:.0%} of pairs (fail: {fail:.0%}), or not significant",
+        _judge(share, warn, fail, float(p), comparisons),
+        detail=f"worse in {share:.0%} of pairs with {len(theirs)} real hearts, p = {p:.2g} (Mann-Whitney)",
+    )
+
+
+def two_sided_test(
+    name: str, synthetic: Numbers, train: Numbers, held_out: Numbers, *, unit: str = "", comparisons: int = 1
+) -> Metric:
+    """Wasserstein distance of generated hearts from ``train``; floor: that of ``held_out``, of equal counts."""
+    ours, theirs, floor = known(synthetic), known(train), known(held_out)
+    if reason := too_few(ours, theirs):
+        return Metric.unknown(name, reason, unit=unit)
+    distance, p = separation(ours, theirs)
+    sd = max(float(theirs.std()), 1e-9)
+    count = min(len(ours), len(floor)) if len(floor) else len(ours)
+    warn, fail = THRESHOLDS.warn_sd, THRESHOLDS.fail_sd
+    return Metric(
+        name,
+        _subsampled_distance(ours, theirs, count),
+        unit,
+        count,
+        floor=_subsampled_distance(floor, theirs, count) if len(floor) else None,
+        limit=f"at most {warn:g} SD of real hearts (fail: {fail:g}), or not significant",
+        judgement=_judge(distance / sd, warn, fail, p, comparisons),
+        detail=f"means {ours.mean():.3g} and {theirs.mean():.3g} {unit}; {len(ours)} hearts against {len(theirs)}: "
+        f"{distance / sd:.2f} SD, p = {p:.2g} (permutation)",
+    )
+
+
+def _judge(size: float, warn: float, fail: float, p: float, comparisons: int) -> Judgement:
+    if size >= fail and p < THRESHOLDS.fail_p / comparisons:
+        return "fail"
+    return "warn" if size >= warn and p < THRESHOLDS.warn_p / comparisons else "pass"
+
+
+def separation(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    """Wasserstein distance of two samples, and the chance of one as large if both are of one distribution."""
+    distance, pooled = float(stats.wasserstein_distance(a, b)), np.concatenate([a, b])
+    shuffled = (pooled[order] for order in permutations(len(pooled)))
+    null = np.array([stats.wasserstein_distance(s[: len(a)], s[len(a) :]) for s in shuffled])
+    return distance, p_value(distance, null, "high")
+
+
+def too_few(ours: Numbers, theirs: Numbers) -> str:
+    """Why there is nothing to compare, empty if there is."""
+    for numbers, kind in ((ours, "generated"), (theirs, "real")):
+        if len(numbers) < THRESHOLDS.min_hearts:
+            return f"only {len(numbers)} {kind} hearts have it, {THRESHOLDS.min_hearts} are needed"
+    return ""
+
+
+def _subsampled_distance(values: NDArray[np.float64], reference: NDArray[np.float64], count: int) -> float:
+    """Mean Wasserstein distance of ``count`` of the values from the reference, over several subsamples."""
+    if count == len(values):
+        return float(stats.wasserstein_distance(values, reference))
+    rng = np.random.default_rng(0)
+    chosen = (rng.choice(values, count, replace=False) for _ in range(THRESHOLDS.subsamples))
+    return float(np.mean([stats.wasserstein_distance(part, reference) for part in chosen]))
+
+
+# --- Statistics of whole sets ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -38,7 +162,6 @@ class Comparison:
     train: int
     held_out: int
     synthetic: int
-    seed: int = 0
 
     @property
     def count(self) -> int:
@@ -46,76 +169,61 @@ class Comparison:
         return min(self.held_out, self.synthetic)
 
     @property
-    def missing(self) -> str:
-        """Why there is nothing to compare, if so."""
-        found = {"train": self.train, "held-out": self.held_out, "generated": self.synthetic}
-        short = [f"{number} {name}" for name, number in found.items() if number < FEWEST]
-        return f"only {' and '.join(short)} hearts have it; {FEWEST} are needed" if short else ""
+    def real(self) -> int:
+        """Real hearts of both splits."""
+        return self.train + self.held_out
 
     @property
-    def people(self) -> int:
-        """All real hearts."""
-        return self.train + self.held_out
+    def missing(self) -> str:
+        """Why there is nothing to compare, empty if there is."""
+        counts = {"train": self.train, "held-out": self.held_out, "generated": self.synthetic}
+        short = [f"{number} {name}" for name, number in counts.items() if number < THRESHOLDS.min_hearts]
+        return f"only {' and '.join(short)} hearts have it; {THRESHOLDS.min_hearts} are needed" if short else ""
 
     @cached_property
     def divisions(self) -> list[tuple[Indices, Indices]]:
-        """Random divisions of all people into `count` and as many as `train` has."""
-        rng = np.random.default_rng(self.seed)
-        orders = (rng.permutation(self.people) for _ in range(DIVISIONS))
+        """Random divisions of all real hearts into `count` and as many as `train` has."""
+        orders = permutations(self.real)
         return [(order[: self.count], order[self.count : self.count + self.train]) for order in orders]
 
-    def groups(self, of: Literal["held_out", "synthetic"]) -> list[Indices]:
+    def groups(self, of: SetName) -> list[Indices]:
         """Subsamples of `count` hearts; the one set itself where it has no more."""
-        first, size = (self.train, self.held_out) if of == "held_out" else (self.people, self.synthetic)
-        rng = np.random.default_rng(self.seed + 1)
-        chosen = [rng.permutation(size)[: self.count] for _ in range(SUBSAMPLES if size > self.count else 1)]
-        return [first + np.sort(places) for places in chosen]
+        first, size = (self.train, self.held_out) if of == "held_out" else (self.real, self.synthetic)
+        rng = np.random.default_rng(1)  # other numbers than those of `divisions`
+        number = THRESHOLDS.subsamples if size > self.count else 1
+        return [first + np.sort(rng.permutation(size)[: self.count]) for _ in range(number)]
 
-    def against_train(self, statistic: Statistic, of: Literal["held_out", "synthetic"]) -> float:
+    def against_train(self, statistic: Statistic, of: SetName) -> float:
         """Mean of ``statistic`` over the subsamples of a set."""
         reference = np.arange(self.train)
         return float(np.mean([statistic(group, reference) for group in self.groups(of)]))
 
-    def measure(self, name: str, statistic: Statistic, tail: Tail, **rest: Any) -> Measure:
-        """``statistic`` of the generated hearts beside that of held-out people, judged by `DIVISIONS` of people."""
+    def metric(self, name: str, statistic: Statistic, tail: Tail, **rest: Any) -> Metric:
+        """``statistic`` of the generated hearts, judged by the `divisions`; floor: that of held-out hearts."""
         if self.missing:
-            return Measure.unknown(name, self.missing, detail=rest.get("detail", ""))
-        real = np.array([statistic(x, y) for x, y in self.divisions])
+            return Metric.unknown(name, self.missing, detail=rest.get("detail", ""))
+        null = np.array([statistic(x, y) for x, y in self.divisions])
         value = self.against_train(statistic, "synthetic")
-        return Measure(
+        p = p_value(value, null, tail)
+        return Metric(
             name,
             value,
             count=self.count,
             floor=self.against_train(statistic, "held_out"),
-            limit=_limit(real, tail),
-            judgement=judge(p_value(value, real, tail)),
+            limit=_limit(null, tail),
+            judgement="fail" if p <= THRESHOLDS.fail_p_set else "warn" if p <= THRESHOLDS.warn_p_set else "pass",
             **rest,
         )
 
     def describe(self) -> str:
         """The counts in words."""
-        drawn = f"; mean of {SUBSAMPLES} subsamples where there are more" if self.synthetic != self.held_out else ""
+        averaged = f"; mean of {THRESHOLDS.subsamples} subsamples" if self.synthetic != self.held_out else ""
         small = f"{self.count} of {self.synthetic} generated and {self.count} of {self.held_out} held-out"
-        return f"{small} against {self.train} train{drawn}"
+        return f"{small} against {self.train} train{averaged}"
 
 
-def p_value(value: float, real: NDArray[np.float64], tail: Tail) -> float:
-    """Share of divisions at least as extreme as ``value``, itself counted; the smaller tail twice for ``both``."""
-    slack = 1e-9 * max(1.0, abs(value))
-    above, below = (
-        (1 + (real >= value - slack).sum()) / (1 + len(real)),
-        (1 + (real <= value + slack).sum()) / (1 + len(real)),
-    )
-    return float({"high": above, "low": below, "both": min(1.0, 2 * min(above, below))}[tail])
-
-
-def judge(p: float) -> Judgement:
-    """The verdict of a p-value."""
-    return "fail" if p <= FAIL_P else "warn" if p <= WARN_P else "pass"
-
-
-def _limit(real: NDArray[np.float64], tail: Tail) -> str:
+def _limit(null: NDArray[np.float64], tail: Tail) -> str:
     ends: Sequence[float] = {"high": (99.0,), "low": (1.0,), "both": (0.5, 99.5)}[tail]
-    edges = " to ".join(f"{edge:.3g}" for edge in np.percentile(real, ends))
+    edges = " to ".join(f"{edge:.3g}" for edge in np.percentile(null, ends))
     words = {"high": "at most", "low": "at least", "both": "within"}[tail]
-    return f"{words} {edges}: 99 % of {len(real)} random divisions of real people"
+    return f"{words} {edges}: 99 % of {len(null)} random divisions of real subjects"

@@ -1,4 +1,4 @@
-"""Does a generated heart have what was asked of it: in its own masks, and in its images as another eye sees them."""
+"""Section "Control": does a generated heart have what was requested, in its masks and in its images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from cinesynth.evaluation.agreement import (
     FURTHER,
     QUANTITIES,
     UNITS,
-    Agreement,
     achieved,
     agreement,
     both_known,
@@ -22,53 +21,62 @@ from cinesynth.evaluation.agreement import (
     requested,
 )
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.control_figures import agreement_picture
+from cinesynth.evaluation.comparison import one_sided_test
+from cinesynth.evaluation.figures import agreement_figure
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.section import Evidence, Judgement, Listing, Measure, Picture, Question, Section
+from cinesynth.evaluation.section import Figure, Judgement, Measurements, Metric, Section, SectionSpec, Table
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
-from cinesynth.evaluation.statistics import Yardstick
 from cinesynth.types import Diagnosis
 
 TITLE = "Control"
 NAME = "control"
 NO_SEGMENTER = "no segmenter was given: train one with cinesynth train segmenter"
-LEAST_R = 0.8
-"""What the paper reports of its own generator (Pearson, requested against achieved)."""
-LARGEST_MAE = {
-    "EDV": (8.0, 24.0),
-    "ESV": (6.0, 18.0),
-    "EF": (5.0, 10.0),
-    "slices": (0.0, 0.0),
-    "ES index": (1.0, 2.0),
-    "RV EDV": (12.0, 36.0),
-    "RV ESV": (9.0, 27.0),
-    "mass": (12.0, 36.0),
-}
-"""Mean absolute error that passes and that warns. Two readers of one heart differ about as much as the first: 4-8 mL of
-EDV and ESV, 3-5 points of EF (docs/evaluation-control.md); three times that, and the request is not met. Outlines of
-the RV and of the outer wall are less agreed on: half as much again."""
-FEWEST_FOR_R = 5
 DISCRETE = ("slices", "ES index")
-"""Quantities of which a correlation says nothing."""
+"""Quantities whose correlation is not informative."""
 DIAGNOSES = tuple(Diagnosis)
 Columns = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where what was achieved is read from: pairs ``N Q`` in the order of `QUANTITIES`, and each heart's diagnosis."""
+class ControlThresholds:
+    """What passes, and what is a warning rather than a failure."""
+
+    min_r: float = 0.8
+    """Pearson's r of requested against achieved that the paper reports for its generator."""
+    min_hearts_for_r: int = 5
+    mae: tuple[tuple[float, float], ...] = (
+        (8.0, 24.0),
+        (6.0, 18.0),
+        (5.0, 10.0),
+        (0.0, 0.0),
+        (1.0, 2.0),
+        (12.0, 36.0),
+        (9.0, 27.0),
+        (12.0, 36.0),
+    )
+    """Largest mean absolute error that passes, and that warns, in the order of `QUANTITIES`. Two readers of one heart
+    differ by about the first: 4-8 mL of EDV and ESV, 3-5 points of EF; at three times that the request is not met.
+    Readers agree less on the RV and the outer wall: half as much again."""
+
+
+THRESHOLDS = ControlThresholds()
+
+
+@dataclass(frozen=True)
+class PairedValues:
+    """Requested and achieved values ``N Q`` in the order of `QUANTITIES`, by one way of measuring."""
 
     title: str
-    asked: Columns
-    found: Columns
+    requested: Columns
+    achieved: Columns
     diagnosis: Columns  # N, positions in `DIAGNOSES`
 
     def pairs(self, quantity: str, group: int | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Requested and achieved of the hearts (of one diagnosis) that have both."""
         i = QUANTITIES.index(quantity)
         chosen = slice(None) if group is None else self.diagnosis == group
-        return both_known(self.asked[chosen, i], self.found[chosen, i])
+        return both_known(self.requested[chosen, i], self.achieved[chosen, i])
 
 
 def measure_control(case: Case) -> dict[str, Any]:
@@ -83,144 +91,146 @@ def measure_control(case: Case) -> dict[str, Any]:
 MEASURER = Measurer(NAME, "2", measure_control)
 
 
-def question(segmenter: Segmenter | None) -> Question:
-    """Requested against achieved, by the cohort's masks and, where there is one, by the independent segmenter."""
+def section_spec(segmenter: Segmenter | None) -> SectionSpec:
+    """Requested against achieved, in the cohort's masks and, where there is one, by the independent segmenter."""
     measurers = (MEASURER,) if segmenter is None else (MEASURER, measurer(segmenter))
-    return Question(TITLE, measurers, partial(_answer, segmenter is not None))
+    return SectionSpec(TITLE, measurers, partial(_evaluate, segmenter is not None))
 
 
-def _answer(segmented: bool, evidence: Evidence) -> Section:
-    cohort, people = evidence.synthetic, evidence.held_out
-    asked, diagnosis = cohort[f"{NAME}.requested"], cohort[f"{NAME}.diagnosis"]
-    masks = Source("masks", asked, cohort[f"{NAME}.achieved"], diagnosis)
+def _evaluate(segmented: bool, measurements: Measurements) -> Section:
+    cohort, real = measurements.synthetic, measurements.held_out
+    request, diagnosis = cohort[f"{NAME}.requested"], cohort[f"{NAME}.diagnosis"]
+    masks = PairedValues("masks", request, cohort[f"{NAME}.achieved"], diagnosis)
     quantities = _quantities(masks)
     continuous = [q for q in quantities if q not in DISCRETE]
-    measures = [_correlation(masks, q) for q in continuous] + [_error(masks, q) for q in quantities]
-    sources = [masks]
+    metrics = [_correlation(masks, q) for q in continuous] + [_error(masks, q) for q in quantities]
+    values = [masks]
     if segmented:
-        images = Source("images", asked, cohort[f"{SEGMENTER}.achieved"], diagnosis)
-        floor = Source(
-            "real people", people[f"{NAME}.achieved"], people[f"{SEGMENTER}.achieved"], people[f"{NAME}.diagnosis"]
-        )
-        measures += [_correlation(images, q, floor) for q in continuous]
-        seen = [q for q in quantities if q != "slices"]
-        measures += [_error_beside_floor(images, q, floor, len(seen)) for q in seen]
-        sources += [images, floor]
+        images = PairedValues("images", request, cohort[f"{SEGMENTER}.achieved"], diagnosis)
+        annotated, diagnosed = real[f"{NAME}.achieved"], real[f"{NAME}.diagnosis"]
+        floor = PairedValues("real subjects", annotated, real[f"{SEGMENTER}.achieved"], diagnosed)
+        metrics += [_correlation(images, q, floor) for q in continuous]
+        judged = [q for q in quantities if q != "slices"]  # the segmenter has no say in the number of slices
+        metrics += [_error_beside_floor(images, q, floor, len(judged)) for q in judged]
+        values += [images, floor]
     else:
-        measures += [Measure.unknown(f"r {q}, images", NO_SEGMENTER) for q in continuous]
+        metrics += [Metric.unknown(f"r {q}, images", NO_SEGMENTER) for q in continuous]
     return Section(
         TITLE,
-        "Does a generated heart have the volumes, the ejection fraction, the slices and the time of end-systole that "
-        "were asked for, and, where they were asked for, the volumes of the RV and the myocardial mass?",
-        measures,
-        [_listing(sources, quantities), _by_diagnosis(sources[:2] if segmented else sources, continuous)],
-        [p for source in sources if (p := _picture(source, continuous)) is not None],
+        "Do generated hearts have the volumes, ejection fraction, number of slices and time of end-systole that were "
+        "requested and, where requested, the RV volumes and myocardial mass?",
+        metrics,
+        [_table(values, quantities), _table_by_diagnosis(values[:2], continuous)],
+        [p for v in values if (p := _figure(v, continuous)) is not None],
         NOTES,
     )
 
 
 NOTES = (
     "masks: measured on the labels that were generated with the images. images: measured by the independent segmenter, "
-    "which sees the images alone. real people: the segmenter against the annotators, the floor of what it can tell.",
-    "Closed-loop control steers the masks, so their agreement says little about the images; the second source does.",
-    "RV volumes and myocardial mass (1.05 g/mL, at ED) are judged where weights that know them were asked for them; a "
-    "vendor that was asked for is not judged.",
+    "which sees the images alone. real subjects: the segmenter against the annotators, its own error.",
+    "Volume matching steers the masks, so agreement in the masks says little about the images.",
+    "RV volumes and myocardial mass (1.05 g/mL, at ED) are judged where they were requested of weights that are "
+    "conditioned on them. A requested vendor is not judged.",
 )
 
 
-def _quantities(masks: Source) -> list[str]:
-    """What every request holds, and what any heart was asked for besides."""
-    return [q for i, q in enumerate(QUANTITIES) if q not in FURTHER or np.isfinite(masks.asked[:, i]).any()]
+def _quantities(masks: PairedValues) -> list[str]:
+    """What every request holds, and what was requested of some heart besides."""
+    return [q for i, q in enumerate(QUANTITIES) if q not in FURTHER or np.isfinite(masks.requested[:, i]).any()]
 
 
-def _correlation(source: Source, quantity: str, floor: Source | None = None) -> Measure:
-    asked, found = source.pairs(quantity)
-    name, result = f"r {quantity}, {source.title}", agreement(quantity, asked, found) if len(asked) else None
+def _correlation(values: PairedValues, quantity: str, floor: PairedValues | None = None) -> Metric:
+    asked, found = values.pairs(quantity)
+    name, result = f"r {quantity}, {values.title}", agreement(quantity, asked, found) if len(asked) else None
     if result is None or result.r is None:
-        return Measure.unknown(name, _why_no_r(asked, found), count=len(asked))
-    within = r_interval(asked, found) if len(asked) >= FEWEST_FOR_R else None
-    high = within[1] if within else 1.0
-    verdict: Judgement = "pass" if result.r >= LEAST_R else "warn" if high >= LEAST_R else "fail"
+        return Metric.unknown(name, _why_no_r(asked, found), count=len(asked))
+    interval = r_interval(asked, found) if len(asked) >= THRESHOLDS.min_hearts_for_r else None
+    low, high = interval or (None, None)
+    reached = result.r >= THRESHOLDS.min_r
+    verdict: Judgement = "pass" if reached else "warn" if high is None or high >= THRESHOLDS.min_r else "fail"
     best = agreement(quantity, *floor.pairs(quantity)).r if floor and len(floor.pairs(quantity)[0]) else None
-    return Measure(
+    return Metric(
         name,
         result.r,
         "",
         len(asked),
-        low=within[0] if within else None,
-        high=within[1] if within else None,
-        floor=best,
-        limit=f"at least {LEAST_R:g} (fail: the whole interval below)",
-        judgement=verdict,
+        low,
+        high,
+        best,
+        f"at least {THRESHOLDS.min_r:g} (fail: the whole interval below)",
+        verdict,
         detail=f"Pearson; slope {result.slope:.2f}",
     )
 
 
-def _why_no_r(asked: NDArray[np.float64], found: NDArray[np.float64]) -> str:
-    if len(asked) < 3:
-        return f"{len(asked)} hearts were asked for it and have it; a correlation needs three"
-    return "all hearts were asked for the same" if asked.std() == 0 else "all hearts have the same"
+def _why_no_r(requested: NDArray[np.float64], achieved: NDArray[np.float64]) -> str:
+    if len(requested) < 3:
+        return f"{len(requested)} hearts have both values; a correlation needs three"
+    return "the same was requested of all hearts" if requested.std() == 0 else "all hearts have the same value"
 
 
-def _error(source: Source, quantity: str) -> Measure:
-    asked, found = source.pairs(quantity)
-    name, unit = f"MAE {quantity}, {source.title}", UNITS[QUANTITIES.index(quantity)]
+def _error(values: PairedValues, quantity: str) -> Metric:
+    asked, found = values.pairs(quantity)
+    i = QUANTITIES.index(quantity)
+    name, unit = f"MAE {quantity}, {values.title}", UNITS[i]
     if not len(asked):
-        return Measure.unknown(name, "no heart was asked for it and has it", unit=unit)
-    result, (good, bearable) = agreement(quantity, asked, found), LARGEST_MAE[quantity]
-    verdict: Judgement = "pass" if result.mae <= good else "warn" if result.mae <= bearable else "fail"
-    return Measure(
+        return Metric.unknown(name, "no heart has both a requested and an achieved value", unit=unit)
+    result, (good, bearable) = agreement(quantity, asked, found), THRESHOLDS.mae[i]
+    return Metric(
         name,
         result.mae,
         unit,
         len(asked),
         limit=f"at most {good:g} {unit} (fail: {bearable:g})".replace("  ", " "),
-        judgement=verdict,
+        judgement="pass" if result.mae <= good else "warn" if result.mae <= bearable else "fail",
         detail=f"bias {result.bias:+.3g} {unit}",
     )
 
 
-def _error_beside_floor(source: Source, quantity: str, floor: Source, comparisons: int) -> Measure:
-    """The error by the segmenter, judged by its own error on real people, as one of so many ``comparisons``."""
-    name, unit = f"MAE {quantity}, {source.title}", UNITS[QUANTITIES.index(quantity)]
-    ours, theirs = (np.abs(np.subtract(*s.pairs(quantity))) for s in (source, floor))
+def _error_beside_floor(values: PairedValues, quantity: str, floor: PairedValues, comparisons: int) -> Metric:
+    """The error by the segmenter, judged by its own error on real subjects, as one of so many ``comparisons``."""
+    name, unit = f"MAE {quantity}, {values.title}", UNITS[QUANTITIES.index(quantity)]
+    ours, theirs = (np.abs(np.subtract(*v.pairs(quantity))) for v in (values, floor))
     if not len(theirs):
-        return Measure.unknown(name, "no held-out person has it annotated: the segmenter's own error is not known")
-    return Yardstick(comparisons).worse(name, ours, theirs, theirs, high_is_bad=True, unit=unit)
+        return Metric.unknown(name, "not annotated in any held-out subject: the segmenter's own error is unknown")
+    return one_sided_test(name, ours, theirs, theirs, high_is_bad=True, unit=unit, comparisons=comparisons)
 
 
-def _listing(sources: Sequence[Source], quantities: Sequence[str]) -> Listing:
-    rows = [(s.title, *_row(s, q)) for s in sources for q in quantities if len(s.pairs(q)[0])]
-    columns = ("measured on", "quantity", "hearts", "r", "slope", "bias", "limits of agreement", "MAE")
-    return Listing("Requested against achieved (of real people: annotated against segmented)", columns, rows)
+COLUMNS = ("measured on", "quantity", "hearts", "r", "slope", "bias", "limits of agreement", "MAE")
 
 
-def _row(source: Source, quantity: str, group: int | None = None) -> tuple[object, ...]:
-    a: Agreement = agreement(quantity, *source.pairs(quantity, group))
-    limits = "" if a.low is None or a.high is None else f"{a.low:+.1f} to {a.high:+.1f}"
-    enough = a.count >= FEWEST_FOR_R
-    return quantity, a.count, a.r if enough else None, a.slope if enough else None, a.bias, limits, a.mae
+def _table(values: Sequence[PairedValues], quantities: Sequence[str]) -> Table:
+    rows = [(v.title, *_row(v, q)) for v in values for q in quantities if len(v.pairs(q)[0])]
+    return Table("Requested against achieved (for real subjects: annotated against segmented)", COLUMNS, rows)
 
 
-def _by_diagnosis(sources: Sequence[Source], continuous: Sequence[str]) -> Listing:
+def _table_by_diagnosis(values: Sequence[PairedValues], continuous: Sequence[str]) -> Table:
     rows = [
-        (DIAGNOSES[group].value, source.title, *_row(source, quantity, group))
-        for group in sorted({int(d) for s in sources for d in s.diagnosis})
-        for source in sources
+        (DIAGNOSES[group].value, v.title, *_row(v, quantity, group))
+        for group in sorted({int(d) for v in values for d in v.diagnosis})
+        for v in values
         for quantity in continuous
-        if len(source.pairs(quantity, group)[0])
+        if len(v.pairs(quantity, group)[0])
     ]
-    columns = ("diagnosis", "measured on", "quantity", "hearts", "r", "slope", "bias", "limits of agreement", "MAE")
-    return Listing(f"By requested diagnosis (r and slope from {FEWEST_FOR_R} hearts on)", columns, rows)
+    caption = f"By requested diagnosis (r and slope from {THRESHOLDS.min_hearts_for_r} hearts on)"
+    return Table(caption, ("diagnosis", *COLUMNS), rows)
 
 
-def _picture(source: Source, continuous: Sequence[str]) -> Picture | None:
-    groups = [DIAGNOSES[int(d)].value for d in source.diagnosis]
-    shown = {}
+def _row(values: PairedValues, quantity: str, group: int | None = None) -> tuple[object, ...]:
+    a = agreement(quantity, *values.pairs(quantity, group))
+    limits = "" if a.low is None or a.high is None else f"{a.low:+.1f} to {a.high:+.1f}"
+    r, slope = (a.r, a.slope) if a.count >= THRESHOLDS.min_hearts_for_r else (None, None)
+    return quantity, a.count, r, slope, a.bias, limits, a.mae
+
+
+def _figure(values: PairedValues, continuous: Sequence[str]) -> Figure | None:
+    groups = [DIAGNOSES[int(d)].value for d in values.diagnosis]
+    plotted = {}
     for quantity in continuous:
         i = QUANTITIES.index(quantity)
-        both = np.isfinite(source.asked[:, i]) & np.isfinite(source.found[:, i])
+        both = np.isfinite(values.requested[:, i]) & np.isfinite(values.achieved[:, i])
         if both.sum() >= 2:
             names = [g for g, keep in zip(groups, both, strict=True) if keep]
-            shown[f"{quantity} [{UNITS[i]}]"] = (source.asked[both, i], source.found[both, i], names)
-    return agreement_picture(source.title, shown) if shown else None
+            plotted[f"{quantity} [{UNITS[i]}]"] = (values.requested[both, i], values.achieved[both, i], names)
+    return agreement_figure(values.title, plotted) if plotted else None

@@ -1,7 +1,7 @@
 """Numbers of single hearts: measured once, in parallel over hearts, and kept in a cache.
 
-A `Measurer` turns a `Case` into arrays of fixed shapes; what a case cannot tell is NaN here, and a reason in the
-report. Everything that compares sets of hearts (`Section`) starts from these arrays and never reads a voxel.
+A `Measurer` turns a `Case` into arrays of fixed shapes. What cannot be measured of a case is NaN here and a reason in
+the report. Sections compare these arrays and never read a voxel.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from safetensors.numpy import load_file, save_file
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.io.files import atomic_path
 from cinesynth.io.parallel import ordered_map
+from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.memorisation.thumbnails import image_thumbnail, mask_thumbnail
 
 Values = dict[str, NDArray[np.float32]]
-Progress = Callable[[str, int, int], None]
-"""Called with the title of the set, hearts done and hearts in all."""
 
 
 @dataclass(frozen=True)
 class Measurer:
-    """``measure`` of one heart; ``identity`` names everything that its result depends on but the heart."""
+    """``measure`` maps a heart to named arrays; ``identity`` names all else that they depend on, and keys the cache."""
 
     name: str
     identity: str
@@ -40,7 +39,7 @@ class Measurer:
 
 @dataclass(frozen=True)
 class Measured:
-    """Arrays ``N ...`` over the hearts of a set, by ``measurer.quantity``."""
+    """Arrays ``N ...`` over the hearts of a set, under the names ``measurer.quantity``."""
 
     title: str
     names: tuple[str, ...]
@@ -53,7 +52,7 @@ class Measured:
         return self.values[quantity]
 
     def where(self, keep: Sequence[int] | NDArray[np.intp], title: str | None = None) -> Measured:
-        """The hearts at these places."""
+        """The hearts at these positions."""
         names = tuple(self.names[i] for i in keep)
         return Measured(title or self.title, names, {k: v[list(keep)] for k, v in self.values.items()})
 
@@ -64,23 +63,22 @@ def measure(
     cache: Path | None = None,
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Measured:
-    """Measure every heart of ``cases``; what ``cache`` holds of them is not measured again."""
-    measurers = list({m.name: m for m in measurers}.values())  # several questions may ask for the same numbers
-    found = {m.name: _cached(cache, cases, m) for m in measurers}
-    missing = [m for m in measurers if found[m.name] is None]
+    """Measure every heart of ``cases``, except what ``cache`` already holds."""
+    measurers = list({m.name: m for m in measurers}.values())  # several sections may need the same numbers
+    arrays = {m.name: _cached(cache, cases, m) for m in measurers}
+    missing = [m for m in measurers if arrays[m.name] is None]
     if missing:
         rows: list[list[Values]] = []
         with closing(ordered_map(_Task(cases, missing), range(len(cases)), workers)) as results:
             for done, row in enumerate(results, start=1):
                 rows.append(row)
-                if progress:
-                    progress(cases.title, done, len(cases))
+                progress(cases.title, done, len(cases), {})
         for i, m in enumerate(missing):
-            found[m.name] = _stacked(rows, i)
-            _keep(cache, cases, m, found[m.name])
-    return Measured(cases.title, cases.names, _named(found))
+            arrays[m.name] = _stacked(rows, i)
+            _keep(cache, cases, m, arrays[m.name])
+    return Measured(cases.title, cases.names, _named(arrays))
 
 
 def measure_case(case: Case, measurers: Sequence[Measurer]) -> list[Values]:
@@ -89,8 +87,10 @@ def measure_case(case: Case, measurers: Sequence[Measurer]) -> list[Values]:
     return [{k: np.asarray(v, dtype=np.float32) for k, v in result.items()} for result in results]
 
 
-def gathered(title: str, names: Sequence[str], measurers: Sequence[Measurer], rows: list[list[Values]]) -> Measured:
-    """Hearts that were measured one by one by `measure_case`; at least one."""
+def stack_measured(
+    title: str, names: Sequence[str], measurers: Sequence[Measurer], rows: list[list[Values]]
+) -> Measured:
+    """Hearts measured one by one with `measure_case`; at least one."""
     return Measured(title, tuple(names), _named({m.name: _stacked(rows, i) for i, m in enumerate(measurers)}))
 
 
@@ -111,7 +111,7 @@ class _Task:
 
     def __call__(self, index: int) -> list[Values]:
         if multiprocessing.parent_process() is not None:
-            torch.set_num_threads(1)  # the other cores are other workers', and the threads of a fork's parent are gone
+            torch.set_num_threads(1)  # one core a worker; and a fork has none of its parent's threads
         return measure_case(self.cases[index], self.measurers)
 
 
@@ -125,26 +125,32 @@ def _cached(cache: Path | None, cases: CaseSet, measurer: Measurer) -> Values | 
         return None
     try:
         return dict(load_file(path))
-    except Exception:  # whatever safetensors raises for a damaged file: it is only a cache
+    except Exception:  # a damaged file, whatever safetensors raises: it is only a cache
         return None
 
 
 def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values | None) -> None:
     if cache is not None and values:
         with atomic_path(_file(cache, cases, measurer)) as temporary:
-            # safetensors writes the memory of an array as it lies, whatever its strides
+            # safetensors writes an array's memory and ignores its strides
             save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, temporary)
 
 
-# --- `thumbnail` -----------------------------------------------------------------------------------------------------
+# --- Thumbnails ------------------------------------------------------------------------------------------------------
 
 
 def thumbnails_of(case: Case) -> Mapping[str, NDArray[np.float32]]:
-    """The thumbnails of a heart at ED; the mask is NaN unless ED was annotated completely."""
-    annotated = bool(case.coverage[case.ed].all())
-    return ed_thumbnails(case.image[case.ed], case.label[case.ed], case.spacing_mm, annotated=annotated)
+    """``image`` (integers 0-255) and ``mask`` (labels) of ED, ``5 P P`` each; the mask is NaN if ED is not fully
+    annotated."""
+    image, label = case.image[case.ed], case.label[case.ed]
+    mask = mask_thumbnail(label, case.spacing_mm)
+    whole = case.coverage[case.ed].all()
+    return {
+        "image": image_thumbnail(image, label, case.spacing_mm),
+        "mask": mask if whole else np.full_like(mask, np.nan),
+    }
 
 
 def thumbnails() -> Measurer:
-    """``image`` and ``mask`` of ED, ``5 P P``."""
+    """The measurer of `thumbnails_of`."""
     return Measurer("thumbnail", "1", thumbnails_of)

@@ -1,53 +1,87 @@
-"""Are generated hearts copies of training subjects: nearest neighbours in image, mask and latent space."""
+"""Section "Memorisation": are generated hearts copies of training subjects, in image, mask or latent space."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from scipy.stats import binomtest, mannwhitneyu
 
-from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.comparison import WARN_P
-from cinesynth.evaluation.features.appearance import middle_slice
+from cinesynth.evaluation.comparison import THRESHOLDS
 from cinesynth.evaluation.features.latent import LatentExtractor
+from cinesynth.evaluation.features.radiomic import middle_slice
+from cinesynth.evaluation.figures import draw_pairs
 from cinesynth.evaluation.measure import Measured, thumbnails
-from cinesynth.evaluation.section import Evidence, Listing, Measure, Picture, Question, Section
-from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEIGHBOURS, NearDuplicates, Space, find_near_duplicates
+from cinesynth.evaluation.section import Figure, Measurements, Metric, Section, SectionSpec, Table
+from cinesynth.memorisation.nearest import (
+    IMAGE,
+    LATENT,
+    MASK,
+    NEIGHBOURS,
+    Nearest,
+    Space,
+    copy_limit,
+    nearest,
+    nearest_other,
+)
 
 TITLE = "Memorisation"
 QUESTION = "Is any generated heart a copy of a training subject?"
-SHOWN, LISTED = 4, 12
+MIN_SUBJECTS = 6
+"""Real subjects with a nearest other one, below which no limit can be set."""
 
 
-def question(codec: Path | None = None) -> Question:
-    """Memorisation; also in the latent space of the codec of a weights folder. `WeightsError` where it has none."""
+@dataclass(frozen=True)
+class Search:
+    """The nearest training subject in one space: of generated hearts, held-out and other training subjects."""
+
+    space: Space
+    synthetic: Nearest
+    held_out: Nearest
+    train: Nearest
+
+    @property
+    def real(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """How close real subjects are to other subjects in training."""
+        return np.concatenate([self.held_out.known, self.train.known])
+
+    @property
+    def limit(self) -> float:
+        """Closeness of a near-copy."""
+        return copy_limit(self.real)
+
+    @property
+    def copies(self) -> int:
+        """Number of generated hearts that are near-copies."""
+        return int((self.synthetic.known < self.limit).sum())
+
+
+def section_spec(codec: Path | None = None) -> SectionSpec:
+    """Memorisation; also in the latent space of a weights folder's autoencoder. `WeightsError` where it has none."""
     latent = LatentExtractor.of(codec) if codec else None
 
-    def answer(evidence: Evidence) -> Section:
-        misfit = latent.misfit(evidence.synthetic_cases.grid) if latent else "no weights folder was given"
-        return _section(evidence, misfit)
+    def evaluate(measurements: Measurements) -> Section:
+        misfit = latent.misfit(measurements.synthetic_cases.grid) if latent else "no weights folder was given"
+        return _section(measurements, misfit)
 
-    return Question(TITLE, [thumbnails(), *([latent.measurer()] if latent else [])], answer)
+    return SectionSpec(TITLE, [thumbnails(), *([latent.measurer()] if latent else [])], evaluate)
 
 
-def _section(evidence: Evidence, no_latent: str) -> Section:
+def _section(measurements: Measurements, no_latent: str) -> Section:
     spaces = [IMAGE, MASK] if no_latent else [IMAGE, MASK, LATENT]
-    found = [search(space, evidence.synthetic, evidence.train, evidence.held_out) for space in spaces]
-    able = [f for f in found if not f.missing]
-    measures = [m for f in found for m in (_measures(f) if f in able else [_unknown(f.space, f.missing)])]
+    found = [search(space, measurements.synthetic, measurements.train, measurements.held_out) for space in spaces]
+    able = [f for f in found if not missing(f)]
+    metrics = [m for f in found for m in (_metrics(f) if f in able else [_unknown(f.space, missing(f))])]
     if no_latent:
-        measures.append(_unknown(LATENT, no_latent))
+        metrics.append(_unknown(LATENT, no_latent))
     return Section(
         TITLE,
         QUESTION,
-        measures,
-        listings=[_listing(evidence, able)] if able else [],
-        pictures=[_picture(evidence, able)] if able else [],
+        metrics,
+        tables=[_table(measurements, able)] if able else [],
+        figures=[_figure(measurements, able)] if able else [],
         notes=(
             f"Closeness: distance to the nearest training subject over the median of the next {NEIGHBOURS}; at ED.",
             "Image: 1 - correlation of five blurred slices, best of shifts up to 9 mm. Mask: 1 - mean Dice.",
@@ -55,25 +89,33 @@ def _section(evidence: Evidence, no_latent: str) -> Section:
     )
 
 
-def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> NearDuplicates:
-    """The nearest training subjects of all hearts in one space."""
-    made, known, others = (measured[space.quantity] for measured in (synthetic, train, held_out))
-    return find_near_duplicates(space, made, known, others)
+def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> Search:
+    """The nearest training subject of every heart."""
+    known = train[space.quantity]
+    made, others = (nearest(space.distance(s[space.quantity], known)) for s in (synthetic, held_out))
+    return Search(space, made, others, nearest_other(space.distance(known, known)))
 
 
-def _unknown(space: Space, why: str) -> Measure:
-    return Measure.unknown(f"near-copies ({space.name})", why)
+def missing(found: Search) -> str:
+    """Why near-copies cannot be identified, empty if they can."""
+    if len(found.real) < MIN_SUBJECTS:
+        return f"only {len(found.real)} real subjects can be compared with others; {MIN_SUBJECTS} are needed"
+    return "" if len(found.synthetic.known) else "no generated heart can be compared"
 
 
-def _measures(found: NearDuplicates) -> list[Measure]:
+def _unknown(space: Space, why: str) -> Metric:
+    return Metric.unknown(f"near-copies ({space.name})", why)
+
+
+def _metrics(found: Search) -> list[Metric]:
     return [_rate(found), _closeness(found), _distance(found)]
 
 
-def _rate(found: NearDuplicates) -> Measure:
-    """The share of near-copies: nobody should be one."""
+def _rate(found: Search) -> Metric:
+    """The fraction of near-copies: there should be none."""
     known, limit, copies = found.synthetic.known, found.limit, found.copies
     interval = binomtest(copies, len(known)).proportion_ci(method="exact")
-    return Measure(
+    return Metric(
         f"near-copies ({found.space.name})",
         copies / len(known),
         "of hearts",
@@ -83,74 +125,62 @@ def _rate(found: NearDuplicates) -> Measure:
         float((found.held_out.known < limit).mean()) if len(found.held_out.known) else None,
         limit=f"none of closeness below {limit:.3f}",
         judgement="fail" if copies else "pass",
-        detail=f"limit from {len(found.real)} people; exact binomial interval",
+        detail=f"limit from {len(found.real)} subjects; exact binomial interval",
     )
 
 
-def _closeness(found: NearDuplicates) -> Measure:
-    """Whether hearts lean on single training subjects as a whole, copies or not."""
+def _closeness(found: Search) -> Metric:
+    """Whether hearts as a whole are close to single training subjects, copies or not."""
+    warn_p = THRESHOLDS.warn_p_set
     p = float(mannwhitneyu(found.synthetic.known, found.real, alternative="less").pvalue)
-    return Measure(
+    return Metric(
         f"closeness ({found.space.name})",
         float(np.median(found.synthetic.known)),
         "median",
         len(found.synthetic.known),
         floor=float(np.median(found.real)),
-        limit=f"not lower than people's (Mann-Whitney p {p:.2g}, at least {WARN_P:g})",
-        judgement="warn" if p < WARN_P else "pass",
+        limit=f"not lower than for real subjects (Mann-Whitney p {p:.2g}, at least {warn_p:g})",
+        judgement="warn" if p < warn_p else "pass",
     )
 
 
-def _distance(found: NearDuplicates) -> Measure:
+def _distance(found: Search) -> Metric:
     held_out = found.held_out.distance[np.isfinite(found.held_out.distance)]
-    return Measure(
+    return Metric(
         f"nearest distance ({found.space.name})",
         float(np.nanmedian(found.synthetic.distance)),
         "median",
         len(found.synthetic.known),
         floor=float(np.median(held_out)) if len(held_out) else None,
-        detail="softer hearts are nearer to everybody: not judged",
+        detail="smoother hearts are nearer to all subjects: not judged",
     )
 
 
-def _ranked(found: Sequence[NearDuplicates]) -> list[tuple[int, NearDuplicates]]:
-    """Generated hearts, the likeliest copies first, each with the space in which it is closest for that space."""
+def _ranked(found: Sequence[Search]) -> list[tuple[int, Search]]:
+    """Generated hearts, the likeliest copies first, each with the space in which it is closest to being one."""
     against = np.stack([np.nan_to_num(f.synthetic.closeness / f.limit, nan=np.inf) for f in found])
     return [(int(i), found[int(against[:, i].argmin())]) for i in np.argsort(against.min(axis=0), kind="stable")]
 
 
-def _listing(evidence: Evidence, found: Sequence[NearDuplicates]) -> Listing:
+def _table(measurements: Measurements, found: Sequence[Search], max_rows: int = 12) -> Table:
     rows = []
-    for i, f in _ranked(found)[:LISTED]:
+    for i, f in _ranked(found)[:max_rows]:
         s = f.synthetic
         verdict = "near-copy" if s.closeness[i] < f.limit else ""
-        subject = evidence.train.names[s.place[i]]
+        subject = measurements.train.names[s.place[i]]
         numbers = f"{s.distance[i]:.3f}", f"{s.closeness[i]:.3f}", f"{f.limit:.3f}"
-        rows.append((evidence.synthetic.names[i], subject, f.space.name, *numbers, verdict))
+        rows.append((measurements.synthetic.names[i], subject, f.space.name, *numbers, verdict))
     columns = ("generated", "nearest in training", "space", "distance", "closeness", "limit", "")
-    return Listing("The closest pairs", columns, rows)
+    return Table("The closest pairs", columns, rows)
 
 
-def _picture(evidence: Evidence, found: Sequence[NearDuplicates]) -> Picture:
+def _figure(measurements: Measurements, found: Sequence[Search], shown: int = 4) -> Figure:
     pairs = []
-    for i, f in _ranked(found)[:SHOWN]:
-        place = int(f.synthetic.place[i])
-        pairs.append((evidence.synthetic_cases[i], evidence.train_cases[place], f.synthetic.closeness[i], f.space.name))
-    return Picture(
-        "The closest pairs: generated (above), nearest in training (below); ED, middle slice", _render(pairs)
+    for i, f in _ranked(found)[:shown]:
+        generated, subject = measurements.synthetic_cases[i], measurements.train_cases[int(f.synthetic.place[i])]
+        first, second = (middle_slice(case, pixels=96, pixel_mm=1.5) for case in (generated, subject))
+        title = f"{generated.name}\n{f.space.name} {f.synthetic.closeness[i]:.2f}"
+        pairs.append(((title, first), (subject.name, second)))
+    return Figure(
+        "The closest pairs: generated (above), nearest in training (below); ED, middle slice", draw_pairs(pairs)
     )
-
-
-def _render(pairs: Sequence[tuple[Case, Case, float, str]]) -> bytes:
-    figure = Figure(figsize=(2.4 * len(pairs), 5.4), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(pairs), squeeze=False)
-    for column, (generated, subject, closeness, space) in enumerate(pairs):
-        for row, (case, title) in enumerate(((generated, f"{space} {closeness:.2f}"), (subject, ""))):
-            view = middle_slice(case, pixels=96, pixel_mm=1.5)
-            axes[row, column].imshow(view.T, cmap="gray", vmin=-1, vmax=1)
-            axes[row, column].set_title(f"{case.name}\n{title}" if title else case.name, fontsize=8)
-            axes[row, column].set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

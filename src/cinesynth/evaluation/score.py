@@ -1,4 +1,8 @@
-"""One command's figures for a weights folder: the codec's ceiling, control, motion, near-copies and time."""
+"""Score weights on held-out patients: generate what these have, and evaluate it with a preset of sections.
+
+The preset: reconstruction, control, three limits of motion, and near-copies in image and mask; besides, what the code
+of a cycle keeps, and the time per case. `evaluate` looks closer, at a cohort that is already generated.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from cinesynth import __version__
@@ -16,108 +21,200 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import Agreement, agree
-from cinesynth.evaluation.cases import without_phantoms
+from cinesynth.evaluation.cases import patients, without_phantoms
+from cinesynth.evaluation.codec import QUANTITIES as CODEC_QUANTITIES
 from cinesynth.evaluation.codec import FrameScore, score_codec
-from cinesynth.evaluation.codec_scores import CodecScores, CycleScore, Group, score_cycles, summary
-from cinesynth.evaluation.requests import ControlResult, requests_of, score_control
-from cinesynth.evaluation.score_hearts import Hearts, HeartScores, score_hearts
+from cinesynth.evaluation.cycles import CycleScore, score_cycles, summary
+from cinesynth.evaluation.generation import MEASURERS, GeneratedHearts, generate, requests_of
+from cinesynth.evaluation.limits import MOTION_LIMITS
+from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.memorisation import missing, search
+from cinesynth.evaluation.section import Metric, Table
+from cinesynth.evaluation.temporal import within_limit
 from cinesynth.io.files import write_text
+from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.memorisation.nearest import IMAGE, MASK
 from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.types import STRUCTURES
 from cinesynth.weights.comparison import FORMAT
 
 HELD_OUT = ("validation", "test")
-FRAMES = 30
-"""Of a generated heart, unless others are asked for: a whole cycle."""
-GROUP_FIGURES = {
-    "PSNR": "PSNR",
-    "SSIM": "SSIM",
-    "Dice LV": "LV",
-    "Dice MYO": "MYO",
-    "Dice RV": "RV",
-    "LV volume |error|": "LV err %",
-}
-"""What is printed of each dataset and vendor, and its heading; the bare structures are Dice."""
-CYCLES = "the code of a cycle, beside the codec's own frames"
-CYCLE_FIGURES = {
+MOTION = ("closure", "background_temporal_sd", "roughness")
+"""Quantities of `MOTION_LIMITS` that are scored."""
+CYCLE_COLUMNS = {
     "psnr_codec": "PSNR codec",
     "psnr_code": "with code",
     "psnr_ends": "from ED, ES",
     "rmse_code": "LV RMSE % of EDV",
     "rmse_ends": "of ED, ES",
 }
-Step = Callable[[str, int, int, dict[str, float]], None]
+
+
+# --- Comparing with real subjects ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Table:
-    """Columns and rows to print."""
+class NearCopies:
+    """Near-copies of training subjects in one space; the rate is None where it cannot be known, and ``why`` says so."""
 
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
+    space: str
+    hearts: int
+    copies: int | None
+    rate: float | None
+    limit: float | None
+    """The closeness below which a heart is a near-copy."""
+    training_subjects: int
+    why: str = ""
+
+
+def compare_hearts(
+    made: Measured, train: PackedDataset, held_out: PackedDataset, workers: int | None, progress: ProgressCallback
+) -> tuple[list[Metric], list[NearCopies]]:
+    """Motion beside real whole cycles, and near-copies of training subjects; ``train`` may be empty."""
+
+    def real(data: PackedDataset, title: str) -> Measured:
+        return measure(patients(data, title), MEASURERS, workers=workers, progress=progress)
+
+    others = real(held_out, "held-out")
+    known = real(train, "train") if train.records else others.where([], "train")
+    metrics = [within_limit(limit, (known, others, made)) for limit in MOTION_LIMITS if limit.quantity in MOTION]
+    copies = []
+    for space in (IMAGE, MASK):
+        if not len(known):
+            why = "the dataset has no subjects in training"
+            copies.append(NearCopies(space.name, len(made), None, None, None, 0, why))
+            continue
+        found = search(space, made, known, others)
+        count = len(found.synthetic.known)
+        if why := missing(found):
+            copies.append(NearCopies(space.name, count, None, None, None, len(known), why))
+        else:
+            rate = found.copies / count
+            copies.append(NearCopies(space.name, count, found.copies, rate, found.limit, len(known)))
+    return metrics, copies
+
+
+# --- The report ------------------------------------------------------------------------------------------------------
+
+
+def codec_scores(frames: Sequence[FrameScore]) -> dict[str, Any]:
+    """Figures of all frames, and of the frames of each dataset and each vendor."""
+
+    def grouped(key: Callable[[FrameScore], str]) -> dict[str, Any]:
+        return {name: _figures([f for f in frames if key(f) == name]) for name in sorted({key(f) for f in frames})}
+
+    by = {"datasets": grouped(lambda f: f.dataset or "unknown"), "vendors": grouped(lambda f: f.vendor or "unknown")}
+    return {"all": _figures(frames), **by}
+
+
+def _figures(frames: Sequence[FrameScore]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for name, unit, key, place in CODEC_QUANTITIES:
+        values = np.array(_values(frames, key, place))
+        statistics: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "sd": np.std}
+        known = {k: float(statistic(values)) if len(values) else None for k, statistic in statistics.items()}
+        figures[name] = {"name": name, "unit": unit, "count": len(values), **known}
+    subjects = len({(f.dataset, f.subject) for f in frames})
+    return {"subjects": subjects, "frames": len(frames), "figures": figures}
+
+
+def _values(frames: Sequence[FrameScore], key: str, structure: int | None) -> list[float]:
+    """A quantity of the frames that have it; errors without their sign."""
+    if key == "lv_error_percent":
+        return [abs(f.lv_error_percent) for f in frames if f.lv_ml > 0]
+    if structure is None:
+        return [getattr(f, key) for f in frames]
+    name = STRUCTURES[structure].name
+    return [found[name] for f in frames if name in (found := getattr(f, key))]
 
 
 @dataclass(frozen=True)
 class ScoreReport:
     """What was measured, and on what."""
 
-    about: dict[str, Any]
-    frames: list[FrameScore]
-    agreements: list[Agreement]
-    control: ControlResult
-    hearts: HeartScores = field(default_factory=HeartScores)
+    metadata: dict[str, Any]
+    frames: list[FrameScore] = field(default_factory=list)
+    hearts: GeneratedHearts = field(default_factory=GeneratedHearts)
+    motion: Sequence[Metric] = ()
+    copies: Sequence[NearCopies] = ()
     cycles: Sequence[CycleScore] = ()
 
-    def tables(self) -> dict[str, Table]:
-        """The figures for people."""
-        return dict(self._tables())
+    @property
+    def agreements(self) -> list[Agreement]:
+        """Requested against achieved, by quantity."""
+        return agree(self.hearts.pairs)
 
-    def _tables(self) -> Iterator[tuple[str, Table]]:
-        codec, split = CodecScores.of(self.frames), self.about["split"]
-        yield f"codec on {codec.all.people} {split} patients, ED and ES", _codec_table(codec.all)
-        groups = {"dataset": codec.datasets, "vendor": codec.vendors}
-        for name, found in groups.items():
-            if len(found) > 1:
-                yield f"codec on {split} patients, means by {name} (structures: Dice)", _group_table(name, found)
+    def tables(self) -> Iterator[Table]:
+        """The figures to print."""
+        codec, split = codec_scores(self.frames), self.metadata["split"]
+        figures = codec["all"]["figures"].values()
+        rows: list[Sequence[object]] = [
+            (f"{f['name']} {f['unit']}".strip(), f["mean"], f["median"], f["sd"], f["count"]) for f in figures
+        ]
+        caption = f"codec on {codec['all']['subjects']} {split} patients, ED and ES"
+        yield Table(caption, ("", "mean", "median", "SD", "frames"), rows)
+        for kind in ("dataset", "vendor"):
+            if len(codec[f"{kind}s"]) > 1:
+                caption = f"codec on {split} patients, means by {kind} (structures: Dice)"
+                yield _group_table(caption, kind, codec[f"{kind}s"])
         if self.cycles:
-            kept = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_FIGURES)) for c in self.cycles]
-            yield CYCLES, Table(("whole cycle of", "frames", *CYCLE_FIGURES.values()), kept)
-        loop = "closed" if self.about["match_volumes"] else "open"
-        title = f"{loop}-loop control over {self.control.cases} cases, {self.control.accepted} accepted"
-        if self.control.seconds:
-            title += f", {median(self.control.seconds):.2g} s a case"
-        yield title, _control_table(self.agreements)
-        if self.hearts.temporal:
-            rows = [(m.name, m.value, m.floor, m.count, m.judgement, m.missing) for m in self.hearts.temporal]
-            yield "motion, median", Table(("", "generated", "people", "hearts", "verdict", "why not"), rows)
-        if self.hearts.copies:
-            rows_ = [(c.space, c.rate, c.copies, c.hearts, c.training_people, c.why) for c in self.hearts.copies]
-            columns = ("near-copies by", "rate", "copies", "hearts", "people in training", "why not")
-            yield "memorisation", Table(columns, rows_)
+            rows = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_COLUMNS)) for c in self.cycles]
+            caption = "the code of a cycle, compared with the codec's own frames"
+            yield Table(caption, ("whole cycle of", "frames", *CYCLE_COLUMNS.values()), rows)
+        yield self._control_table()
+        if self.motion:
+            rows = [(m.name, m.value, m.floor, m.count, m.judgement, m.missing) for m in self.motion]
+            yield Table("motion, median", ("", "generated", "real", "hearts", "verdict", "why not"), rows)
+        if self.copies:
+            rows = [(c.space, c.rate, c.copies, c.hearts, c.training_subjects, c.why) for c in self.copies]
+            columns = ("near-copies by", "rate", "copies", "hearts", "subjects in training", "why not")
+            yield Table("memorisation", columns, rows)
+
+    def _control_table(self) -> Table:
+        hearts = self.hearts
+        mode = "volumes matched" if self.metadata["match_volumes"] else "volumes not matched"
+        caption = f"control over {len(hearts.seconds)} cases ({mode}), {hearts.accepted} accepted"
+        if hearts.seconds:
+            caption += f", {median(hearts.seconds):.2g} s a case"
+        rows = [(a.quantity, a.r, a.slope, a.bias, a.mae, a.count) for a in self.agreements]
+        return Table(caption, ("", "Pearson r", "slope", "bias", "MAE", "cases"), rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, in the form that `gate` compares."""
-        control, cases = self.control, self.control.cases
-        rate = control.accepted / cases if cases else None
+        """Everything, in the form that `weights compare` reads."""
+        hearts, cases = self.hearts, len(self.hearts.seconds)
+        rate = hearts.accepted / cases if cases else None
         return {
             "format": FORMAT,
-            "metadata": self.about,
-            "codec": CodecScores.of(self.frames).to_json(),
+            "metadata": self.metadata,
+            "codec": codec_scores(self.frames),
             "control": {a.quantity: asdict(a) for a in self.agreements},
-            "accepted": {"cases": cases, "accepted": control.accepted, "rate": rate},
-            **self.hearts.to_json(),
+            "accepted": {"cases": cases, "accepted": hearts.accepted, "rate": rate},
+            "temporal": {m.name: asdict(m) for m in self.motion},
+            "memorisation": {c.space: asdict(c) for c in self.copies},
             "cycles": summary(self.cycles),
-            "seconds_per_case": median(control.seconds) if control.seconds else None,
+            "seconds_per_case": median(hearts.seconds) if hearts.seconds else None,
             "rows": {
                 "frames": [asdict(f) for f in self.frames],
                 "cycles": [asdict(c) for c in self.cycles],
-                "pairs": [asdict(p) for p in control.pairs],
-                "seconds": list(control.seconds),
+                "pairs": [asdict(p) for p in hearts.pairs],
+                "seconds": hearts.seconds,
             },
         }
 
     def write(self, path: Path) -> None:
         """Everything as JSON."""
         write_text(path, json.dumps(self.to_json(), indent=1))
+
+
+def _group_table(caption: str, kind: str, groups: dict[str, Any]) -> Table:
+    columns = {
+        "PSNR": "PSNR",
+        "SSIM": "SSIM",
+        **{f"Dice {s}": s for s in ("LV", "MYO", "RV")},
+        "LV volume |error|": "LV err %",
+    }
+    rows = [(name, g["subjects"], *(g["figures"][f]["mean"] for f in columns)) for name, g in groups.items()]
+    return Table(caption, (kind, "subjects", *columns.values()), rows)
 
 
 def score_bundle(
@@ -127,37 +224,42 @@ def score_bundle(
     split: str,
     count: int,
     seed: int,
-    progress: Step,
-    control: bool = True,
-    tries: int = 3,
-    frames: int = FRAMES,
+    progress: ProgressCallback = no_progress,
+    match_volumes: bool = True,
+    max_attempts: int = 3,
+    frames: int = 30,
     workers: int | None = None,
 ) -> ScoreReport:
-    """Score weights on the patients of a held-out split: phantoms are left out where there are patients.
+    """Score weights on the patients of a held-out split; its phantoms where it has no patients.
 
-    Reconstructs their ED and ES frames, and generates ``count`` hearts of ``frames`` frames for what they had.
+    Reconstructs their ED and ES frames, and generates ``count`` hearts of ``frames`` frames for what they have.
     """
     if split not in HELD_OUT:
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     pipe = CinePipeline.from_pretrained(weights, device="cpu")
-    everybody = prepare(data, Grid.from_config(pipe.bundle.config.grid))
-    held, train = (without_phantoms(everybody.split(name)) for name in (split, "train"))
+    dataset = prepare(data, Grid.from_config(pipe.bundle.config.grid))
+    held, train = (without_phantoms(dataset.split(name)) for name in (split, "train"))
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
-    reconstructed = score_codec(pipe.bundle.codec, held, lambda done, total: progress("codec", done, total, {}))
-    codec, motion = pipe.bundle.codec, pipe.bundle.residual_motion
-    cycles = score_cycles(codec, motion, held, lambda done, total: progress("cycles", done, total, {}))
-    asked = {"frames": frames, "match_volumes": control, "max_attempts": tries}
-    requests = requests_of(held, count, seed, pipe.condition_set, **asked) if count else []
-    hearts = Hearts()
-    result = score_control(pipe, requests, lambda done, total: progress("control", done, total, {}), hearts.see)
-    scores = score_hearts(hearts, train, held, workers, lambda name, done, total: progress(name, done, total, {}))
-    settings = {"seed": seed, "frames_per_case": frames, "match_volumes": control, "max_attempts": tries}
-    about = {"split": split, **_about(pipe, held), "cases": count, **settings}
-    return ScoreReport(about, reconstructed, agree(result.pairs), result, scores, cycles)
+    reconstructed = score_codec(pipe.bundle.codec, held, progress)
+    cycles = score_cycles(pipe.bundle.codec, pipe.bundle.residual_motion, held, progress)
+    settings = {"frames": frames, "control": match_volumes, "tries": max_attempts}
+    requests = requests_of(held, count, seed, pipe.condition_set, **settings) if count else []
+    hearts = generate(pipe, requests, progress)
+    compared = compare_hearts(hearts.measured(), train, held, workers, progress) if requests else ([], [])
+    metadata = {
+        "split": split,
+        **_provenance(pipe, held),
+        "cases": count,
+        "seed": seed,
+        "frames_per_case": frames,
+        "match_volumes": match_volumes,
+        "max_attempts": max_attempts,
+    }
+    return ScoreReport(metadata, reconstructed, hearts, *compared, cycles)
 
 
-def _about(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
+def _provenance(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
     """What was scored, on whom and where: enough to do it again."""
     info, grid = pipe.bundle.info, pipe.grid
     return {
@@ -171,22 +273,3 @@ def _about(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
         "versions": {"cinesynth": __version__, "torch": str(torch.__version__)},
         "machine": {"device": pipe.device.type, "threads": torch.get_num_threads()},
     }
-
-
-def _codec_table(group: Group) -> Table:
-    rows = [(f"{f.name} {f.unit}".strip(), f.mean, f.median, f.sd, f.count) for f in group.figures]
-    return Table(("", "mean", "median", "SD", "frames"), rows)
-
-
-def _group_table(kind: str, groups: dict[str, Group]) -> Table:
-    """One row a group: its people stand by themselves."""
-    rows = []
-    for name, group in groups.items():
-        means = {figure.name: figure.mean for figure in group.figures}
-        rows.append((name, group.people, *(means[figure] for figure in GROUP_FIGURES)))
-    return Table((kind, "people", *GROUP_FIGURES.values()), rows)
-
-
-def _control_table(agreements: list[Agreement]) -> Table:
-    rows = [(a.quantity, a.r, a.slope, a.bias, a.mae, a.count) for a in agreements]
-    return Table(("", "Pearson r", "slope", "bias", "MAE", "cases"), rows)

@@ -1,10 +1,10 @@
-"""What an evaluation says: sections of measures, each a number with its count, its yardstick and a verdict."""
+"""What an evaluation consists of: sections of metrics, each a number with its count, its reference and a judgement."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from cinesynth.evaluation.cases import CaseSet
@@ -13,8 +13,14 @@ from cinesynth.evaluation.measure import Measured, Measurer
 Judgement = Literal["pass", "warn", "fail"]
 
 
+def worst(judgements: Iterable[Judgement | None]) -> Judgement | None:
+    """The worst of several judgements, None where nothing was judged."""
+    found = [judgement for judgement in judgements if judgement]
+    return max(found, key=("pass", "warn", "fail").index) if found else None
+
+
 @dataclass(frozen=True)
-class Measure:
+class Metric:
     """One number of a report. Where it cannot be known ``value`` is None and ``missing`` says why; it is never NaN.
 
     ``low`` and ``high`` are a bootstrap interval of 95 %; ``floor`` is what real hearts give against other real
@@ -30,7 +36,7 @@ class Measure:
     high: float | None = None
     floor: float | None = None
     limit: str = ""
-    """The rule of the verdict, in words: ``at most 1.5 x floor``."""
+    """The rule of the judgement, in words: ``at most 1.5 x floor``."""
     judgement: Judgement | None = None
     missing: str = ""
     detail: str = ""
@@ -40,27 +46,27 @@ class Measure:
         for name in ("value", "low", "high", "floor"):
             number = getattr(self, name)
             if number is not None and not math.isfinite(number):
-                raise ValueError(f"{self.name}: {name} is {number}; say what is missing instead")
+                raise ValueError(f"{self.name}: {name} is {number}; pass None and the reason as `missing`")
         if (self.value is None) == (not self.missing):
-            raise ValueError(f"{self.name}: a measure has a value, or a reason why it has none")
+            raise ValueError(f"{self.name}: a metric has either a value or a reason why it has none")
 
     @classmethod
-    def unknown(cls, name: str, why: str, **rest: Any) -> Measure:
-        """A measure that cannot be made, and why."""
+    def unknown(cls, name: str, why: str, **rest: Any) -> Metric:
+        """A metric without a value, and why."""
         return cls(name, None, missing=why, **rest)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure as PNG, with what it shows."""
+class Figure:
+    """A plot as PNG, with what it shows."""
 
     caption: str
     png: bytes
 
 
 @dataclass(frozen=True)
-class Listing:
-    """A table for people: columns and rows of text and numbers."""
+class Table:
+    """Columns, and rows of text and numbers."""
 
     caption: str
     columns: Sequence[str]
@@ -69,42 +75,41 @@ class Listing:
 
 @dataclass(frozen=True)
 class Section:
-    """One question of the report, answered."""
+    """One question of the report and its answer."""
 
     title: str
     question: str
-    measures: Sequence[Measure]
-    listings: Sequence[Listing] = ()
-    pictures: Sequence[Picture] = ()
-    notes: Sequence[str] = field(default_factory=tuple)
+    metrics: Sequence[Metric]
+    tables: Sequence[Table] = ()
+    figures: Sequence[Figure] = ()
+    notes: Sequence[str] = ()
 
     @property
     def judgement(self) -> Judgement | None:
-        """The worst of its measures."""
-        found = [m.judgement for m in self.measures if m.judgement]
-        return max(found, key=("pass", "warn", "fail").index) if found else None
+        """The worst of its metrics."""
+        return worst(m.judgement for m in self.metrics)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the pictures."""
+        """Everything but the figures."""
         return {
             "title": self.title,
             "question": self.question,
             "judgement": self.judgement,
-            "measures": [asdict(m) for m in self.measures],
-            "listings": [
-                {"caption": x.caption, "columns": list(x.columns), "rows": [list(r) for r in x.rows]}
-                for x in self.listings
+            "metrics": [asdict(m) for m in self.metrics],
+            "tables": [
+                {"caption": t.caption, "columns": list(t.columns), "rows": [list(r) for r in t.rows]}
+                for t in self.tables
             ],
             "notes": list(self.notes),
         }
 
 
-# --- A question of the evaluation ------------------------------------------------------------------------------------
+# --- What the evaluation asks of a section ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Hearts and their numbers. Patients of ``train`` and of ``held_out`` are other people."""
+class Measurements:
+    """What was measured of three sets of hearts. No subject is in both ``train`` and ``held_out``."""
 
     synthetic: Measured
     train: Measured
@@ -112,13 +117,18 @@ class Evidence:
     synthetic_cases: CaseSet
     train_cases: CaseSet
     held_out_cases: CaseSet
-    """The voxels, for pictures of a few hearts."""
+    """The voxels, for figures of a few hearts."""
+
+    @property
+    def sets(self) -> tuple[Measured, Measured, Measured]:
+        """Train, held-out and generated hearts: the order of `Comparison`."""
+        return self.train, self.held_out, self.synthetic
 
 
 @dataclass(frozen=True)
-class Question:
-    """Asked by one module of the evaluation, answered as one section of the report."""
+class SectionSpec:
+    """A section to be made: what it measures of every heart, and how it compares the three sets."""
 
     title: str
     measurers: Sequence[Measurer]
-    answer: Callable[[Evidence], Section]
+    evaluate: Callable[[Measurements], Section]

@@ -1,4 +1,4 @@
-"""The independent segmenter: what an eye that never saw a generated image finds in one."""
+"""The independent segmenter, trained on real images alone, and the section on how far it can be trusted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import achieved
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.section import Evidence, Measure, Question, Section
-from cinesynth.evaluation.statistics import interval, known, mean_known
-from cinesynth.evaluation.surfaces import overlaps
+from cinesynth.evaluation.overlap import overlap
+from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec
+from cinesynth.evaluation.statistics import known, mean_interval, mean_known
 from cinesynth.models.layers import resolve_precision
 from cinesynth.models.segmenter import SliceUNet, with_neighbours
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
@@ -28,15 +28,8 @@ from cinesynth.weights.folder import load_stage, stage_info
 
 NAME = "segmenter"
 TITLE = "The independent segmenter"
-TOLERATED_DICE = 0.05
-"""What a small network on a coarse grid may lose against a published ensemble."""
-BATCH = 24
-"""Slices of one network call: enough to keep matrix units busy, little enough for a cache."""
-LARGEST_ZOOM = 3.0
-"""Spacings that differ more than this from the one trained at are refused."""
-SAME_SPACING = 0.01
 PUBLISHED_DICE = {Label.RV: 0.911, Label.MYO: 0.900, Label.LV: 0.945}
-PUBLISHED = "nnU-Net on ACDC, as arXiv 2606.26764 quotes it"
+"""Dice of nnU-Net on ACDC, at full resolution and on another split (as quoted by arXiv 2606.26764)."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +59,33 @@ class Segmenter:
     def segment(self, image: FloatArray, spacing_mm: tuple[float, float, float]) -> LabelArray:
         """Label frames ``T X Y Z`` in [-1, 1] (acquired slices, base first), each on its own.
 
-        Frames of another in-plane spacing are seen (bilinear) and answered (logits, bilinear) at the spacing that was
-        trained at. `InputError` where it is more than three times finer or coarser.
+        Frames of another in-plane spacing are resampled to that of training and the logits back, both bilinearly.
+        `InputError` where the two differ by more than a factor of three.
         """
         size = self._size(image.shape[1:3], spacing_mm)
         frames = torch.from_numpy(np.ascontiguousarray(image))
         return np.stack([self._frame(frame, size) for frame in frames])
 
-    def _size(self, size: tuple[int, int], spacing_mm: tuple[float, float, float]) -> tuple[int, int]:
+    def _size(
+        self, size: tuple[int, int], spacing_mm: tuple[float, float, float], max_zoom: float = 3.0
+    ) -> tuple[int, int]:
         zoom = [found / own for found, own in zip(spacing_mm, self.spacing_mm, strict=False)]
-        if any(not 1 / LARGEST_ZOOM <= z <= LARGEST_ZOOM for z in zoom):
+        if any(not 1 / max_zoom <= z <= max_zoom for z in zoom):
             raise InputError(
-                f"pixels of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm are not the segmenter's of "
+                f"pixels of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm differ too much from the segmenter's of "
                 f"{self.spacing_mm[0]:g} x {self.spacing_mm[1]:g} mm",
                 hint="train one on this grid: cinesynth train segmenter --preset PRESET",
             )
-        x, y = (n if abs(z - 1) < SAME_SPACING else round(n * z) for n, z in zip(size, zoom, strict=True))
+        x, y = (n if abs(z - 1) < 0.01 else round(n * z) for n, z in zip(size, zoom, strict=True))
         return x, y
 
     @torch.inference_mode()
     def _frame(self, frame: Tensor, size: tuple[int, int]) -> LabelArray:
         network = _network(self.folder, self.sha256)
         planes = _resize(with_neighbours(frame, network.neighbours), size)
+        # 24 slices a call keep matrix units busy and fit into a cache
         with torch.autocast("cpu", torch.bfloat16, enabled=_precision() == "bf16"):
-            logits = torch.cat([network(part).float() for part in torch.split(planes, BATCH)])
+            logits = torch.cat([network(part).float() for part in torch.split(planes, 24)])
         label = _resize(logits, (frame.shape[0], frame.shape[1])).argmax(dim=1)
         return label.permute(1, 2, 0).numpy().astype(np.uint8)  # Z X Y -> X Y Z
 
@@ -114,14 +110,13 @@ def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def measurer(segmenter: Segmenter) -> Measurer:
-    """What the segmenter sees in each heart; named alike wherever it is asked for, so that it looks once."""
-    return Measurer(NAME, f"2 {segmenter.identity}", partial(look_at, segmenter))
+    """The measurer of `look_at`; it has one name for all sections, so that every heart is segmented once."""
+    return Measurer(NAME, f"3 {segmenter.identity}", partial(look_at, segmenter))
 
 
 def look_at(segmenter: Segmenter, case: Case) -> dict[str, Any]:
     """``achieved`` (as in `agreement.achieved`), Dice and HD95 (``2 S``, ED and ES) against the heart's own label, and
-    ``dice_cycle`` (``S``, mean over annotated frames). Only what the label covers counts, so that volumes are of the
-    same slices.
+    ``dice_cycle`` (``S``, mean over annotated frames), each in the slices that the label covers.
     """
     judged: BoolArray = np.asarray(case.coverage.any(axis=(1, 2)))
     judged[[case.ed, case.es]] = True
@@ -136,65 +131,61 @@ def look_at(segmenter: Segmenter, case: Case) -> dict[str, Any]:
         whole_cycle=case.whole_cycle and bool(judged.all()),
     )
     label = covered_label(segmenter.segment(part.intensity, case.spacing_mm), part.coverage)
-    dice_all, hd95 = overlaps(label, part.label, part.coverage, case.spacing_mm)
-    ed, es = part.ed, part.es
+    agreement = overlap(label, part.label, part.coverage, case.spacing_mm)
+    both = [part.ed, part.es]
     return {
         "achieved": achieved(replace(part, label=label)),
-        "dice": dice_all[[ed, es]],
-        "hd95_mm": hd95[[ed, es]],
-        "dice_cycle": mean_known(dice_all, axis=0),
+        "dice": agreement.dice[both],
+        "hd95_mm": agreement.hd95_mm[both],
+        "dice_cycle": mean_known(agreement.dice, axis=0),
     }
 
 
-def question(segmenter: Segmenter) -> Question:
-    """How far the segmenter can be trusted: its own error on held-out people, beside what nnU-Net reaches."""
-    return Question(TITLE, (measurer(segmenter),), partial(_answer, segmenter))
+def section_spec(segmenter: Segmenter) -> SectionSpec:
+    """The segmenter's own error on held-out subjects, beside the published one of nnU-Net."""
+    return SectionSpec(TITLE, (measurer(segmenter),), partial(_evaluate, segmenter))
 
 
-def _answer(segmenter: Segmenter, evidence: Evidence) -> Section:
-    held = evidence.held_out
-    measures = [_dice_measure(s, held[f"{NAME}.dice"][:, :, i]) for i, s in enumerate(STRUCTURES)]
-    measures += [_distance_measure(s, held[f"{NAME}.hd95_mm"][:, :, i]) for i, s in enumerate(STRUCTURES)]
+def _evaluate(segmenter: Segmenter, measurements: Measurements) -> Section:
+    held = measurements.held_out
+    metrics = [_dice_metric(s, held[f"{NAME}.dice"][:, :, i]) for i, s in enumerate(STRUCTURES)]
+    metrics += [_distance_metric(s, held[f"{NAME}.hd95_mm"][:, :, i]) for i, s in enumerate(STRUCTURES)]
+    subjects = ", ".join(f"{count} of {dataset}" for dataset, count in segmenter.trained_on["subjects"].items())
     return Section(
         TITLE,
-        "Can the segmenter that checks images against masks be trusted? Its error on real held-out people is the floor "
-        "of every comparison that uses it.",
-        measures,
+        "Can the segmenter that checks images against masks be trusted? Its error on real held-out subjects is the "
+        "floor of every comparison that uses it.",
+        metrics,
         notes=(
-            f"A plain 2D U-Net (MONAI), trained on {_people(segmenter.trained_on)} (annotated frames, training split), "
-            f"never on a generated image; weights {segmenter.sha256[:12]}.",
-            f"The published Dice beside it is that of {PUBLISHED}: at full resolution, on another split.",
+            f"A plain 2D U-Net (MONAI), trained on {subjects} (annotated frames, training split), never on a generated "
+            f"image; weights {segmenter.sha256[:12]}.",
+            "The published Dice is that of nnU-Net on ACDC, as arXiv 2606.26764 quotes it: at full resolution, on "
+            "another split.",
         ),
     )
 
 
-def _people(trained_on: Mapping[str, Any]) -> str:
-    return ", ".join(f"{count} of {dataset}" for dataset, count in trained_on["subjects"].items())
-
-
-def _dice_measure(structure: Label, values: FloatArray) -> Measure:
-    name, found, published = f"Dice {structure.name}", known(values), PUBLISHED_DICE[structure]
-    if not len(found):
-        return Measure.unknown(name, f"no held-out frame has {structure.name} annotated")
-    low, high = interval(mean_known(values, axis=1))  # over people, not frames
-    return Measure(
+def _dice_metric(structure: Label, values: FloatArray, tolerance: float = 0.05) -> Metric:
+    """Dice, judged by the published one less what a small network on a coarse grid may lose."""
+    name, dice, published = f"Dice {structure.name}", known(values), PUBLISHED_DICE[structure]
+    if not len(dice):
+        return Metric.unknown(name, f"no held-out frame has {structure.name} annotated")
+    return Metric(
         name,
-        float(found.mean()),
+        float(dice.mean()),
         "",
-        len(found),
-        low,
-        high,
-        limit=f"at least the published {published:g} - {TOLERATED_DICE:g}",
-        judgement="pass" if found.mean() >= published - TOLERATED_DICE else "warn",
-        detail=f"frames at ED and ES; median {np.median(found):.3f}; published {published:g}",
+        len(dice),
+        *mean_interval(mean_known(values, axis=1)),  # over subjects, not frames
+        limit=f"at least the published {published:g} - {tolerance:g}",
+        judgement="pass" if dice.mean() >= published - tolerance else "warn",
+        detail=f"frames at ED and ES; median {np.median(dice):.3f}; published {published:g}",
     )
 
 
-def _distance_measure(structure: Label, values: FloatArray) -> Measure:
-    name, found = f"HD95 {structure.name}", known(values)
-    if not len(found):
-        return Measure.unknown(name, f"no held-out frame has {structure.name} annotated and found", unit="mm")
-    low, high = interval(mean_known(values, axis=1))
-    return Measure(
-        name, float(found.mean()), "mm", len(found), low, high, detail=f"3D surfaces; median {np.median(found):.2f} mm"
-    )
+def _distance_metric(structure: Label, values: FloatArray) -> Metric:
+    name, hd95_mm = f"HD95 {structure.name}", known(values)
+    if not len(hd95_mm):
+        return Metric.unknown(name, f"no held-out frame has {structure.name} annotated", unit="mm")
+    low, high = mean_interval(mean_known(values, axis=1))
+    detail = f"3D surfaces; median {np.median(hd95_mm):.2f} mm"
+    return Metric(name, float(hd95_mm.mean()), "mm", len(hd95_mm), low, high, detail=detail)

@@ -1,37 +1,26 @@
-"""Rules by which generated hearts are compared with real ones.
-
-Two questions are asked of a number that every heart has. *Is it worse?* (one side: the edges under a mask): how often
-a generated heart is worse than a real one, by Mann and Whitney's test. *Is it different?* (two sides: the thickness of
-a wall): how far the distributions lie apart (Wasserstein), by a permutation test. Both must be significant *and*
-large, so that neither a lucky small cohort nor a harmless difference of a large one decides.
-"""
+"""Bootstrap intervals, permutation p-values and distances between sets of points: their only home."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-
-from cinesynth.evaluation.section import Judgement, Measure
+from scipy.spatial.distance import cdist
 
 Numbers = NDArray[np.float32] | NDArray[np.float64]
-
-WARN_P, FAIL_P = 0.05, 0.01
-"""Chances of a verdict against real hearts, divided by the number of comparisons a section makes (Bonferroni)."""
-WARN_SHARE, FAIL_SHARE = 0.7, 0.9
-"""Share of pairs in which the generated heart is the worse one; 0.5 is no difference."""
-WARN_SD, FAIL_SD = 0.5, 1.0
-"""Wasserstein distance in standard deviations of the real hearts."""
-FEWEST = 4
-"""Hearts below which nothing is judged."""
-RESAMPLES = 999
-SUBSAMPLES = 20
+Points = NDArray[np.float64]
+"""``N D``, or a matrix over all pairs of points, ``N N``."""
+Indices = NDArray[np.intp]
+"""Members of a set, by their position among all points."""
+Tail = Literal["high", "low", "both"]
 
 
 def known(values: Numbers) -> NDArray[np.float64]:
-    """The hearts that have a number."""
+    """The numbers that are not NaN."""
     return np.asarray(values[np.isfinite(values)], dtype=np.float64)
 
 
@@ -42,94 +31,185 @@ def mean_known(values: Numbers, axis: int) -> NDArray[np.float64]:
     return np.asarray(np.where(finite.any(axis=axis), total / np.maximum(finite.sum(axis=axis), 1), np.nan))
 
 
-def interval(values: Numbers, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean."""
-    means = _resampled(known(values), seed).mean(axis=1)
-    low, high = np.percentile(means, (2.5, 97.5))
+# --- Bootstrap intervals ---------------------------------------------------------------------------------------------
+
+
+def bootstrap_interval(
+    statistic: Callable[..., NDArray[np.float64]], *paired: NDArray[np.float64], resamples: int = 999
+) -> tuple[float, float] | None:
+    """95 % percentile interval of ``statistic(*paired, axis)`` over hearts; None where most resamples have no value."""
+    if len(paired[0]) < 2:  # scipy refuses it; every resample is the sample itself
+        resampled = np.atleast_1d(statistic(*(sample[None] for sample in paired), axis=-1))
+    else:
+        resampled = stats.bootstrap(
+            paired,
+            statistic,
+            n_resamples=resamples,
+            method="percentile",
+            paired=len(paired) > 1,
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
+    finite = resampled[np.isfinite(resampled)]
+    return _interval(finite) if 2 * len(finite) >= len(resampled) - 1 and len(finite) else None
+
+
+def mean_interval(values: Numbers) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of what is known; something must be."""
+    low_high = bootstrap_interval(np.mean, known(values))
+    assert low_high is not None
+    return low_high
+
+
+def weighted_interval(
+    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float], counts: tuple[int, int], resamples: int
+) -> tuple[float, float]:
+    """95 % bootstrap interval over two sets, of a statistic of how often each member was drawn.
+
+    Not `scipy.stats.bootstrap`: the statistic must know that two draws are of one heart, and a resample of a single
+    heart has no value and is drawn again.
+    """
+    rng = np.random.default_rng(0)
+    n, m = counts
+    return _interval(np.array([statistic(_multiplicity(rng, n), _multiplicity(rng, m)) for _ in range(resamples)]))
+
+
+def _multiplicity(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """How often each of ``count`` members is drawn with replacement; at least two of them are."""
+    while True:
+        weights = np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
+        if (weights > 0).sum() > 1:
+            return weights
+
+
+def crossed_interval(values: NDArray[np.float64], resamples: int = 5000) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean of ``A B`` values, where both factors are random.
+
+    Each resample draws rows and, independently, columns with replacement, which `scipy.stats.bootstrap` cannot.
+    """
+    rng = np.random.default_rng(0)
+    rows, columns = (
+        rng.multinomial(n, np.full(n, 1.0 / n), size=resamples).astype(np.float64) / n for n in values.shape
+    )
+    return _interval(np.einsum("ra,ab,rb->r", rows, values, columns))
+
+
+def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.percentile(resampled, (2.5, 97.5))
     return float(low), float(high)
 
 
-def _resampled(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    picks = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    return np.asarray(values[picks])
+# --- Permutations ----------------------------------------------------------------------------------------------------
+
+
+def permutations(count: int, number: int = 999) -> list[Indices]:
+    """Random orders of ``count`` hearts.
+
+    Not `scipy.stats.permutation_test`: several statistics share one set of orders (and what was computed for it), and
+    small sets are judged by the same number of orders as large ones.
+    """
+    rng = np.random.default_rng(0)
+    return [rng.permutation(count) for _ in range(number)]
+
+
+def p_value(value: float, null: NDArray[np.float64], tail: Tail) -> float:
+    """Share of permutations at least as extreme as ``value``, itself counted; the smaller tail twice for ``both``."""
+    slack = 1e-9 * max(1.0, abs(value))  # rounding decides no tie
+    above, below = (
+        (1 + (null >= value - slack).sum()) / (1 + len(null)),
+        (1 + (null <= value + slack).sum()) / (1 + len(null)),
+    )
+    return float({"high": above, "low": below, "both": min(1.0, 2 * min(above, below))}[tail])
+
+
+# --- Distances between two sets of points ------------------------------------------------------------------------
+# Sets are points, or positions in a matrix over all points: a thousand permutations then cost a thousand look-ups.
+
+
+NEIGHBOURS = 3
+"""k of precision and recall (Kynkaanniemi et al., 2019)."""
+
+
+def frechet(x: Points, y: Points) -> float:
+    """Frechet distance of the Gaussians fitted to two sets: ``|mx - my|^2 + tr(Sx + Sy - 2 (Sx Sy)^(1/2))``.
+
+    With centred points ``A`` and ``B``, the eigenvalues of ``Sx Sy`` are the squared singular values of ``A B^T`` over
+    ``(n - 1)(m - 1)``: exact for any dimension, also where it exceeds the counts, and no complex square root.
+    """
+    a, b = x - x.mean(axis=0), y - y.mean(axis=0)
+    n, m = len(x) - 1, len(y) - 1
+    shared = np.linalg.svd(a @ b.T, compute_uv=False).sum() / np.sqrt(n * m)
+    traces = (a**2).sum() / n + (b**2).sum() / m
+    return float(((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() + traces - 2 * shared)
+
+
+def kernel(points: Points) -> Points:
+    """The polynomial kernel of KID (Binkowski et al., 2018), ``(x.y / D + 1)^3``, of all pairs: ``N N``."""
+    return np.asarray((points @ points.T / points.shape[1] + 1.0) ** 3)
+
+
+def mmd2(gram: Points, x: Indices, y: Indices) -> float:
+    """Unbiased squared maximum mean discrepancy of two sets of positions in ``gram``; 0 on average if they are of one
+    distribution."""
+    return _weighted_mmd2(gram[np.ix_(x, x)], gram[np.ix_(y, y)], gram[np.ix_(x, y)], np.ones(len(x)), np.ones(len(y)))
+
+
+def mmd2_interval(gram: Points, x: Indices, y: Indices, resamples: int = 1000) -> tuple[float, float]:
+    """Bootstrap interval of 95 % of `mmd2`. Two draws of one heart are no pair: they would add similarity."""
+    xx, yy, xy = gram[np.ix_(x, x)], gram[np.ix_(y, y)], gram[np.ix_(x, y)]
+    return weighted_interval(lambda u, v: _weighted_mmd2(xx, yy, xy, u, v), (len(x), len(y)), resamples)
+
+
+def _weighted_mmd2(xx: Points, yy: Points, xy: Points, u: NDArray[np.float64], v: NDArray[np.float64]) -> float:
+    within = [
+        (w @ square @ w - w**2 @ np.diag(square)) / (w.sum() ** 2 - (w**2).sum()) for square, w in ((xx, u), (yy, v))
+    ]
+    return float(sum(within) - 2 * (u @ xy @ v) / (u.sum() * v.sum()))
+
+
+def pairwise(points: Points) -> Points:
+    """Euclidean distances of all pairs, ``N N``."""
+    return np.asarray(cdist(points, points))
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """``comparisons`` is how many numbers of a section are judged alike: the more, the stricter each."""
+class Manifolds:
+    """Precision, recall (Kynkaanniemi et al., 2019), density and coverage (Naeem et al., 2020)."""
 
-    comparisons: int = 1
-
-    def worse(
-        self, name: str, synthetic: Numbers, real: Numbers, held_out: Numbers, *, high_is_bad: bool, unit: str = ""
-    ) -> Measure:
-        """Mean over generated hearts, judged by how often they are worse than ``real``; floor: mean of ``held_out``."""
-        ours, theirs, floor = known(synthetic), known(real), known(held_out)
-        if reason := too_few(ours, theirs):
-            return Measure.unknown(name, reason, unit=unit)
-        statistic, p = stats.mannwhitneyu(ours, theirs, alternative="greater" if high_is_bad else "less")
-        share = float(statistic) / (len(ours) * len(theirs))
-        share = share if high_is_bad else 1.0 - share
-        low, high = interval(ours)
-        return Measure(
-            name,
-            float(ours.mean()),
-            unit,
-            len(ours),
-            low,
-            high,
-            float(floor.mean()) if len(floor) else None,
-            f"worse than a real heart in less than {WARN_SHARE:.0%} of pairs (fail: {FAIL_SHARE:.0%}), or by chance",
-            self._verdict(share, WARN_SHARE, FAIL_SHARE, float(p)),
-            detail=f"worse in {share:.0%} of pairs with {len(theirs)} real hearts, p = {p:.2g} (Mann-Whitney)",
-        )
-
-    def unlike(self, name: str, synthetic: Numbers, train: Numbers, held_out: Numbers, unit: str = "") -> Measure:
-        """Wasserstein distance of generated hearts from ``train``; floor: that of ``held_out``, of equal counts."""
-        ours, theirs, floor = known(synthetic), known(train), known(held_out)
-        if reason := too_few(ours, theirs):
-            return Measure.unknown(name, reason, unit=unit)
-        distance, p = separation(ours, theirs)
-        spread = max(float(theirs.std()), 1e-9)
-        count = min(len(ours), len(floor)) if len(floor) else len(ours)
-        return Measure(
-            name,
-            subsampled(ours, theirs, count),
-            unit,
-            count,
-            floor=subsampled(floor, theirs, count) if len(floor) else None,
-            limit=f"at most {WARN_SD:g} SD of real hearts (fail: {FAIL_SD:g}), or by chance",
-            judgement=self._verdict(distance / spread, WARN_SD, FAIL_SD, p),
-            detail=f"means {ours.mean():.3g} and {theirs.mean():.3g} {unit}; {len(ours)} hearts against {len(theirs)}: "
-            f"{distance / spread:.2f} SD, p = {p:.2g} (permutation)",
-        )
-
-    def _verdict(self, size: float, warn: float, fail: float, p: float) -> Judgement:
-        if size >= fail and p < FAIL_P / self.comparisons:
-            return "fail"
-        return "warn" if size >= warn and p < WARN_P / self.comparisons else "pass"
+    precision: float
+    recall: float
+    density: float
+    coverage: float
 
 
-def too_few(ours: Numbers, theirs: Numbers) -> str:
-    """Why there is nothing to compare, empty if there is."""
-    if len(ours) < FEWEST:
-        return f"only {len(ours)} generated hearts have it, {FEWEST} are needed"
-    return f"only {len(theirs)} real hearts have it, {FEWEST} are needed" if len(theirs) < FEWEST else ""
+def manifolds(away: Points, x: Indices, y: Indices, k: int) -> Manifolds:
+    """How the set ``x`` lies in the real set ``y``, both positions in the distances ``away``.
+
+    Precision and recall use `NEIGHBOURS`, density and coverage ``k``. Both sets must have more members than neighbours.
+    """
+    between = away[np.ix_(x, y)]  # x y
+    near_y, near_x = _radius(away, y, NEIGHBOURS), _radius(away, x, NEIGHBOURS)
+    balls = between <= _radius(away, y, k)
+    return Manifolds(
+        precision=float((between <= near_y).any(axis=1).mean()),
+        recall=float((between <= near_x[:, None]).any(axis=0).mean()),
+        density=float(balls.sum() / (k * len(x))),
+        coverage=float(balls.any(axis=0).mean()),
+    )
 
 
-def separation(a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Wasserstein distance of two samples, and the chance of one as large if they are of one kind (permutation)."""
-    distance = float(stats.wasserstein_distance(a, b))
-    pooled, rng = np.concatenate([a, b]), np.random.default_rng(seed)
-    shuffled = (rng.permutation(pooled) for _ in range(RESAMPLES))
-    larger = sum(stats.wasserstein_distance(s[: len(a)], s[len(a) :]) >= distance - 1e-12 for s in shuffled)
-    return distance, (1 + larger) / (1 + RESAMPLES)
+def _radius(away: Points, places: Indices, k: int) -> NDArray[np.float64]:
+    """Distance of each member of a set to its k-th nearest other member."""
+    return np.asarray(np.partition(away[np.ix_(places, places)], k, axis=1)[:, k])
 
 
-def subsampled(values: NDArray[np.float64], reference: NDArray[np.float64], count: int) -> float:
-    """Mean Wasserstein distance of ``count`` of the values from the reference, over several draws."""
-    if count == len(values):
-        return float(stats.wasserstein_distance(values, reference))
-    rng = np.random.default_rng(0)
-    draws = (rng.choice(values, count, replace=False) for _ in range(SUBSAMPLES))
-    return float(np.mean([stats.wasserstein_distance(draw, reference) for draw in draws]))
+def neighbours(count: int, reference: int, covered: float = 0.9) -> int:
+    """The k of density and coverage (Naeem et al., 2020): the smallest at which ``count`` points of the reference's own
+    distribution are expected to cover a fraction ``covered`` of ``reference`` others; at least `NEIGHBOURS`, at most a
+    third of them."""
+    missed = 1.0
+    for k in range(1, max(reference // 3, NEIGHBOURS) + 1):
+        missed *= (reference - k) / (count + reference - k)
+        if k >= NEIGHBOURS and 1.0 - missed >= covered:
+            return k
+    return max(reference // 3, NEIGHBOURS)

@@ -1,7 +1,7 @@
-"""Does a generated heart beat like a heart: one smooth contraction, on time, that ends where it began.
+"""Section "Motion over time": does a generated heart beat like a heart.
 
-Two kinds of yardsticks. Limits that any human heart keeps judge every whole cycle, also where no real one is at hand.
-Where real whole cycles are at hand the same numbers are compared with people's; the change from ED to ES always is.
+Limits that any human heart keeps judge every whole cycle. Where real whole cycles are available, the same numbers are
+also compared with theirs; the change from ED to ES always is.
 """
 
 from __future__ import annotations
@@ -13,141 +13,132 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.evaluation.comparison import Comparison
-from cinesynth.evaluation.distances import Indices, frechet
-from cinesynth.evaluation.limits import LIMITS, Limit, verdict
+from cinesynth.evaluation.figures import draw_curves
+from cinesynth.evaluation.limits import MOTION_LIMITS, MotionLimit, judge
 from cinesynth.evaluation.measure import Measured
-from cinesynth.evaluation.motion import PHASES, draw_curves, motion
-from cinesynth.evaluation.section import Evidence, Listing, Measure, Picture, Question, Section
-from cinesynth.types import STRUCTURES
+from cinesynth.evaluation.motion import PHASES, motion
+from cinesynth.evaluation.section import Figure, Measurements, Metric, Section, SectionSpec, Table
+from cinesynth.evaluation.statistics import Indices, bootstrap_interval, frechet, known
+from cinesynth.types import STRUCTURES, Label
 
 TITLE = "Motion over time"
 QUESTION = "Does a generated heart beat like a heart: one smooth contraction, on time, that ends where it began?"
-RESAMPLINGS = 1000
-LISTED = 20
 Values = NDArray[np.float64]
 
-NOBODY = {
+NOT_APPLICABLE = {
     "whole": "no generated heart is a whole cycle",
     "around": "nothing was imaged around any generated heart",
     "known": "the LV is not annotated at every frame of any generated heart",
     "timed": "the time between frames is not known",
 }
-"""Why a limit has nobody to speak of."""
+"""Why a limit applies to no heart."""
 RATIOS = (
-    ("frame-to-frame change beside people", "step", "in the heart, whole cycles"),
-    ("change outside the heart beside people", "boiling", "temporal SD, whole cycles"),
-    ("ED-to-ES change in the heart beside people", "pair_inside", "ED and ES of everyone"),
-    ("ED-to-ES change outside the heart beside people", "pair_outside", "ED and ES of everyone"),
+    ("frame-to-frame change over real", "step", "in the heart, whole cycles"),
+    ("change outside the heart over real", "background_temporal_sd", "temporal SD, whole cycles"),
+    ("ED-to-ES change in the heart over real", "ed_es_change_inside", "ED and ES of all hearts"),
+    ("ED-to-ES change outside the heart over real", "ed_es_change_outside", "ED and ES of all hearts"),
 )
-"""Compared with real people: name, quantity, and over what."""
+"""Compared with real hearts: name, quantity, and over what."""
 
 
-def question() -> Question:
-    """Motion over time; needs nothing but the hearts."""
-    return Question(TITLE, [motion()], _answer)
+def section_spec() -> SectionSpec:
+    """Motion over time; no network is needed."""
+    return SectionSpec(TITLE, [motion()], _evaluate)
 
 
-def _answer(evidence: Evidence) -> Section:
-    sets = (evidence.train, evidence.held_out, evidence.synthetic)
-    measures = [kept(limit, sets) for limit in LIMITS]
-    measures += [_ratio(*ratio, sets) for ratio in RATIOS]
-    measures.append(_motion_distance(sets))
-    outside = _outside(evidence.synthetic)
-    listings = [Listing("Hearts outside a limit", ("heart", "measure", "value", "limit"), outside)] if outside else []
-    return Section(TITLE, QUESTION, measures, listings, _pictures(sets), _notes(sets))
+def _evaluate(measurements: Measurements) -> Section:
+    sets = measurements.sets
+    metrics = [within_limit(limit, sets) for limit in MOTION_LIMITS]
+    metrics += [_ratio(*ratio, sets) for ratio in RATIOS]
+    metrics.append(_motion_distance(sets))
+    outside = _outside(measurements.synthetic)
+    tables = [Table("Hearts outside a limit", ("heart", "metric", "value", "limit"), outside)] if outside else []
+    return Section(TITLE, QUESTION, metrics, tables, _figures(sets), _notes(sets))
 
 
 def _values(measured: Measured, quantity: str) -> Values:
     return np.asarray(measured[f"motion.{quantity}"], dtype=np.float64)
 
 
-def _judged(limit: Limit, measured: Measured) -> NDArray[np.intp]:
-    """Hearts that the limit speaks of."""
+def _applicable(limit: MotionLimit, measured: Measured) -> NDArray[np.intp]:
+    """Positions of the hearts that the limit applies to."""
     return np.flatnonzero(_values(measured, limit.needs) > 0)
 
 
-def kept(limit: Limit, sets: Sequence[Measured]) -> Measure:
+def within_limit(limit: MotionLimit, sets: Sequence[Measured]) -> Metric:
     """The median of the generated hearts, judged by how many are outside the limit; ``sets`` are train, held-out and
     generated hearts with their `motion`."""
     train, held_out, synthetic = sets
-    hearts = _judged(limit, synthetic)
+    hearts = _applicable(limit, synthetic)
     values = _values(synthetic, limit.quantity)[hearts]
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return _none(limit, synthetic)
-    broken = limit.broken(values)
-    low, high = _interval(known)
+    finite = known(values)
+    if not len(finite):
+        return _no_value(limit, synthetic)
+    outside = limit.outside(values)
+    low, high = bootstrap_interval(np.median, finite, resamples=1000) or (None, None)
     real = next((r for r in (_known_of(limit, s) for s in (held_out, train)) if len(r)), None)
-    return Measure(
+    return Metric(
         limit.name,
-        float(np.median(known)),
+        float(np.median(finite)),
         limit.unit,
         len(hearts),
         low,
         high,
         None if real is None else float(np.median(real)),
         limit.words,
-        verdict(float(broken.mean())),
-        detail=f"median; {broken.sum()} of {len(hearts)} hearts outside; {limit.why}",
+        judge(float(outside.mean())),
+        detail=f"median; {outside.sum()} of {len(hearts)} hearts outside; {limit.why}",
     )
 
 
-def _known_of(limit: Limit, measured: Measured) -> Values:
-    values = _values(measured, limit.quantity)[_judged(limit, measured)]
-    return values[np.isfinite(values)]
+def _known_of(limit: MotionLimit, measured: Measured) -> Values:
+    return known(_values(measured, limit.quantity)[_applicable(limit, measured)])
 
 
-def _none(limit: Limit, synthetic: Measured) -> Measure:
+def _no_value(limit: MotionLimit, synthetic: Measured) -> Metric:
     """Why no heart has the number; hearts that lost their LV, or do not move, fail."""
-    for need, why in NOBODY.items():
+    for need, why in NOT_APPLICABLE.items():
         if need in ("whole", limit.needs) and not (_values(synthetic, need) > 0).any():
-            return Measure.unknown(limit.name, why, unit=limit.unit, detail=limit.why)
-    lost = "nothing moves in any generated heart" if limit.needs == "whole" else "no generated heart has an LV"
-    return Measure.unknown(limit.name, lost, limit=limit.words, judgement="fail", detail=limit.why)
+            return Metric.unknown(limit.name, why, unit=limit.unit, detail=limit.why)
+    why = "nothing moves in any generated heart" if limit.needs == "whole" else "no generated heart has an LV"
+    return Metric.unknown(limit.name, why, limit=limit.words, judgement="fail", detail=limit.why)
 
 
-def _interval(values: Values) -> tuple[float, float]:
-    """Bootstrap interval of 95 % of the median."""
-    drawn = np.random.default_rng(0).choice(values, (RESAMPLINGS, len(values)))
-    low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
-    return float(low), float(high)
-
-
-def _ratio(name: str, quantity: str, over: str, sets: Sequence[Measured]) -> Measure:
-    """Mean of the generated hearts over the mean of people."""
-    known = [v[np.isfinite(v) & (v > 0)] for v in (_values(s, quantity) for s in sets)]
-    values, counts = np.concatenate(known), Comparison(*map(len, known))
+def _ratio(name: str, quantity: str, over: str, sets: Sequence[Measured]) -> Metric:
+    """Mean of the generated hearts over the mean of real ones."""
+    positive = [v[np.isfinite(v) & (v > 0)] for v in (_values(s, quantity) for s in sets)]
+    values, counts = np.concatenate(positive), Comparison(*map(len, positive))
     if counts.missing:
-        return Measure.unknown(name, _why_not_compared(counts), detail=over)
+        return Metric.unknown(name, _why_not_compared(counts), detail=over)
 
     def ratio(x: Indices, y: Indices) -> float:
         return float(values[x].mean() / values[y].mean())
 
-    return counts.measure(name, ratio, "both", unit="times", detail=f"{over}; {counts.describe()}")
+    return counts.metric(name, ratio, "both", unit="times", detail=f"{over}; {counts.describe()}")
 
 
 def _why_not_compared(counts: Comparison) -> str:
-    return f"{counts.missing}: the others are no whole cycles, or are not annotated at every frame"
+    return f"{counts.missing}: the others are not whole cycles, or not annotated at every frame"
 
 
-def _motion_distance(sets: Sequence[Measured]) -> Measure:
+def _motion_distance(sets: Sequence[Measured]) -> Metric:
     """Frechet distance of motion: volume curves and the path of the LV's centre, of whole annotated cycles."""
     features, structures = _features(sets)
-    known = [f[np.isfinite(f).all(axis=1)] for f in features]
-    points, counts = np.concatenate(known), Comparison(*map(len, known))
+    complete = [f[np.isfinite(f).all(axis=1)] for f in features]
+    points, counts = np.concatenate(complete), Comparison(*map(len, complete))
     if counts.missing:
-        return Measure.unknown("fd-motion", _why_not_compared(counts))
+        return Metric.unknown("fd-motion", _why_not_compared(counts))
     detail = (
-        f"volume curves of {', '.join(structures)} as shares of those at ED, and the path of the LV's centre in cm, "
+        f"volume curves of {', '.join(structures)} over those at ED, and the path of the LV's centre in cm, "
         f"at {PHASES} times: {points.shape[1]} features"
     )
-    return counts.measure(
+    return counts.metric(
         "fd-motion", lambda x, y: frechet(points[x], points[y]), "high", detail=f"{detail}; {counts.describe()}"
     )
 
 
 def _features(sets: Sequence[Measured]) -> tuple[list[Values], list[str]]:
-    """Motion of each heart as one row, with the structures that some heart of every set has throughout."""
+    """Motion of each heart as one row, with the structures that some heart of every set has at all frames."""
     curves = [_values(s, "curves") for s in sets]  # N S PHASES
     shared = [i for i in range(len(STRUCTURES)) if all(np.isfinite(c[:, i]).any() for c in curves)]
     paths = [_values(s, "path").reshape(len(s), -1) for s in sets]
@@ -155,26 +146,28 @@ def _features(sets: Sequence[Measured]) -> tuple[list[Values], list[str]]:
     return rows, [STRUCTURES[i].name for i in shared]
 
 
-def _outside(synthetic: Measured) -> list[tuple[object, ...]]:
-    """The first hearts that do not keep a limit."""
+def _outside(synthetic: Measured, max_rows: int = 20) -> list[tuple[object, ...]]:
+    """The first hearts outside a limit."""
     rows: list[tuple[object, ...]] = []
-    for limit in LIMITS:
-        hearts, values = _judged(limit, synthetic), _values(synthetic, limit.quantity)
+    for limit in MOTION_LIMITS:
+        hearts, values = _applicable(limit, synthetic), _values(synthetic, limit.quantity)
         if np.isfinite(values[hearts]).any():
-            for i in hearts[limit.broken(values[hearts])]:
+            for i in hearts[limit.outside(values[hearts])]:
                 value = float(values[i]) if math.isfinite(values[i]) else "no LV"
                 rows.append((synthetic.names[i], limit.name, value, limit.words.split(" in every")[0]))
-    return rows[:LISTED]
+    return rows[:max_rows]
 
 
-def _pictures(sets: Sequence[Measured]) -> list[Picture]:
-    train, held_out, synthetic = ([c for c in _values(s, "curves")[:, -1] if np.isfinite(c).all()] for s in sets)
+def _figures(sets: Sequence[Measured]) -> list[Figure]:
+    lv = STRUCTURES.index(Label.LV)
+    curves = [[c for c in _values(s, "curves")[:, lv] if np.isfinite(c).all()] for s in sets]
+    train, held_out, synthetic = curves
     if not synthetic:
         return []
+    real = [*train, *held_out]
     caption = f"LV volume over the cycle, from ED on, of {len(synthetic)} generated hearts"
-    people = [*train, *held_out]
-    caption += f" and {len(people)} people" if people else "; no real heart has an LV curve of a whole cycle"
-    return [Picture(caption, draw_curves(synthetic, people))]
+    caption += f" and {len(real)} real hearts" if real else "; no real heart has an LV curve of a whole cycle"
+    return [Figure(caption, draw_curves(synthetic, real))]
 
 
 def _notes(sets: Sequence[Measured]) -> list[str]:
@@ -185,5 +178,5 @@ def _notes(sets: Sequence[Measured]) -> list[str]:
     ]
     return [
         f"Whole cycles: {', '.join(counts)}.",
-        "The value beside people is that of held-out whole cycles, or of train where there are none.",
+        "The column 'real' is of held-out whole cycles, or of train where there are none.",
     ]

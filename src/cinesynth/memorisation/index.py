@@ -22,7 +22,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
-from cinesynth.io.parallel import in_order
+from cinesynth.io.parallel import ordered_map
 from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.memorisation.nearest import IMAGE, MASK, Space, Stack, copy_limit, nearest, nearest_other
 from cinesynth.memorisation.thumbnails import HEIGHTS, PIXELS, Thumbnails, subject_thumbnails
@@ -68,7 +68,7 @@ class TrainingIndex:
         if not data.records:
             raise DataError(f"{split} of {dataset} has no subjects", hint="ingest more subjects, or name another split")
         found: list[Thumbnails] = []
-        with closing(in_order(partial(subject_thumbnails, data), range(len(data)), None)) as read:
+        with closing(ordered_map(partial(subject_thumbnails, data), range(len(data)), None)) as read:
             for thumbnails in read:
                 found.append(thumbnails)
                 progress("training index", len(found), len(data), {})

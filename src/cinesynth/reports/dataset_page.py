@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cinesynth import __version__
-from cinesynth.data.ingest import Rejection, read_rejected
-from cinesynth.data.manifest import SPLITS, Manifest, Row
+from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow
+from cinesynth.data.ingest import read_skipped
 from cinesynth.data.packed import load_study
 from cinesynth.data.quality import QualityCheck, flagged_checks
 from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
-from cinesynth.io.parallel import in_order
+from cinesynth.io.parallel import ordered_map
 from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.reports.contact_sheet import render_subject
 from cinesynth.reports.html import render_template
@@ -73,12 +73,12 @@ class _Examiner:
 
     dataset: Path
 
-    def __call__(self, row: Row) -> SubjectEntry:
+    def __call__(self, row: SubjectRow) -> SubjectEntry:
         try:
             study = load_study(self.dataset, row)
         except DataError as error:
             return SubjectEntry(row, (), b"", error.message)
-        return SubjectEntry(row, flags(study), render_subject(study))
+        return SubjectEntry(row, flagged_checks(study), render_subject(study))
 
 
 def write_report(
@@ -91,9 +91,9 @@ def write_report(
     cannot be written.
     """
     dataset = Path(dataset_folder)
-    manifest, rejected = Manifest.read(dataset), read_rejected(dataset)
+    manifest, rejected = DatasetTable.read(dataset), read_skipped(dataset)
     entries: list[SubjectEntry] = []
-    with closing(in_order(_Examiner(dataset), manifest.rows, workers)) as examined:
+    with closing(ordered_map(_Examiner(dataset), manifest.rows, workers)) as examined:
         for entry in examined:
             entries.append(entry)
             progress("qc", len(entries), len(manifest), {})
@@ -118,7 +118,7 @@ def _counts(entries: Sequence[SubjectEntry]) -> Counter[str]:
 
 
 def _overview(
-    entries: Sequence[SubjectEntry], rejected: Sequence[Rejection]
+    entries: Sequence[SubjectEntry], rejected: Sequence[Skipped]
 ) -> Iterator[tuple[str, Sequence[str], Sequence[tuple[object, ...]]]]:
     """Title, columns and rows of each table."""
     groups: dict[tuple[str, str, str], Counter[str]] = {}
@@ -142,7 +142,7 @@ def _summary(entry: SubjectEntry) -> tuple[object, ...]:
     return (row.subject, row.dataset, group, row.split, frames, row.slices, *volumes, "; ".join(entry.remarks))
 
 
-def _facts(row: Row) -> Iterator[str]:
+def _facts(row: SubjectRow) -> Iterator[str]:
     group = row.diagnosis.value if row.group in ("", row.diagnosis.value) else f"{row.group} ({row.diagnosis.value})"
     yield from (row.dataset, row.vendor, group, row.split)
     yield f"{row.spacing_x_mm:.3g} x {row.spacing_y_mm:.3g} x {row.spacing_z_mm:.3g} mm, {row.slices} slices"

@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.cases.export_items import new_folder
-from cinesynth.cases.reading import DATASET as GENERATED
-from cinesynth.cases.reading import SIDECAR, case_terms, read_case
-from cinesynth.cases.writing import from_stored, to_stored
+from cinesynth.cases.reading import case_terms, read_case
+from cinesynth.cases.schema import GENERATED, SIDECAR, from_stored, to_stored
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow, describe, is_dataset
 from cinesynth.data.geometry import Grid, place, slices_on_grid
 from cinesynth.data.intensity import IntensityScale

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.heart import label_bounds
 from cinesynth.errors import DataError
-from cinesynth.evaluation.surfaces import dice, surface_distances_mm
+from cinesynth.evaluation.overlap import overlap
+from cinesynth.evaluation.statistics import crossed_interval, mean_known
 from cinesynth.io.files import write_json
 from cinesynth.study.runs import Cell
 from cinesynth.types import STRUCTURES, LabelArray, Study
@@ -44,28 +44,10 @@ def judged(study: Study) -> Study:
 def scores(label: LabelArray, study: Study) -> dict[str, NDArray[np.float64]]:
     """Each of `METRICS` by structure (``S``), mean over the frames of a `judged` study; NaN where not annotated.
 
-    A structure that is not found at all, or found where there is none, is as far off as the annotated stack is long
-    from corner to corner: leaving it out would favour segmenters that find nothing.
+    A structure that only one of the two labels has counts by the rule of `evaluation.overlap`.
     """
-    found = np.full((len(METRICS), len(label), len(STRUCTURES)), np.nan)
-    for t in range(len(label)):
-        for i, structure in enumerate(STRUCTURES):
-            covered = study.coverage[t, :, i]
-            a, b = label[t][..., covered] == structure, study.label[t][..., covered] == structure
-            if a.any() and b.any():
-                found[:, t, i] = dice(a, b), *surface_distances_mm(a, b, study.spacing_mm)
-            elif a.any() or b.any():
-                found[:, t, i] = 0.0, *[_diagonal_mm(b.shape, study)] * 2
-    known = np.isfinite(found)
-    mean = np.where(known, found, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
-    return dict(zip(METRICS, mean, strict=True))
-
-
-def _diagonal_mm(shape: tuple[int, ...], study: Study) -> float:
-    """Of the box around everything that is annotated in the plane, and the ``shape``'s slices."""
-    (left, right), (top, bottom) = label_bounds(study)
-    x, y = right - left + 1, bottom - top + 1
-    return float(np.linalg.norm(np.array([x, y, shape[2]]) * np.array(study.spacing_mm)))
+    found = overlap(label, study.label, study.coverage, study.spacing_mm)
+    return {metric: mean_known(getattr(found, metric), axis=0) for metric in METRICS}
 
 
 # --- What the cells of a study found ---------------------------------------------------------------------------------
@@ -74,7 +56,6 @@ def _diagonal_mm(shape: tuple[int, ...], study: Study) -> float:
 MEAN = "mean"
 """Of the structures that were annotated of a person."""
 COLUMNS = (*(structure.name for structure in STRUCTURES), MEAN)
-RESAMPLES = 5000
 Scores = dict[str, NDArray[np.float64]]
 """``P C`` by metric: persons, and the `COLUMNS`."""
 
@@ -160,24 +141,13 @@ def effect(values: NDArray[np.float64]) -> Effect:
     if not known.size:
         return Effect(float("nan"), float("nan"), float("nan"), 0, len(values))
     seeds, persons = known.shape
-    rng = np.random.default_rng(0)
-    rows = _counts(rng, seeds) / seeds
-    columns = _counts(rng, persons) / persons
-    drawn = np.einsum("rs,sp,rp->r", rows, known, columns)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return Effect(float(known.mean()), float(low), float(high), persons, seeds)
-
-
-def _counts(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """How often each of ``count`` is drawn, ``RESAMPLES count``."""
-    return rng.multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES).astype(np.float64)
+    low, high = crossed_interval(known)
+    return Effect(float(known.mean()), low, high, persons, seeds)
 
 
 def _with_mean(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
     values = np.array(rows, dtype=np.float64)
-    known = np.isfinite(values)
-    mean = np.where(known, values, 0.0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
-    return np.concatenate([values, mean[:, None]], axis=1)
+    return np.concatenate([values, mean_known(values, axis=1)[:, None]], axis=1)
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from cinesynth.cases.export_items import dataset_items
 from cinesynth.cases.export_nnunet import ENDING, export_nnunet
-from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.cases.nifti import describe_origin, write_nifti
+from cinesynth.cases.schema import GENERATED
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.packed import load_study

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import cinesynth
-from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.cases.schema import GENERATED
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.study.datasets import digest
 from cinesynth.study.generator import hearts_of

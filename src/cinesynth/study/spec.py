@@ -14,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cinesynth.config import Config, Settings, hashed_settings, load_config
-from cinesynth.data.manifest import Row
+from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.errors import InputError
 from cinesynth.weights.folder import bundle_sha256, find_bundle
 
@@ -34,7 +34,7 @@ class Who(Settings):
     vendors: tuple[str, ...] = ()
     splits: tuple[Split, ...] = ()
 
-    def among(self, rows: Iterable[Row]) -> list[Row]:
+    def among(self, rows: Iterable[SubjectRow]) -> list[SubjectRow]:
         """The rows that are meant, in their order."""
         conditions = {"dataset": self.datasets, "vendor": self.vendors, "split": self.splits}
         return [row for row in rows if all(not any_of or getattr(row, k) in any_of for k, any_of in conditions.items())]

@@ -16,18 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cinesynth
-from cinesynth.cases.export_nifti import write_like
-from cinesynth.cases.reading import IMAGE, LABEL
-from cinesynth.cases.schema import DECIMALS, sidecar
-from cinesynth.cases.writing import BEAT, SHEET, case_folder
+from cinesynth.cases.nifti import write_like
+from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
+from cinesynth.cases.writing import case_folder, render_sheet
 from cinesynth.data.nifti import Volume, read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.errors import DataError
 from cinesynth.io.files import file_sha256
 from cinesynth.io.tables import reading
-from cinesynth.reports.contact_sheet import Timing, render_contact_sheet, render_sheet
-from cinesynth.reports.pictures import render_gif
+from cinesynth.reports.contact_sheet import Timing, render_contact_sheet
+from cinesynth.reports.slices import render_gif
 from cinesynth.synthesis.acceptance import Verdicts, judge_anatomy, judge_motion
 from cinesynth.types import STRUCTURES, Cine, FloatArray, Label, LabelArray, Study, full_coverage, volumes_ml
 

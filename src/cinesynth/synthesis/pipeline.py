@@ -50,7 +50,7 @@ class CinePipeline:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.condition_set = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
-        own = fingerprint_screen(bundle.fingerprints, self.grid.spacing_mm)
+        own = fingerprint_filter(bundle.fingerprints, self.grid)
         # A candidate that either filter rejects is sampled again.
         self.duplicate_filters = tuple(each for each in (own, duplicate_filter) if each is not None)
         self.sampler = Sampler(bundle, self.device)

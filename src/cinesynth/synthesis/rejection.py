@@ -1,4 +1,4 @@
-"""Rejection sampling: keep the first candidate that passes every acceptance rule, or the best of those that fail."""
+"""Skipped sampling: keep the first candidate that passes every acceptance rule, or the best of those that fail."""
 
 from __future__ import annotations
 

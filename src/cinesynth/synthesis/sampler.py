@@ -85,11 +85,14 @@ class Sampler:
 
     def progress(self, plan: Plan, callback: ProgressCallback) -> CaseProgress:
         """A counter of the network calls that a case needs."""
-        steps = [plan.request.steps or m.config.sampling_steps for m in (self.bundle.anatomy, self.bundle.dynamics)]
+        steps = [
+            plan.request.steps or m.config.sampling_steps
+            for m in (self.bundle.anatomy_diffusion, self.bundle.motion_diffusion)
+        ]
         chunks = math.ceil(len(plan.phases) / self.frames_per_call)
         # Volume matching decodes 10 to 30 times per stage; without it there are one or two decodes.
         matching = 24 if plan.request.match_volumes else 2
-        cycles = 1 + chunks if isinstance(self.bundle.motion.code, FrameCode) else 1
+        cycles = 1 + chunks if isinstance(self.bundle.residual_motion.code, FrameCode) else 1
         return CaseProgress(steps[0] + matching, cycles * steps[1] + matching + chunks, callback)
 
     def anatomy(
@@ -113,7 +116,7 @@ class Sampler:
         step = partial((progress or CaseProgress(1, 1)).step, "anatomy")
         start_noise = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
         settings: dict[str, Any] = {"start": start, "strength": variation, "callback": step}
-        latent = self._sample(self.bundle.anatomy, plan, start_noise, plan.conditions, **settings)
+        latent = self._sample(self.bundle.anatomy_diffusion, plan, start_noise, plan.conditions, **settings)
         targets = ed_targets(plan.prior) if plan.request.match_volumes and variation > 0.0 else ()
         matching: VolumeMatching | None = None
         if targets:
@@ -154,7 +157,7 @@ class Sampler:
         """
         step = partial((progress or CaseProgress(1, 1)).step, "motion")
         size = self.frames_per_call
-        start_noise = self._noise(plan, "motion", attempt, self.bundle.motion.code.channels)
+        start_noise = self._noise(plan, "motion", attempt, self.bundle.residual_motion.code.channels)
         residuals_at = self._trajectory(plan, anatomy.latent, start_noise, step)
         es = torch.ones(size, dtype=plan.phases.dtype)
         matching = self._match_motion(plan, anatomy, lambda: residuals_at(es)[:1], step)

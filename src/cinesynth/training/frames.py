@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cinesynth.cases.reading import DATASET as GENERATED
+from cinesynth.cases.schema import GENERATED
 from cinesynth.config import Config
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.intensity import from_uint8

@@ -70,7 +70,9 @@ class Workshop:
         """Animate an uploaded heart."""
         image = self.store.get(session, body.upload).files["image"]
         prior = ClinicalPrior(Diagnosis.parse(body.diagnosis), vendor=body.vendor)
-        request = Request(prior, body.seed, frames=body.frames, max_attempts=body.max_attempts, match_volumes=body.match_volumes)
+        request = Request(
+            prior, body.seed, frames=body.frames, max_attempts=body.max_attempts, match_volumes=body.match_volumes
+        )
         asked = AnimationRequest(request, body.ef, body.variation, body.frame)
 
         def work(job: Job) -> list[str]:
@@ -147,7 +149,11 @@ def _requests(pipe: CinePipeline, body: CohortRequest) -> list[Request]:
     if body.sample_priors:
         diagnosis = Diagnosis.parse(body.diagnosis)
         asked = None if diagnosis is Diagnosis.UNKNOWN else diagnosis
-        settings: dict[str, Any] = {"frames": body.frames, "max_attempts": body.max_attempts, "match_volumes": body.match_volumes}
+        settings: dict[str, Any] = {
+            "frames": body.frames,
+            "max_attempts": body.max_attempts,
+            "match_volumes": body.match_volumes,
+        }
         return draw_requests(pipe, body.count, seed=body.seed, diagnosis=asked, vendor=body.vendor, **settings)
     one = body.request()
     check_supported(one.prior, pipe.condition_set)
@@ -170,7 +176,12 @@ def _groups(table: str, table_format: str) -> list[CohortGroup]:
 
 def _rows(pipe: CinePipeline, groups: list[CohortGroup], body: CohortRequest) -> list[Request]:
     return requests_of(
-        groups, pipe, seed=body.seed, frames=body.frames, max_attempts=body.max_attempts, match_volumes=body.match_volumes
+        groups,
+        pipe,
+        seed=body.seed,
+        frames=body.frames,
+        max_attempts=body.max_attempts,
+        match_volumes=body.match_volumes,
     )
 
 

@@ -33,7 +33,9 @@ from cinesynth.weights.folder import (
 from cinesynth.weights.prior import EmpiricalPrior
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
-SAMPLING = tuple(f"{model}.diffusion.{key}" for model in ("anatomy_diffusion", "motion_diffusion") for key in _OF_A_MODEL)
+SAMPLING = tuple(
+    f"{model}.diffusion.{key}" for model in ("anatomy_diffusion", "motion_diffusion") for key in _OF_A_MODEL
+)
 """Settings that training does not use, so that they can be tuned afterwards on validation subjects."""
 
 

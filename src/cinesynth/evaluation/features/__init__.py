@@ -1,1 +1,1 @@
-"""What is measured of one heart so that sets of hearts can be compared: one file an extractor."""
+"""Extractors: what describes one heart as numbers, so that sets of hearts can be compared. One file an extractor."""

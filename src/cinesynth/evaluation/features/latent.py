@@ -1,4 +1,4 @@
-"""`vae-latent`: what the codec of a weights folder makes of a heart."""
+"""`vae-latent`: a heart in the latent space of the autoencoder (codec) of a weights folder."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class LatentExtractor:
         return cls(Path(folder), info["sha256"], Grid.from_config(config.grid), config.vae.latent_channels)
 
     def misfit(self, grid: Grid) -> str:
-        """Why hearts on ``grid`` cannot be encoded, if so. The number of slices is each heart's own."""
+        """Why hearts on ``grid`` cannot be encoded, empty if they can. Their number of slices may differ."""
         if grid.size[:2] == self.grid.size[:2] and np.allclose(grid.spacing_mm, self.grid.spacing_mm):
             return ""
-        return f"the hearts lie on {_told(grid)}, the codec of {self.folder} works on {_told(self.grid)}"
+        return f"the hearts lie on {_words(grid)}, the codec of {self.folder} works on {_words(self.grid)}"
 
     def measurer(self) -> Measurer:
         """``frames``: ``2 2C``, mean and SD of each channel over acquired slices at ED and ES; ``places``: the ED
-        latent of the heart moved to the middle of the field, ``5 C x y``. NaN where the codec cannot take a heart."""
+        latent of the heart, centred in the field of view, ``5 C x y``. NaN where the codec cannot encode the heart."""
         return Measurer("vae-latent", f"1 {self.identity}", self._measure)
 
     def _measure(self, case: Case) -> dict[str, NDArray[np.float32]]:
@@ -82,12 +82,12 @@ def _encode(codec: Codec, volume: NDArray[np.float32]) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def _codec(folder: Path) -> Codec:
-    """Loaded in the process that uses it, once."""
+    """Loaded once in each process that uses it."""
     codec = build_codec(parse_config(stage_info(folder, "vae")["config"]))
     load_stage(folder, "vae", codec)
     return codec.eval().requires_grad_(False)
 
 
-def _told(grid: Grid) -> str:
+def _words(grid: Grid) -> str:
     (x, y, _), (a, b, c) = grid.size, grid.spacing_mm
     return f"{x} x {y} voxels of {a:g} x {b:g} x {c:g} mm"

@@ -1,27 +1,62 @@
-"""`radiomic`: shape, first-order and texture features of ED and ES, from the masks and the images under them.
+"""Features computed without a network: `radiomic` (shape, grey values and texture) and `appearance` (the whole image).
 
-A heart whose ED or ES is not wholly annotated has none (NaN). A structure that is annotated, but absent, has the
-features of nothing (0): a generated heart without a ventricle is a defect to be seen, not a gap to be left out.
+A heart whose ED or ES is not annotated in every slice has no radiomic features (NaN). A structure that is annotated but
+absent has features of 0: a generated heart without a ventricle is a defect to be seen, not a gap to be left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage, stats
+from skimage.feature import graycomatrix, graycoprops
+from skimage.measure import marching_cubes, mesh_surface_area, perimeter_crofton
 
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.features import grey, shape
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.types import STRUCTURES
+from cinesynth.memorisation.thumbnails import centre_of, slices_at, window
+from cinesynth.types import STRUCTURES, FloatArray, Label, LabelArray
 
+Mask = NDArray[np.bool_]
+Spacing = Sequence[float]
+
+SHAPE = ("volume_ml", "sphericity", "elongation", "flatness", "base_cm2", "middle_cm2", "apex_cm2", "roundness")
+WALL = ("wall_mean_mm", "wall_sd_mm", "wall_p10_mm", "wall_p90_mm")
+STATISTICS = ("mean", "sd", "skewness", "kurtosis", "p10", "p50", "p90")
+EDGE = ("blood_myocardium", "blood_myocardium_cnr", "edge")
+PROPERTIES = ("contrast", "homogeneity", "correlation", "energy")
+DISTANCES_PX = (1, 2)
+"""Distances of the co-occurrence matrix."""
 NAMES = (
-    *(f"{s.name}_{name}" for s in STRUCTURES for name in shape.NAMES),
-    *shape.WALL_NAMES,
-    *(f"{region}_{name}" for region in (*(s.name for s in STRUCTURES), "ring") for name in grey.STATISTICS),
-    *grey.EDGE_NAMES,
-    *(f"texture_{name}" for name in grey.TEXTURE_NAMES),
+    *(f"{s.name}_{name}" for s in STRUCTURES for name in SHAPE),
+    *WALL,
+    *(f"{region}_{name}" for region in (*(s.name for s in STRUCTURES), "ring") for name in STATISTICS),
+    *EDGE,
+    *(f"texture_{p}_{d}px" for p in PROPERTIES for d in DISTANCES_PX),
 )
-"""The features of one frame, in order."""
+"""The radiomic features of one frame, in order."""
+GREYS = 64
+"""Bins of the histogram over the 256 grey levels."""
+BANDS = 16
+"""Rings of spatial frequency from 0 to the Nyquist frequency of the grid."""
+QUARTERS = (0.25, 0.5, 0.75)
+"""Heights in the ventricle of the slices whose texture and spectrum are taken."""
+
+
+def radiomic() -> Measurer:
+    """``frames``: `NAMES` of ED and ES, ``2 F``."""
+    return Measurer("radiomic", "1", _measure_radiomic)
+
+
+def appearance() -> Measurer:
+    """``histogram`` (`GREYS`), ``spectrum`` (`BANDS`) and ``middle`` (``64 64``, the mid-ventricular slice), at ED."""
+    return Measurer("appearance", "1", _measure_appearance)
+
+
+def _measure_radiomic(case: Case) -> dict[str, NDArray[np.float64]]:
+    return {"frames": np.stack([frame_features(case, t) for t in (case.ed, case.es)])}
 
 
 def frame_features(case: Case, frame: int) -> NDArray[np.float64]:
@@ -30,22 +65,166 @@ def frame_features(case: Case, frame: int) -> NDArray[np.float64]:
         return np.full(len(NAMES), np.nan)
     image, label = case.intensity[frame], case.label[frame]
     regions = [label == structure for structure in STRUCTURES]
-    around = grey.ring(label, case.spacing_mm)
+    around = ring(label, case.spacing_mm)
     return np.concatenate(
         [
-            *(shape.shape_of(region, case.spacing_mm) for region in regions),
-            shape.wall_of(label, case.spacing_mm),
-            *(grey.first_order(image[region]) for region in (*regions, around)),
-            grey.contrast(image, label, case.spacing_mm),
-            grey.texture(image, label, case.spacing_mm),
+            *(shape_of(region, case.spacing_mm) for region in regions),
+            wall_of(label, case.spacing_mm),
+            *(first_order(image[region]) for region in (*regions, around)),
+            contrast(image, label, case.spacing_mm),
+            texture(image, label, case.spacing_mm),
         ]
     )
 
 
-def _measure(case: Case) -> dict[str, NDArray[np.float64]]:
-    return {"frames": np.stack([frame_features(case, t) for t in (case.ed, case.es)])}
+# --- Shape of one structure in one frame -----------------------------------------------------------------------------
 
 
-def radiomic() -> Measurer:
-    """``frames``: ``2 F``, ED and ES."""
-    return Measurer("radiomic", "1", _measure)
+def shape_of(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
+    """`SHAPE` of an ``X Y Z`` mask; all 0 where it is empty."""
+    if not mask.any():
+        return np.zeros(len(SHAPE))
+    volume_mm3 = float(mask.sum() * np.prod(spacing_mm))
+    areas = _areas_mm2(mask, spacing_mm)
+    return np.array(
+        [
+            volume_mm3 / 1000.0,
+            np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / _surface_mm2(mask, spacing_mm),
+            *_axis_ratios(mask, spacing_mm),
+            *areas / 100.0,
+            _roundness(mask, spacing_mm),
+        ]
+    )
+
+
+def wall_of(label: LabelArray, spacing_mm: Spacing) -> NDArray[np.float64]:
+    """`WALL`: from the edge of the cavity to the outside of the wall, slice by slice in plane; 0 without one."""
+    found = [_thickness_mm(label[..., z], spacing_mm) for z in range(label.shape[2])]
+    thickness = np.concatenate(found) if found else np.zeros(0)
+    if not len(thickness):
+        return np.zeros(len(WALL))
+    return np.array([thickness.mean(), thickness.std(), *np.percentile(thickness, (10, 90))])
+
+
+def _surface_mm2(mask: Mask, spacing_mm: Spacing) -> float:
+    boxed = np.pad(mask[ndimage.find_objects(mask.astype(np.int8))[0]], 1)
+    vertices, faces, _, _ = marching_cubes(boxed.astype(np.float32), 0.5, spacing=tuple(spacing_mm))
+    return float(mesh_surface_area(vertices, faces))
+
+
+def _axis_ratios(mask: Mask, spacing_mm: Spacing) -> tuple[float, float]:
+    """Second and third principal axis over the first; a voxel counts as a solid box, not as a point."""
+    points = np.argwhere(mask) * np.asarray(spacing_mm)
+    covariance = np.cov(points.T, bias=True) + np.diag(np.square(spacing_mm)) / 12
+    third, second, first = np.sqrt(np.linalg.eigvalsh(covariance))
+    return float(second / first), float(third / first)
+
+
+def _areas_mm2(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
+    """Areas near the base, in the middle and near the apex of a structure's own extent."""
+    occupied = np.flatnonzero(mask.any(axis=(0, 1)))
+    slices = np.rint(occupied[0] + np.asarray((0.1, 0.5, 0.9)) * (occupied[-1] - occupied[0])).astype(int)
+    return np.asarray(mask[..., slices].sum(axis=(0, 1)) * spacing_mm[0] * spacing_mm[1], dtype=np.float64)
+
+
+def _roundness(mask: Mask, spacing_mm: Spacing) -> float:
+    """4 pi area / perimeter^2 of the largest slice: 1 for a disc."""
+    largest = mask[..., int(mask.sum(axis=(0, 1)).argmax())]
+    edge = max(float(perimeter_crofton(largest, directions=4)), 1.0)
+    return float(4 * np.pi * largest.sum() / edge**2)
+
+
+def _thickness_mm(label: LabelArray, spacing_mm: Spacing) -> NDArray[np.float64]:
+    cavity, heart = label == Label.LV, (label == Label.LV) | (label == Label.MYO)
+    if not cavity.any() or not (label == Label.MYO).any():
+        return np.zeros(0)
+    edge = cavity & ~ndimage.binary_erosion(cavity)
+    outside = ndimage.distance_transform_edt(np.pad(heart, 1), sampling=list(spacing_mm[:2]))
+    return np.asarray(outside[1:-1, 1:-1][edge] - spacing_mm[0] / 2, dtype=np.float64)
+
+
+# --- Grey values of one frame ----------------------------------------------------------------------------------------
+
+
+def first_order(values: FloatArray) -> NDArray[np.float64]:
+    """`STATISTICS` of grey values; all 0 without any. Skewness and kurtosis of a constant are 0."""
+    if not len(values):
+        return np.zeros(len(STATISTICS))
+    moments = (stats.skew(values), stats.kurtosis(values)) if values.std() > 1e-6 else (0.0, 0.0)
+    return np.array([values.mean(), values.std(), *moments, *np.percentile(values, (10, 50, 90))], dtype=np.float64)
+
+
+def ring(label: LabelArray, spacing_mm: Spacing, width_mm: float = 10.0) -> Mask:
+    """Voxels around the labelled heart in plane, without the heart itself: lung, fat, liver."""
+    result = np.zeros(label.shape, dtype=np.bool_)
+    for z in np.flatnonzero((label > 0).any(axis=(0, 1))):
+        away_mm = ndimage.distance_transform_edt(label[..., z] == 0, sampling=list(spacing_mm[:2]))
+        result[..., z] = (away_mm > 0) & (away_mm <= width_mm)
+    return result
+
+
+def contrast(image: FloatArray, label: LabelArray, spacing_mm: Spacing) -> NDArray[np.float64]:
+    """`EDGE`: blood less myocardium, the same over their pooled SD, and the mean gradient at the edge of the
+    cavity (per mm); all 0 where cavity or wall is missing."""
+    blood, wall = image[label == Label.LV], image[label == Label.MYO]
+    if not len(blood) or not len(wall):
+        return np.zeros(len(EDGE))
+    difference = float(blood.mean() - wall.mean())
+    pooled = float(np.sqrt((blood.var() + wall.var()) / 2))
+    cavity = label == Label.LV
+    border = cavity & ~ndimage.binary_erosion(cavity, np.ones((3, 3, 1), dtype=np.bool_))
+    slopes = np.gradient(image, spacing_mm[0], axis=0)[border], np.gradient(image, spacing_mm[1], axis=1)[border]
+    return np.array([difference, difference / max(pooled, 1e-3), float(np.hypot(*slopes).mean())])
+
+
+def texture(image: FloatArray, label: LabelArray, spacing_mm: Spacing, side_mm: float = 120.0) -> NDArray[np.float64]:
+    """Co-occurrence `PROPERTIES` (Haralick, 1973) in a square around the ventricle, mean of angles and three slices."""
+    half = [int(side_mm / 2 / s) for s in spacing_mm[:2]]
+    x, y = (round(c) for c in centre_of(label))
+    box = image[max(x - half[0], 0) : x + half[0], max(y - half[1], 0) : y + half[1]]
+    grey = np.clip((box + 1) * 8.0, 0, 15).astype(np.uint8)  # [-1, 1] as 16 levels
+    planes = [_cooccurrence(grey[..., z]) for z in slices_at(label, QUARTERS)]
+    return np.asarray(np.mean(planes, axis=0), dtype=np.float64)
+
+
+def _cooccurrence(plane: NDArray[np.uint8]) -> NDArray[np.float64]:
+    angles = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
+    matrix = graycomatrix(plane, DISTANCES_PX, angles, levels=16, symmetric=True, normed=True)
+    return np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in PROPERTIES])
+
+
+# --- Appearance of the whole ED image -------------------------------------------------------------------------------
+
+
+def _measure_appearance(case: Case) -> dict[str, NDArray[np.generic]]:
+    planes = case.intensity[case.ed][..., slices_at(case.label[case.ed], QUARTERS)]
+    return {
+        "histogram": histogram(case.image[case.ed]),
+        "spectrum": np.mean([spectrum(planes[..., z]) for z in range(planes.shape[2])], axis=0),
+        "middle": middle_slice(case, pixels=64, pixel_mm=2.0),
+    }
+
+
+def histogram(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Fraction of voxels in each of `GREYS` bins."""
+    counts = np.bincount(image.ravel() // (256 // GREYS), minlength=GREYS)
+    return np.asarray(counts / counts.sum(), dtype=np.float64)
+
+
+def spectrum(plane: NDArray[np.float32]) -> NDArray[np.float64]:
+    """log10 of the energy in each of `BANDS` rings of frequency of an ``X Y`` slice under a Hann window."""
+    width, height = plane.shape
+    tapered = (plane - plane.mean()) * np.outer(np.hanning(width), np.hanning(height))
+    energy = np.abs(np.fft.fft2(tapered)) ** 2 / plane.size
+    frequency = np.hypot(np.fft.fftfreq(width)[:, None], np.fft.fftfreq(height)[None, :])  # cycles per pixel
+    band = np.minimum((frequency / 0.5 * BANDS).astype(int), BANDS)  # corners beyond Nyquist go to an extra bin
+    totals = np.bincount(band.ravel(), energy.ravel(), minlength=BANDS + 1)[:BANDS]
+    return np.asarray(np.log10(totals + 1e-9), dtype=np.float64)
+
+
+def middle_slice(case: Case, *, pixels: int, pixel_mm: float) -> NDArray[np.float32]:
+    """The mid-ventricular ED slice, ``pixels pixels`` in [-1, 1], centred on the left ventricle."""
+    label = case.label[case.ed]
+    chosen = slices_at(label, [0.5])
+    image = case.intensity[case.ed][..., chosen]
+    return window(image, centre_of(label), case.spacing_mm, pixels=pixels, pixel_mm=pixel_mm, fill=-1.0)[..., 0]

@@ -23,19 +23,14 @@ from cinesynth.evaluation.measure import Measurer
 from cinesynth.memorisation.thumbnails import slices_at
 from cinesynth.types import FloatArray
 
-SEED = 0
 CHANNELS = (1, 16, 32, 64)
-LEAK = 0.1
-CYCLE_FRAMES = 16
-"""Even times at which a whole cycle is seen."""
-CYCLE_HEIGHTS = (0.25, 0.5, 0.75)
-"""Slices of the ventricle whose cycles are seen."""
+NAME = "randconv3d-seed0"
 
 
 @lru_cache(maxsize=1)
 def weights() -> tuple[NDArray[np.float32], ...]:
     """The kernels ``out in 3 3 3`` of each layer: uniform with He's variance, 2 over the number of inputs."""
-    bits = np.random.Philox(key=SEED)
+    bits = np.random.Philox(key=0)
     return tuple(_kernel(bits, out, into) for into, out in pairwise(CHANNELS))
 
 
@@ -47,12 +42,12 @@ def _kernel(bits: np.random.Philox, out: int, into: int) -> NDArray[np.float32]:
 
 
 def layers(volume: Tensor, stride: tuple[int, int, int], cyclic: bool = False) -> Iterator[Tensor]:
-    """What each layer sees in ``1 1 A B C``; ``cyclic`` where A is a closed cycle, else the edges are repeated."""
+    """The output of each layer for ``1 1 A B C``; with ``cyclic``, A wraps around, else edges are repeated."""
     x = volume
     for kernel in weights():
         x = F.pad(x, (1, 1, 1, 1, 0, 0), mode="replicate")
         x = F.pad(x, (0, 0, 0, 0, 1, 1), mode="circular" if cyclic else "replicate")
-        x = F.leaky_relu(F.conv3d(x, torch.from_numpy(kernel), stride=stride), LEAK)
+        x = F.leaky_relu(F.conv3d(x, torch.from_numpy(kernel), stride=stride), 0.1)
         yield x
 
 
@@ -66,12 +61,15 @@ def _frame(case: Case, frame: int) -> NDArray[np.float32]:
     return _pooled(np.ascontiguousarray(np.moveaxis(case.intensity[frame], -1, 0)), (1, 2, 2))
 
 
-def _cycle(case: Case) -> NDArray[np.float32]:
-    """Features of the slices' ``T X Y`` over a whole cycle, averaged over slices; NaN without one."""
+def _cycle(case: Case, frames: int = 16, heights: tuple[float, ...] = (0.25, 0.5, 0.75)) -> NDArray[np.float32]:
+    """Features of ``T X Y`` over a whole cycle at even times, mean of the slices at three heights in the ventricle.
+
+    NaN without a whole cycle.
+    """
     if not case.whole_cycle:
         return np.full(2 * sum(CHANNELS[1:]), np.nan, dtype=np.float32)
-    chosen = slices_at(case.label[case.ed], CYCLE_HEIGHTS)
-    even = evenly(case.intensity[..., chosen], CYCLE_FRAMES)  # T X Y Z
+    chosen = slices_at(case.label[case.ed], heights)
+    even = evenly(case.intensity[..., chosen], frames)  # T X Y Z
     planes = [_pooled(np.ascontiguousarray(even[..., z]), (1, 2, 2), cyclic=True) for z in range(even.shape[-1])]
     return np.asarray(np.mean(planes, axis=0), dtype=np.float32)
 
@@ -83,7 +81,7 @@ def _measure(case: Case) -> dict[str, NDArray[np.float32]]:
 
 def randconv3d() -> Measurer:
     """``frames``: ``2 F`` of ED and ES; ``cycle``: ``F`` of space and time, NaN without a whole cycle."""
-    return Measurer(f"randconv3d-seed{SEED}", "1", _measure)
+    return Measurer(NAME, "1", _measure)
 
 
 # --- Networks inside of measurers ------------------------------------------------------------------------------------
@@ -91,7 +89,7 @@ def randconv3d() -> Measurer:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """No gradients, and a single thread: a forked worker must not wait for threads of its parent."""
+    """No gradients, and a single thread: a forked worker would wait for its parent's threads forever."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -102,7 +100,7 @@ def one_thread() -> Iterator[None]:
 
 
 def evenly(cycle: FloatArray, frames: int) -> FloatArray:
-    """A cycle ``T ...`` at ``frames`` even times, linear in time; after its last frame comes the first."""
+    """A cycle ``T ...`` at ``frames`` even times, linear in time; its last frame is followed by the first."""
     places = np.arange(frames) * len(cycle) / frames
     before = np.floor(places).astype(int)
     share = (places - before).astype(np.float32).reshape(-1, *[1] * (cycle.ndim - 1))

@@ -1,4 +1,4 @@
-"""A user's I3D weights as a measurer of whole cycles: the features of FVD (Unterthiner et al., 2018)."""
+"""`fvd-i3d`: features of whole cycles by I3D weights that the user provides, for FVD (Unterthiner et al., 2018)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from cinesynth.io.files import file_sha256
 from cinesynth.memorisation.thumbnails import slices_at
 from cinesynth.weights.folder import read_tensors
 
-FRAMES, SIDE_PX = 16, 224
-
 
 @dataclass(frozen=True)
 class VideoExtractor:
@@ -36,13 +34,13 @@ class VideoExtractor:
         """Check a weights file; `WeightsError` where it is missing, damaged or of another network."""
         path = Path(path)
         if not path.is_file():
-            raise WeightsError(f"{path} is missing", hint="give the I3D weights as a safetensors file")
+            raise WeightsError(f"{path} is missing", hint="pass the I3D weights as a safetensors file")
         try:
             with safe_open(path, framework="pt") as file:
                 found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise WeightsError(
-                f"{path} is no whole safetensors file: {error}",
+                f"{path} is not a complete safetensors file: {error}",
                 hint="convert the state dict of I3D with safetensors.torch.save_file; pickles are not opened",
             ) from None
         _check(path, found)
@@ -60,38 +58,38 @@ class VideoExtractor:
             return {"cycle": logits[0].numpy()}
 
 
-def clip_of(case: Case) -> torch.Tensor:
-    """The mid-ventricular slice as ``1 3 16 224 224`` in [-1, 1], the cycle at even times, the slice as it lies."""
+def clip_of(case: Case, frames: int = 16, side_px: int = 224) -> torch.Tensor:
+    """The mid-ventricular slice in [-1, 1] as ``1 3 16 224 224``: the cycle at even times, in the slice's own plane."""
     chosen = slices_at(case.label[case.ed], [0.5])[0]
-    even = torch.from_numpy(evenly(case.intensity[..., chosen], FRAMES))  # T X Y
-    large = F.interpolate(even[:, None], (SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False)  # T 1 X Y
+    even = torch.from_numpy(evenly(case.intensity[..., chosen], frames))  # T X Y
+    large = F.interpolate(even[:, None], (side_px, side_px), mode="bilinear", align_corners=False)  # T 1 X Y
     return large.permute(1, 0, 3, 2).expand(3, -1, -1, -1)[None]
 
 
 def _check(path: Path, found: dict[str, tuple[int, ...]]) -> None:
     with torch.device("meta"):
-        wanted = {name: tuple(t.shape) for name, t in I3D().state_dict().items()}
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
-    lacking = sorted(wanted.keys() - found.keys() - optional)
-    strange = sorted(found.keys() - wanted.keys())
-    other = sorted(n for n in (wanted.keys() & found.keys()) - optional if wanted[n] != found[n])
-    for what, names in (("lacks", lacking), ("has the unknown", strange), ("has another shape of", other)):
+        expected = {name: tuple(t.shape) for name, t in I3D().state_dict().items()}
+    optional = {name for name in expected if name.endswith("num_batches_tracked")}
+    lacking = sorted(expected.keys() - found.keys() - optional)
+    strange = sorted(found.keys() - expected.keys())
+    other = sorted(n for n in (expected.keys() & found.keys()) - optional if expected[n] != found[n])
+    for problem, names in (("lacks", lacking), ("has the unknown tensor", strange), ("has another shape for", other)):
         if names:
             raise WeightsError(
-                f"{path} is not I3D for Kinetics 400: it {what} {names[0]} ({len(names)} in all)",
+                f"{path} is not I3D for Kinetics 400: it {problem} {names[0]} ({len(names)} in all)",
                 hint="expected the tensors of the PyTorch port: Conv3d_1a_7x7.conv3d.weight ... logits.conv3d.bias",
             )
 
 
 @lru_cache(maxsize=1)
 def _network(path: Path) -> I3D:
-    """Loaded in the process that uses it, once."""
+    """Loaded once in each process that uses it."""
     network = I3D()
     network.load_state_dict({name: t.float() for name, t in read_tensors(path).items()}, strict=False)
     return network.eval().requires_grad_(False)
 
 
-# --- `fvd-i3d` -------------------------------------------------------------------------------------------------------
+# --- The network -----------------------------------------------------------------------------------------------------
 
 
 INCEPTIONS = {
@@ -127,11 +125,11 @@ def same(x: Tensor, kernel: Size, stride: Size) -> Tensor:
 
 
 def pool(x: Tensor, kernel: Size, stride: Size) -> Tensor:
-    """Maximum pooling of what follows a ReLU (or of one of its inputs), so that padding with 0 changes nothing."""
+    """Maximum pooling; padding with 0 changes nothing behind a ReLU."""
     return F.max_pool3d(same(x, kernel, stride), kernel, stride)
 
 
-class Unit(nn.Module):
+class ConvUnit(nn.Module):
     """Convolution, batch normalisation, ReLU."""
 
     def __init__(self, into: int, out: int, kernel: Size = (1, 1, 1), stride: Size = (1, 1, 1)) -> None:
@@ -150,10 +148,10 @@ class Inception(nn.Module):
 
     def __init__(self, into: int, out: tuple[int, ...]) -> None:
         super().__init__()
-        self.b0 = Unit(into, out[0])
-        self.b1a, self.b1b = Unit(into, out[1]), Unit(out[1], out[2], (3, 3, 3))
-        self.b2a, self.b2b = Unit(into, out[3]), Unit(out[3], out[4], (3, 3, 3))
-        self.b3b = Unit(into, out[5])
+        self.b0 = ConvUnit(into, out[0])
+        self.b1a, self.b1b = ConvUnit(into, out[1]), ConvUnit(out[1], out[2], (3, 3, 3))
+        self.b2a, self.b2b = ConvUnit(into, out[3]), ConvUnit(out[3], out[4], (3, 3, 3))
+        self.b3b = ConvUnit(into, out[5])
 
     def forward(self, x: Tensor) -> Tensor:
         """``B C T Y X``."""
@@ -179,9 +177,9 @@ class I3D(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Conv3d_1a_7x7 = Unit(3, 64, (7, 7, 7), (2, 2, 2))
-        self.Conv3d_2b_1x1 = Unit(64, 64)
-        self.Conv3d_2c_3x3 = Unit(64, 192, (3, 3, 3))
+        self.Conv3d_1a_7x7 = ConvUnit(3, 64, (7, 7, 7), (2, 2, 2))
+        self.Conv3d_2b_1x1 = ConvUnit(64, 64)
+        self.Conv3d_2c_3x3 = ConvUnit(64, 192, (3, 3, 3))
         for name, (into, out) in INCEPTIONS.items():
             self.add_module(name, Inception(into, out))
         self.logits = Logits()

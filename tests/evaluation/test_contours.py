@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.surfaces import measure_wall, slice_thickness_mm, thickness_mm
+from cinesynth.evaluation.contours import measure_wall, slice_thickness_mm, thickness_mm
 from cinesynth.types import Label
 
 

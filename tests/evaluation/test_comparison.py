@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from cinesynth.evaluation.comparison import Comparison, p_value
-from cinesynth.evaluation.distances import (
-    COVERED,
-    distances,
+from cinesynth.evaluation.comparison import Comparison
+from cinesynth.evaluation.statistics import (
     frechet,
     kernel,
+    manifolds,
     mmd2,
     mmd2_interval,
     neighbours,
-    overlap,
+    p_value,
+    pairwise,
 )
 
 
@@ -74,11 +74,11 @@ def test_overlap_of_clusters() -> None:
     spot = rng.uniform(-1, 1, (40, 2))
     left, right = spot[:20], spot[20:] + 100
     points = np.concatenate([left, right, left + 1e-3, rng.uniform(-1, 1, (20, 2)) + 1e4])
-    away, real = distances(points), np.arange(40)
-    one_mode = overlap(away, np.arange(40, 60), real, k=3)
+    away, real = pairwise(points), np.arange(40)
+    one_mode = manifolds(away, np.arange(40, 60), real, k=3)
     assert (one_mode.precision, one_mode.recall, one_mode.coverage) == (1.0, 0.5, 0.5)
     assert one_mode.density > 0.9
-    elsewhere = overlap(away, np.arange(60, 80), real, k=3)
+    elsewhere = manifolds(away, np.arange(60, 80), real, k=3)
     assert (elsewhere.precision, elsewhere.recall, elsewhere.density, elsewhere.coverage) == (0, 0, 0, 0)
 
 
@@ -86,8 +86,8 @@ def test_overlap_of_clusters() -> None:
 def test_k_gives_the_coverage_that_was_meant(count: int, reference: int) -> None:
     rng, k = np.random.default_rng(6), neighbours(count, reference)
     sets = np.arange(count), np.arange(count, count + reference)
-    found = [overlap(distances(rng.standard_normal((count + reference, 3))), *sets, k).coverage for _ in range(40)]
-    assert COVERED - 0.03 < np.mean(found) < 0.98
+    found = [manifolds(pairwise(rng.standard_normal((count + reference, 3))), *sets, k).coverage for _ in range(40)]
+    assert 0.9 - 0.03 < np.mean(found) < 0.98
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_sets_are_compared_at_equal_counts() -> None:
     small, large = sets.divisions[0]
     assert sorted([*small, *large]) == list(range(37))
     assert len(small) == 7
-    assert "7 of 20 generated and 7 of 7 held-out against 30 train" in sets.condition_set()
+    assert "7 of 20 generated and 7 of 7 held-out against 30 train" in sets.describe()
 
 
 def difference_of_means(values: np.ndarray):
@@ -112,16 +112,16 @@ def difference_of_means(values: np.ndarray):
 def test_people_pass_and_others_do_not() -> None:
     sets, rng = Comparison(40, 10, 30), np.random.default_rng(7)
     values = rng.standard_normal(80)
-    found = sets.measure("x", difference_of_means(values), "both")
+    found = sets.metric("x", difference_of_means(values), "both")
     assert (found.judgement, found.count) == ("pass", 10)
     assert found.floor == pytest.approx(values[40:50].mean() - values[:40].mean())
     values[50:] += 2.0
-    assert sets.measure("x", difference_of_means(values), "high").judgement == "fail"
-    assert sets.measure("x", difference_of_means(values), "low").judgement == "pass"
+    assert sets.metric("x", difference_of_means(values), "high").judgement == "fail"
+    assert sets.metric("x", difference_of_means(values), "low").judgement == "pass"
 
 
 def test_what_is_too_few_is_said() -> None:
-    found = Comparison(40, 3, 30).measure("x", lambda x, y: 0.0, "high")
+    found = Comparison(40, 3, 30).metric("x", lambda x, y: 0.0, "high")
     assert (found.value, found.judgement) == (None, None)
     assert "only 3 held-out" in found.missing
 

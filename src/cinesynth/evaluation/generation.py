@@ -1,0 +1,122 @@
+"""Hearts for scoring: what held-out patients have is requested, generated and measured, one heart after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from cinesynth.cases.schema import accepted
+from cinesynth.data.packed import PackedDataset
+from cinesynth.errors import DataError
+from cinesynth.evaluation.agreement import QUANTITIES, UNITS, RequestedPair, achieved, requested
+from cinesynth.evaluation.cases import Case, generated
+from cinesynth.evaluation.measure import Measured, Values, measure_case, stack_measured, thumbnails
+from cinesynth.evaluation.motion import motion
+from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.seeds import case_seed
+from cinesynth.models.conditioning import CORE, ConditionSet
+from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.request import Request
+from cinesynth.training.frames import Volumes, measured_prior
+from cinesynth.types import FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, is_contiguous, volumes_ml
+
+CONTROLLED = ("EDV", "ESV", "EF", "RV EDV", "RV ESV", "mass")
+"""Quantities of `agreement` that are scored."""
+MEASURERS = (motion(), thumbnails())
+
+
+def requests_of(
+    data: PackedDataset, count: int, seed: int, condition_set: ConditionSet = CORE, **settings: Any
+) -> list[Request]:
+    """``count`` requests for what the subjects of ``data`` have, one subject after the other, each with its own seed.
+
+    A request holds only the conditions in ``condition_set``. ``settings`` are the other fields of `Request`; by
+    default its frames are ED and ES alone.
+    """
+    priors = [prior for i in range(len(data)) if (prior := prior_of(data, i, condition_set)) is not None]
+    if not priors:
+        raise DataError("no subject of the split has LV volumes at ED and ES", hint="choose another split")
+    settings = {"frames": 2, **settings}
+    return [Request(priors[case % len(priors)], case_seed(seed, case), **settings) for case in range(count)]
+
+
+def prior_of(data: PackedDataset, index: int, condition_set: ConditionSet = CORE) -> ClinicalPrior | None:
+    """Diagnosis, volumes and slices of a subject as a request, and its further conditions in ``condition_set``."""
+    record = data.records[index]
+    if record.lv_edv_ml is None or record.lv_esv_ml is None:
+        return None
+    prior = ClinicalPrior(record.diagnosis, record.lv_edv_ml, record.lv_esv_ml, record.slices)
+    further = [name for name in FURTHER_CONDITIONS if name in condition_set.names]
+    if not further:
+        return prior
+    found = measured_prior(record, *(_volumes(data, index, frame) for frame in (record.ed, record.es)))
+    values = {name: getattr(found, name) for name in further}
+    if condition_set.vendor_index(found.vendor) == 0:  # a vendor the weights were not trained on
+        values.pop("vendor", None)
+    return replace(prior, **values)
+
+
+def _volumes(data: PackedDataset, index: int, frame: int) -> Volumes:
+    """Volumes of the structures that were annotated in a frame without a gap."""
+    label, coverage = data.label(index, frame)[None], data.records[index].coverage[frame]
+    covered = [is_contiguous(coverage[:, i]) for i in range(len(STRUCTURES))]
+    voxel_ml = data.grid.voxel_ml
+    found = (float(volumes_ml(label, s, voxel_ml)[0]) if c else None for s, c in zip(STRUCTURES, covered, strict=True))
+    return Volumes(*found)
+
+
+# --- Generating, and measuring each heart when it is there -----------------------------------------------------------
+
+
+@dataclass
+class GeneratedHearts:
+    """Numbers of generated hearts; no heart is kept."""
+
+    pairs: list[RequestedPair] = field(default_factory=list)
+    accepted: int = 0
+    """Hearts that met the anatomical rules."""
+    seconds: list[float] = field(default_factory=list)
+    """Time to generate each heart."""
+    rows: list[list[Values]] = field(default_factory=list)
+    """`MEASURERS` of each heart."""
+
+    def measured(self) -> Measured:
+        """All hearts as a set; there must be one."""
+        names = [f"case {number}" for number in range(len(self.rows))]
+        return stack_measured("synthetic", names, MEASURERS, self.rows)
+
+
+def generate(
+    pipe: CinePipeline,
+    requests: Sequence[Request],
+    progress: ProgressCallback = no_progress,
+    seen: Callable[[Cine], None] | None = None,
+) -> GeneratedHearts:
+    """Generate the requests and measure every heart; ``seen`` is called with each."""
+    hearts, cines = GeneratedHearts(), pipe.generate(requests)
+    for done in range(1, len(requests) + 1):
+        begin = perf_counter()
+        cine = next(cines)
+        hearts.seconds.append(perf_counter() - begin)
+        case = generated(f"case {done - 1}", cine)
+        hearts.pairs += requested_pairs(case)
+        hearts.accepted += bool(accepted(cine))
+        hearts.rows.append(measure_case(case, MEASURERS))
+        if seen is not None:
+            seen(cine)
+        progress("control", done, len(requests), {})
+    return hearts
+
+
+def requested_pairs(case: Case) -> list[RequestedPair]:
+    """What was requested of a heart and what its masks show; a heart without an LV has 0 mL and no EF."""
+    values = zip(QUANTITIES, UNITS, requested(case), achieved(case), strict=True)
+    return [
+        RequestedPair(f"{name} {unit}", float(asked), float(found))
+        for name, unit, asked, found in values
+        if name in CONTROLLED and np.isfinite(asked) and np.isfinite(found)
+    ]
