@@ -1,4 +1,4 @@
-"""People of studies: analytic hearts of four scanners."""
+"""Subjects of studies: analytic hearts from four scanners."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from cinesynth.data.phantom import read_phantoms
 
 @pytest.fixture(scope="session")
 def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty analytic hearts of four scanners, of six frames, as if they were people's."""
+    """Twenty analytic hearts from four scanners, six frames each, that stand in for patients."""
     folder = tmp_path_factory.mktemp("study") / "people"
     source = read_phantoms(20, frames=6)
     studies = [replace(source.read(name), dataset="people") for name in source.names]

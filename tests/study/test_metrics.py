@@ -1,4 +1,4 @@
-"""What a segmenter is worth on a person: known shifts in millimetres, misses that cost, frames that count."""
+"""Scores of a subject: known shifts in millimetres, the cost of a missed structure, and the frames that are tested."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cinesynth.errors import DataError
-from cinesynth.study.metrics import judged, scores
+from cinesynth.study.metrics import ed_es_frames, segmentation_scores
 from cinesynth.types import STRUCTURES, Label, Study
 from tests.cases.exports import small
 
@@ -32,36 +32,36 @@ def cube() -> Study:
     )
 
 
-def test_the_truth_is_perfect_and_what_nobody_has_is_unknown(cube: Study) -> None:
-    found = scores(cube.label, cube)
+def test_the_annotation_itself_is_perfect_and_absent_structures_are_unknown(cube: Study) -> None:
+    found = segmentation_scores(cube.label, cube)
     assert [found[m][LV] for m in ("dice", "hd95_mm", "assd_mm")] == [1.0, 0.0, 0.0]
     assert np.isnan(found["dice"][[i for i in range(3) if i != LV]]).all()
 
 
 def test_a_shift_is_measured_in_millimetres(cube: Study) -> None:
-    found = scores(np.roll(cube.label, 2, axis=1), cube)  # 4 mm
+    found = segmentation_scores(np.roll(cube.label, 2, axis=1), cube)  # 4 mm
     assert found["dice"][LV] == pytest.approx(0.8)
     assert found["hd95_mm"][LV] == pytest.approx(4.0)
-    assert 0.5 < found["assd_mm"][LV] < 2.0  # of the faces that moved and those that did not
+    assert 0.5 < found["assd_mm"][LV] < 2.0  # the mean over faces that moved and faces that did not
 
 
-def test_a_miss_costs_the_length_of_the_stack(cube: Study) -> None:
+def test_a_missed_structure_counts_as_the_diagonal_of_the_stack(cube: Study) -> None:
     label = cube.label.copy()
     label[1] = 0
-    found = scores(label, cube)
+    found = segmentation_scores(label, cube)
     assert found["dice"][LV] == pytest.approx(0.5)  # found at ED, missed at ES
     diagonal = np.linalg.norm([20.0, 20.0, 80.0])
     assert found["hd95_mm"][LV] == pytest.approx(diagonal / 2)
 
 
-def test_what_was_not_annotated_does_not_count(cube: Study) -> None:
+def test_slices_without_annotation_do_not_count(cube: Study) -> None:
     cube.coverage[:, 6:] = False
     label = cube.label.copy()
     label[..., 6:] = Label.LV
-    assert scores(label, cube)["dice"][LV] == 1.0
+    assert segmentation_scores(label, cube)["dice"][LV] == 1.0
 
 
-def test_ed_and_es_are_judged(cube: Study) -> None:
+def test_ed_and_es_are_tested(cube: Study) -> None:
     more = replace(
         cube,
         image=np.zeros((3, 40, 40, 8), dtype=np.int16),
@@ -69,6 +69,6 @@ def test_ed_and_es_are_judged(cube: Study) -> None:
         coverage=np.ones((3, 8, len(STRUCTURES)), dtype=np.bool_),
         frame_index=np.array([0, 3, 5]),
     )
-    assert judged(more).frame_index.tolist() == [0, 3]
+    assert ed_es_frames(more).frame_index.tolist() == [0, 3]
     with pytest.raises(DataError, match="annotated neither at ED nor at ES"):
-        judged(replace(more, coverage=np.zeros_like(more.coverage), label=np.zeros_like(more.label)))
+        ed_es_frames(replace(more, coverage=np.zeros_like(more.coverage), label=np.zeros_like(more.label)))

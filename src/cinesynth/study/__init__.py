@@ -1,1 +1,1 @@
-"""Whether generated hearts help: segmenters trained with and without them, tested at home and on unseen vendors."""
+"""Segmentation studies: do generated hearts improve segmentation, on known and on unseen vendors?"""

@@ -1,10 +1,10 @@
-"""What a segmenter is worth on a person: Dice, HD95 and mean surface distance, in the scanner's voxels."""
+"""How well segmenters perform: Dice, HD95 and ASSD of a subject in the scanner's voxels, and means over a study."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.errors import DataError
-from cinesynth.evaluation.overlap import overlap
+from cinesynth.evaluation.overlap import Overlap, overlap
 from cinesynth.evaluation.statistics import crossed_interval, mean_known
 from cinesynth.io.files import write_json
-from cinesynth.study.runs import Cell
+from cinesynth.study.runs import TrainingRun
 from cinesynth.types import STRUCTURES, LabelArray, Study
 
-METRICS = ("dice", "hd95_mm", "assd_mm")
+METRICS = Overlap._fields
 
 
-def judged(study: Study) -> Study:
-    """``study`` with those of its stored frames alone that people are judged at: ED and ES where they are annotated.
+def ed_es_frames(study: Study) -> Study:
+    """``study`` with its ED and ES frames only, the frames that are tested.
 
-    `DataError` where neither is.
+    `DataError` if neither of them is annotated.
     """
-    frames = study.labelled & np.isin(study.frame_index, (study.ed_index, study.es_index))
-    if not frames.any():
+    is_ed_es = np.isin(study.frame_index, (study.ed_index, study.es_index))
+    if not (study.labelled & is_ed_es).any():
         raise DataError(
-            f"{study.dataset} {study.subject} is annotated neither at ED nor at ES", hint="leave it out of the tests"
+            f"{study.dataset} {study.subject} is annotated neither at ED nor at ES",
+            hint="exclude this subject from the test groups",
         )
-    kept = np.flatnonzero(np.isin(study.frame_index, (study.ed_index, study.es_index)))
+    kept = np.flatnonzero(is_ed_es)
     return replace(
         study,
         image=study.image[kept],
@@ -41,108 +42,105 @@ def judged(study: Study) -> Study:
     )
 
 
-def scores(label: LabelArray, study: Study) -> dict[str, NDArray[np.float64]]:
-    """Each of `METRICS` by structure (``S``), mean over the frames of a `judged` study; NaN where not annotated.
+def segmentation_scores(predicted: LabelArray, study: Study) -> dict[str, NDArray[np.float64]]:
+    """Each of `METRICS` by structure (``S``), mean over the frames of ``study``; NaN where nothing is annotated.
 
-    A structure that only one of the two labels has counts by the rule of `evaluation.overlap`.
+    ``predicted`` (``T X Y Z``) is compared in annotated slices, by the rule of `overlap` for a missed structure.
     """
-    found = overlap(label, study.label, study.coverage, study.spacing_mm)
-    return {metric: mean_known(getattr(found, metric), axis=0) for metric in METRICS}
+    by_frame = overlap(predicted, study.label, study.coverage, study.spacing_mm)
+    return {metric: mean_known(values, axis=0) for metric, values in zip(METRICS, by_frame, strict=True)}
 
 
-# --- What the cells of a study found ---------------------------------------------------------------------------------
+# --- Results of a study ----------------------------------------------------------------------------------------------
 
 
 MEAN = "mean"
-"""Of the structures that were annotated of a person."""
+"""Column of the mean over the structures that are annotated in a subject."""
 COLUMNS = (*(structure.name for structure in STRUCTURES), MEAN)
 Scores = dict[str, NDArray[np.float64]]
-"""``P C`` by metric: persons, and the `COLUMNS`."""
+"""By metric, ``subjects COLUMNS``."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A mean over seeds and persons, or a difference of two, with its interval of 95 %."""
+class Estimate:
+    """A mean over seeds and subjects, or a difference of two, with its 95 % interval."""
 
     value: float
     low: float
     high: float
-    persons: int
+    subjects: int
     seeds: int
 
     def to_json(self) -> dict[str, float | int]:
         """Plain numbers."""
-        return {**self.__dict__}
+        return asdict(self)
 
 
-def write_scores(path: Path, about: Mapping[str, Any], persons: Mapping[str, Sequence[Scores]]) -> None:
-    """Keep in a JSON what a segmenter is worth on the persons of each group: ``about`` says which segmenter."""
-    groups = {
-        group: {metric: [_plain(one[metric]) for one in found] for metric in METRICS}
-        for group, found in persons.items()
+def write_scores(path: Path, metadata: Mapping[str, Any], groups: Mapping[str, Sequence[Scores]]) -> None:
+    """Write the scores of a segmenter, one entry per subject of each group, to JSON; ``metadata`` describes the run."""
+    by_group = {
+        group: {metric: [_plain(subject[metric]) for subject in subjects] for metric in METRICS}
+        for group, subjects in groups.items()
     }
-    write_json(path, {**about, "structures": [s.name for s in STRUCTURES], "groups": groups})
+    write_json(path, {**metadata, "structures": [s.name for s in STRUCTURES], "groups": by_group})
 
 
 def read_scores(path: Path) -> dict[str, Scores] | None:
-    """The scores of a finished cell by group; None where it is not finished."""
+    """The scores of a run by group; None if the run is not finished."""
     if not path.is_file():
         return None
     try:
         groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
-        return {name: {metric: _with_mean(found[metric]) for metric in METRICS} for name, found in groups.items()}
+        return {name: {metric: _with_mean(group[metric]) for metric in METRICS} for name, group in groups.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} is damaged: {error!r}", hint="delete it: the same command scores the cell again"
+            f"{path} is damaged: {error!r}", hint="delete the file; the same command scores the run again"
         ) from None
 
 
 @dataclass(frozen=True)
 class Results:
-    """All finished cells."""
+    """The scores of all finished runs, by group."""
 
-    found: Mapping[Cell, Mapping[str, Scores]]
+    scores: Mapping[TrainingRun, Mapping[str, Scores]]
 
-    def seeds(self, people: int | str, arms: Iterable[str]) -> list[int]:
-        """The seeds of which all ``arms`` are there."""
-        by_arm = [{c.seed for c in self.found if c.people == people and c.arm.name == arm} for arm in arms]
+    def seeds(self, n_labelled: int | str, arms: Iterable[str]) -> list[int]:
+        """The seeds with a finished run in each of the ``arms``."""
+        by_arm = [{r.seed for r in self.scores if r.n_labelled == n_labelled and r.arm.name == arm} for arm in arms]
         return sorted(set.intersection(*by_arm)) if by_arm else []
 
-    def values(self, group: str, people: int | str, arm: str, metric: str, seeds: Sequence[int]) -> NDArray[np.float64]:
-        """``seeds persons COLUMNS``."""
-        cells = {(c.people, c.arm.name, c.seed): scores for c, scores in self.found.items()}
-        return np.stack([cells[people, arm, seed][group][metric] for seed in seeds])
+    def values(
+        self, group: str, n_labelled: int | str, arm: str, metric: str, seeds: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """``seeds subjects COLUMNS``."""
+        runs = {(run.n_labelled, run.arm.name, run.seed): scores for run, scores in self.scores.items()}
+        return np.stack([runs[n_labelled, arm, seed][group][metric] for seed in seeds])
 
-    def mean(self, group: str, people: int | str, arm: str, metric: str) -> dict[str, Effect]:
-        """What an arm reaches, by column."""
-        seeds = self.seeds(people, [arm])
-        return _effects(self.values(group, people, arm, metric, seeds)) if seeds else {}
+    def mean(self, group: str, n_labelled: int | str, arm: str, metric: str) -> dict[str, Estimate]:
+        """The mean of an arm by column; empty without finished runs."""
+        seeds = self.seeds(n_labelled, [arm])
+        return _estimates(self.values(group, n_labelled, arm, metric, seeds)) if seeds else {}
 
-    def gain(self, group: str, people: int | str, arm: str, baseline: str, metric: str) -> dict[str, Effect]:
-        """What an arm has more than the baseline, on the same persons with the same seeds, by column."""
-        seeds = self.seeds(people, [arm, baseline])
+    def gain(self, group: str, n_labelled: int | str, arm: str, baseline: str, metric: str) -> dict[str, Estimate]:
+        """The difference of an arm and the baseline by column, paired by subject and seed; empty without both."""
+        seeds = self.seeds(n_labelled, [arm, baseline])
         if not seeds:
             return {}
-        ours, theirs = (self.values(group, people, name, metric, seeds) for name in (arm, baseline))
-        return _effects(ours - theirs)
+        ours, theirs = (self.values(group, n_labelled, name, metric, seeds) for name in (arm, baseline))
+        return _estimates(ours - theirs)
 
 
-def _effects(values: NDArray[np.float64]) -> dict[str, Effect]:
-    return {column: effect(values[..., i]) for i, column in enumerate(COLUMNS) if np.isfinite(values[..., i]).any()}
+def _estimates(values: NDArray[np.float64]) -> dict[str, Estimate]:
+    return {column: estimate(values[..., i]) for i, column in enumerate(COLUMNS) if np.isfinite(values[..., i]).any()}
 
 
-def effect(values: NDArray[np.float64]) -> Effect:
-    """The mean of ``seeds persons`` (NaN: not known) with a bootstrap interval over both.
-
-    Each resample draws persons and, apart from them, seeds with replacement: another lab would have other people and
-    other first weights.
-    """
+def estimate(values: NDArray[np.float64]) -> Estimate:
+    """The mean of ``seeds subjects`` values with a bootstrap interval over both; NaN marks an unknown value."""
     known = values[:, np.isfinite(values).all(axis=0)]
     if not known.size:
-        return Effect(float("nan"), float("nan"), float("nan"), 0, len(values))
-    seeds, persons = known.shape
-    low, high = crossed_interval(known)
-    return Effect(float(known.mean()), low, high, persons, seeds)
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, len(values))
+    seeds, subjects = known.shape
+    return Estimate(float(known.mean()), *crossed_interval(known), subjects, seeds)
 
 
 def _with_mean(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""The cells of a study: one segmenter each, of so many labelled people, an arm and a seed."""
+"""The training runs of a study: one segmenter for each number of labelled subjects, arm and seed."""
 
 from __future__ import annotations
 
@@ -11,108 +11,105 @@ from pathlib import Path
 import cinesynth
 from cinesynth.cases.schema import GENERATED
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
-from cinesynth.study.datasets import digest
-from cinesynth.study.generator import hearts_of
+from cinesynth.study.generation import digest, hearts_of
 from cinesynth.study.spec import StudySpec
-from cinesynth.study.subjects import People
+from cinesynth.study.subjects import Subjects
 
 BASELINE = "real"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What a segmenter is shown."""
+    """An arm of the study: a kind of training data."""
 
     name: str
     title: str
     real: bool = True
     augment: bool = True
     ratio: float = 0.0
-    """Generated hearts a labelled person."""
+    """Generated hearts per labelled subject."""
 
     @property
     def generated(self) -> bool:
-        """Whether there are generated hearts in it."""
+        """Whether the arm contains generated hearts."""
         return self.ratio > 0
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One segmenter."""
+class TrainingRun:
+    """The training of one segmenter."""
 
-    people: int | str
+    n_labelled: int | str
     arm: Arm
     seed: int
 
     @property
     def name(self) -> str:
-        """Of its folder, before the digest."""
-        return f"{self.people}-{self.arm.name}-{self.seed}"
+        """The name of its folder, without the digest."""
+        return f"{self.n_labelled}-{self.arm.name}-{self.seed}"
 
 
 @dataclass(frozen=True)
-class Task:
-    """What an engine is to train: ``rows`` of the dataset ``pool``, in ``folder``; and where its scores are kept."""
+class SegmenterTask:
+    """What an engine trains, in ``folder``, on ``rows`` of ``dataset``, and the file of its ``scores``."""
 
     folder: Path
     scores: Path
-    pool: Path
+    dataset: Path
     rows: tuple[SubjectRow, ...]
     augment: bool
     seed: int
-    people_share: float | None = None
-    """Of the frames, where generated hearts are among the rows; none: everybody is drawn as often."""
+    real_fraction: float | None = None
+    """Fraction of real frames, in runs with generated hearts; None samples all cases equally often."""
 
 
 def arms_of(spec: StudySpec) -> list[Arm]:
-    """The arms, the one that the others are compared with first."""
+    """The arms, the baseline first."""
     arms = [Arm(BASELINE, "real")]
     if spec.plain:
-        arms.append(Arm("plain", "real, not augmented", augment=False))
+        arms.append(Arm("plain", "real, without augmentation", augment=False))
     arms += [Arm(f"x{ratio:g}", f"real + {ratio:g} x generated", ratio=ratio) for ratio in spec.ratios]
     if spec.synthetic_only:
-        arms.append(Arm("generated", f"{max(spec.ratios):g} x generated alone", real=False, ratio=max(spec.ratios)))
+        arms.append(Arm("generated", f"{max(spec.ratios):g} x generated only", real=False, ratio=max(spec.ratios)))
     return arms
 
 
-def cells_of(spec: StudySpec) -> Iterator[Cell]:
-    """All cells: every arm of the first seed before the next, so that a first answer is there soon."""
+def training_runs(spec: StudySpec) -> Iterator[TrainingRun]:
+    """All runs, the first seed of every arm before the second, so that a first result is there early."""
     for seed in spec.seeds:
-        for people in spec.people:
+        for n_labelled in spec.n_labelled:
             for arm in arms_of(spec):
-                yield Cell(people, arm, seed)
+                yield TrainingRun(n_labelled, arm, seed)
 
 
-def task_of(spec: StudySpec, people: People, cell: Cell, pool: Path, folder: Path) -> Task:
-    """What the segmenter of ``cell`` learns from.
+def task_of(spec: StudySpec, subjects: Subjects, run: TrainingRun, dataset: Path, folder: Path) -> SegmenterTask:
+    """What the segmenter of ``run`` learns from.
 
-    Its folder is named by all that the segmenter depends on: the people, the hearts, the engine, the code; its scores
-    by who is tested, so that another test needs no other segmenter.
+    The digest in its folder's name covers everything the segmenter depends on: subjects, hearts, engine and code. The
+    digest in its scores' name covers the test subjects: changing them reuses the segmenter.
     """
-    manifest = DatasetTable.read(pool)
+    manifest = DatasetTable.read(dataset)
     real = [row for row in manifest if row.dataset != GENERATED]
     hearts = [row for row in manifest if row.dataset == GENERATED]
-    chosen = [*(real if cell.arm.real else []), *hearts[: _hearts(cell, len(real))]]
-    tested = {name: [row.sha256 for row in rows] for name, rows in people.tests.items()}
-    share = spec.mix.people_share if cell.arm.real and cell.arm.generated else None
+    count = hearts_of(run.arm.ratio, len(real)) if run.arm.generated else 0
+    chosen = [*(real if run.arm.real else []), *hearts[:count]]
+    tested = {name: [row.sha256 for row in rows] for name, rows in subjects.tests.items()}
+    real_fraction = spec.mix.real_fraction if run.arm.real and run.arm.generated else None
     key = digest(
-        people.data_hash,
+        subjects.data_hash,
         [row.sha256 for row in chosen],
-        [cell.arm.augment, cell.seed, share],
+        [run.arm.augment, run.seed, real_fraction],
         spec.engine.resolved(),
         code_digest(),
     )
-    own = folder / f"{cell.name}-{key}"
-    return Task(own, own / f"scores-{digest(tested)}.json", pool, tuple(chosen), cell.arm.augment, cell.seed, share)
-
-
-def _hearts(cell: Cell, labelled: int) -> int:
-    return hearts_of(cell.arm.ratio, labelled) if cell.arm.generated else 0
+    own = folder / f"{run.name}-{key}"
+    scores = own / f"scores-{digest(tested)}.json"
+    return SegmenterTask(own, scores, dataset, tuple(chosen), run.arm.augment, run.seed, real_fraction)
 
 
 @cache
 def code_digest() -> str:
-    """Of every line of this package's code: other code makes new cells."""
+    """Digest of the package's source: any change of the code starts new runs."""
     root = Path(cinesynth.__file__).parent
     files = sorted(root.rglob("*.py"))
     lines = [f"{file.relative_to(root).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files]

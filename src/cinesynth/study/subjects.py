@@ -1,7 +1,8 @@
-"""Who is learned from and who is tested; nobody is both."""
+"""The training and test subjects of a study, and the check that nobody is in both."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,83 +12,96 @@ from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError, InputError
-from cinesynth.io.seeds import shuffle_key
 from cinesynth.study.spec import StudySpec
 
 
 @dataclass(frozen=True)
-class People:
+class Subjects:
     """The rows of the dataset that a study uses."""
 
     data: Path
     data_hash: str
     train: tuple[SubjectRow, ...]
-    """Who may be learned from, in the order in which more and more of them are labelled."""
+    """The training group, in the order in which subjects join the labelled ones."""
     tests: dict[str, tuple[SubjectRow, ...]]
 
-    def labelled(self, people: int | str) -> tuple[SubjectRow, ...]:
-        """The first ``people`` of them, or all."""
-        return self.train if people == "all" else self.train[: int(people)]
+    def labelled(self, n_labelled: int | str) -> tuple[SubjectRow, ...]:
+        """The first ``n_labelled`` subjects of the training group, or all of them."""
+        return self.train if n_labelled == "all" else self.train[: int(n_labelled)]
 
 
-def name_of(row: SubjectRow) -> str:
-    """A person of a study."""
+def subject_name(row: SubjectRow) -> str:
+    """A name that is unique in a dataset: ``DATASET_SUBJECT``."""
     return f"{row.dataset}_{row.subject}"
 
 
-def people_of(spec: StudySpec) -> People:
-    """The people of a study. `InputError` where a group is empty, or too few are there to be labelled; `DataError`
-    where somebody, under whatever name, is learned from and tested, or a vendor that is called unseen is not."""
+def subjects_of(spec: StudySpec) -> Subjects:
+    """The subjects of a study.
+
+    `InputError` if a group is empty or the training group too small. `DataError` if one person, under whatever names,
+    is in training and test, or if a vendor of an ``unseen`` group is in the training group.
+    """
     manifest = DatasetTable.read(spec.data)
     annotated = [row for row in manifest if row.labelled_frames > 0]
-    train = in_turn(spec.train.among(annotated))
-    tests = {name: tuple(group.among(annotated)) for name, group in spec.tests.items()}
+    train = stratified_order(spec.train.select(annotated))
+    tests = {name: tuple(group.select(annotated)) for name, group in spec.tests.items()}
     for name, rows in {"train": train, **tests}.items():
         if not rows:
-            raise InputError(f"nobody in {spec.data} with labels belongs to {name}", hint="see its dataset.csv")
-    for count in spec.people:
+            raise InputError(
+                f"no labelled subject in {spec.data} matches {name}",
+                hint="compare its datasets, vendors and splits with the table of the dataset",
+            )
+    for count in spec.n_labelled:
         if count != "all" and count > len(train):
             raise InputError(
-                f"{count} people are to be labelled, the training group has {len(train)}", hint="ask for fewer"
+                f"n_labelled asks for {count} subjects, but the training group has {len(train)}",
+                hint=f"ask for at most {len(train)}, or widen train",
             )
-    known = {row.vendor for row in train}
-    for name, group in spec.tests.items():
-        if group.unseen and (seen := sorted(known & {row.vendor for row in tests[name]})):
-            raise DataError(
-                f"{name} is called unseen, but {', '.join(seen)} is learned from", hint="leave it out of train"
-            )
-    _check_apart(spec.data, train, [row for rows in tests.values() for row in rows])
-    return People(spec.data, data_hash(spec.data), tuple(train), tests)
+    _check_unseen(spec, train, tests)
+    _check_disjoint(spec.data, train, [row for rows in tests.values() for row in rows])
+    return Subjects(spec.data, data_hash(spec.data), tuple(train), tests)
 
 
-def check_fit(people: People, grids: Iterable[Grid]) -> None:
-    """`DataError` where somebody who may be learned from does not fit one of the ``grids``: before any training."""
-    for row in people.train:
-        study = load_study(people.data, row)
+def check_fit(subjects: Subjects, grids: Iterable[Grid]) -> None:
+    """`DataError` if a training subject does not fit one of the ``grids``; call it before any training."""
+    for row in subjects.train:
+        study = load_study(subjects.data, row)
         for grid in grids:
             place(study, grid)
 
 
-def in_turn(rows: Sequence[SubjectRow]) -> list[SubjectRow]:
-    """The rows so that every beginning of the list has the strata (vendor and group) in proportion."""
+def stratified_order(rows: Sequence[SubjectRow]) -> list[SubjectRow]:
+    """The rows in an order in which every prefix has the strata (vendor and group) in proportion."""
     strata: dict[str, list[SubjectRow]] = {}
-    for row in sorted(rows, key=_shuffled):
+    for row in sorted(rows, key=_shuffle_key):
         strata.setdefault(row.stratum, []).append(row)
-    places = {name_of(r): (i + 0.5) / len(stratum) for stratum in strata.values() for i, r in enumerate(stratum)}
-    return sorted(rows, key=lambda row: (places[name_of(row)], _shuffled(row)))
+    quantiles = {
+        subject_name(row): (i + 0.5) / len(stratum) for stratum in strata.values() for i, row in enumerate(stratum)
+    }
+    return sorted(rows, key=lambda row: (quantiles[subject_name(row)], _shuffle_key(row)))
 
 
-def _shuffled(row: SubjectRow) -> str:
-    return shuffle_key(name_of(row))
+def _shuffle_key(row: SubjectRow) -> str:
+    return hashlib.sha256(subject_name(row).encode()).hexdigest()
 
 
-def _check_apart(data: Path, train: Sequence[SubjectRow], tested: Sequence[SubjectRow]) -> None:
-    rows = [*train, *{name_of(row): row for row in tested}.values()]
+def _check_unseen(spec: StudySpec, train: Sequence[SubjectRow], tests: dict[str, tuple[SubjectRow, ...]]) -> None:
+    known = {row.vendor for row in train}
+    for name, group in spec.tests.items():
+        if group.unseen and (seen := sorted(known & {row.vendor for row in tests[name]})):
+            raise DataError(
+                f"test group {name} is marked unseen, but {', '.join(seen)} is in the training group",
+                hint="exclude these vendors from train or from the group",
+            )
+
+
+def _check_disjoint(data: Path, train: Sequence[SubjectRow], tested: Sequence[SubjectRow]) -> None:
+    rows = [*train, *{subject_name(row): row for row in tested}.values()]
     persons = group_by_person([sketch(load_study(data, row)) for row in rows])
     owners = {person: row for person, row in zip(persons[: len(train)], train, strict=True)}
     for person, row in zip(persons[len(train) :], rows[len(train) :], strict=True):
         if person in owners:
             raise DataError(
-                f"{name_of(row)} is tested and learned from (as {name_of(owners[person])})",
-                hint="let the groups differ in vendors, datasets or splits",
+                f"test subject {subject_name(row)} is also in the training group (as {subject_name(owners[person])})",
+                hint="choose training and test groups that differ in vendors, datasets or splits",
             )

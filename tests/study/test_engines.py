@@ -1,4 +1,4 @@
-"""The light engine sees whole images: a heart at the border is found, and answered in the scanner's voxels."""
+"""The U-Net engine segments whole images: a heart at the border is found, in the scanner's voxels."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from cinesynth.data.phantom import phantom_study
+from cinesynth.study.engines import segment_whole_field
 from cinesynth.study.spec import UNetSpec
-from cinesynth.study.unet import label_of
 from cinesynth.types import Label, Study
 
 
 class Bright:
-    """Takes whatever is bright for blood."""
+    """Labels every bright voxel as LV."""
 
     def segment(self, image: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
         return np.where(image > 0.5, Label.LV, 0).astype(np.uint8)
@@ -30,20 +30,20 @@ def bright(at: tuple[int, int], size: tuple[int, int, int] = (120, 100, 7)) -> S
     return replace(study, **changed, frame_index=np.array([0, 3]), affine=np.diag([1.25, 1.25, 10.0, 1.0]))
 
 
-def test_the_field_is_wider_than_what_a_crop_shows() -> None:
+def test_the_field_is_wider_than_a_crop() -> None:
     config = UNetSpec(preset="compact").config
     assert (config.grid.size, config.training.segmenter.crop) == ((288, 288, 16), (192, 192, 16))
     own = UNetSpec(preset="compact", set=("grid.size=[160, 160, 16]", "training.segmenter.crop=[64, 64, 16]")).config
     assert (own.grid.size, own.training.segmenter.crop) == ((160, 160, 16), (64, 64, 16))
 
 
-def test_a_heart_anywhere_is_found_and_nothing_apart_from_it() -> None:
+def test_a_heart_anywhere_is_found_and_nothing_else() -> None:
     for at in ((0, 0), (50, 42), (98, 80)):
         study = bright(at)
-        found = label_of(Bright(), (1.25, 1.25, 10.0), study)  # type: ignore[arg-type]
+        found = segment_whole_field(Bright(), (1.25, 1.25, 10.0), study)  # type: ignore[arg-type]
         if at != (50, 42):
             assert np.array_equal(found, study.label)
-        finer = label_of(Bright(), (1.0, 1.0, 10.0), study)  # type: ignore[arg-type]
+        finer = segment_whole_field(Bright(), (1.0, 1.0, 10.0), study)  # type: ignore[arg-type]
         assert finer.shape == study.label.shape
         agree = 2 * ((finer > 0) & (study.label > 0)).sum() / ((finer > 0).sum() + (study.label > 0).sum())
         assert agree > 0.93
