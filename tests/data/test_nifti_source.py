@@ -346,7 +346,10 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "not gzip": (lambda f: (f / "cine.nii.gz").write_bytes(b"PK\x03\x04 no"), "cannot be read"),
     "gzip of text": (lambda f: (f / "cine.nii.gz").write_bytes(gzip.compress(b"hello" * 200)), "cannot be read"),
     "empty file": (lambda f: (f / "cine.nii.gz").write_bytes(b""), "cannot be read"),
-    "a folder": (lambda f: [(f / "masks.nii.gz").unlink(), (f / "masks.nii.gz").mkdir()], r"masks\.nii\.gz does not exist"),
+    "a folder": (
+        lambda f: [(f / "masks.nii.gz").unlink(), (f / "masks.nii.gz").mkdir()],
+        r"masks\.nii\.gz does not exist",
+    ),
     "NaN": (rewrite("cine.nii.gz", one_nan), "not finite"),
     "3D where 4D is meant": (rewrite("cine.nii.gz", lambda x: x[0]), r"has 3 dimensions \(80, 80"),
     "label without time": (rewrite("masks.nii.gz", lambda x: x[0]), r"masks\.nii\.gz has 3 dimensions"),

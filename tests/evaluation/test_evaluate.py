@@ -13,6 +13,7 @@ import pytest
 
 import cinesynth.evaluation.evaluate as evaluation
 from cinesynth.cases.cohort import MANIFEST
+from cinesynth.data.dataset_table import TABLE_FILE
 from cinesynth.errors import CinesynthError, DataError, InputError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.evaluate import evaluate
@@ -178,8 +179,8 @@ def test_real_people_must_be_there(people: Path, cohort_folder: Path, tmp_path: 
     with pytest.raises(InputError, match="'train' is not held out"):
         evaluate(people, cohort_folder, tmp_path / "out", split="train")
     nobody = Path(shutil.copytree(people, tmp_path / "people", ignore=shutil.ignore_patterns("grids")))
-    manifest = (nobody / MANIFEST).read_text()
-    (nobody / MANIFEST).write_text(manifest.replace(",test,", ",train,"))
+    table = (nobody / TABLE_FILE).read_text()
+    (nobody / TABLE_FILE).write_text(table.replace(",test,", ",train,"))
     with pytest.raises(DataError, match="nobody is in it"):
         evaluate(nobody, cohort_folder, tmp_path / "out")
 
