@@ -252,7 +252,7 @@ def test_an_altered_study_is_not_exported(tmp_path: Path) -> None:
     row = ingest([small()], tmp_path / "data").added[0]
     with (tmp_path / "data" / row.file).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(DataError, match="not the file that was ingested"):
+    with pytest.raises(DataError, match="has changed since it was ingested"):
         export_nifti(dataset_items(tmp_path / "data"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -184,7 +184,9 @@ FAULTS: dict[str, Fault] = {
     "a changed bit in gzip": Fault("acdc", edit(CINE, flip_bit), "4d.nii.gz cannot be read: CRC check failed", AGAIN),
     "an empty file": Fault("mnms", edit(f"{MNMS}.nii.gz", lambda b: b""), "A0S9V9_sa.nii.gz cannot be read", AGAIN),
     "a DICOM file without its end": Fault("dicom", edit("IM0000.dcm", lambda b: b[:-200]), "cannot be read", AGAIN),
-    "half a patient": Fault("acdc", lambda r: (r / ES_GT).unlink(), "frame02_gt.nii.gz is missing", "whole dataset"),
+    "half a patient": Fault(
+        "acdc", lambda r: (r / ES_GT).unlink(), "frame02_gt.nii.gz does not exist", "copy the dataset again"
+    ),
     "half an archive": Fault("dicom zip", edit("exam.zip", lambda b: b[:3000]), "a damaged archive", "DICOM files"),
     # values
     "label of another shape": Fault(
@@ -202,7 +204,7 @@ FAULTS: dict[str, Fault] = {
         "dicom", dicom_stack(PixelSpacing=[0, 0]), "32 more: pixels of|31 more: pixels of", "DICOM"
     ),
     "3D where 4D is meant": Fault(
-        "mnms", voxels(f"{MNMS}.nii.gz", lambda x: x[..., 0]), "has 3 dimensions", "not one slice"
+        "mnms", voxels(f"{MNMS}.nii.gz", lambda x: x[..., 0]), "has 3 dimensions", "not a single slice"
     ),
     # text
     "Info.cfg of random bytes": Fault("acdc", edit(INFO, lambda b: bytes(range(256))), "missing or not text", AGAIN),
@@ -221,9 +223,14 @@ FAULTS: dict[str, Fault] = {
     "a table without subjects": Fault(
         "mnms2", edit("dataset_information.csv", lambda b: b[12:]), "no column 'SUBJECT_CODE'", "its columns are"
     ),
-    "a table that is not text": Fault("mnms", edit(MNMS_TABLE, lambda b: b + b"\x81\xff"), "is not text", "as CSV"),
+    "a table that is not text": Fault(
+        "mnms", edit(MNMS_TABLE, lambda b: b + b"\x81\xff"), "neither UTF-8 nor Windows text", "as CSV"
+    ),
     "two rows for one subject": Fault(
-        "mnms", edit(MNMS_TABLE, lambda b: b + b"9,A0S9V9,GE,C,1,0,2,1,NOR\n"), "two rows for A0S9V9", "that is right"
+        "mnms",
+        edit(MNMS_TABLE, lambda b: b + b"9,A0S9V9,GE,C,1,0,2,1,NOR\n"),
+        "two rows for A0S9V9",
+        "keep the correct one",
     ),
     "a zero byte in a table": Fault(
         "mnms",
@@ -246,7 +253,7 @@ FAULTS: dict[str, Fault] = {
     ),
     # no files
     "a link in a circle": Fault(
-        "acdc", instead(CINE, lambda p: p.symlink_to(p)), "4d.nii.gz is missing", "whole dataset"
+        "acdc", instead(CINE, lambda p: p.symlink_to(p)), "4d.nii.gz does not exist", "copy the dataset again"
     ),
     "a file for a folder": Fault(
         "scd",
@@ -256,14 +263,14 @@ FAULTS: dict[str, Fault] = {
     ),
     # lies about sizes
     "a NIfTI header of 2 GB": Fault(
-        "acdc", header(CINE, dim=[4, 1024, 1024, 10, 100, 1, 1, 1]), "promises 2000 MiB", AGAIN
+        "acdc", header(CINE, dim=[4, 1024, 1024, 10, 100, 1, 1, 1]), "declares 2000 MiB", AGAIN
     ),
     "a NIfTI header beyond its file": Fault(
         "acdc", header(CINE, dim=[4, 16, 16, 4, 99, 1, 1, 1]), "bytes of 20", AGAIN
     ),
     "a gzip bomb": Fault("acdc", edit(CINE, bomb), "it holds more than", AGAIN),
     "a gzip bomb before the voxels": Fault(
-        "acdc", edit(CINE, remark_bomb), "promises 2048 MiB before the voxels", AGAIN
+        "acdc", edit(CINE, remark_bomb), "declares 2048 MiB before the voxels", AGAIN
     ),
     "DICOM headers of 16 GB": Fault(
         "dicom", dicom_stack(Rows=2048, Columns=2048, NumberOfFrames=60), "cannot be read", AGAIN
@@ -390,7 +397,7 @@ def test_an_output_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match="file/dataset could not be written: Not a directory") as caught:
         ingest([TINY], tmp_path / "file" / "dataset")
-    assert caught.value.hint == "a part of the path is a file: choose another folder"
+    assert caught.value.hint == "part of the path is a file, not a folder: choose another folder"
     assert contents(tmp_path) == {"file": b"mine"}
 
 
@@ -402,7 +409,7 @@ def test_two_studies_never_share_a_file(out: Path) -> None:
     first = replace(TINY, dataset="a", subject="b_c")
     ingest([first], out)
     before = contents(out)
-    with pytest.raises(DataError, match=r"a_b c would take the file of a b_c, studies/a_b_c\.h5") as caught:
+    with pytest.raises(DataError, match=r"a_b c would overwrite studies/a_b_c\.h5, the file of a b_c") as caught:
         ingest([replace(TINY, dataset="a_b", subject="c")], out)
     assert caught.value.hint
     assert contents(out) == before
@@ -440,7 +447,7 @@ def test_the_command_line_shows_names_that_are_not_utf8(
         main()
     assert not stop.value.code
     shown = capsys.readouterr().out
-    assert "1 left out" in shown
+    assert "1 skipped" in shown
     assert r"caf\udce9.txt" in "".join(shown.split())
 
 

@@ -108,7 +108,7 @@ def test_missing_and_altered_studies_are_told(dataset: Path, tmp_path: Path) -> 
     page = Page(tmp_path / "report.html")
     assert overview.flags["unreadable"] == 2
     assert "is missing" in page.text
-    assert "is not the file that was ingested" in page.text
+    assert "has changed since it was ingested" in page.text
     assert len(page.pictures) == 1
 
 

@@ -229,7 +229,7 @@ def test_the_command_line(done: StudyRun, run: Run, twenty: Path) -> None:
     code, _, err = run("study", spec, "--out", done.out, "--unit", "nothing")
     assert code == 2
     assert "the study has no unit 'nothing'" in err
-    code, _, err = run("study", twenty / "manifest.csv", "--out", done.out)
+    code, _, err = run("study", twenty / "dataset.csv", "--out", done.out)
     assert code == 2
     assert "holds no settings" in err
 

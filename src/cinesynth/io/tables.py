@@ -94,7 +94,7 @@ def read_table(path: Path, subject: str) -> SubjectTable:
         name = cells[subject].strip()
         row = TableRow(path, name, cells)
         if name and rows.setdefault(name, row) != row:
-            raise DataError(f"{path} has two different rows for {name}", hint="keep the correct one")
+            raise DataError(f"{path} has two rows for {name} that differ", hint="keep the correct one")
     return SubjectTable(path, rows)
 
 
