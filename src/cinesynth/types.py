@@ -55,6 +55,7 @@ Tokens = Float[Tensor, "B N W"]
 BatchLabel = Shaped[Tensor, "B 1 X Y Z"]  # `Label`s as any type of number
 BatchCoverage = Bool[Tensor, "B Z S"]  # which structures of which slices were annotated
 Volume = Shaped[Tensor, "K X Y Z"]  # one frame of one subject, K channels
+VolumeView = Shaped[Tensor, "K x y Z"]  # the same through a view of another size in the plane
 Trajectory = Float[Tensor, "T C x y Z"]  # latents or residuals of the frames of one subject
 Phases = Float[Tensor, "T"]  # 0 at ED, 1 at ES, 2 at the next ED
 LabelBatch = UInt8[np.ndarray, "B X Y Z"]

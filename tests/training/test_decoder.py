@@ -71,5 +71,5 @@ def test_a_decoder_of_another_vae_is_not_bundled(run: Path, tmp_path: Path) -> N
 def test_presets_without_its_settings_do_without(phantoms: Path, tiny: Config, tmp_path: Path) -> None:
     assert stages_of(tiny) == STAGES
     assert stages_of(load_config("compact")) == (*STAGES, "decoder")
-    with pytest.raises(ConfigError, match="no settings of a decoder"):
+    with pytest.raises(ConfigError, match="no settings for the stage decoder"):
         train_stage("decoder", phantoms, tmp_path, tiny, quiet)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cinesynth.io.seeds import uniform
+from cinesynth.types import Volume
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def draw_appearance(
 
 
 def degrade(
-    image: Tensor, appearance: Appearance, spacing_mm: tuple[float, float], generator: torch.Generator
-) -> Tensor:
+    image: Volume, appearance: Appearance, spacing_mm: tuple[float, float], generator: torch.Generator
+) -> Volume:
     """``1 X Y Z`` in [-1, 1] as it would appear; only the noise is drawn from ``generator``."""
     image = recolour(image, appearance)
     image = gaussian_blur(image, appearance.blur_mm, spacing_mm)
@@ -91,7 +92,7 @@ def degrade(
     return image
 
 
-def recolour(image: Tensor, appearance: Appearance) -> Tensor:
+def recolour(image: Volume, appearance: Appearance) -> Volume:
     """Gamma, gain and bias field on ``1 X Y Z`` intensities in [-1, 1]."""
     if (appearance.gamma, appearance.gain) == (1.0, 1.0) and appearance.bias is None:
         return image
@@ -112,7 +113,7 @@ def bias_field(nodes: Tensor, size: tuple[int, int, int]) -> Tensor:
     return field / field.mean()
 
 
-def gaussian_blur(image: Tensor, sigma_mm: float, spacing_mm: tuple[float, float]) -> Tensor:
+def gaussian_blur(image: Volume, sigma_mm: float, spacing_mm: tuple[float, float]) -> Volume:
     """``1 X Y Z`` smoothed in the plane by a Gaussian of ``sigma_mm``; the border voxels are repeated outside."""
     planes = image.movedim(-1, 0)  # Z 1 X Y
     for axis, step in enumerate(spacing_mm):
@@ -127,7 +128,7 @@ def gaussian_blur(image: Tensor, sigma_mm: float, spacing_mm: tuple[float, float
     return planes.movedim(0, -1)
 
 
-def coarsen(image: Tensor, pixel_mm: float, spacing_mm: tuple[float, float]) -> Tensor:
+def coarsen(image: Volume, pixel_mm: float, spacing_mm: tuple[float, float]) -> Volume:
     """``1 X Y Z`` as a scanner with pixels of ``pixel_mm`` would show it, on the same grid; never sharper."""
     size = image.shape[1:3]
     pairs = zip(size, spacing_mm, strict=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cinesynth.io.seeds import uniform
 from cinesynth.training.appearance import degrade, draw_appearance, nodes_along, upsample_nodes
+from cinesynth.types import Volume, VolumeView
 
 Item = dict[str, Tensor]
 
@@ -167,7 +168,7 @@ def cut_stack(item: Item, first: int, last: int) -> Item:
     return {**item, "label": label, "coverage": coverage, "slice_mask": mask}
 
 
-def look(volume: Tensor, view: View, nearest: bool = False) -> Tensor:
+def look(volume: Volume, view: View, nearest: bool = False) -> VolumeView:
     """``C X Y Z`` through a view, ``C x y Z``; outside the grid the border voxels are repeated."""
     _, width, height, _ = volume.shape
     return sample(volume, sampling_points(view, (width, height)), nearest)
@@ -190,7 +191,7 @@ def sampling_points(view: View, grid: tuple[int, int]) -> Tensor:
     return torch.stack([along, across], dim=-1)[None]  # last axis first
 
 
-def sample(volume: Tensor, points: Tensor, nearest: bool = False) -> Tensor:
+def sample(volume: Volume, points: Tensor, nearest: bool = False) -> VolumeView:
     """``C X Y Z`` at ``1 x y 2`` points of every slice: ``C x y Z``."""
     channels, width, height, depth = volume.shape
     flat = volume.permute(0, 3, 1, 2).reshape(1, channels * depth, width, height)  # 1 (C Z) X Y
