@@ -251,7 +251,7 @@ def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_names_of_the_last_release_are_read(pipe: CinePipeline) -> None:
     """Keyword arguments with a warning, the keys of a sidecar silently, also those of a kept anatomy."""
-    with pytest.warns(DeprecationWarning) as warned:
+    with pytest.warns(DeprecationWarning, match="is now called") as warned:
         old = pipe(PRIORS[0], frames=2, seed=7, tries=1, control=False)
     assert [str(w.message).split(";")[0] for w in warned] == [
         "tries is now called max_attempts",
