@@ -251,8 +251,12 @@ def test_processes_of_a_node_take_a_device_each(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_names_of_the_last_release_are_read(pipe: CinePipeline) -> None:
     """Keyword arguments with a warning, the keys of a sidecar silently, also those of a kept anatomy."""
-    with pytest.warns(DeprecationWarning, match="tries is now called max_attempts"):
+    with pytest.warns(DeprecationWarning, match="is now called") as warned:
         old = pipe(PRIORS[0], frames=2, seed=7, tries=1, control=False)
+    assert [str(w.message).split(";")[0] for w in warned] == [
+        "tries is now called max_attempts",
+        "control is now called match_volumes",
+    ]
     assert same(old, pipe(PRIORS[0], frames=2, seed=7, max_attempts=1, match_volumes=False))
     with pytest.raises(TypeError, match="trials"):
         pipe(PRIORS[0], trials=1)
