@@ -223,7 +223,7 @@ def test_the_worst_measure_decides_and_is_named() -> None:
     good, bad = Metric("fine", 1.0, limit="x", judgement="pass"), Metric("torn", 9.0, limit="x", judgement="fail")
     unknown = Metric.unknown("silent", "no whole cycle")
     assert SectionVerdict.of(Section("A", "?", [good, bad, unknown])) == SectionVerdict("A", "fail", "torn")
-    assert SectionVerdict.of(Section("A", "?", [good, unknown])).decided_by == "all 1 judged metrics; 1 have no value"
+    assert SectionVerdict.of(Section("A", "?", [good, unknown])).decided_by == "all 1 judged metrics; 1 without a value"
     assert SectionVerdict.of(Section("A", "?", [unknown])) == SectionVerdict(
         "A", None, "nothing could be judged: no whole cycle"
     )

@@ -9,23 +9,34 @@ import pytest
 
 from cinesynth.cli import main
 from cinesynth.errors import InputError
-from cinesynth.weights.comparison import GATED, SAME, compare, figure_of, read_scores
+from cinesynth.weights.comparison import (
+    FORMAT,
+    GATED,
+    SAME,
+    compare,
+    figure_of,
+    migrated,
+    read_scores,
+    without_subjects,
+)
+from cinesynth.weights.folder import shipped_bundles
+from cinesynth.weights.registry import recorded_scores
 
 
 @pytest.fixture
 def scores() -> dict[str, Any]:
     figures = {name: {"mean": 0.85} for name in ("PSNR", "SSIM", "Dice LV", "Dice MYO", "Dice RV")}
-    about = {
+    metadata = {
         "data_hash": "d" * 64,
         "split": "test",
-        "people": 17,
+        "n_subjects": 17,
         "cases": 50,
         "seed": 0,
         "same_data_as_training": True,
     }
     return {
-        "format": 1,
-        "about": {**about, "frames_per_case": 30, "closed_loop": False},
+        "format": FORMAT,
+        "metadata": {**metadata, "frames_per_case": 30, "match_volumes": False, "max_attempts": 3},
         "codec": {"all": {"figures": figures}},
         "control": {q: {"r": 0.9, "mae": 6.0} for q in ("EDV mL", "ESV mL", "EF %")},
         "accepted": {"rate": 0.96},
@@ -75,7 +86,7 @@ def test_near_copies_close_also_where_the_old_weights_made_as_many(scores: dict[
 @pytest.mark.parametrize("key", SAME)
 def test_another_test_is_refused(scores: dict[str, Any], key: str) -> None:
     other = copy.deepcopy(scores)
-    other["about"][key] = "other"
+    other["metadata"][key] = "other"
     with pytest.raises(InputError, match=f"{key} other against"):
         compare(other, scores)
 
@@ -103,3 +114,33 @@ def test_files_of_something_else_are_refused(tmp_path: Path, scores: dict[str, A
         with pytest.raises(InputError, match=found):
             read_scores(tmp_path / "x.json")
     assert figure_of({"codec": 3}, GATED[0]) is None
+
+
+def test_scores_of_format_1_are_read_under_new_names(scores: dict[str, Any], tmp_path: Path) -> None:
+    old = copy.deepcopy(scores)
+    metadata = old.pop("metadata")
+    del metadata["max_attempts"]  # the oldest files do not hold it
+    renamed = {"n_subjects": "people", "match_volumes": "closed_loop"}
+    old |= {"format": 1, "about": {renamed.get(key, key): value for key, value in metadata.items()}}
+    old["codec"] = {"all": {"people": 17, **old["codec"]["all"]}, "datasets": {"people": {"people": 17}}, "vendors": {}}
+    old["memorisation"]["image"]["training_people"] = 56
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    found = read_scores(tmp_path / "old.json")
+    assert found["metadata"] == scores["metadata"]
+    assert found["codec"]["all"]["subjects"] == 17
+    assert found["codec"]["datasets"] == {"people": {"subjects": 17}}  # a dataset may have any name
+    assert found["memorisation"]["image"]["training_subjects"] == 56
+    assert {row.verdict for row in compare(found, scores)} == {"same"}
+    assert migrated(found) == found
+
+
+def test_the_scores_that_ship_are_read() -> None:
+    for folder in shipped_bundles().values():
+        if recorded := recorded_scores(folder):
+            assert recorded["metadata"]["n_subjects"] == recorded["codec"]["all"]["subjects"] > 0
+            assert all(figure_of(recorded, gated) is not None for gated in GATED)
+
+
+def test_what_is_shared_names_no_patient(scores: dict[str, Any]) -> None:
+    scores["metadata"]["subjects"], scores["rows"] = ["patient001"], {"frames": [{"subject": "patient001"}]}
+    assert "patient001" not in json.dumps(without_subjects(scores))

@@ -196,7 +196,7 @@ def test_list_names_what_there_is(weights: Path, monkeypatch: pytest.MonkeyPatch
 def test_recorded_scores_do_not_change_what_the_weights_are(weights: Path, monkeypatch, capsys) -> None:
     before = bundle_sha256(weights)
     assert before == file_sha256(weights / INDEX)
-    scores = {"format": 1, "about": {"weights": before, "split": "test"}, "control": {"EDV mL": {"r": 0.875}}}
+    scores = {"format": 2, "metadata": {"weights": before, "split": "test"}, "control": {"EDV mL": {"r": 0.875}}}
     for _ in range(2):  # again is the same
         record_scores(weights, scores)
         assert bundle_sha256(weights) == before
@@ -211,4 +211,4 @@ def test_recorded_scores_do_not_change_what_the_weights_are(weights: Path, monke
     with pytest.raises(WeightsError, match="was altered"):
         recorded_scores(weights)
     with pytest.raises(WeightsError, match="are of weights"):
-        record_scores(weights, {"about": {"weights": "0" * 64}})
+        record_scores(weights, {"metadata": {"weights": "0" * 64}})
