@@ -13,7 +13,7 @@ from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.score import ScoreReport, score_bundle
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.comparison import GATED, compare, figure_of, read_scores, without_subjects
+from cinesynth.weights.comparison import TOLERANCES, compare, figure_of, read_scores, without_subjects
 from cinesynth.weights.registry import record_scores, recorded_scores
 from tests.bundles import make_bundle
 
@@ -73,7 +73,7 @@ def test_scores_are_of_held_out_subjects(hospitals: Path, report: ScoreReport, w
         0,
     )
     assert content["seconds_per_case"] == pytest.approx(np.median(content["rows"]["seconds"]))
-    assert not any(row.closes for row in compare(content, content) if not row.gated.absolute)
+    assert not any(row.is_regression for row in compare(content, content) if not row.tolerance.absolute)
 
 
 def test_groups_add_up_to_all(report: ScoreReport) -> None:
@@ -92,10 +92,10 @@ def test_groups_add_up_to_all(report: ScoreReport) -> None:
     assert codec["vendors"]["Siemens"]["figures"]["PSNR"]["mean"] == pytest.approx(np.mean(siemens))
 
 
-def test_every_gated_figure_has_its_place_in_a_report(report: ScoreReport) -> None:
+def test_every_compared_figure_has_its_place_in_a_report(report: ScoreReport) -> None:
     """Only r and EF may be unknown, of random weights whose hearts have no LV."""
     content = report.to_json()
-    lost = {gated.name for gated in GATED if figure_of(content, gated) is None}
+    lost = {tolerance.name for tolerance in TOLERANCES if figure_of(content, tolerance) is None}
     assert lost <= {"r EDV", "r ESV", "r EF", "MAE EF %"}
     for quantity in ("EDV mL", "ESV mL"):
         assert "r" in content["control"][quantity]

@@ -1,4 +1,4 @@
-"""The gate closes on what got worse, opens on what got better, and compares nothing that is not the same test."""
+"""A figure that got worse is a regression, one that got better is not, and different tests are not compared."""
 
 import copy
 import json
@@ -11,8 +11,8 @@ from cinesynth.cli import main
 from cinesynth.errors import InputError
 from cinesynth.weights.comparison import (
     FORMAT,
-    GATED,
     SAME,
+    TOLERANCES,
     compare,
     figure_of,
     migrated,
@@ -53,34 +53,34 @@ def changed(scores: dict[str, Any], path: tuple[str, ...], by: float) -> dict[st
     return result
 
 
-@pytest.mark.parametrize("gated", GATED, ids=lambda gated: gated.name)
-def test_each_figure_closes_beyond_its_tolerance_alone(scores: dict[str, Any], gated) -> None:
-    assert gated.reason
-    worse = -1 if gated.better == "high" else 1
+@pytest.mark.parametrize("tolerance", TOLERANCES, ids=lambda tolerance: tolerance.name)
+def test_each_figure_is_a_regression_beyond_its_own_tolerance(scores: dict[str, Any], tolerance) -> None:
+    assert tolerance.reason
+    worse = -1 if tolerance.better == "high" else 1
     verdicts = {}
     for name, by in (
-        ("worse", worse * (gated.tolerance + 1e-3)),
-        ("within", worse * gated.tolerance),
+        ("worse", worse * (tolerance.allowed + 1e-3)),
+        ("within", worse * tolerance.allowed),
         ("better", -worse),
     ):
-        rows = {row.gated.name: row for row in compare(changed(scores, gated.path, by), scores)}
-        verdicts[name] = rows.pop(gated.name).closes
+        rows = {row.tolerance.name: row for row in compare(changed(scores, tolerance.path, by), scores)}
+        verdicts[name] = rows.pop(tolerance.name).is_regression
         assert {row.verdict for row in rows.values()} == {"same"}
     assert verdicts == {"worse": True, "within": False, "better": False}
 
 
-def test_a_figure_that_is_lost_closes_and_one_that_is_unknown_does_not(scores: dict[str, Any]) -> None:
+def test_a_lost_figure_is_a_regression_and_an_unknown_one_is_not(scores: dict[str, Any]) -> None:
     without = copy.deepcopy(scores)
     del without["control"]["EF %"]
-    assert {r.gated.name for r in compare(without, scores) if r.closes} == {"r EF", "MAE EF %"}
+    assert {r.tolerance.name for r in compare(without, scores) if r.is_regression} == {"r EF", "MAE EF %"}
     assert {r.verdict for r in compare(scores, without)} == {"same", "new"}
-    assert not any(r.closes for r in compare(without, without))
+    assert not any(r.is_regression for r in compare(without, without))
 
 
-def test_near_copies_close_also_where_the_old_weights_made_as_many(scores: dict[str, Any]) -> None:
+def test_near_copies_are_a_regression_even_if_the_old_weights_made_as_many(scores: dict[str, Any]) -> None:
     copies = changed(scores, ("memorisation", "mask", "rate"), 0.02)
-    assert [r.gated.name for r in compare(copies, copies) if r.closes] == ["near-copies, mask"]
-    assert not any(r.closes for r in compare(scores, copies))
+    assert [r.tolerance.name for r in compare(copies, copies) if r.is_regression] == ["near-copies, mask"]
+    assert not any(r.is_regression for r in compare(scores, copies))
 
 
 @pytest.mark.parametrize("key", SAME)
@@ -113,7 +113,7 @@ def test_files_of_something_else_are_refused(tmp_path: Path, scores: dict[str, A
         (tmp_path / "x.json").write_text(content)
         with pytest.raises(InputError, match=found):
             read_scores(tmp_path / "x.json")
-    assert figure_of({"codec": 3}, GATED[0]) is None
+    assert figure_of({"codec": 3}, TOLERANCES[0]) is None
 
 
 def test_scores_of_format_1_are_read_under_new_names(scores: dict[str, Any], tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_scores_that_ship_are_read() -> None:
     for folder in shipped_bundles().values():
         if recorded := recorded_scores(folder):
             assert recorded["metadata"]["n_subjects"] == recorded["codec"]["all"]["subjects"] > 0
-            assert all(figure_of(recorded, gated) is not None for gated in GATED)
+            assert all(figure_of(recorded, tolerance) is not None for tolerance in TOLERANCES)
 
 
 def test_what_is_shared_names_no_patient(scores: dict[str, Any]) -> None:

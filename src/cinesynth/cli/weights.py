@@ -49,11 +49,11 @@ def _lines(entry: Entry) -> list[str]:
 
 
 def _scores(entry: Entry) -> str:
-    from cinesynth.weights.comparison import GATED, figure_of
+    from cinesynth.weights.comparison import TOLERANCES, figure_of
 
     if entry.scores is None:
         return "no scores recorded"
-    known = ((gated.name, figure_of(entry.scores, gated)) for gated in GATED)
+    known = ((tolerance.name, figure_of(entry.scores, tolerance)) for tolerance in TOLERANCES)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
     metadata = entry.scores["metadata"]
     mode = "volumes matched" if metadata.get("match_volumes") else "volumes not matched"
@@ -111,16 +111,16 @@ def gate(
     new: Annotated[Path, typer.Argument(help="Scores of the new weights: `cinesynth score --out NEW.json`.")],
     old: Annotated[Path, typer.Argument(help="Scores of the old ones, of the same data, split, counts and seed.")],
 ) -> None:
-    """Compare two files of scores; exit with 10 if a gated figure of the new one is worse beyond its tolerance."""
+    """Compare two files of scores; exit with 10 if a figure of the new one is worse beyond its tolerance."""
     from cinesynth.weights.comparison import compare, notes, read_scores
 
     after, before = read_scores(new), read_scores(old)
     rows = compare(after, before)
-    shown = [(r.gated.name, r.old, r.new, r.gated.rule, r.verdict) for r in rows]
+    shown = [(r.tolerance.name, r.old, r.new, r.tolerance.rule, r.verdict) for r in rows]
     console.table("gate", ("figure", "old", "new", "tolerance", "verdict"), shown)
     for note in notes(after, before):
         console.out.print(f"note: {note}", markup=False)
-    closed = [r.gated.name for r in rows if r.closes]
+    closed = [r.tolerance.name for r in rows if r.is_regression]
     console.out.print(f"closed: {', '.join(closed)}" if closed else "open: nothing is worse beyond its tolerance")
     if closed:
         raise typer.Exit(FAILED)

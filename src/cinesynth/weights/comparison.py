@@ -1,7 +1,7 @@
-"""May new weights take the place of old ones: their scores side by side, and what must not get worse.
+"""Can new weights replace old ones: their scores side by side, and which figures are regressions.
 
-Both files must be of the same patients, requests and seed: then the figures are paired, and a tolerance has to cover
-only what another training run with other random numbers changes.
+Both files must be of the same patients, requests and seed. The figures are then paired, and a tolerance has to cover
+only what another training run with another seed changes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from cinesynth.errors import InputError
 FORMAT = 2
 """Of the JSON of `cinesynth score`; files of format 1 are read too."""
 SAME = ("data_hash", "split", "n_subjects", "cases", "frames_per_case", "seed", "match_volumes", "max_attempts")
-"""What two files of scores must agree on."""
+"""Metadata that two files of scores must share."""
 Verdict = Literal["better", "same", "within", "worse", "missing", "new", "not known"]
 
 
 @dataclass(frozen=True)
-class Gated:
-    """A figure of a file of scores that must not get worse by more than ``tolerance``.
+class Tolerance:
+    """How much worse a figure of the scores may get: by ``allowed``, for ``reason``.
 
-    Where ``absolute``, the new figure itself must not be beyond it, whatever the old one is.
+    If ``absolute``, ``allowed`` is the limit of the new figure itself, whatever the old one is.
     """
 
     name: str
     path: tuple[str, ...]
     better: Literal["high", "low"]
-    tolerance: float
+    allowed: float
     reason: str
     absolute: bool = False
 
@@ -39,61 +39,67 @@ class Gated:
     def rule(self) -> str:
         """The tolerance in words."""
         if self.absolute:
-            return f"{self.tolerance:g} at most"
-        return f"{'-' if self.better == 'high' else '+'}{self.tolerance:g}"
+            return f"{self.allowed:g} at most"
+        return f"{'-' if self.better == 'high' else '+'}{self.allowed:g}"
 
 
-_DICE = "training anew moves the mean over some 20 people by less; people differ by .06 among each other"
+_DICE = "retraining moves the mean over some 20 subjects by less; subjects differ by .06"
 _R = "a correlation of 50 cases near .9 has a standard error of .03; of 200 cases half of it"
-_MAE = "two readers of one heart differ by 4 to 8 mL; a change that none of them could see is none"
-_COPY = "nobody may be given away: one near-copy is one too many, also where the old weights made some"
+_MAE = "two readers of one heart differ by 4 to 8 mL; a smaller change is not visible"
+_COPY = "no patient may be disclosed: one near-copy is too many, even if the old weights made some"
 
-GATED = (
-    Gated("PSNR dB", ("codec", "all", "figures", "PSNR", "mean"), "high", 0.2, "less is not seen in an image"),
-    Gated("SSIM", ("codec", "all", "figures", "SSIM", "mean"), "high", 0.005, "as much as 0.2 dB of PSNR changes it"),
+TOLERANCES = (
+    Tolerance(
+        "PSNR dB", ("codec", "all", "figures", "PSNR", "mean"), "high", 0.2, "a smaller loss is not visible in an image"
+    ),
+    Tolerance(
+        "SSIM", ("codec", "all", "figures", "SSIM", "mean"), "high", 0.005, "the change that goes with 0.2 dB of PSNR"
+    ),
     *(
-        Gated(f"Dice {s}", ("codec", "all", "figures", f"Dice {s}", "mean"), "high", 0.01, _DICE)
+        Tolerance(f"Dice {s}", ("codec", "all", "figures", f"Dice {s}", "mean"), "high", 0.01, _DICE)
         for s in ("LV", "MYO", "RV")
     ),
-    *(Gated(f"r {q[:3].strip()}", ("control", q, "r"), "high", 0.02, _R) for q in ("EDV mL", "ESV mL", "EF %")),
-    *(Gated(f"MAE {q}", ("control", q, "mae"), "low", 1.0, _MAE) for q in ("EDV mL", "ESV mL")),
-    Gated("MAE EF %", ("control", "EF %", "mae"), "low", 0.5, "two readers differ by 3 to 5 points; a tenth of that"),
-    Gated("accepted rate", ("accepted", "rate"), "high", 0.02, "one case of 50: what another start noise changes"),
-    Gated("near-copies, image", ("memorisation", "image", "rate"), "low", 0.0, _COPY, absolute=True),
-    Gated("near-copies, mask", ("memorisation", "mask", "rate"), "low", 0.0, _COPY, absolute=True),
+    *(Tolerance(f"r {q[:3].strip()}", ("control", q, "r"), "high", 0.02, _R) for q in ("EDV mL", "ESV mL", "EF %")),
+    *(Tolerance(f"MAE {q}", ("control", q, "mae"), "low", 1.0, _MAE) for q in ("EDV mL", "ESV mL")),
+    Tolerance(
+        "MAE EF %", ("control", "EF %", "mae"), "low", 0.5, "two readers differ by 3 to 5 points; a tenth of that"
+    ),
+    Tolerance("accepted rate", ("accepted", "rate"), "high", 0.02, "one case of 50: what other starting noise changes"),
+    Tolerance("near-copies, image", ("memorisation", "image", "rate"), "low", 0.0, _COPY, absolute=True),
+    Tolerance("near-copies, mask", ("memorisation", "mask", "rate"), "low", 0.0, _COPY, absolute=True),
 )
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One gated figure of two files; None where a file does not have it."""
+    """One compared figure of two files; None where a file does not have it."""
 
-    gated: Gated
+    tolerance: Tolerance
     old: float | None
     new: float | None
 
     @property
     def verdict(self) -> Verdict:
-        """What became of the figure."""
+        """How the figure changed."""
         if self.new is None:
             return "not known" if self.old is None else "missing"
-        if self.gated.absolute and self.new > self.gated.tolerance:
+        if self.tolerance.absolute and self.new > self.tolerance.allowed:
             return "worse"
         if self.old is None:
             return "new"
-        gain = (self.new - self.old) * (1 if self.gated.better == "high" else -1)
+        gain = (self.new - self.old) * (1 if self.tolerance.better == "high" else -1)
         if gain >= 0:
             return "better" if gain else "same"
-        return "within" if self.gated.absolute or -gain <= self.gated.tolerance + 1e-9 else "worse"
+        return "within" if self.tolerance.absolute or -gain <= self.tolerance.allowed + 1e-9 else "worse"
 
     @property
-    def closes(self) -> bool:
-        """Whether the new weights may not pass because of it."""
+    def is_regression(self) -> bool:
+        """Whether the figure speaks against the new weights."""
         return self.verdict in ("worse", "missing")
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """What `cinesynth score --out` wrote; `InputError` where it is something else, or of another version."""
+    """What `cinesynth score --out` wrote; `InputError` where it is something else or of an unknown format."""
     try:
         content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -143,7 +149,7 @@ def without_subjects(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Compared]:
-    """Every gated figure of two files; `InputError` unless both are of the same people, requests and seed."""
+    """Every figure of `TOLERANCES` in two files; `InputError` unless both share subjects, requests and seed."""
     now, then = new["metadata"], old["metadata"]
     differ = [
         f"{key} {_short(now.get(key))} against {_short(then.get(key))}" for key in SAME if now.get(key) != then.get(key)
@@ -154,24 +160,24 @@ def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Compared]:
             hint="score both weights with the same --dataset, --split, --count, --frames, --seed, --max-attempts and "
             "--match-volumes",
         )
-    return [Compared(gated, figure_of(old, gated), figure_of(new, gated)) for gated in GATED]
+    return [Compared(tolerance, figure_of(old, tolerance), figure_of(new, tolerance)) for tolerance in TOLERANCES]
 
 
 def notes(new: dict[str, Any], old: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the table should know."""
+    """Remarks below the table."""
     grids = [scores["metadata"].get("grid") for scores in (old, new)]
     if grids[0] != grids[1]:
-        yield f"the grids differ ({grids[0]} and {grids[1]}): PSNR and SSIM are of other voxels"
+        yield f"the grids differ ({grids[0]} and {grids[1]}): PSNR and SSIM are not comparable"
     if new["metadata"].get("weights") == old["metadata"].get("weights"):
-        yield "both files are of the same weights"
+        yield "both files are scores of the same weights"
     if not new["metadata"].get("same_data_as_training"):
-        yield "the new weights were trained on other data: near-copies were looked for among people they need not know"
+        yield "the new weights were trained on other data: they may not have seen the subjects of the near-copy search"
 
 
-def figure_of(scores: dict[str, Any], gated: Gated) -> float | None:
-    """A gated figure of a file of scores, None where it does not have it."""
+def figure_of(scores: dict[str, Any], tolerance: Tolerance) -> float | None:
+    """A figure of a file of scores, None where it is missing."""
     value: Any = scores
-    for key in gated.path:
+    for key in tolerance.path:
         value = value.get(key) if isinstance(value, dict) else None
     return float(value) if isinstance(value, int | float) else None
 
