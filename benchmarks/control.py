@@ -52,7 +52,8 @@ def row(source: PairedValues) -> str:
 def error_of(source: PairedValues) -> NDArray[np.float64]:
     """How far each heart is from its request: the largest of EDV and ESV in mL and EF in points."""
     places = [QUANTITIES.index(quantity) for quantity in SHOWN]
-    return np.nan_to_num(np.abs(source.achieved[:, places] - source.requested[:, places]).max(axis=1), nan=np.inf)
+    error = np.abs(source.achieved[:, places] - source.requested[:, places]).max(axis=1)
+    return np.asarray(np.nan_to_num(error, nan=np.inf), dtype=np.float64)
 
 
 def ed_and_es(case: Case) -> Case:

@@ -12,7 +12,7 @@ from cinesynth.evaluation.section import Metric, Section
 from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.types import Label
 from tests.evaluation.answers import answer
-from tests.evaluation.test_wall import thickened
+from tests.evaluation.test_contours import thickened
 
 
 def metrics(result: Section) -> dict[str, Metric]:

@@ -103,5 +103,20 @@ def test_a_report_of_other_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_card_needs_a_report(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not the JSON of an evaluation"):
+    with pytest.raises(DataError, match=r"not the report\.json of an evaluation"):
         write_card(tmp_path / "none.json", "small", tmp_path / "card.md")
+
+
+def test_a_report_of_format_1_is_read_under_new_names(report: Path, tmp_path: Path) -> None:
+    today = json.loads(report.read_text())
+    real = today["metadata"]["real"]
+    for split in ("train", "held_out"):
+        real[split]["people"] = real[split].pop("subjects")
+    sections = [
+        {("measures" if k == "metrics" else "listings" if k == "tables" else k): v for k, v in section.items()}
+        for section in today["sections"]
+    ]
+    old = {**today, "format": 1, "about": today.pop("metadata"), "sections": sections}
+    del old["metadata"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    assert read_report(tmp_path / "old.json") == read_report(report)

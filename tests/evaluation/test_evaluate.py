@@ -202,11 +202,11 @@ def test_a_network_that_learned_from_other_data_is_cautioned_against(
     info = json.loads((other / "segmenter.json").read_text())
     (other / "segmenter.json").write_text(json.dumps(info | {"data_hash": "0" * 64}))
     out, cache = tmp_path / "out", tmp_path / "cache"
-    (caution,) = evaluate(people, cohort_folder, out, segmenter=other, cache=cache).about["cautions"]
-    assert caution.startswith("The segmenter given learned from a dataset with SHA-256 000000000000..., this one has")
+    (caution,) = evaluate(people, cohort_folder, out, segmenter=other, cache=cache).metadata["cautions"]
+    assert caution.startswith("The training data of the segmenter have SHA-256 000000000000..., this dataset has")
     assert caution in (out / "index.html").read_text()
-    assert read_report(out)["about"]["networks"] == {"segmenter": file_sha256(other / "segmenter.json")}
-    assert not evaluate(people, cohort_folder, out, segmenter=segmenter.folder, cache=cache).about["cautions"]
+    assert read_report(out)["metadata"]["networks"] == {"segmenter": file_sha256(other / "segmenter.json")}
+    assert not evaluate(people, cohort_folder, out, segmenter=segmenter.folder, cache=cache).metadata["cautions"]
 
 
 def test_people_whose_hearts_do_not_fit_the_grid_are_named(people: Path, cohort_folder: Path, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_the_worst_measure_decides_and_is_named() -> None:
     good, bad = Metric("fine", 1.0, limit="x", judgement="pass"), Metric("torn", 9.0, limit="x", judgement="fail")
     unknown = Metric.unknown("silent", "no whole cycle")
     assert SectionVerdict.of(Section("A", "?", [good, bad, unknown])) == SectionVerdict("A", "fail", "torn")
-    assert SectionVerdict.of(Section("A", "?", [good, unknown])).decided_by == "all 1 judged metrics; 1 have no value"
+    assert SectionVerdict.of(Section("A", "?", [good, unknown])).decided_by == "all 1 judged metrics; 1 without a value"
     assert SectionVerdict.of(Section("A", "?", [unknown])) == SectionVerdict(
         "A", None, "nothing could be judged: no whole cycle"
     )
@@ -252,7 +252,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
             read_report(tmp_path)
 
 
-def test_questions_share_measurers_that_have_one_name(
+def test_sections_share_measurers_that_have_one_name(
     people: Path, cohort_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -261,10 +261,10 @@ def test_questions_share_measurers_that_have_one_name(
         calls.append(case.name)
         return {"frames": float(len(case.image))}
 
-    def evaluate(measurements: Measurements) -> Section:
+    def mean_frames(measurements: Measurements) -> Section:
         return Section("T", "?", [Metric("frames", float(measurements.synthetic["frames.frames"].mean()))])
 
-    asked = [SectionSpec("T", [Measurer("frames", "1", count)], evaluate)] * 2
+    asked = [SectionSpec("T", [Measurer("frames", "1", count)], mean_frames)] * 2
     monkeypatch.setattr(evaluation, "section_specs", lambda *_: asked)
     report = evaluate(people, cohort_folder, tmp_path, workers=1)
     assert len(calls) == 12 + 14 + 4

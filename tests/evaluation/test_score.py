@@ -92,7 +92,7 @@ def test_groups_add_up_to_all(report: ScoreReport) -> None:
     assert codec["vendors"]["Siemens"]["figures"]["PSNR"]["mean"] == pytest.approx(np.mean(siemens))
 
 
-def test_every_gated_figure_has_its_place_in_a_report(report: ScoreReport) -> None:
+def test_every_compared_figure_has_its_place_in_a_report(report: ScoreReport) -> None:
     """Only r and EF may be unknown, of random weights whose hearts have no LV."""
     content = report.to_json()
     lost = {tolerance.name for tolerance in TOLERANCES if figure_of(content, tolerance) is None}

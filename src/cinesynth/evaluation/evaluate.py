@@ -183,8 +183,8 @@ def _cautions(sets: _Sets, given: Mapping[str, Path | None]) -> Iterator[str]:
         found = stage_info(find_bundle(path) if name == "weights" else Path(path), stage).get("data_hash")
         if found != expected:
             yield (
-                f"The {name} were trained on a different dataset version (SHA-256 {str(found)[:12]}..., this one has "
-                f"{expected[:12]}...): some held-out subjects may have been seen in training, and some training "
+                f"The training data of the {name} have SHA-256 {str(found)[:12]}..., this dataset has "
+                f"{expected[:12]}...: some held-out subjects may have been seen in training, and some training "
                 "subjects not. Memorisation, and what this network judges, are valid only if they were not."
             )
 

@@ -35,7 +35,7 @@ class SectionVerdict:
             return cls(title, None, f"nothing could be judged: {missing[0]}" if missing else "no metric has a limit")
         names = [m.name for m in section.metrics if m.judgement == judgement]
         if judgement == "pass":
-            return cls(title, judgement, f"all {len(names)} judged metrics" + _more(len(missing), " have no value"))
+            return cls(title, judgement, f"all {len(names)} judged metrics" + _more(len(missing), " without a value"))
         return cls(title, judgement, "; ".join(names[:named]) + _more(len(names) - named, " more"))
 
 

@@ -122,7 +122,7 @@ def p_value(value: float, null: NDArray[np.float64], tail: Tail) -> float:
     return float({"high": above, "low": below, "both": min(1.0, 2 * min(above, below))}[tail])
 
 
-# --- Distances between two sets of points ------------------------------------------------------------------------
+# --- Distances between two sets of points ----------------------------------------------------------------------------
 # Sets are points, or positions in a matrix over all points: a thousand permutations then cost a thousand look-ups.
 
 

@@ -164,7 +164,7 @@ def notes(new: dict[str, Any], old: dict[str, Any]) -> Iterator[str]:
     if grids[0] != grids[1]:
         yield f"the grids differ ({grids[0]} and {grids[1]}), so PSNR and SSIM are not comparable"
     if new["metadata"].get("weights") == old["metadata"].get("weights"):
-        yield "both files are of the same weights"
+        yield "both files are scores of the same weights"
     if not new["metadata"].get("same_data_as_training"):
         yield "the new weights were trained on another dataset, so near-copies of their subjects may be missed"
 

@@ -193,7 +193,7 @@ def _cooccurrence(plane: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in PROPERTIES])
 
 
-# --- Appearance of the whole ED image -------------------------------------------------------------------------------
+# --- Appearance of the whole ED image --------------------------------------------------------------------------------
 
 
 def _measure_appearance(case: Case) -> dict[str, NDArray[np.generic]]:
