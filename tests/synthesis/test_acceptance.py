@@ -169,10 +169,11 @@ def test_every_real_heart_is_accepted_in_every_frame(cine_data: Path) -> None:
             judge_motion(label, study.voxel_ml, (es - ed) % len(label)),
         )
         failed = [rule.rule for verdict in verdicts for rule in verdict.rules if not rule.passed]
+        failed = [rule for rule in failed if not (without_rv and "rv_" in rule)]
         if failed == ["lv_largest_over_edv"]:
             fuller.add(study.subject)
         else:
-            assert [rule for rule in failed if not (without_rv and "rv_" in rule)] == [], study.subject
+            assert failed == [], study.subject
         myo_ml = volumes_ml(label, Label.MYO, study.voxel_ml)
         muscle_kept.append(myo_ml[(es - ed) % len(label)] / myo_ml[0])
     assert fuller == {"Pat03", "Pat09", "Pat12"}
