@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 
 import pytest
-from cinesynth.evaluation.training_index import TrainingIndex
 from PIL import Image
 
 from cinesynth.errors import DataError
@@ -13,6 +12,7 @@ from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure, thumbnails_of
 from cinesynth.evaluation.section import Measurements, Section
 from cinesynth.memorisation.duplicate_filter import index_filter
+from cinesynth.memorisation.index import TrainingIndex
 from tests.evaluation.planted import disguised, noisy
 
 QUESTION = memorisation.section_spec()

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cinesynth.cli.doctor import report
+from cinesynth.cli.doctor import qc
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest, write_skipped
 from cinesynth.data.phantom import phantom_study
@@ -120,7 +120,7 @@ def test_what_is_no_dataset_or_cannot_be_written(dataset: Path, tmp_path: Path) 
 
 
 def test_the_command_prints_what_it_found(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report(dataset, tmp_path / "report.html", workers=1)
+    qc(dataset, tmp_path / "report.html", workers=1)
     printed = capsys.readouterr().out
     assert "3 subjects in, 0 left out, 1 with flags" in printed
     assert "contrast of a frame" in printed

@@ -19,10 +19,9 @@ from pydicom.sr.codedict import codes
 import cinesynth
 from cinesynth.cases.export_dicom_series import MAKER, MAX_TEXT, DicomSeries
 from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
-from cinesynth.data.colours import COLOURS
 from cinesynth.io.files import make_folder
 from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.types import STRUCTURES, Label
+from cinesynth.types import COLOURS, STRUCTURES, Label
 
 if TYPE_CHECKING:
     import highdicom as hd  # an optional dependency, imported where a segmentation is made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,47 +14,10 @@ from cinesynth.evaluation.features.radiomic import middle_slice
 from cinesynth.evaluation.figures import draw_pairs
 from cinesynth.evaluation.measure import Measured, thumbnails
 from cinesynth.evaluation.section import Figure, Measurements, Metric, Section, SectionSpec, Table
-from cinesynth.memorisation.nearest import (
-    IMAGE,
-    LATENT,
-    MASK,
-    NEIGHBOURS,
-    Nearest,
-    Space,
-    copy_limit,
-    nearest,
-    nearest_other,
-)
+from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEIGHBOURS, NearDuplicates, Space, find_near_duplicates
 
 TITLE = "Memorisation"
 QUESTION = "Is any generated heart a copy of a training subject?"
-MIN_SUBJECTS = 6
-"""Real subjects with a nearest other one, below which no limit can be set."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """The nearest training subject in one space: of generated hearts, held-out and other training subjects."""
-
-    space: Space
-    synthetic: Nearest
-    held_out: Nearest
-    train: Nearest
-
-    @property
-    def real(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """How close real subjects are to other subjects in training."""
-        return np.concatenate([self.held_out.known, self.train.known])
-
-    @property
-    def limit(self) -> float:
-        """Closeness of a near-copy."""
-        return copy_limit(self.real)
-
-    @property
-    def copies(self) -> int:
-        """Number of generated hearts that are near-copies."""
-        return int((self.synthetic.known < self.limit).sum())
 
 
 def section_spec(codec: Path | None = None) -> SectionSpec:
@@ -72,8 +34,8 @@ def section_spec(codec: Path | None = None) -> SectionSpec:
 def _section(measurements: Measurements, no_latent: str) -> Section:
     spaces = [IMAGE, MASK] if no_latent else [IMAGE, MASK, LATENT]
     found = [search(space, measurements.synthetic, measurements.train, measurements.held_out) for space in spaces]
-    able = [f for f in found if not missing(f)]
-    metrics = [m for f in found for m in (_metrics(f) if f in able else [_unknown(f.space, missing(f))])]
+    able = [f for f in found if not f.missing]
+    metrics = [m for f in found for m in (_metrics(f) if f in able else [_unknown(f.space, f.missing)])]
     if no_latent:
         metrics.append(_unknown(LATENT, no_latent))
     return Section(
@@ -89,29 +51,21 @@ def _section(measurements: Measurements, no_latent: str) -> Section:
     )
 
 
-def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> Search:
-    """The nearest training subject of every heart."""
-    known = train[space.quantity]
-    made, others = (nearest(space.distance(s[space.quantity], known)) for s in (synthetic, held_out))
-    return Search(space, made, others, nearest_other(space.distance(known, known)))
-
-
-def missing(found: Search) -> str:
-    """Why near-copies cannot be identified, empty if they can."""
-    if len(found.real) < MIN_SUBJECTS:
-        return f"only {len(found.real)} real subjects can be compared with others; {MIN_SUBJECTS} are needed"
-    return "" if len(found.synthetic.known) else "no generated heart can be compared"
+def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> NearDuplicates:
+    """The nearest training subjects of all hearts in one space."""
+    made, known, others = (measured[space.quantity] for measured in (synthetic, train, held_out))
+    return find_near_duplicates(space, made, known, others)
 
 
 def _unknown(space: Space, why: str) -> Metric:
     return Metric.unknown(f"near-copies ({space.name})", why)
 
 
-def _metrics(found: Search) -> list[Metric]:
+def _metrics(found: NearDuplicates) -> list[Metric]:
     return [_rate(found), _closeness(found), _distance(found)]
 
 
-def _rate(found: Search) -> Metric:
+def _rate(found: NearDuplicates) -> Metric:
     """The fraction of near-copies: there should be none."""
     known, limit, copies = found.synthetic.known, found.limit, found.copies
     interval = binomtest(copies, len(known)).proportion_ci(method="exact")
@@ -129,7 +83,7 @@ def _rate(found: Search) -> Metric:
     )
 
 
-def _closeness(found: Search) -> Metric:
+def _closeness(found: NearDuplicates) -> Metric:
     """Whether hearts as a whole are close to single training subjects, copies or not."""
     warn_p = THRESHOLDS.warn_p_set
     p = float(mannwhitneyu(found.synthetic.known, found.real, alternative="less").pvalue)
@@ -144,7 +98,7 @@ def _closeness(found: Search) -> Metric:
     )
 
 
-def _distance(found: Search) -> Metric:
+def _distance(found: NearDuplicates) -> Metric:
     held_out = found.held_out.distance[np.isfinite(found.held_out.distance)]
     return Metric(
         f"nearest distance ({found.space.name})",
@@ -156,13 +110,13 @@ def _distance(found: Search) -> Metric:
     )
 
 
-def _ranked(found: Sequence[Search]) -> list[tuple[int, Search]]:
+def _ranked(found: Sequence[NearDuplicates]) -> list[tuple[int, NearDuplicates]]:
     """Generated hearts, the likeliest copies first, each with the space in which it is closest to being one."""
     against = np.stack([np.nan_to_num(f.synthetic.closeness / f.limit, nan=np.inf) for f in found])
     return [(int(i), found[int(against[:, i].argmin())]) for i in np.argsort(against.min(axis=0), kind="stable")]
 
 
-def _table(measurements: Measurements, found: Sequence[Search], max_rows: int = 12) -> Table:
+def _table(measurements: Measurements, found: Sequence[NearDuplicates], max_rows: int = 12) -> Table:
     rows = []
     for i, f in _ranked(found)[:max_rows]:
         s = f.synthetic
@@ -174,7 +128,7 @@ def _table(measurements: Measurements, found: Sequence[Search], max_rows: int = 
     return Table("The closest pairs", columns, rows)
 
 
-def _figure(measurements: Measurements, found: Sequence[Search], shown: int = 4) -> Figure:
+def _figure(measurements: Measurements, found: Sequence[NearDuplicates], shown: int = 4) -> Figure:
     pairs = []
     for i, f in _ranked(found)[:shown]:
         generated, subject = measurements.synthetic_cases[i], measurements.train_cases[int(f.synthetic.place[i])]

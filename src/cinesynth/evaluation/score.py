@@ -28,7 +28,7 @@ from cinesynth.evaluation.cycles import CycleScore, score_cycles, summary
 from cinesynth.evaluation.generation import MEASURERS, GeneratedHearts, generate, requests_of
 from cinesynth.evaluation.limits import MOTION_LIMITS
 from cinesynth.evaluation.measure import Measured, measure
-from cinesynth.evaluation.memorisation import missing, search
+from cinesynth.evaluation.memorisation import search
 from cinesynth.evaluation.section import Metric, Table
 from cinesynth.evaluation.temporal import within_limit
 from cinesynth.io.files import write_text
@@ -86,7 +86,7 @@ def compare_hearts(
             continue
         found = search(space, made, known, others)
         count = len(found.synthetic.known)
-        if why := missing(found):
+        if why := found.missing:
             copies.append(NearCopies(space.name, count, None, None, None, len(known), why))
         else:
             rate = found.copies / count

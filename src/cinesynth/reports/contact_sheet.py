@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cinesynth.data.colours import COLOURS, for_plots
 from cinesynth.data.geometry import crop_pad
 from cinesynth.data.heart import heart_centre
 from cinesynth.data.quality import volume_curve
@@ -24,7 +23,7 @@ from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
 from cinesynth.reports.plots import axes_at, draw_volume_curves, name_time_axis, new_figure, save_png, to_palette_png
 from cinesynth.reports.slices import Spacing, View, heart_window, slices_of_heart, tile, window_of
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study, volumes_ml
+from cinesynth.types import COLOURS, STRUCTURES, BoolArray, Label, LabelArray, Study, for_plots, volumes_ml
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from cinesynth.data.colours import COLOURS, for_plots
-from cinesynth.types import Label
+from cinesynth.types import COLOURS, Label, for_plots
 
 DPI = 100
 Curve = tuple[NDArray[Any], NDArray[Any]]
