@@ -1,14 +1,15 @@
-"""Do generated hearts have what was asked of them: two cohorts of the same requests, steered and not.
+"""Do generated hearts have what was requested: two cohorts of the same requests, with and without volume matching.
 
-    cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --out closed
-    cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --no-match-volumes --out open
-    cinesynth train segmenter --preset compact --data hearts --run segmenter
-    python benchmarks/control.py --closed closed --open open --data hearts --segmenter segmenter --out control
+    cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --out matched
+    cinesynth generate --count 200 --frames 16 --seed 2026 --no-pictures --no-match-volumes --out unmatched
+    cinesynth train segmenter --preset compact --dataset hearts --run segmenter
+    python benchmarks/control.py --matched matched --unmatched unmatched --dataset hearts --segmenter segmenter \\
+        --out control
 
-Prints how EDV, ESV and EF of the masks, and of the images as the segmenter sees them, follow the request, beside the
-segmenter's own error on held-out people. Writes ``control.png``, a scatter plot of each, and ``worst.png``: ED and ES
-of the hearts of which no draw passed the rules, and of those furthest from their request, in masks or images. What is
-not there yet (``--open``, the segmenter, the rest of a cohort) may be left out.
+Prints how EDV, ESV and EF of the masks, and of the images as segmented, follow the request, beside the segmenter's own
+error on held-out subjects. Writes ``control.png``, a scatter plot of each, and ``worst.png``: ED and ES of the hearts
+that were not accepted, and of those furthest from their request, in masks or images. ``--unmatched``, the segmenter and
+the rest of a cohort may be missing.
 """
 
 from __future__ import annotations

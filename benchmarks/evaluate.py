@@ -23,10 +23,10 @@ import numpy as np
 
 from cinesynth.cases.cohort import write_cohort_table
 from cinesynth.cases.writing import save_case
-from cinesynth.data.dataset_table import DatasetTable, is_dataset
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
 from cinesynth.data.intensity import IntensityScale
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.evaluate import evaluate
 from cinesynth.synthesis.cohort import case_name
@@ -41,7 +41,7 @@ SLICES = 10
 PROVENANCE = {
     "request": {},
     "weights": {"sha256": "phantoms"},
-    "acceptance": {"accepted": True, "anatomy": {"attempts": 1}, "motion": {"attempts": 1}},
+    "acceptance": {"accepted": True, "anatomy": {"tries": 1}, "motion": {"tries": 1}},
 }
 
 
@@ -78,9 +78,9 @@ def as_cine(study: Study, seed: int) -> Cine:
 
 
 def make(work: Path, count: int, cases: int, frames: int) -> tuple[Path, Path]:
-    """The dataset and the cohort; what a former run made is kept."""
-    real, made = work / f"people-{count}x{frames}", work / f"cohort-{cases}x{frames}"
-    if not is_dataset(real):
+    """The dataset and the cohort; those of a former run are kept."""
+    real, made = work / f"subjects-{count}x{frames}", work / f"cohort-{cases}x{frames}"
+    if not (real / "manifest.csv").exists():
         ingest(list(subjects(count, frames)), real, fractions=(0.77, 0.0, 0.23))
     for number in range(cases):
         if not (made / case_name(number)).exists():
@@ -115,7 +115,7 @@ def main() -> None:
         "cases": arguments.cases,
         "frames": arguments.frames,
         "grid": f"{GRID.size[0]} x {GRID.size[1]} x {SLICES}",
-        "people": len(DatasetTable.read(real)),
+        "subjects": len(DatasetTable.read(real)),
         "grid_was_prepared": bool(prepared),
         "cold_s": round(cold, 1),
         "cached_s": round(warm, 1),

@@ -3,7 +3,7 @@
     python benchmarks/masks.py --data hearts --weights compact --split validation
 
 ED and ES of people who were not trained on are encoded and decoded; their masks are held against the annotations on
-the grid of the weights. Prints means of Dice, HD95 and the LV's volume error for what `cinesynth.models.masks` does,
+the grid of the weights. Prints means of Dice, HD95 and the LV's volume error for what `cinesynth.models.codec` does,
 one step after another.
 """
 
