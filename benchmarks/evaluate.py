@@ -23,10 +23,10 @@ import numpy as np
 
 from cinesynth.cases.cohort import write_cohort_table
 from cinesynth.cases.writing import save_case
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
 from cinesynth.data.intensity import IntensityScale
-from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.evaluate import evaluate
 from cinesynth.synthesis.cohort import case_name

@@ -9,7 +9,8 @@ from cinesynth.config import STAGES, dump_config, hashed_settings, load_config, 
 from cinesynth.config.migration import RENAMED_STAGES, original_name, original_settings, stage_path
 from cinesynth.errors import ConfigError
 from cinesynth.weights.build import with_sampling
-from cinesynth.weights.folder import Bundle, bundle_sha256, shipped_bundles, stage_info
+from cinesynth.weights.folder import Bundle, stage_info
+from cinesynth.weights.locate import bundle_sha256, shipped_bundles
 from cinesynth.weights.verify import verify_bundle
 from tests.conftest import Run
 
@@ -67,6 +68,6 @@ def test_weights_that_ship_keep_their_files_and_open() -> None:
 def test_an_old_verb_says_its_new_name(run: Run) -> None:
     code, _, err = run("train", "dynamics", "--dry-run", "--preset", "smoke")
     assert code == 0
-    assert "`train dynamics` is now `train motion-diffusion`" in err
+    assert "`train dynamics` is now called `train motion-diffusion`" in err
     assert "is now" not in run("train", "motion-diffusion", "--dry-run", "--preset", "smoke")[2]
     assert "dynamics" not in run("train", "--help")[1]

@@ -16,10 +16,8 @@ Volumes are millilitres, lengths millimetres, times milliseconds, fractions of v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -89,18 +87,6 @@ class Label(IntEnum):
 
 
 STRUCTURES = (Label.RV, Label.MYO, Label.LV)
-
-RGB = tuple[int, int, int]
-COLOURS: Mapping[Label, RGB] = MappingProxyType(
-    {Label.RV: (86, 180, 233), Label.MYO: (240, 190, 40), Label.LV: (230, 70, 80)}
-)
-"""Colour of each structure in every picture, 0-255; readable on grey and for colour-blind readers."""
-
-
-def for_plots(structure: Label) -> tuple[float, float, float]:
-    """The colour of ``structure`` as matplotlib takes it, in [0, 1]."""
-    red, green, blue = COLOURS[structure]
-    return red / 255, green / 255, blue / 255
 
 
 def full_coverage(labelled: BoolArray, slices: int) -> BoolArray:

@@ -50,11 +50,11 @@ def test_a_case_is_written_while_the_next_is_made_and_one_waits_at_most(
     make, save = CinePipeline._case, cohort.save_case
     made, saved, second = [], [], threading.Event()
 
-    def seen(self: CinePipeline, plan: Any) -> Any:
+    def seen(self: CinePipeline, plan: Any, *rest: Any) -> Any:
         made.append(len(saved))
         if len(made) == 2:
             second.set()
-        return make(self, plan)
+        return make(self, plan, *rest)
 
     def slow(*arguments: Any, **options: Any) -> Any:
         assert second.wait(60), "the second case was not begun while the first was written"

@@ -14,7 +14,8 @@ from cinesynth.cases.export_items import case_items
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.errors import DataError, OutputError
-from cinesynth.types import COLOURS, STRUCTURES, Label, Study
+from cinesynth.reports.slices import COLOURS
+from cinesynth.types import STRUCTURES, Label, Study
 from tests.cases.exports import SPACING_MM, as_item, save_generated, scanned, small
 from tests.external import dciodvfy
 from tests.limits import files_below

@@ -127,10 +127,14 @@ def test_every_patient_comes_back_exactly_from_a_finer_grid(patients: list[Patie
 
 
 def test_every_patient_comes_back_from_one_millimetre(patients: list[Patient]) -> None:
-    """The study's own slices, so that the plane alone is resampled, by a factor that is no whole number."""
+    """The study's own slices, so that the plane alone is resampled, by a factor that is no whole number.
+
+    Pixels finer than a millimetre (patient038, patient057) cannot come back as they were.
+    """
     for patient in patients:
+        least = 0.995 if min(patient.study.spacing_mm) >= 1.0 else 0.98
         grid = Grid((200, 200, patient.label.shape[3]), (1.0, 1.0, patient.study.spacing_mm[2]))
-        assert patient.dice(grid).min() > 0.995, patient.study.subject
+        assert patient.dice(grid).min() > least, patient.study.subject
 
 
 def test_slices_of_ten_millimetres_cost_thinner_ones_what_we_say(patients: list[Patient]) -> None:

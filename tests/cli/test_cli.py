@@ -12,7 +12,7 @@ from cinesynth import __version__
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.phantom import phantom_study
 from cinesynth.data.phase import default_es_index
-from cinesynth.weights.folder import find_bundle, shipped_bundles
+from cinesynth.weights.locate import find_bundle, shipped_bundles
 
 
 def test_version(run) -> None:
@@ -59,7 +59,7 @@ def test_weights_refuse_what_they_were_not_trained_with(run, tmp_path: Path, fla
     code, _, err = run("generate", "--weights", "phantom", "--out", str(tmp_path / "case"), *flags)
     assert code == 2
     assert f"these weights were not trained with {found}" in " ".join(err.split())
-    assert "give weights that know it: --weights compact" in " ".join(err.split())
+    assert "use weights that support it: --weights compact" in " ".join(err.split())
     assert not (tmp_path / "case").exists()
 
 

@@ -26,7 +26,7 @@ def test_a_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generate.time, "monotonic", lambda: now_s[0])
     tell = generate._progress(lambda *_: None)
     for done in range(2, 11):  # two were there
-        tell(done, 10)
+        tell("generate", done, 10, {})
         now_s[0] += 20.0
     lines = text.getvalue().splitlines()
     assert lines[0] == "generate 4/10, 0:02:00 left"

@@ -59,7 +59,7 @@ def the_study(root: Path) -> Study:
 
 
 def reasons(root: Path) -> str:
-    return "; ".join(f"{Path(name).name} {reason}" for name, reason in read_dicom(root).skipped)
+    return "; ".join(f"{Path(name).name} {reason}" for name, reason, _ in read_dicom(root).skipped)
 
 
 def as_study(image: np.ndarray) -> np.ndarray:
@@ -278,9 +278,9 @@ def test_other_views_and_scouts_are_set_aside(tmp_path: Path) -> None:
     write_stack(tmp_path / "transverse", transverse, series("1.2.3.30", 30), slices=9)
     (tmp_path / "notes.txt").write_text("none of these")
     assert np.array_equal(the_study(tmp_path).image, as_study(image))
-    listed = dict(pair[::-1] for pair in read_dicom(tmp_path).skipped)
+    listed = {each.reason: each.name for each in read_dicom(tmp_path).skipped}
     assert "1 parallel slice: a long-axis view or a scout" in listed
-    long_axes = [name for name, reason in read_dicom(tmp_path).skipped if "long-axis" in reason]
+    long_axes = [name for name, reason, _ in read_dicom(tmp_path).skipped if "long-axis" in reason]
     assert {Path(name.split(" and ")[0]).parent.name for name in long_axes} == {"2ch", "3ch", "4ch"}
     assert "scout/IM0000.dcm and 23 more" in listed["a scout"]
     assert "and 7 more" in listed["a phase map"]

@@ -72,8 +72,8 @@ def test_the_official_layout(tmp_path: Path, layout: str) -> None:
     expect(study, image)
     assert (study.subject, study.dataset, study.vendor, study.slices_from) == ("10", "dsb", "Siemens", "header")
     assert not study.coverage.any()
-    assert {Path(name).name for name, _ in source.skipped} == {"2ch_21", "4ch_22"}
-    assert {reason for _, reason in source.skipped} == {"not a short-axis view"}
+    assert {Path(name).name for name, _, _ in source.skipped} == {"2ch_21", "4ch_22"}
+    assert {reason for _, reason, _ in source.skipped} == {"not a short-axis view"}
 
 
 def test_of_two_folders_of_one_slice_the_later_counts(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def other_cycle(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Break, str]] = {
-    "no ES": (lambda f: (f / "002_SA_ES.nii.gz").unlink(), r"002_SA_ES\.nii\.gz is missing"),
-    "no label": (lambda f: (f / "002_SA_ED_gt.nii.gz").unlink(), r"002_SA_ED_gt\.nii\.gz is missing"),
+    "no ES": (lambda f: (f / "002_SA_ES.nii.gz").unlink(), r"002_SA_ES\.nii\.gz does not exist"),
+    "no label": (lambda f: (f / "002_SA_ED_gt.nii.gz").unlink(), r"002_SA_ED_gt\.nii\.gz does not exist"),
     "empty label": (
         lambda f: save(f / "002_SA_ED_gt.nii.gz", 0 * phantom(2).label[0], scanner_affine(phantom(2).spacing_mm)),
         r"002_SA_ED_gt\.nii\.gz has no LV cavity",

@@ -105,7 +105,7 @@ def change(folder: Path, **values: object) -> None:
 
 
 def test_a_measure_is_never_nan_and_never_silent() -> None:
-    with pytest.raises(ValueError, match="say what is missing"):
+    with pytest.raises(ValueError, match="pass None and the reason"):
         Metric("x", float("nan"))
     with pytest.raises(ValueError, match="reason"):
         Metric("x", None)

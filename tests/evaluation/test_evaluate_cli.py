@@ -35,7 +35,7 @@ def test_a_fail_is_told_and_is_an_error_only_if_asked(
 @pytest.mark.parametrize(
     ("flags", "found", "expected"),
     [
-        (["--synthetic", "nowhere"], "nowhere is no cohort", 3),
+        (["--synthetic", "nowhere"], "nowhere is not a cohort", 3),
         (["--real", "nowhere"], "nowhere is not a dataset", 3),
         (["--split", "train"], "not held out", 2),
         (["--weights", "nothing"], "there are no weights nothing", 4),
@@ -69,7 +69,7 @@ def test_hearts_are_generated_against_known_ones(run: Run, people: Path, tmp_pat
     asked = ["--diagnosis", "NOR", "--edv", 130, "--frames", 2, "--no-pictures", "--weights", "phantom"]
     assert run("generate", *asked, "--training-index", known, "--out", case)[0] == 0
     record = json.loads((case / "case.json").read_text())["provenance"]
-    assert record["screen"] == f"known hearts {hashlib.sha256(known.read_bytes()).hexdigest()}"
+    assert record["duplicate_filters"] == f"training index {hashlib.sha256(known.read_bytes()).hexdigest()}"
     code, _, err = run("generate", *asked, "--training-index", tmp_path / "nowhere", "--out", tmp_path / "b")
     assert (code, "Traceback" in err) == (3, False)
-    assert "holds no known hearts" in err
+    assert "is not a training index" in err

@@ -10,8 +10,8 @@ from PIL import Image
 
 from cinesynth.errors import DataError
 from cinesynth.reports.contact_sheet import Timing, _draw_curves, render_contact_sheet, render_study
-from cinesynth.reports.slices import View, contours, render_gif, tile
-from cinesynth.types import COLOURS, Cine, Diagnosis, Label, Study, full_coverage
+from cinesynth.reports.slices import COLOURS, View, contours, render_gif, tile
+from cinesynth.types import Cine, Diagnosis, Label, Study, full_coverage
 from tests.cases.exports import box_heart
 
 

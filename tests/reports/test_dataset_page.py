@@ -20,8 +20,8 @@ from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.contact_sheet import _draw_study_curves, render_subject, time_order
 from cinesynth.reports.dataset_page import write_report
-from cinesynth.reports.slices import heart_window
-from cinesynth.types import COLOURS, Diagnosis, Study
+from cinesynth.reports.slices import COLOURS, heart_window
+from cinesynth.types import Diagnosis, Study
 
 VOID = {"meta", "img"}
 
@@ -122,7 +122,7 @@ def test_what_is_no_dataset_or_cannot_be_written(dataset: Path, tmp_path: Path) 
 def test_the_command_prints_what_it_found(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     qc(dataset, tmp_path / "report.html", workers=1)
     printed = capsys.readouterr().out
-    assert "3 subjects in, 0 left out, 1 with flags" in printed
+    assert "3 subjects, 0 skipped, 1 flagged" in printed
     assert "contrast of a frame" in printed
 
 

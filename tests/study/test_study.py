@@ -27,7 +27,7 @@ from cinesynth.study.report import write_report
 from cinesynth.study.run import StudyRun
 from cinesynth.study.runs import SegmenterTask
 from cinesynth.study.spec import MixSpec, NnunetSpec, read_spec
-from cinesynth.training.frames import Frames
+from cinesynth.training.frames import FrameSampler
 from cinesynth.types import Label, LabelArray, volumes_ml
 from tests.conftest import Run
 from tests.training.tiny import TINY
@@ -181,7 +181,7 @@ def test_real_frames_have_their_fraction_of_a_batch(done: StudyRun) -> None:
     assert fractions == {"real": None, "x0.5": 0.75}
     dataset = prepare(done.segmenter_dataset(4), Grid.from_config(done.spec.engine.config.grid))
     for apart, expected in ((None, 2 / 6), (0.25, 0.25), (0.9, 0.9)):
-        frames = Frames(dataset, 0, 0.0, apart)
+        frames = FrameSampler(dataset, 0, 0.0, apart)
         drawn = [frames.record(frames.draw("frames", step, 0)[0]).dataset for step in range(600)]
         assert drawn.count("generated") / 600 == pytest.approx(expected, abs=0.06)
     with pytest.raises(ValidationError, match="nnU-Net samples all cases equally often"):

@@ -22,7 +22,7 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.vae import Decoded
 from cinesynth.synthesis.annotate import PhaseFinder, segment
 from cinesynth.types import Label, Study, volumes_ml
-from cinesynth.weights.folder import shipped_bundles
+from cinesynth.weights.locate import shipped_bundles
 from tests.data.conftest import build_study
 
 shipped = pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")
@@ -114,7 +114,7 @@ def test_no_heart_no_phases(finder: PhaseFinder) -> None:
         "does not fit the grid": replace(
             heart, image=tall, label=np.zeros(tall.shape, np.uint8), coverage=np.zeros((8, 18, 3), bool)
         ),
-        "nothing to scale": replace(heart, image=np.full_like(heart.image, 7)),
+        "has no intensity scale": replace(heart, image=np.full_like(heart.image, 7)),
     }
     for reason, study in cases.items():
         found = finder(study)
@@ -150,7 +150,7 @@ finder = PhaseFinder.load(weights)
 names = ("a", "b")
 for workers in (1, 2):
     source = Source(names, lambda name: replace(drawn(names.index(name)), subject=name))
-    ingest(source.amended(finder, finder.version), out / str(workers), workers=workers)
+    ingest(source.map(finder, finder.version), out / str(workers), workers=workers)
 assert torch.get_num_threads() == 2
 """
 
@@ -223,7 +223,7 @@ def test_real_cycles_go_in_with_their_phases_found(cine_data: Path, tmp_path: Pa
     """Two whole cycles stripped of all that is known, through the two workers of an ingestion."""
     studies = {study.subject: study for study in real_cycles(cine_data)["najman4d"][3:5]}
     finder = PhaseFinder.load()
-    source = Source(tuple(studies), lambda name: assumed(studies[name])).amended(finder, finder.version)
+    source = Source(tuple(studies), lambda name: assumed(studies[name])).map(finder, finder.version)
     for row in ingest(source, tmp_path / "data", workers=2).added:
         assert (row.phases_from, row.labels, row.lv_edv_ml) == ("model", "", None)
         assert abs(row.es_index - studies[row.subject].es_index) <= 2

@@ -294,7 +294,7 @@ def test_the_command_makes_the_cohort_of_a_file_and_refuses_flags_beside_it(
     ]
     for words in (["--edv", "100"], ["--diagnosis", "DCM"], ["--overwrite"], ["--keep-anatomy", "x"], ["--mass", "90"]):
         assert status("none", *words) == 2
-        assert f"{words[0]} was given with --cohort" in " ".join(capsys.readouterr().err.split())
+        assert f"{words[0]} cannot be combined with --cohort" in " ".join(capsys.readouterr().err.split())
     file.write_text("edv\n100\n900\n")
     assert status("none") == 2
     assert "cohort.csv, line 3: EDV 900 mL is outside" in " ".join(capsys.readouterr().err.split())

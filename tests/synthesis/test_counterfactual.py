@@ -83,9 +83,9 @@ def test_the_command_keeps_the_anatomy_and_says_what_cannot_be_asked_of_it(
 
     assert made("one", case, "--ef", 45)[0] == 0
     assert made("more", case, "--count", 2)[0] == 0
-    assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "manifest.csv"}
+    assert {p.name for p in (tmp_path / "more").iterdir()} == {"case_0000", "case_0001", "cohort.csv"}
     for wrong, said in (
-        ([case, "--edv", 200], "--edv was given with --keep-anatomy"),
+        ([case, "--edv", 200], "--edv cannot be combined with --keep-anatomy"),
         ([case, "--ef", 30, "--esv", 80], "an ESV and an EF were both given"),
         ([case, "--ef", 99], "outside 3-95"),
         ([tmp_path / "more"], "holds no generated case"),

@@ -24,7 +24,8 @@ from cinesynth.synthesis.patient import Annotation, read_patient, save_animation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
-from cinesynth.weights.folder import Bundle, find_bundle, shipped_bundles
+from cinesynth.weights.folder import Bundle
+from cinesynth.weights.locate import find_bundle, shipped_bundles
 from tests.conftest import Run
 from tests.data.nifti_files import SCANNER, change_header, phantom, save, scanner_affine
 
@@ -312,7 +313,7 @@ def bad_files(heart: Study, folder: Path) -> dict[str, tuple[Path, str]]:
         "five dimensions": (save(folder / "5d.nii.gz", image[..., None, None].repeat(2, 4), affine), "5 dimensions"),
         "NaN": (save(folder / "nan.nii.gz", hole, affine), "values that are not finite"),
         "infinity": (save(folder / "inf.nii.gz", endless, affine), "values that are not finite"),
-        "constant": (save(folder / "seven.nii.gz", np.full_like(image, 7), affine), "one value (7) nearly everywhere"),
+        "constant": (save(folder / "seven.nii.gz", np.full_like(image, 7), affine), "the value 7 nearly everywhere"),
         "no spacing": (flat, "has voxels of 0 x 0 x 0 mm"),
         "wrong spacing": (
             save(folder / "cm.nii.gz", image, np.diag([0.15, 0.15, 1.0, 1.0])),

@@ -180,7 +180,7 @@ def test_without_webgl_a_slice_is_drawn(browser: Browser, address: str) -> None:
     expect(page.locator("#model")).to_contain_text("weights ")
     generate(page)
     viewer = page.locator("#generate .viewer")
-    expect(viewer).to_contain_text("WebGL 2 is missing")
+    expect(viewer).to_contain_text("WebGL 2 is not available")
     before = viewer.locator("canvas:visible").screenshot()
     viewer.locator("canvas:visible").focus()
     page.keyboard.press("ArrowDown")

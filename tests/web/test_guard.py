@@ -208,7 +208,7 @@ def test_a_password_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "password"
     path.write_text("long enough\n")
     path.chmod(0o644)
-    with pytest.raises(InputError, match="others may read"):
+    with pytest.raises(InputError, match="readable by other users"):
         read_password(path)
     path.chmod(0o600)
     assert read_password(path) == "long enough"

@@ -19,7 +19,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
 from cinesynth.web.model import unusual
 from cinesynth.web.settings import ServeSettings
-from cinesynth.weights.folder import shipped_bundles
+from cinesynth.weights.locate import shipped_bundles
 from tests.data.dicom_files import COLUMNS, ROWS, SLICES, write_stack
 from tests.web.conftest import HERE, QUICK, Client, finished
 
@@ -135,7 +135,7 @@ def test_a_table_asks_for_hearts_and_they_come_as_a_cohort(client: TestClient) -
     [
         ("diagnosis,edv\nDCM,9000\n", "table.csv, line 2"),
         ("diagnosis,colour\nDCM,red\n", "colour"),
-        ("diagnosis,count\nDCM,5000\n", "asks for 5000 hearts"),
+        ("diagnosis,count\nDCM,5000\n", "asks for 5000 cases"),
         ("", "describes no case"),
     ],
 )

@@ -11,8 +11,18 @@ import torch
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.default import VARIABLE, read_settings, reset_default, set_default, settings_file
-from cinesynth.weights.folder import INDEX, Bundle, bundle_sha256, find_bundle, shipped_bundles
+from cinesynth.weights.folder import Bundle
+from cinesynth.weights.locate import (
+    INDEX,
+    VARIABLE,
+    bundle_sha256,
+    find_bundle,
+    read_settings,
+    reset_default,
+    set_default,
+    settings_file,
+    shipped_bundles,
+)
 from cinesynth.weights.registry import SCORES_FILE, record_scores, recorded_scores
 from cinesynth.weights.verify import verify_bundle
 from tests.bundles import make_bundle
@@ -170,10 +180,10 @@ def test_damaged_weights_are_not_chosen(weights: Path, monkeypatch: pytest.Monke
     assert run(monkeypatch, "set-default", str(weights)) == 4
     assert "prior.json was altered" in capsys.readouterr().err
     assert not settings_file().exists()
-    assert run(monkeypatch, "use") == 2
+    assert run(monkeypatch, "set-default") == 2
     monkeypatch.setenv(VARIABLE, "small")
     assert run(monkeypatch, "set-default", "phantom") == 0
-    assert "is set and wins" in capsys.readouterr().err
+    assert "is set and takes precedence" in capsys.readouterr().err
     assert read_settings().default == "phantom"
 
 

@@ -21,7 +21,8 @@ from cinesynth.cases.export_dicom_series import MAKER, MAX_TEXT, DicomSeries
 from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
 from cinesynth.io.files import make_folder
 from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.types import COLOURS, STRUCTURES, Label
+from cinesynth.reports.slices import COLOURS
+from cinesynth.types import STRUCTURES, Label
 
 if TYPE_CHECKING:
     import highdicom as hd  # an optional dependency, imported where a segmentation is made

@@ -94,11 +94,7 @@ def generate(
     if cohort is not None:
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
         others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
-        _refuse(
-            {**core, **further, **others},
-            "--cohort",
-            "the cohort file sets these values, and existing cases are kept: leave the option out",
-        )
+        _refuse({**core, **further, **others}, "--cohort", "the file sets the values, and cases are kept: leave it out")
         requests_in = requests_of_file(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
         requests = requests_in(pipe, seed or 0, count, settings)
@@ -109,9 +105,7 @@ def generate(
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
         _refuse(
-            {"--edv": edv, "--slices": slices, **further},
-            "--keep-anatomy",
-            "the kept anatomy already has these values: leave the option out",
+            {"--edv": edv, "--slices": slices, **further}, "--keep-anatomy", "the anatomy has its own: leave it out"
         )
         pipe = _pipe(weights, training_index)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}

@@ -52,7 +52,8 @@ def annotate(
     from cinesynth.cases.writing import check_free
     from cinesynth.synthesis.annotate import annotate as make_masks
     from cinesynth.synthesis.patient import ANNOTATION, ANNOTATION_FILES, read_patient, save_annotation
-    from cinesynth.weights.folder import Bundle, find_bundle
+    from cinesynth.weights.folder import Bundle
+    from cinesynth.weights.locate import find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
     patient = read_patient(image, slice_order.order)

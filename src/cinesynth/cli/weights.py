@@ -9,7 +9,6 @@ import typer
 
 from cinesynth.cli import console
 from cinesynth.cli.evaluate import FAILED
-from cinesynth.weights.registry import list_weights
 
 if TYPE_CHECKING:
     from cinesynth.weights.registry import RegisteredWeights
@@ -26,6 +25,8 @@ Named = Annotated[
 @app.command("list")
 def list_() -> None:
     """List the weights that ship with the package and those chosen with `weights set-default`."""
+
+    from cinesynth.weights.registry import list_weights
 
     entries, no_default = list_weights()
     for entry in entries:
@@ -57,15 +58,17 @@ def _scores(entry: RegisteredWeights) -> str:
         return "no scores recorded"
     known = ((tolerance.name, figure_of(entry.scores, tolerance)) for tolerance in TOLERANCES)
     figures = ", ".join(f"{name} {value:.3g}" for name, value in known if value is not None)
-    about = entry.scores["about"]
-    matched = "with" if about.get("closed_loop") else "without"
-    return f"scores ({about.get('split')} split, {about.get('cases')} cases, {matched} volume matching): {figures}"
+    metadata = entry.scores["metadata"]
+    matched = "with" if metadata.get("match_volumes") else "without"
+    return (
+        f"scores ({metadata.get('split')} split, {metadata.get('cases')} cases, {matched} volume matching): {figures}"
+    )
 
 
 @app.command()
 def verify(weights: Named = None) -> None:
     """Check every file, the lineage and the networks of a weights folder. Exits with 4 if a check fails."""
-    from cinesynth.weights.folder import find_bundle
+    from cinesynth.weights.locate import find_bundle
     from cinesynth.weights.verify import verify_bundle
 
     folder = find_bundle(weights)
@@ -88,8 +91,15 @@ def set_default_(
 ) -> None:
     """Set the default weights of every command. A folder is referenced, not copied."""
     from cinesynth.errors import InputError
-    from cinesynth.weights.default import VARIABLE, find_default, reset_default, set_default
-    from cinesynth.weights.folder import DEFAULT_BUNDLE, find_bundle, shipped_bundles
+    from cinesynth.weights.locate import (
+        DEFAULT_BUNDLE,
+        VARIABLE,
+        find_bundle,
+        find_default,
+        reset_default,
+        set_default,
+        shipped_bundles,
+    )
     from cinesynth.weights.verify import check_bundle
 
     if reset == (weights is not None):
@@ -142,7 +152,7 @@ def record(
 ) -> None:
     """Store scores in their weights folder, for `weights list`. Figures of single subjects are left out."""
     from cinesynth.weights.comparison import read_scores, without_subjects
-    from cinesynth.weights.folder import find_bundle
+    from cinesynth.weights.locate import find_bundle
     from cinesynth.weights.registry import record_scores
 
     console.out.print(f"{record_scores(find_bundle(weights), without_subjects(read_scores(scores)))}", markup=False)

@@ -28,7 +28,8 @@ from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
-from cinesynth.weights.folder import find_bundle, load_stage, stage_info
+from cinesynth.weights.folder import load_stage, stage_info
+from cinesynth.weights.locate import find_bundle
 
 TITLE = "Reconstruction"
 NAME = "codec"

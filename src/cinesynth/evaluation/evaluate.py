@@ -28,7 +28,8 @@ from cinesynth.io.environment import package_versions
 from cinesynth.io.files import file_sha256
 from cinesynth.io.progress import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
-from cinesynth.weights.folder import bundle_sha256, find_bundle, stage_info
+from cinesynth.weights.folder import stage_info
+from cinesynth.weights.locate import bundle_sha256, find_bundle
 
 HELD_OUT = ("test", "validation")
 """Splits that nothing was trained on: choose models on validation, report figures on test."""

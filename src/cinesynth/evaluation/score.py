@@ -243,7 +243,7 @@ def score_bundle(
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
     reconstructed = score_codec(pipe.bundle.codec, held, progress)
     cycles = score_cycles(pipe.bundle.codec, pipe.bundle.residual_motion, held, progress)
-    settings = {"frames": frames, "control": match_volumes, "tries": max_attempts}
+    settings = {"frames": frames, "max_attempts": max_attempts, "match_volumes": match_volumes}
     requests = requests_of(held, count, seed, pipe.condition_set, **settings) if count else []
     hearts = generate(pipe, requests, progress)
     compared = compare_hearts(hearts.measured(), train, held, workers, progress) if requests else ([], [])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.measure import Measured, Measurer
+if TYPE_CHECKING:  # a report is read without the libraries that measure
+    from cinesynth.evaluation.cases import CaseSet
+    from cinesynth.evaluation.measure import Measured, Measurer
 
 Judgement = Literal["pass", "warn", "fail"]
 

@@ -12,8 +12,8 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.intensity import to_uint8
 from cinesynth.io.files import file_sha256
 from cinesynth.memorisation.fingerprints import Fingerprints
-from cinesynth.memorisation.index import TrainingIndex
 from cinesynth.memorisation.thumbnails import ed_thumbnails, image_thumbnail
+from cinesynth.memorisation.training_index import TrainingIndex
 from cinesynth.types import FloatArray, LabelArray
 
 

@@ -22,8 +22,8 @@ from cinesynth.data.quality import volume_curve
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
 from cinesynth.reports.plots import axes_at, draw_volume_curves, name_time_axis, new_figure, save_png, to_palette_png
-from cinesynth.reports.slices import Spacing, View, heart_window, slices_of_heart, tile, window_of
-from cinesynth.types import COLOURS, STRUCTURES, BoolArray, Label, LabelArray, Study, for_plots, volumes_ml
+from cinesynth.reports.slices import COLOURS, Spacing, View, for_plots, heart_window, slices_of_heart, tile, window_of
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study, volumes_ml
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from cinesynth.types import COLOURS, Label, for_plots
+from cinesynth.reports.slices import COLOURS, for_plots
+from cinesynth.types import Label
 
 DPI = 100
 Curve = tuple[NDArray[Any], NDArray[Any]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from cinesynth.types import COLOURS, FloatArray, Label, LabelArray
+from cinesynth.types import FloatArray, Label, LabelArray
 
 RGB = NDArray[np.uint8]
 Spacing = tuple[float, float, float]
 
+COLOURS = MappingProxyType({Label.RV: (86, 180, 233), Label.MYO: (240, 190, 40), Label.LV: (230, 70, 80)})
+"""Colour of each structure in every picture, 0-255; readable on grey and for colour-blind readers."""
 WINDOW_PERCENTILES = (0.5, 99.5)
 """Percentiles of the intensities that are shown black and white."""
 GREYS = 96
@@ -146,3 +149,9 @@ def _gif_frame(
     ramp = np.repeat(np.rint(np.linspace(0, 255, GREYS)).astype(np.uint8), 3).tolist()
     picture.putpalette(ramp + [channel for colour in COLOURS.values() for channel in colour])
     return picture
+
+
+def for_plots(structure: Label) -> tuple[float, float, float]:
+    """The colour of ``structure`` as matplotlib takes it, in [0, 1]."""
+    red, green, blue = COLOURS[structure]
+    return red / 255, green / 255, blue / 255

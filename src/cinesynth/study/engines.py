@@ -29,8 +29,8 @@ from cinesynth.errors import ExternalError, InputError
 from cinesynth.evaluation.segmenter import NAME, Segmenter
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.progress import ProgressCallback
-from cinesynth.models.layers import resolve_precision
 from cinesynth.models.codec import one_heart
+from cinesynth.models.layers import resolve_precision
 from cinesynth.models.segmenter import SliceUNet
 from cinesynth.study.metrics import ed_es_frames
 from cinesynth.study.runs import SegmenterTask

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cinesynth.io.files import atomic_path
 from cinesynth.models.vae import Decoded
-from cinesynth.types import COLOURS
+from cinesynth.reports.slices import COLOURS
 
 
 def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decoded]]) -> None:

@@ -6,10 +6,8 @@ every file is present and unaltered and that the stages were trained on each oth
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ from cinesynth.models.build import build
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import ResidualMotion
-from cinesynth.weights.default import DefaultWeights, find_default, read_settings
+from cinesynth.weights.locate import read_index, read_json
 
 FINGERPRINTS = "fingerprints.safetensors"
 """Fingerprints of the training subjects, if a bundle has them (see `cinesynth.memorisation.fingerprints`)."""
@@ -149,116 +147,3 @@ def _check_index(folder: Path, index: dict[str, Any]) -> None:
             raise WeightsError(
                 f"{path} was altered: its SHA-256 is not that of the index", hint="copy the whole folder again"
             )
-
-
-# --- Weights folders -------------------------------------------------------------------------------------------------
-
-
-FORMAT = 2
-"""2: flow matching is preconditioned and cycles are temporal modes, so weights of format 1 cannot be used."""
-INDEX = "bundle.json"
-DEFAULT_BUNDLE = "compact"
-SCORES = "scores"
-"""Key of the index with the SHA-256 of the recorded scores, which are not part of the weights."""
-
-
-def find_bundle(weights: Path | str | None = None) -> Path:
-    """A weights folder by its path or by a name of `known_bundles`.
-
-    The default is that of the environment variable `default.VARIABLE`, then the user's, then `DEFAULT_BUNDLE`.
-    `WeightsError` if it does not exist; a default that was set is never replaced by another.
-    """
-    if weights is not None:
-        return _named(str(weights))
-    default = find_default()
-    if default is None:
-        return _of(shipped_bundles(), DEFAULT_BUNDLE)
-    try:
-        return _default_folder(default)
-    except WeightsError as error:
-        raise WeightsError(
-            f"the default weights, {default.weights} by {default.set_by}, cannot be used: {error.message}",
-            hint=default.hint,
-        ) from None
-
-
-def shipped_bundles() -> dict[str, Path]:
-    """The weights folders that ship with the package, by name."""
-    folder = Path(str(resources.files("cinesynth") / "weights"))
-    return {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
-
-
-def known_bundles() -> dict[str, Path]:
-    """Shipped weights and folders that the user has chosen, by folder name or, if that is taken, by path."""
-    found = shipped_bundles()
-    for folder in map(Path, read_settings().known):
-        found[str(folder) if folder.name in found else folder.name] = folder
-    return found
-
-
-def _default_folder(default: DefaultWeights) -> Path:
-    """The folder of a default with a readable index; its files are verified when they are loaded."""
-    folder = Path(default.weights)
-    if not folder.is_absolute():  # a name never means a folder of the working directory
-        folder = _of(known_bundles(), default.weights)
-    if not folder.is_dir():
-        raise WeightsError(f"{folder} is not a directory")
-    read_index(folder)
-    return folder
-
-
-def _named(name: str) -> Path:
-    if Path(name).exists():
-        return Path(name)
-    shipped = shipped_bundles()
-    return shipped[name] if name in shipped else _of(known_bundles(), name)
-
-
-def _of(bundles: dict[str, Path], name: str) -> Path:
-    if name not in bundles:
-        known = ", ".join(bundles) or "none in this installation"
-        raise WeightsError(
-            f"there are no weights {name}",
-            hint=f"name a folder written by `cinesynth bundle`, or one of: {known}",
-        )
-    return bundles[name]
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a weights folder; `WeightsError` if it is missing, damaged or has another format."""
-    index = read_json(folder / INDEX, f"the weights folder {folder}")
-    if index.get("format") != FORMAT:
-        raise WeightsError(
-            f"{folder} has format {index.get('format')}, expected {FORMAT}",
-            hint="update cinesynth; if the weights are older, train and bundle them again",
-        )
-    return index
-
-
-def bundle_sha256(folder: Path) -> str:
-    """The identity of the weights in a folder: SHA-256 of its index without recorded `SCORES`."""
-    path = folder / INDEX
-    index = read_json(path, f"the weights folder {folder}")
-    if SCORES not in index:
-        return file_sha256(path)
-    return hashlib.sha256(index_text({k: v for k, v in index.items() if k != SCORES}).encode()).hexdigest()
-
-
-def index_text(index: dict[str, Any]) -> str:
-    """The text of an index file."""
-    return json.dumps(index, indent=1)
-
-
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in ``path``; `WeightsError` names ``what`` is missing or damaged."""
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise WeightsError(
-            f"{what} is incomplete: {path.name} is missing", hint="copy the whole folder again"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read: {error}", hint="copy the whole folder again") from None
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} is not a JSON object", hint="copy the whole folder again")
-    return value

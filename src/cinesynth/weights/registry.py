@@ -13,7 +13,8 @@ from cinesynth.io.files import file_sha256, write_text
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.types import FURTHER_CONDITIONS, ClinicalPrior
 from cinesynth.weights.comparison import migrated_scores
-from cinesynth.weights.folder import (
+from cinesynth.weights.folder import stage_info
+from cinesynth.weights.locate import (
     INDEX,
     SCORES,
     bundle_sha256,
@@ -23,7 +24,6 @@ from cinesynth.weights.folder import (
     read_index,
     read_json,
     shipped_bundles,
-    stage_info,
 )
 
 

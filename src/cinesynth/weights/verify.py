@@ -13,16 +13,8 @@ from cinesynth.config.migration import stage_path
 from cinesynth.errors import CinesynthError, WeightsError
 from cinesynth.io.files import file_sha256
 from cinesynth.models.build import build
-from cinesynth.weights.folder import (
-    INDEX,
-    SCORES,
-    check_lineage,
-    load_stage,
-    read_index,
-    read_json,
-    read_tensors,
-    stage_info,
-)
+from cinesynth.weights.folder import check_lineage, load_stage, read_tensors, stage_info
+from cinesynth.weights.locate import INDEX, SCORES, read_index, read_json
 from cinesynth.weights.registry import SCORES_FILE
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
