@@ -41,7 +41,7 @@ SLICES = 10
 PROVENANCE = {
     "request": {},
     "weights": {"sha256": "phantoms"},
-    "acceptance": {"accepted": True, "anatomy": {"tries": 1}, "motion": {"tries": 1}},
+    "acceptance": {"accepted": True, "anatomy": {"attempts": 1}, "motion": {"attempts": 1}},
 }
 
 
