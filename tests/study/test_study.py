@@ -205,7 +205,7 @@ def test_the_settings_of_a_preset_count_and_not_its_name(twenty: Path, tmp_path:
 def test_the_report_of_a_finished_study(done: StudyRun) -> None:
     page = write_report(done, "cinesynth study study.yaml --out out").read_text()
     assert "4 of 4 runs are finished" in page
-    assert page.count("the paper reports") == 4  # for the unseen vendor only
+    assert page.count("; the paper reports ") == 4  # for the unseen vendor only
     assert "| real + 0.5 x generated |" in page
     assert "6 of " not in page
     for name in ("gains-home", "gains-away", "worst-home", "worst-away"):

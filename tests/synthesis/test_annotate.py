@@ -161,10 +161,10 @@ def test_workers_that_are_forked_do_not_hang_and_change_nothing(weights: Path, t
     command = [sys.executable, "-c", FORKED, str(weights), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    one, two = ((tmp_path / workers / "manifest.csv").read_bytes() for workers in ("1", "2"))
+    one, two = ((tmp_path / workers / "dataset.csv").read_bytes() for workers in ("1", "2"))
     assert one == two
     notes = [load_study(tmp_path / "2", row).notes for row in DatasetTable.read(tmp_path / "2")]
-    assert [len(condition_set) for condition_set in notes] == [2, 2]  # all of them were looked at
+    assert [len(each) for each in notes] == [2, 2]  # all of them were looked at
 
 
 # --- real data ----------------------------------------------------------------------------------------------------
