@@ -25,8 +25,8 @@ HEADER = "diagnosis,edv,esv,ef,slices,frames,es_index,seed,count\n"
 
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> CinePipeline:
-    condition_set = [f"conditions=[{', '.join(CONDITIONS)}]", "vendors=[GE, Siemens]"]
-    return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("knowing"), *condition_set), device="cpu")
+    settings = [f"conditions=[{', '.join(CONDITIONS)}]", "vendors=[GE, Siemens]"]
+    return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("knowing"), *settings), device="cpu")
 
 
 @pytest.fixture

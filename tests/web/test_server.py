@@ -56,10 +56,10 @@ def test_the_model_is_loaded_when_it_is_asked_for(weights: Path) -> None:
     deadline = time.monotonic() + 30
     while model.state != "ready" and time.monotonic() < deadline:
         time.sleep(0.05)
-    condition_set = model.describe()
-    low, typical, high = (condition_set["diagnoses"]["DCM"][key]["edv"] for key in ("low", "typical", "high"))
+    description = model.describe()
+    low, typical, high = (description["diagnoses"]["DCM"][key]["edv"] for key in ("low", "typical", "high"))
     assert low < typical < high
-    assert condition_set["overall"]["count"] == sum(one["count"] for one in condition_set["diagnoses"].values())
+    assert description["overall"]["count"] == sum(one["count"] for one in description["diagnoses"].values())
 
 
 def test_a_heart_from_wish_to_files(client: TestClient) -> None:

@@ -24,8 +24,8 @@ WHOLE = replace(PRIOR, rv_edv_ml=180.0, rv_esv_ml=90.0, myo_mass_g=140.0, vendor
 
 @pytest.fixture(scope="module")
 def knowing_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    condition_set = [f"conditions=[{', '.join(CONDITIONS)}]", "vendors=[GE, Siemens]"]
-    return make_bundle(tmp_path_factory.mktemp("knowing"), *condition_set)
+    settings = [f"conditions=[{', '.join(CONDITIONS)}]", "vendors=[GE, Siemens]"]
+    return make_bundle(tmp_path_factory.mktemp("knowing"), *settings)
 
 
 @pytest.fixture(scope="module")
