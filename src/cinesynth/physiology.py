@@ -1,8 +1,8 @@
-"""Every limit and reference value of human hearts, once.
+"""The limits and reference values of human hearts, each defined only here.
 
 Units: millilitres, grams, milliseconds, millimetres. Ranges are ``(least, most)``.
 Three kinds of limit differ on purpose: what a request may ask for, what a dataset's quality control accepts without
-comment, and what a generated or detected heartbeat must show at least.
+comment, and the least that a generated or detected heartbeat must show.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ FRAME_TIME_RANGE_MS = (10.0, 150.0)
 SLICE_STEP_RANGE_MM = (3.0, 12.5)
 """Distance between slices. ACDC, M&Ms and Najman span 3.8-10 mm."""
 
-# --- What a heartbeat must show at least -------------------------------------------------------------------------
+# --- The least a heartbeat must show -----------------------------------------------------------------------------
 
 MAX_ES_SHARE = 0.99
 """Largest ESV over EDV of a generated heart: an EF of 1 % is less than any heart that supports life."""

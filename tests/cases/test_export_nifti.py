@@ -230,7 +230,7 @@ def test_damaged_cases_are_told(tmp_path: Path, damage: str) -> None:
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to export"):
         check_items([])
-    with pytest.raises(InputError, match="2 studies would be called"):
+    with pytest.raises(InputError, match="2 studies would get the same name"):
         check_items([as_item(small("a")), as_item(small("A"))])
     with pytest.raises(InputError, match="no generated case"):
         case_items([tmp_path])

@@ -224,7 +224,7 @@ FAULTS: dict[str, Fault] = {
         "mnms2", edit("dataset_information.csv", lambda b: b[12:]), "no column 'SUBJECT_CODE'", "its columns are"
     ),
     "a table that is not text": Fault(
-        "mnms", edit(MNMS_TABLE, lambda b: b + b"\x81\xff"), "neither UTF-8 nor Windows text", "as CSV"
+        "mnms", edit(MNMS_TABLE, lambda b: b + b"\x81\xff"), "neither UTF-8 nor Windows-1252", "as CSV"
     ),
     "two rows for one subject": Fault(
         "mnms",
@@ -280,8 +280,8 @@ FAULTS: dict[str, Fault] = {
     "a zip member that lies": Fault("dicom zip", lying_member, "no MR images", "DICOM files"),
     "a zip bomb": Fault("dicom zip", archive(file_size=900 * MIB), "declared size exceeds", "DICOM files"),
     # hostile archives
-    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path outside itself", "DICOM files"),
-    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path outside itself", "DICOM files"),
+    "a zip that climbs out": Fault("dicom zip", archive("../../up.dcm"), "a path that leads outside it", "DICOM files"),
+    "a zip with a root": Fault("dicom zip", archive("/tmp/up.dcm"), "a path that leads outside it", "DICOM files"),
 }
 
 

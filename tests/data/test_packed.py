@@ -136,7 +136,9 @@ def test_one_scale_a_sequence(make_study: MakeStudy, tmp_path: Path) -> None:
 def test_a_study_that_does_not_fit_names_the_preset_that_would(make_study: MakeStudy, tmp_path: Path) -> None:
     studies = [make_study("fits"), *(make_study(name, size=(80, 76, 14)) for name in ("tall", "taller", "tallest"))]
     ingest(studies, tmp_path / "d")
-    with pytest.raises(DataError, match=r"tall does not fit .* voxels of .* mm; nor do taller, tallest") as caught:
+    with pytest.raises(
+        DataError, match=r"tall does not fit .* voxels of .* mm; taller, tallest do not fit either"
+    ) as caught:
         prepare(tmp_path / "d", GRID)
     assert "paper" in caught.value.hint
     assert not list((tmp_path / "d" / "grids").iterdir())

@@ -145,8 +145,8 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "three columns": (write("1 2 3\n4 5 6\n7 8 9\n"), "is not a contour"),
     "ragged": (write("1 2\n4\n7 8\n"), "is not a contour"),
     "two points": (write("1 2\n4 5\n"), "three points"),
-    "no number": (write("1 2\nnan 3\n4 5\n"), "leaves its image"),
-    "outside": (write("1 2\n400 3\n4 5\n"), "leaves its image of 26 x 22"),
+    "no number": (write("1 2\nnan 3\n4 5\n"), "has points outside its image"),
+    "outside": (write("1 2\n400 3\n4 5\n"), "has points outside its image of 26 x 22"),
     "an image is missing": (remove(f"IM-0003-{99 - instance(2, ED):04d}.dcm"), "no short-axis cine contains"),
     "unknown subject": (lambda root: (root / "scd_patientdata.csv").write_text(TABLE.splitlines()[0]), "no row for"),
 }

@@ -57,8 +57,9 @@ def test_stop_leaves_nothing_behind(make_study: MakeStudy, tmp_path: Path) -> No
 def test_a_source_of_which_nothing_can_be_read_says_why(make_study: MakeStudy, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no study could be read") as caught:
         ingest(source(make_study, *(f"bad{i}" for i in range(9))), tmp_path / "data", on_error="skip")
-    assert "bad0 is broken" in caught.value.hint
-    assert "and 4 more" in caught.value.hint
+    assert "bad0 is broken" in caught.value.message
+    assert "and 4 more" in caught.value.message
+    assert caught.value.hint
     assert not (tmp_path / "data").exists()
 
 

@@ -170,7 +170,7 @@ def test_the_oldest_results_make_room(tmp_path: Path) -> None:
         (entry.folder / "x").write_bytes(bytes(1000))
     store.clean()
     assert [entry.folder.exists() for entry in entries] == [False, True, True, True]
-    with pytest.raises(InputError, match="not found in this session"):
+    with pytest.raises(InputError, match="not in your session"):
         store.get("me", entries[0].name)
     store.close()
     assert not store.root.exists()

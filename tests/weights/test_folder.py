@@ -161,7 +161,7 @@ def test_a_default_that_is_gone_or_damaged_is_an_error(weights: Path, monkeypatc
     with pytest.raises(WeightsError, match="is not a directory"):
         find_bundle()
     monkeypatch.setenv(VARIABLE, "nothing")
-    with pytest.raises(WeightsError, match=f"nothing by the environment variable {VARIABLE}"):
+    with pytest.raises(WeightsError, match=f"nothing, set as default by the environment variable {VARIABLE}"):
         find_bundle()
 
 

@@ -41,7 +41,7 @@ class CohortTable:
     """The table of the cases called ``names`` in ``out``. The sidecar of a complete case is read once.
 
     Several processes may write the table of one cohort: each writes every complete case that it finds, so the last
-    one writes all. Temporary files of killed processes are removed if the file system can lock folders.
+    write is complete. Temporary files of killed processes are removed if the file system can lock folders.
     """
 
     def __init__(self, out: Path, names: Sequence[str], patience: float = 20.0) -> None:

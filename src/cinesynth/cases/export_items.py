@@ -94,7 +94,7 @@ def check_items(items: Sequence[ExportItem]) -> None:
     name, count = Counter(item.name.lower() for item in items).most_common(1)[0]
     if count > 1:
         raise InputError(
-            f"{count} studies would be called {name}",
+            f"{count} studies would get the same name {name}",
             hint="export them into separate folders, or rename a case's folder",
         )
 

@@ -57,7 +57,7 @@ def _verb(stage: str, text: str) -> None:
             raise InputError("training needs --dataset and --run", hint="only --dry-run works without them")
         if stage == "decoder" and initial is not None:
             raise InputError(
-                "--initial does not apply to the decoder stage", hint="it starts from the VAE of its own --run"
+                "--initial does not apply to the decoder stage", hint="the decoder stage starts from the VAE in --run"
             )
         train(_stages(config) if stage == "all" else [stage], dataset, run, config, minutes, initial)
 

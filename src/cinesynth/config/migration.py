@@ -1,4 +1,4 @@
-"""Names that settings and files had up to revision ffe2e86: what was written then still opens, resumes and trains on.
+"""Names of settings and files in cinesynth 0.1, so that files written then can still be opened and resumed.
 
 The three stages after the VAE were called ``motion``, ``anatomy`` and ``dynamics``. `RENAMED_STAGES` is the only table;
 the functions apply it to a tree of settings, a key, a file or a folder.
@@ -24,7 +24,7 @@ def original_name(stage: str) -> str:
 
 
 def migrate_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree of settings under today's names; a key that has its name of today stays."""
+    """A tree of settings under today's names; current keys are left as they are."""
     return _renamed(tree, RENAMED_STAGES)
 
 

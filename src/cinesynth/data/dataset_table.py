@@ -102,11 +102,13 @@ class DatasetTable:
         seen: set[tuple[str, str]] = set()
         for row in self.rows:
             if row.split not in SPLITS:
-                raise DataError(f"{row.subject} is in the split {row.split!r}", hint=f"one of {', '.join(SPLITS)}")
+                raise DataError(
+                    f"{row.subject} has the unknown split {row.split!r}", hint=f"use one of {', '.join(SPLITS)}"
+                )
             if (row.dataset, row.subject) in seen:
                 raise DataError(
                     f"{row.dataset} {row.subject} is in the dataset twice",
-                    hint="a subject can be ingested only once: choose another dataset folder, or leave it out",
+                    hint="ingest a subject only once: choose another dataset folder, or leave this subject out",
                 )
             seen.add((row.dataset, row.subject))
 

@@ -123,7 +123,9 @@ def _stage(
                 failed.append(Skipped(name, error.message, error.hint))
             progress("ingest", number, len(source), {})
     if not staged:
-        raise DataError("no study could be read", hint=_reasons(failed))
+        raise DataError(
+            f"no study could be read: {_reasons(failed)}", hint="mend these studies, or name another folder"
+        )
     return staged, failed
 
 
@@ -131,7 +133,7 @@ def _reasons(failed: Sequence[Skipped], shown: int = 5) -> str:
     if not failed:
         return "the source holds none"
     more = f"; and {len(failed) - shown} more" if len(failed) > shown else ""
-    return "the reasons: " + "; ".join(each.reason for each in failed[:shown]) + more
+    return "; ".join(each.reason for each in failed[:shown]) + more
 
 
 def _accept(outcome: Staged | DataError, owners: dict[str, str]) -> Staged:
@@ -146,7 +148,8 @@ def _accept(outcome: Staged | DataError, owners: dict[str, str]) -> Staged:
         taken = owners[file]
         found = "is in the dataset already" if taken == who else f"would overwrite {file}, the file of {taken}"
         raise DataError(
-            f"{who} {found}", hint="a subject can be ingested only once: choose another dataset folder, or leave it out"
+            f"{who} {found}",
+            hint="ingest a subject only once: choose another dataset folder, or leave this subject out",
         )
     owners[file] = who
     return outcome

@@ -154,7 +154,7 @@ def _all_of(misfits: Sequence[tuple[SubjectRow, DataError]]) -> DataError:
     """One error that names all subjects that do not fit a grid."""
     (_, first), *others = misfits
     names = ", ".join(row.subject for row, _ in others)
-    return DataError(f"{first.message}; nor do {names}" if others else first.message, hint=first.hint)
+    return DataError(f"{first.message}; {names} do not fit either" if others else first.message, hint=first.hint)
 
 
 def load_study(dataset: Path, row: SubjectRow) -> Study:

@@ -81,7 +81,7 @@ def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatA
 def held_labels(label: LabelArray, axes: Axes) -> LabelArray:
     """The labels ``x y z`` that a finer grid must hold so that `at_nearest` gives ``label`` (``X Y Z``) back.
 
-    Each voxel of ``label`` has its own nearest voxel there, which takes its label. All others are `FREE`.
+    Each voxel of ``label`` has its own nearest voxel in the finer grid, which takes its label. All others are `FREE`.
     """
     held = np.full(tuple(axis.size for axis in axes), FREE, dtype=np.uint8)
     index = [axis.nearest(size) for axis, size in zip(axes, label.shape, strict=True)]
@@ -90,7 +90,7 @@ def held_labels(label: LabelArray, axes: Axes) -> LabelArray:
 
 
 def at_nearest(label: LabelArray, axes: Axes, size: tuple[int, int, int]) -> LabelArray:
-    """Label ``x y z`` of ``axes`` at the voxel centres of the other grid, ``X Y Z`` of ``size``; 0 outside."""
+    """The label ``x y z`` on the grid of ``axes``, read at the voxel centres of a grid ``X Y Z``; 0 outside."""
     index = [axis.nearest(n) for axis, n in zip(axes, size, strict=True)]
     x, y, z = (i >= 0 for i in index)
     return np.where(x[:, None, None] & y[:, None] & z, label[np.ix_(*index)], np.uint8(0))
@@ -140,7 +140,7 @@ def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_], max_rounds: int
 
 
 def _price(lead: NDArray[np.float64], count: int) -> float:
-    """The price that makes exactly ``count`` of the leads positive (except for ties), or all if there are fewer."""
+    """What to add to leads (scores over the best alternative) so that exactly ``count`` are positive, ties aside."""
     ranked, count = np.sort(lead)[::-1], min(count, len(lead))
     above = ranked[count - 1] if count > 0 else ranked[0] + 1.0
     below = ranked[count] if count < len(ranked) else ranked[-1] - 1.0

@@ -49,7 +49,7 @@ class Stager:
         except DataError as error:
             return error
         except MemoryError:
-            hint = "use fewer workers; or its header may declare a wrong size"
+            hint = "use fewer workers, or check the size in the file's header"
             return DataError(f"{name} does not fit into memory", hint=hint)
 
     def _stage(self, name: str, number: int) -> Staged:

@@ -27,8 +27,8 @@ from cinesynth.evaluation.section import Judgement, Metric
 from cinesynth.evaluation.statistics import Indices, Numbers, Tail, known, mean_interval, p_value, permutations
 
 Statistic = Callable[[Indices, Indices], float]
-"""Of a group and its reference, both positions in arrays that hold train, held-out and synthetic hearts in this
-order."""
+"""A function of a group and its reference. Both are indices into arrays of train, held-out and synthetic hearts, in
+this order."""
 SetName = Literal["held_out", "synthetic"]
 
 
@@ -48,9 +48,9 @@ class Thresholds:
     warn_p_set: float = 0.01
     """Largest p-value of a `Comparison`."""
     fail_p_set: float = 0.002
-    """Of 999 divisions: farther apart than all but one."""
+    """At most two of 1,000: farther apart than all of 999 random divisions but one."""
     min_hearts: int = 4
-    """On a side; with fewer nothing is compared."""
+    """Fewest hearts in each set; with fewer nothing is compared."""
     subsamples: int = 20
     """Subsamples that are averaged where a set has more hearts than are compared."""
 

@@ -96,7 +96,7 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Set
         grid, about = made.grid, _of_cohort(synthetic, made)
     if len(made) < 2:
         raise InputError(
-            f"{synthetic} holds {len(made)} case: one heart is not a distribution",
+            f"{synthetic} holds {len(made)} cases, at least 2 are needed",
             hint="generate more: cinesynth generate --count 50 --out COHORT",
         )
     data = prepare(real, grid)

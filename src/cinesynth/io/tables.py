@@ -122,7 +122,7 @@ def _text(path: Path) -> str:
             return content.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise DataError(f"{path} is neither UTF-8 nor Windows text", hint="save it as CSV")
+    raise DataError(f"{path} is neither UTF-8 nor Windows-1252", hint="save it as CSV")
 
 
 def _number(text: str) -> int | None:

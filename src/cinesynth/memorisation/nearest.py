@@ -68,8 +68,8 @@ LATENT = Space("latent", "vae-latent.places", latent_distance)
 class Nearest:
     """The nearest training subject of each of ``N`` hearts.
 
-    ``place`` is its index, ``distance`` its distance, and ``closeness`` that distance over the median of the next
-    ones'. Hearts that cannot be compared have NaN (and place 0).
+    ``place`` is its index, ``distance`` its distance, and ``closeness`` that distance divided by the median distance
+    to the next subjects, so that small means near. Hearts that cannot be compared have NaN (and place 0).
     """
 
     place: NDArray[np.intp]
@@ -102,11 +102,12 @@ def nearest_other(distances: Distances) -> Nearest:
 
 
 def copy_limit(real: NDArray[np.float64], deviations: float = 4.0, at_most: float = 0.5) -> float:
-    """The closeness below which a heart is a near-duplicate, from the closeness of ``real`` people to other people.
+    """The closeness below which a heart is a near-duplicate, from the closeness of ``real`` subjects to other subjects.
 
-    It is the median less ``deviations`` robust standard deviations of log closeness (chance 1 in 30,000), and
-    ``at_most`` a half: a copy is at least twice as near to one subject as to the next ones. The deviation is the
-    distance from the median to the 16th percentile, so that subjects who appear twice do not raise the limit.
+    The limit lies ``deviations`` robust standard deviations of log closeness below the median; a real subject falls
+    below it with a chance of 1 in 30,000. It is ``at_most`` a half: a copy is at least twice as near to one subject
+    as to the next ones. The deviation is the distance from the median to the 16th percentile, so that subjects who
+    appear twice do not raise the limit.
     """
     logs = np.log(np.maximum(real, 1e-6))
     low, median = np.percentile(logs, (16, 50))

@@ -24,9 +24,9 @@ from cinesynth.models.paths import SCHEDULE, TRAIN_STEPS, DiffusionPath, add_noi
 from cinesynth.types import Latent
 
 Denoiser = Callable[[Latent, float], Latent]
-"""Predicts from noisy codes ``B C x y Z`` at one time, 1 being noise: what the path of the model defines."""
+"""Predicts the quantity that the model's path defines from noisy codes ``B C x y Z`` at one time; time 1 is noise."""
 StepCallback = Callable[[int, int], None]
-"""Called after each call of the denoiser with the calls done and the calls in all; what it raises ends the sampling."""
+"""Called after each call of the denoiser with the calls done and the calls in all; an exception stops sampling."""
 
 
 class Solver(NamedTuple):
@@ -73,8 +73,10 @@ def _make_scheduler(config: DiffusionConfig, steps: int) -> Any:
             scheduler = DDIMScheduler(**path, prediction_type=predicts, clip_sample=False, set_alpha_to_one=True)
         case "dpm-solver++":
             scheduler = DPMSolverMultistepScheduler(**path, prediction_type=predicts)
-        case _:
+        case "unipc":
             scheduler = UniPCMultistepScheduler(**path, prediction_type=predicts)
+        case _:
+            raise ValueError(f"solver {name!r} has no scheduler")
     scheduler.set_timesteps(steps)
     return scheduler
 

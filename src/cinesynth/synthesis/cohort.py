@@ -33,7 +33,9 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.of:
-            raise InputError(f"share {self.index} of {self.of} does not exist", hint="shares are counted from 0")
+            raise InputError(
+                f"share {self.index} is outside 0-{self.of - 1}", hint="set RANK below WORLD_SIZE, counted from 0"
+            )
 
 
 def draw_requests(

@@ -189,7 +189,7 @@ class CohortGroup(BaseModel):
         if self.esv is not None and self.ef is not None:
             raise InputError("esv and ef are both given", hint="the EF follows from EDV and ESV: give one of them")
         if self.ef_or_sample is not None and self.edv is None:
-            raise InputError("ef is given without edv", hint=f"give edv too ({_EDV}), or draw it")
+            raise InputError("ef is given without edv", hint=f"give edv too ({_EDV}), or write draw for it")
         if self.esv not in (None, Sample.FROM_PRIOR) and self.edv is Sample.FROM_PRIOR:
             raise InputError("edv is sampled, but esv is given", hint="give edv too, or ef instead of esv")
         for edv, esv, slices in product(_ends(self.edv), _ends(self.esv), _ends(self.slices)):

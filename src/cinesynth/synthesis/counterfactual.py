@@ -19,7 +19,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis
 
 
 def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
-    """The request of the case in ``folder``, which gives its anatomy, and its prior with the EDV of that heart.
+    """The request that reproduces the anatomy of the case in ``folder``, and its prior with the EDV of that heart.
 
     The EDV is the requested one if volumes were matched to it, else that of the mask. Raises `InputError` if the folder
     holds no case, or one that ``pipe`` would not generate again.
@@ -46,7 +46,7 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
     if not low <= edv_ml <= high:
         raise InputError(
             f"the LV of the case in {folder} has {edv_ml:.1f} mL at ED, expected {low:g}-{high:g} mL",
-            hint="keep the anatomy of an accepted case",
+            hint="pass an accepted case to --keep-anatomy",
         )
     return request, replace(request.prior, lv_edv_ml=edv_ml)
 

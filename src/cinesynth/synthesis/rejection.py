@@ -1,4 +1,4 @@
-"""Skipped sampling: keep the first candidate that passes every acceptance rule, or the best of those that fail."""
+"""Rejection sampling: keep the first candidate that passes every acceptance rule, or the best of those that fail."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def rejection_sample(
 ) -> tuple[Candidate, list[Candidate]]:
     """Call ``sample(0)``, ``sample(1)``, ... until a candidate is accepted.
 
-    Candidates that a duplicate filter rejects do not count as attempts; ``max_rejected`` of them end the search.
+    Candidates that a duplicate filter rejects do not count towards ``max_attempts``; the search stops
+    after ``max_rejected`` of them.
 
     Returns:
         The candidate to keep, which passes all rules or more than any other attempt, and all candidates in order.
@@ -61,7 +62,7 @@ def rejection_sample(
 
 
 def acceptance_json(kept: Candidate, candidates: Sequence[Candidate]) -> dict[str, object]:
-    """The sidecar's acceptance record of one stage."""
+    """The sidecar's acceptance record of one stage; ``attempts`` counts all candidates, rejected ones too."""
     failed = [[rule.rule for rule in c.verdicts.rules if not rule.passed] for c in candidates]
     return {
         "accepted": kept.verdicts.accepted,

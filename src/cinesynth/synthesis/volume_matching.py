@@ -7,7 +7,7 @@ plus a penalty on the shift, which may only act near the heart: elsewhere the op
 A motion is first scaled as a whole until the ESV is met, because latents on the line from ED through ES decode to
 hearts that have contracted less or more. A shift corrects what is left; it fades in from ED to ES and out again with
 the cycle. Muscle hardly changes its volume when it contracts, so the myocardium at ES is held within the range of
-annotated subjects. All volumes are those of the postprocessed masks (`models.masks`).
+annotated subjects. All volumes are those of the postprocessed masks (`models.codec.clean_mask`).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class MatchingSettings:
     """Settings of the optimiser."""
 
     joint_steps: int = 20
-    """Most Adam steps on all targets together."""
+    """At most this many Adam steps on all targets together."""
     lv_steps: int = 10
-    """Most further steps on the LV alone, which the other targets may have kept from its own."""
+    """At most this many further steps on the LV alone, if the other targets kept it from its target."""
     learning_rate: float = 0.05
     error_weight: float = 100.0
     """Weight of the squared relative volume errors."""
@@ -56,7 +56,7 @@ class MatchingSettings:
     amplitude_step: float = 0.25
     """Step of the search for a factor that contracts enough."""
     bisections: int = 6
-    """Most bisections of the interval that the search has found."""
+    """At most this many bisections of the interval that the search has found."""
 
 
 MATCHING = MatchingSettings()

@@ -93,7 +93,7 @@ class FrameSampler:
     def augmented(
         self, step: int, case: int, crop: tuple[int, int, int] | None, strength: float, annotated: bool = False
     ) -> dict[str, Tensor]:
-        """A random frame (``annotated``: of the annotated ones) through a random view, cropped to ``crop`` voxels."""
+        """A random frame (if ``annotated``, an annotated one) in a random view, cropped to ``crop`` voxels."""
         subject, generator = self.draw("frames", step, case)
         record = self.record(subject)
         choices = np.flatnonzero(record.labelled) if annotated else np.arange(len(record.phases))
@@ -124,8 +124,8 @@ def collate(items: Sequence[dict[str, Tensor]], device: torch.device | str = "cp
 class Prefetch:
     """Batches of ``steps`` steps, the next one being made in a thread while the current one is used.
 
-    ``make(step, cases)`` must depend on its arguments alone, as everything that is drawn by address does: then batches
-    are the same as without a thread, also after a restart at any step.
+    ``make(step, cases)`` must depend on its arguments alone, with random numbers drawn by address (seed, step,
+    case): then batches are the same as without a thread, also after a restart at any step.
     """
 
     def __init__(self, make: Callable[[int, range], Batch], steps: int) -> None:

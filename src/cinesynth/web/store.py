@@ -18,7 +18,7 @@ from typing import Any
 from cinesynth.errors import InputError
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
-GONE = InputError("not found in this session", hint="it may have been deleted to free space: make it again")
+GONE = InputError("this item is not in your session", hint="it may have been deleted to free space: make it again")
 
 
 def token() -> str:

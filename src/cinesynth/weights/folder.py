@@ -145,5 +145,5 @@ def _check_index(folder: Path, index: dict[str, Any]) -> None:
             raise WeightsError(f"{folder} is incomplete: {name} is missing", hint="copy the whole folder again")
         if file_sha256(path) != expected:
             raise WeightsError(
-                f"{path} was altered: its SHA-256 is not that of the index", hint="copy the whole folder again"
+                f"{path} was altered: its SHA-256 differs from the one in the index", hint="copy the whole folder again"
             )

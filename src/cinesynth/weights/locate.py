@@ -131,7 +131,7 @@ def find_bundle(weights: Path | str | None = None) -> Path:
         return _default_folder(default)
     except WeightsError as error:
         raise WeightsError(
-            f"the default weights, {default.weights} by {default.set_by}, cannot be used: {error.message}",
+            f"the weights {default.weights}, set as default by {default.set_by}, cannot be used: {error.message}",
             hint=default.hint,
         ) from None
 

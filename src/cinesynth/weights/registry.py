@@ -130,7 +130,9 @@ def recorded_scores(folder: Path) -> dict[str, Any] | None:
     path = folder / SCORES_FILE
     scores = read_json(path, f"the weights folder {folder}")
     if file_sha256(path) != expected:
-        raise WeightsError(f"{path} was altered: its SHA-256 is not that of the index", hint="record the scores again")
+        raise WeightsError(
+            f"{path} was altered: its SHA-256 differs from the one in the index", hint="record the scores again"
+        )
     return migrated_scores(scores)
 
 

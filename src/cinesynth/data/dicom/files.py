@@ -148,7 +148,9 @@ def _members(path: Path) -> list[FileLocation]:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others are unpacked as a whole
             raise DataError("an archive with an unusual compression", hint="pack it again as an ordinary zip")
         if _leaves(info.filename):
-            raise DataError(f"an archive with a path outside itself, {info.filename!r}", hint="do not unpack it")
+            raise DataError(
+                f"the archive contains a path that leads outside it, {info.filename!r}", hint="get a clean copy of it"
+            )
         if info.flag_bits & 1:
             raise DataError("an encrypted archive", hint="unpack it with its password")
         if info.file_size > MAX_MEMBER_BYTES:

@@ -196,7 +196,7 @@ def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
     if points.ndim != 2 or points.shape[1] != 2 or not 3 <= len(points) <= 10_000:  # the longest have some hundred
         raise DataError(f"{path} is not a contour of three points or more", hint=COPY_AGAIN)
     if not (points >= -0.5).all() or not (points <= np.array(shape) - 0.5).all():
-        raise DataError(f"{path} leaves its image of {shape[0]} x {shape[1]} pixels", hint=COPY_AGAIN)
+        raise DataError(f"{path} has points outside its image of {shape[0]} x {shape[1]} pixels", hint=COPY_AGAIN)
     return points
 
 
