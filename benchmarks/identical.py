@@ -48,9 +48,30 @@ RENAMED_STAGES = {"motion": "residual_motion", "anatomy": "anatomy_diffusion", "
 """Stages, which name files and folders of runs and weights: old name to new."""
 RENAMED_TENSORS: dict[str, str] = {}
 """Names of tensors, or dotted parts of them: old to new. A new name must not be an old one of something else."""
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_ACCEPTANCE = {
+    "tries": "attempts",
+    "kept_try": "kept_attempt",
+    "failed_rules_by_try": "failed_rules_by_attempt",
+    "refused_tries": "near_duplicates",
+    "tidied_ml": "postprocessing_ml",
+    "control": "volume_matching",
+}
+RENAMED_KEYS: dict[str, str] = {
+    "request.tries": "request.max_attempts",
+    "request.control": "request.match_volumes",
+    "sampling.anatomy": "sampling.anatomy_diffusion",
+    "sampling.motion": "sampling.motion_diffusion",
+    **{
+        f"acceptance.{stage}.{old}": f"acceptance.{stage}.{new}"
+        for stage in ("anatomy", "motion")
+        for old, new in RENAMED_ACCEPTANCE.items()
+    },
+}
 """Keys of JSON, columns of tables and attributes of HDF5, or dotted parts of their paths: old to new, likewise."""
-ANNOUNCED: dict[str, str] = {}
+ANNOUNCED: dict[str, str] = {
+    "*: *intensity.*": "a code instead of a sentence",
+    "*: *orientation.*": "a code instead of a sentence",
+}
 """What differs on purpose: a pattern of `STEP: PATH` as the list of differences prints it, and the reason."""
 VOLATILE = "seconds"
 """What is in the path of figures that differ from run to run."""
