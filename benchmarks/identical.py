@@ -9,7 +9,7 @@ use the options of OLD, which NEW must still accept; only the command line is ru
 When NEW renames something, add it to a table below: `RENAMED_STAGES`, `RENAMED_TENSORS`, `RENAMED_KEYS`. When a figure
 changes on purpose, add it to `ANNOUNCED` with the reason.
 
-Expect some seven minutes of CPU a revision. ``--cache`` keeps the results of OLD, so that the next comparison runs NEW
+Expect minutes of CPU for each revision. ``--cache`` keeps the results of OLD, so that the next comparison runs NEW
 alone; it holds what was ingested from `CINE_DATA`, so keep it out of the repository. ``--keep`` keeps those of NEW. A
 stopped run goes on from the steps that these folders hold. ``--only case segmenter`` runs the steps whose names start
 so, and what they need. Without `CINE_DATA` the dataset of real subjects is skipped.
