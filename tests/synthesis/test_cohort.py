@@ -80,7 +80,7 @@ def test_shares_make_the_whole(pipe: CinePipeline, requests: list[Request], tmp_
         generate_cohort(pipe, requests, tmp_path / "shared", share=share, pictures=False)
     generate_cohort(pipe, requests, tmp_path / "one", pictures=False)
     assert contents(tmp_path / "shared") == contents(tmp_path / "one")
-    with pytest.raises(InputError, match="share 2 of 2"):
+    with pytest.raises(InputError, match="share 2 is outside 0-1"):
         Share(2, 2)
 
 
