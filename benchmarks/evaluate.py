@@ -26,7 +26,7 @@ from cinesynth.cases.writing import save_case
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
-from cinesynth.data.intensity import IntensityScale
+from cinesynth.data.normalisation import IntensityScale
 from cinesynth.data.phantom import phantom_study
 from cinesynth.evaluation.evaluate import evaluate
 from cinesynth.synthesis.cohort import case_name

@@ -18,7 +18,7 @@ import torch
 
 from cinesynth.config import parse_config
 from cinesynth.data.geometry import Grid, slice_mask
-from cinesynth.data.intensity import from_uint8
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import without_phantoms
 from cinesynth.evaluation.overlap import overlap

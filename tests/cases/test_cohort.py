@@ -17,8 +17,7 @@ from cinesynth.cases.cohort import COHORT_TABLE, CohortTable, write_cohort_table
 from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.writing import case_folder
 from cinesynth.errors import OutputError
-from cinesynth.io.files import file_sha256
-from cinesynth.io.lock import holding
+from cinesynth.io.files import file_sha256, holding
 from cinesynth.synthesis import cohort
 from cinesynth.synthesis.cohort import draw_requests, generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline

@@ -10,8 +10,8 @@ import pytest
 
 from cinesynth import __version__
 from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.phantom import phantom_study
-from cinesynth.data.phase import default_es_index
 from cinesynth.weights.locate import find_bundle, shipped_bundles
 
 

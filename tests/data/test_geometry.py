@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cinesynth.data.geometry import Grid, Placement, crop_pad, place, slice_mask
-from cinesynth.data.heart import heart_centre
+from cinesynth.data.normalisation import heart_centre
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import STRUCTURES, Label, Study, volumes_ml

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cinesynth.data.ingest import ingest
+from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.orientation import apply
-from cinesynth.data.phase import default_es_index
 from cinesynth.data.sources.mnms import read_mnms
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis, Label, volumes_ml

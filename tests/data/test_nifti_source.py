@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cinesynth.data.nifti import read_label, read_volume
+from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.orientation import apply
-from cinesynth.data.phase import default_es_index
 from cinesynth.data.sources.layout import Layout, layouts, load_layout
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.data.store import check_study

@@ -16,7 +16,7 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.sources import Source
 from cinesynth.data.staging import KEPT, STAGING, content_key
 from cinesynth.errors import CinesynthError, DataError, OutputError
-from cinesynth.io.lock import only_writer
+from cinesynth.io.files import only_writer
 from cinesynth.types import Study
 from tests.data.conftest import build_study
 

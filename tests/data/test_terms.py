@@ -1,4 +1,4 @@
-"""What may be done with data: known for each dataset by name, told by its layout, and never guessed."""
+"""Names of vendors and groups as datasets write them; what may be done with their data, and never guessed."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,9 @@ from cinesynth.cases.export_nifti import export_nifti
 from cinesynth.data.ingest import ingest
 from cinesynth.data.sources.layout import load_layout
 from cinesynth.data.sources.nifti import read_nifti
-from cinesynth.data.terms import KNOWN, RESEARCH, UNKNOWN, Terms, combined, terms_of
+from cinesynth.data.terms import KNOWN, RESEARCH, UNKNOWN, Terms, combined, diagnosis_of, terms_of, vendor_of
 from cinesynth.errors import DataError
+from cinesynth.types import Diagnosis
 from tests.cases.exports import small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,3 +110,50 @@ def test_what_weights_cite_the_package_cites() -> None:
     for name, terms in terms_of(ROOT, [*KNOWN, "najman4d", "mnms_edes", "scd_edes"]).items():
         for identifier in (word.partition(":")[2] for word in terms.citation.split() if ":" in word):
             assert identifier in references, f"{name}: {identifier}"
+
+
+@pytest.mark.parametrize(
+    ("text", "vendor"),
+    [
+        ("SIEMENS", "Siemens"),
+        ("Siemens Healthineers", "Siemens"),
+        ("Philips Medical Systems", "Philips"),
+        ("GE MEDICAL SYSTEMS", "GE"),
+        ("General Electric", "GE"),
+        ("Canon Medical Systems", "Canon"),
+        ("TOSHIBA_MEC", "Canon"),
+        ("Gehealth", "Gehealth"),
+        ("  Esaote ", "Esaote"),
+        ("", "unknown"),
+        ("  ", "unknown"),
+    ],
+)
+def test_vendors_have_short_names(text: str, vendor: str) -> None:
+    assert vendor_of(text) == vendor
+
+
+@pytest.mark.parametrize(
+    ("group", "diagnosis"),
+    [
+        ("NOR", Diagnosis.NOR),
+        (" dcm ", Diagnosis.DCM),
+        ("normal", Diagnosis.NOR),
+        ("ARV", Diagnosis.RV),
+        ("HF-I", Diagnosis.MINF),
+        ("HF-NI", Diagnosis.DCM),
+        ("HYP", Diagnosis.HCM),
+        ("N", Diagnosis.NOR),
+        ("HHD", Diagnosis.UNKNOWN),
+        ("LV_noncompaction", Diagnosis.UNKNOWN),
+        ("unknown", Diagnosis.UNKNOWN),
+        ("", Diagnosis.UNKNOWN),
+    ],
+)
+def test_groups_with_a_counterpart_have_a_diagnosis(group: str, diagnosis: Diagnosis) -> None:
+    assert diagnosis_of(group) is diagnosis
+
+
+def test_what_the_source_says_goes_first() -> None:
+    assert diagnosis_of("hf-ni ", {"HF-NI": Diagnosis.MINF}) is Diagnosis.MINF
+    assert diagnosis_of("HHD", {"hhd": Diagnosis.HCM}) is Diagnosis.HCM
+    assert diagnosis_of("NOR", {"NOR": Diagnosis.UNKNOWN}) is Diagnosis.UNKNOWN

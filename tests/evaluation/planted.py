@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import ndimage
 
-from cinesynth.data.intensity import to_uint8
+from cinesynth.data.normalisation import to_uint8
 from cinesynth.evaluation.cases import Case
 from cinesynth.types import FloatArray
 

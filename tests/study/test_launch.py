@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from cinesynth.errors import InputError
-from cinesynth.io.progress import no_progress
+from cinesynth.io.tasks import no_progress
 from cinesynth.study.run import StudyRun, command, parse_options, submit
 from cinesynth.study.spec import read_spec
 from tests.study.test_study import written

@@ -11,7 +11,7 @@ from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import load_study
 from cinesynth.errors import ExternalError, InputError
-from cinesynth.io.progress import no_progress
+from cinesynth.io.tasks import no_progress
 from cinesynth.study.engines import RUN, NnunetEngine
 from cinesynth.study.generation import segmenter_dataset
 from cinesynth.study.metrics import ed_es_frames

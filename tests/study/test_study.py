@@ -20,7 +20,7 @@ from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.errors import InputError
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.study import runs
 from cinesynth.study.metrics import ed_es_frames
 from cinesynth.study.report import write_report

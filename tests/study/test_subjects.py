@@ -12,7 +12,7 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
-from cinesynth.io.progress import no_progress
+from cinesynth.io.tasks import no_progress
 from cinesynth.study.generation import generator_dataset, segmenter_dataset, train_generator
 from cinesynth.study.run import StudyRun
 from cinesynth.study.spec import CohortSpec, GeneratorSpec, MixSpec, StudySpec, UNetSpec, read_spec

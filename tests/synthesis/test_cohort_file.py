@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cinesynth.cli import main
 from cinesynth.errors import InputError
-from cinesynth.io.seeds import case_seed
+from cinesynth.io.reproducibility import case_seed
 from cinesynth.synthesis.cohort_file import read_cohort
 from cinesynth.synthesis.cohort_schema import KEYS, requests_of
 from cinesynth.synthesis.pipeline import CinePipeline

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cinesynth.cases.reading import is_case
 from cinesynth.data.geometry import Placement
-from cinesynth.data.intensity import IntensityScale
+from cinesynth.data.normalisation import IntensityScale
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import file_sha256
 from cinesynth.models.codec import Codec

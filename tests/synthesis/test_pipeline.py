@@ -9,7 +9,7 @@ import torch
 
 from cinesynth.data.geometry import slice_mask
 from cinesynth.errors import InputError, WeightsError
-from cinesynth.io.seeds import case_seed, derive
+from cinesynth.io.reproducibility import case_seed, derive
 from cinesynth.synthesis import pipeline, sampler
 from cinesynth.synthesis.acceptance import Verdict, Verdicts
 from cinesynth.synthesis.pipeline import CinePipeline

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cinesynth.io.seeds import stream
+from cinesynth.io.reproducibility import stream
 from cinesynth.training.appearance import (
     APPEARANCES,
     Appearance,

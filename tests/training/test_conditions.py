@@ -14,7 +14,7 @@ from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.io.seeds import stream
+from cinesynth.io.reproducibility import stream
 from cinesynth.training.augment import draw_copy
 from cinesynth.training.frames import FrameSampler, plausible_volumes, with_vendors
 from cinesynth.training.latents import CacheSpec, cached_sequences, encode_sequence, kept_frames

@@ -9,7 +9,7 @@ import torch
 from cinesynth.config import Config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
-from cinesynth.io.seeds import stream, uniform
+from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.build import build_codec
 from cinesynth.models.vae import VAE
 from cinesynth.training.augment import View, draw_copy, look

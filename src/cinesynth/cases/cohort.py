@@ -14,8 +14,7 @@ from typing import Any
 from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.schema import IMAGE, LABEL
 from cinesynth.errors import DataError
-from cinesynth.io.files import write_text, writing
-from cinesynth.io.lock import holding
+from cinesynth.io.files import holding, write_text, writing
 from cinesynth.types import FURTHER_CONDITIONS
 
 COHORT_TABLE, OLD_COHORT_TABLE = "cohort.csv", "manifest.csv"

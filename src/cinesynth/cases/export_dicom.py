@@ -20,7 +20,7 @@ import cinesynth
 from cinesynth.cases.export_dicom_series import MAKER, MAX_TEXT, DicomSeries
 from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
 from cinesynth.io.files import make_folder
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.reports.slices import COLOURS
 from cinesynth.types import STRUCTURES, Label
 

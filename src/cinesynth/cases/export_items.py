@@ -21,7 +21,7 @@ from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import write_text
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.types import Study
 
 

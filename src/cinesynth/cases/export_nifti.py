@@ -23,7 +23,7 @@ from cinesynth.data.dataset_table import describe
 from cinesynth.data.orientation import apply
 from cinesynth.data.terms import UNSPECIFIED, Terms
 from cinesynth.io.files import write_text
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, Study
 
 STUDIES_TABLE = "studies.csv"

@@ -23,7 +23,7 @@ from cinesynth.cases.nifti import describe_origin, write_nifti
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import make_folder, write_json
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study
 
 LabelOrder = Literal["acdc", "mnms"]

@@ -28,8 +28,7 @@ from cinesynth.cases.schema import (
     to_stored,
 )
 from cinesynth.errors import OutputError
-from cinesynth.io.files import file_sha256, make_folder, writing
-from cinesynth.io.lock import holding, is_held
+from cinesynth.io.files import file_sha256, holding, is_held, make_folder, writing
 from cinesynth.reports.contact_sheet import Timing, render_contact_sheet
 from cinesynth.reports.slices import render_gif
 from cinesynth.types import Cine

@@ -12,7 +12,7 @@ from cinesynth.cli import console
 
 if TYPE_CHECKING:
     from cinesynth.cases.export_items import ExportItem
-    from cinesynth.io.progress import ProgressCallback
+    from cinesynth.io.tasks import ProgressCallback
 
 
 class Format(str, Enum):

@@ -24,11 +24,11 @@ from cinesynth.cli.options import (
     Weights,
 )
 from cinesynth.errors import InputError
-from cinesynth.io.progress import ProgressCallback
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
-    from cinesynth.io.progress import ProgressCallback
+    from cinesynth.io.tasks import ProgressCallback
     from cinesynth.synthesis.cohort import Share
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
@@ -145,7 +145,7 @@ def _requests(
     pipe: CinePipeline, prior: ClinicalPrior, count: int | None, seed: int, settings: dict[str, Any]
 ) -> list[Request]:
     """One request, or ``count`` requests with different seeds; each samples its own prior if no number is requested."""
-    from cinesynth.io.seeds import case_seed
+    from cinesynth.io.reproducibility import case_seed
     from cinesynth.synthesis.cohort import draw_requests
     from cinesynth.synthesis.request import Request
     from cinesynth.weights.registry import check_supported
@@ -169,7 +169,7 @@ def _counterfactuals(
     settings: dict[str, Any],
 ) -> list[Request]:
     """Requests that keep the anatomy of ``case``: one, or ``count`` with different motions."""
-    from cinesynth.io.seeds import case_seed
+    from cinesynth.io.reproducibility import case_seed
     from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
 
     named = changes.pop("diagnosis")

@@ -5,10 +5,10 @@ Read in the order in which the data flow:
 1. `sources`, `dicom`, `phantom`: each source yields a `cinesynth.types.Study` per subject, on the scanner's grid. To
    add a dataset, write one file in ``sources/`` that returns a `Source`, and a verb in ``cli/ingest.py``. A folder of
    NIfTI files needs no code, only a YAML layout (``layouts/``). `nifti` reads and checks the files, `orientation` puts
-   the base first, `vocabulary` translates vendors and diagnoses, `terms` knows licences and citations.
+   the base first, `terms` translates vendors and diagnoses, and knows licences and citations.
 2. `ingest`: writes studies (`store`, one HDF5 file per subject), by way of a staging folder (`staging`), and the table
    of subjects with their splits (`dataset_table`). `duplicates` keeps one person under two names in one split.
 3. `quality` and `doctor`: what a person should check in a study, and whether a dataset is consistent.
-4. `packed`: the dataset on a model's grid, as bytes. It uses `geometry` (placing a study on a grid, and back), `heart`
-   (where the heart is), `resample`, `intensity` (to [-1, 1]) and `phase` (0 at ED, 1 at ES).
+4. `packed`: the dataset on a model's grid, as bytes. It uses `geometry` (placing a study on a grid, and back),
+   `resample` and `normalisation` (where the heart is; phases, 0 at ED and 1 at ES; intensities, to [-1, 1]).
 """

@@ -15,7 +15,7 @@ import numpy as np
 
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
-from cinesynth.io.seeds import shuffle_key
+from cinesynth.io.reproducibility import shuffle_key
 from cinesynth.types import (
     SAME_ORIENTATION,
     STRUCTURES,

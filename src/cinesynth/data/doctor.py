@@ -15,7 +15,7 @@ from cinesynth.data.geometry import Grid, place
 from cinesynth.data.nifti import PLANE_STEP_MM, SLICE_STEP_MM
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.types import STRUCTURES, Diagnosis, FloatArray, Label, Study
 

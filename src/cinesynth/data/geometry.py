@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.config import GridConfig, load_config, presets
-from cinesynth.data.heart import heart_centre, label_bounds
+from cinesynth.data.normalisation import heart_centre, label_bounds
 from cinesynth.data.resample import Axes, Axis, at_nearest, held_labels, owed_labels, resample_image, resample_scores
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import STRUCTURES, Affine, BoolArray, FloatArray, LabelArray, Study

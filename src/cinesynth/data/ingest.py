@@ -19,10 +19,8 @@ from cinesynth.data.sources import Skipped, Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
-from cinesynth.io.files import make_folder, write_json, write_text, writing
-from cinesynth.io.lock import only_writer
-from cinesynth.io.parallel import ordered_map
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.files import make_folder, only_writer, write_json, write_text, writing
+from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.types import FloatArray, Study
 
 SKIPPED_FILE = "skipped.csv"

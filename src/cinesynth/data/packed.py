@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow, data_hash
 from cinesynth.data.geometry import Grid, Placement, place
-from cinesynth.data.intensity import IntensityScale, to_uint8
-from cinesynth.data.phase import phase_of_frames, systole_frames
+from cinesynth.data.normalisation import IntensityScale, phase_of_frames, systole_frames, to_uint8
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path, file_sha256
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.types import (
     STRUCTURES,
     BoolArray,

@@ -1,12 +1,13 @@
-"""Licence and citation of each dataset, and of weights trained on several of them.
+"""What datasets are known by: spellings of vendors and diagnosis groups, and their terms of use.
 
-Datasets known by their name are listed here or in a layout that ships with the package. For others, the user's layout
-states the terms, and ``dataset.json`` in the dataset folder keeps them. Otherwise they are unknown.
+Licences and citations of datasets known by name are listed here or in a layout that ships with the package. For others,
+the user's layout states them, and ``dataset.json`` in the dataset folder keeps them. Otherwise they are unknown.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from cinesynth.data.dataset_table import TABLE_FILE
 from cinesynth.data.sources.layout import layouts, load_layout
 from cinesynth.errors import DataError
+from cinesynth.types import Diagnosis
 
 UNKNOWN = "unknown terms"
 RESEARCH = "research and non-commercial use"
@@ -129,3 +131,47 @@ def _shipped() -> dict[str, Terms]:
     """Terms of the layouts that ship; a dataset may have been read by a version that did not keep them."""
     found = (load_layout(name) for name in layouts())
     return {layout.dataset: Terms(layout.licence, layout.citation, layout.note) for layout in found}
+
+
+# --- Vendors and diagnosis groups: from the spelling of each dataset to that of this package -----------------------
+
+UNKNOWN_VENDOR = "unknown"
+_VENDORS = {
+    "siemens": "Siemens",
+    "philips": "Philips",
+    "ge": "GE",
+    "general": "GE",
+    "canon": "Canon",
+    "toshiba": "Canon",
+}
+"""By the first word of the manufacturer, which is often followed by division and country. Canon owns Toshiba."""
+_GROUPS = {
+    "NORMAL": Diagnosis.NOR,
+    "N": Diagnosis.NOR,  # Sunnybrook
+    "HYP": Diagnosis.HCM,  # Sunnybrook: hypertrophy
+    "HF-I": Diagnosis.MINF,  # Sunnybrook: heart failure with infarct
+    "HF-NI": Diagnosis.DCM,  # Sunnybrook: heart failure without infarct
+    "ARV": Diagnosis.RV,  # M&Ms: abnormal right ventricle
+    "DLV": Diagnosis.DCM,
+    "DRV": Diagnosis.RV,
+}
+"""Groups that have another name here. HHD, AHS, IHD, LVNC, ARR, FALL, CIA, TRI and others have no counterpart."""
+NO_GROUPS: Mapping[str, Diagnosis] = MappingProxyType({})
+
+
+def diagnosis_of(group: str, more: Mapping[str, Diagnosis] = NO_GROUPS) -> Diagnosis:
+    """The diagnosis of a group as its source spells it (in any case); UNKNOWN if it has no counterpart.
+
+    ``more`` maps further groups of the source and takes precedence.
+    """
+    name = group.strip().upper()
+    own = {key.strip().upper(): value for key, value in more.items()}
+    ours = {d.value: d for d in Diagnosis}
+    return own.get(name) or _GROUPS.get(name) or ours.get(name, Diagnosis.UNKNOWN)
+
+
+def vendor_of(text: str) -> str:
+    """The short name of a manufacturer: ``GE MEDICAL SYSTEMS`` is GE. Others stay as they are."""
+    first = re.match(r"[A-Za-z]*", text.strip())
+    known = _VENDORS.get(first[0].lower()) if first else None
+    return known or text.strip() or UNKNOWN_VENDOR

@@ -18,7 +18,7 @@ from cinesynth.cases.cohort import cohort_cases
 from cinesynth.cases.reading import load_sidecar
 from cinesynth.cases.schema import IMAGE, LABEL, SIDECAR, from_stored, prior_from_json
 from cinesynth.data.geometry import Grid, slice_mask
-from cinesynth.data.intensity import from_uint8, to_uint8
+from cinesynth.data.normalisation import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError

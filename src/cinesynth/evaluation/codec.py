@@ -16,7 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cinesynth.config import parse_config
 from cinesynth.data.geometry import slice_mask
-from cinesynth.data.intensity import from_uint8
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import Case
@@ -24,7 +24,7 @@ from cinesynth.evaluation.measure import Measured, Measurer
 from cinesynth.evaluation.overlap import overlap
 from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec, Table
 from cinesynth.evaluation.statistics import known, mean_interval, mean_known
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cinesynth.data.packed import PackedDataset
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import HarmonicCode, ResidualMotion
 from cinesynth.training.frames import FrameSampler

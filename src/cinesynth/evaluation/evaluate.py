@@ -24,9 +24,9 @@ from cinesynth.evaluation.measure import Measured, measure
 from cinesynth.evaluation.report import EvaluationReport
 from cinesynth.evaluation.section import Measurements, SectionSpec
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
-from cinesynth.io.environment import package_versions
 from cinesynth.io.files import file_sha256
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.reproducibility import package_versions
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.weights.folder import stage_info
 from cinesynth.weights.locate import bundle_sha256, find_bundle

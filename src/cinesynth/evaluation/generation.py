@@ -16,8 +16,8 @@ from cinesynth.evaluation.agreement import QUANTITIES, UNITS, RequestedPair, ach
 from cinesynth.evaluation.cases import Case, generated
 from cinesynth.evaluation.measure import Measured, Values, measure_case, stack_measured, thumbnails
 from cinesynth.evaluation.motion import motion
-from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.io.seeds import case_seed
+from cinesynth.io.reproducibility import case_seed
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.conditioning import CORE, ConditionSet
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request

@@ -21,8 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.io.files import atomic_path
-from cinesynth.io.parallel import ordered_map
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.memorisation.thumbnails import image_thumbnail, mask_thumbnail
 
 Values = dict[str, NDArray[np.float32]]

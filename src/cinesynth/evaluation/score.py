@@ -32,7 +32,7 @@ from cinesynth.evaluation.memorisation import search
 from cinesynth.evaluation.section import Metric, Table
 from cinesynth.evaluation.temporal import within_limit
 from cinesynth.io.files import write_text
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.nearest import IMAGE, MASK
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import STRUCTURES

@@ -1,1 +1,1 @@
-"""Files, locks, tables, processes, progress, seeds and the environment record: everything not specific to hearts."""
+"""Files, tables, long tasks and what reproduces their results: everything not specific to hearts."""

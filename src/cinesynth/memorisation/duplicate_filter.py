@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cinesynth.data.geometry import Grid
-from cinesynth.data.intensity import to_uint8
+from cinesynth.data.normalisation import to_uint8
 from cinesynth.io.files import file_sha256
 from cinesynth.memorisation.fingerprints import Fingerprints
 from cinesynth.memorisation.thumbnails import ed_thumbnails, image_thumbnail

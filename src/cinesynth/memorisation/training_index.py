@@ -22,8 +22,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
-from cinesynth.io.parallel import ordered_map
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.memorisation.nearest import IMAGE, MASK, Space, Stack, copy_limit, nearest, nearest_other
 from cinesynth.memorisation.thumbnails import HEIGHTS, PIXELS, Thumbnails, subject_thumbnails
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cinesynth.data.geometry import crop_pad
-from cinesynth.data.heart import heart_centre
+from cinesynth.data.normalisation import heart_centre
 from cinesynth.data.quality import volume_curve
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path

@@ -17,8 +17,7 @@ from cinesynth.data.quality import QualityCheck, flagged_checks
 from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
-from cinesynth.io.parallel import ordered_map
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.reports.contact_sheet import render_subject
 from cinesynth.reports.html import render_template
 

@@ -21,14 +21,14 @@ from cinesynth.cases.schema import GENERATED
 from cinesynth.config import Config
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid
-from cinesynth.data.intensity import IntensityScale, from_uint8, to_uint8
 from cinesynth.data.nifti import read_volume
+from cinesynth.data.normalisation import IntensityScale, from_uint8, to_uint8
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import ExternalError, InputError
 from cinesynth.evaluation.segmenter import NAME, Segmenter
 from cinesynth.io.files import make_folder, write_text
-from cinesynth.io.progress import ProgressCallback
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.codec import one_heart
 from cinesynth.models.layers import resolve_precision
 from cinesynth.models.segmenter import SliceUNet

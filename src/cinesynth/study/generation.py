@@ -23,14 +23,14 @@ from cinesynth.cases.schema import GENERATED, SIDECAR, from_stored, to_stored
 from cinesynth.config import dump_config
 from cinesynth.data.dataset_table import TABLE_FILE, DatasetTable, SubjectRow, describe
 from cinesynth.data.geometry import Grid, place, slices_on_grid
-from cinesynth.data.intensity import IntensityScale
+from cinesynth.data.normalisation import IntensityScale
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM, read_phantoms
 from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import file_sha256, make_folder, write_json
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.study.spec import FIELD_FACTOR, CohortSpec, GeneratorSpec
 from cinesynth.study.subjects import Subjects
 from cinesynth.synthesis.cohort import draw_requests, generate_cohort

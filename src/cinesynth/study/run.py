@@ -21,7 +21,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
 from cinesynth.io.files import atomic_path, make_folder, write_text
-from cinesynth.io.progress import ProgressCallback
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.study.engines import SegmenterEngine, engine_of
 from cinesynth.study.generation import (
     digest,

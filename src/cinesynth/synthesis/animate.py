@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from cinesynth.data.geometry import Placement
-from cinesynth.data.intensity import IntensityScale
+from cinesynth.data.normalisation import IntensityScale
 from cinesynth.errors import DataError, InputError
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.annotate import check_lv_detected, locate
 from cinesynth.synthesis.patient import Patient

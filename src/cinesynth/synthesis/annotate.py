@@ -17,9 +17,9 @@ import torch
 from scipy import ndimage
 
 from cinesynth.data.geometry import Grid, Placement, place, slices_on_grid
-from cinesynth.data.intensity import IntensityScale
+from cinesynth.data.normalisation import IntensityScale
 from cinesynth.errors import DataError
-from cinesynth.io.progress import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MAX_DETECTED_ES_SHARE, MIN_DETECTED_EDV_ML
 from cinesynth.synthesis.patient import Annotation, Patient

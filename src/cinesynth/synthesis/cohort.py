@@ -17,8 +17,8 @@ from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.writing import check_free, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import make_folder
-from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.io.seeds import case_seed, derive
+from cinesynth.io.reproducibility import case_seed, derive
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, Diagnosis

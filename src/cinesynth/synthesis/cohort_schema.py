@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from cinesynth.errors import InputError
-from cinesynth.io.seeds import case_seed, derive
+from cinesynth.io.reproducibility import case_seed, derive
 from cinesynth.physiology import EDV_RANGE_ML, MYO_MASS_RANGE_G, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES, Request
 from cinesynth.types import ClinicalPrior, Diagnosis

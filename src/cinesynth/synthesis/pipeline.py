@@ -14,10 +14,10 @@ import torch
 
 from cinesynth.cases.schema import RENAMED_REQUEST_KEYS
 from cinesynth.data.geometry import Grid, slice_mask
-from cinesynth.data.phase import default_es_index, frame_phases
+from cinesynth.data.normalisation import default_es_index, frame_phases
 from cinesynth.errors import InputError
-from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.io.seeds import case_seed, derive
+from cinesynth.io.reproducibility import case_seed, derive
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.duplicate_filter import DuplicateFilter, fingerprint_filter
 from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.synthesis.provenance import provenance
@@ -137,7 +137,7 @@ class CinePipeline:
             frames: frames per cycle; frame 0 is ED.
             es_index: zero-based frame of ES; by default at the typical systolic fraction of the diagnosis.
             seed: seed of the case. For a list, either one seed per case, or one from which each case gets its own
-                (`io.seeds.case_seed`); `Cine.seed` holds the case's own.
+                (`io.reproducibility.case_seed`); `Cine.seed` holds the case's own.
             steps: sampling steps of both diffusion models; by default those of the weights.
             guidance: classifier-free guidance scale of both; 1 disables guidance, 0 ignores the prior.
             max_attempts: attempts at an acceptable anatomy, and as many at an acceptable motion.

@@ -10,7 +10,7 @@ import torch
 
 import cinesynth
 from cinesynth.config import Config
-from cinesynth.io.environment import package_versions
+from cinesynth.io.reproducibility import package_versions
 from cinesynth.synthesis.request import Request
 
 LICENCE_KEYS = ("licence", "licences", "license", "citation", "citations", "data")

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.io.seeds import noise
+from cinesynth.io.reproducibility import noise
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode

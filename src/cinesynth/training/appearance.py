@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cinesynth.io.seeds import uniform
+from cinesynth.io.reproducibility import uniform
 from cinesynth.types import Volume
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cinesynth.io.seeds import uniform
+from cinesynth.io.reproducibility import uniform
 from cinesynth.training.appearance import degrade, draw_appearance, nodes_along, upsample_nodes
 from cinesynth.types import Volume, VolumeView
 

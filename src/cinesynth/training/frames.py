@@ -15,12 +15,12 @@ from torch import Tensor
 from cinesynth.cases.schema import GENERATED
 from cinesynth.config import Config
 from cinesynth.data.geometry import slice_mask
-from cinesynth.data.intensity import from_uint8
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.vocabulary import UNKNOWN_VENDOR
+from cinesynth.data.terms import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
-from cinesynth.io.seeds import stream, uniform
+from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_G_PER_ML, MYO_MASS_RANGE_G
 from cinesynth.training.augment import augment

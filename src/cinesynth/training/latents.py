@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cinesynth.io.progress import ProgressCallback, no_progress
-from cinesynth.io.seeds import stream
+from cinesynth.io.reproducibility import stream
+from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.training.augment import View, draw_copy, look

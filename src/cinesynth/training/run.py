@@ -17,8 +17,8 @@ from cinesynth.config.migration import stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.errors import ConfigError, InputError, WeightsError
-from cinesynth.io.environment import git_revision
-from cinesynth.io.progress import ProgressCallback
+from cinesynth.io.reproducibility import git_revision
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.build import build_anatomy_diffusion, build_codec, build_motion_diffusion, build_residual_motion
 from cinesynth.models.codec import Codec
 from cinesynth.models.layers import resolve_precision

@@ -9,8 +9,8 @@ from typing import Any
 from cinesynth.config import Config, dump_config, load_config
 from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, DataError
-from cinesynth.io.environment import describe_environment
 from cinesynth.io.files import make_folder, write_text
+from cinesynth.io.reproducibility import describe_environment
 from cinesynth.weights.locate import read_json
 
 PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5py", "safetensors")

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cinesynth.config import OptimConfig
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.io.files import make_folder, write_text
-from cinesynth.io.progress import ProgressCallback
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.training.checkpoint import load_checkpoint, read_shards, save_checkpoint, write_shards
 from cinesynth.training.stages import Deadline, Stage, TimeLimitReached
 

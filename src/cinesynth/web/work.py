@@ -11,8 +11,8 @@ from typing import Any
 from cinesynth.cases.schema import BEAT, IMAGE, LABEL, SHEET, SIDECAR
 from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError
-from cinesynth.io.progress import ProgressCallback
-from cinesynth.io.seeds import case_seed
+from cinesynth.io.reproducibility import case_seed
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.synthesis.animate import AnimationRequest, animate
 from cinesynth.synthesis.annotate import annotate
 from cinesynth.synthesis.cohort import draw_requests

@@ -26,7 +26,7 @@ from cinesynth.data.sources.cycle import (
     some_frames,
     whole_cycle,
 )
-from cinesynth.data.vocabulary import diagnosis_of, vendor_of
+from cinesynth.data.terms import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import TableRow, is_named, read_table, reading
 from cinesynth.types import Label, LabelArray, Study, full_coverage, volumes_ml

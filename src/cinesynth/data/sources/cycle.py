@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
-from cinesynth.data.phase import default_es_index
-from cinesynth.data.vocabulary import UNKNOWN_VENDOR
+from cinesynth.data.normalisation import default_es_index
+from cinesynth.data.terms import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
 from cinesynth.types import STRUCTURES, Affine, BoolArray, Diagnosis, Label, LabelArray, PhasesFrom, Study
 

@@ -29,7 +29,7 @@ from cinesynth.data.dicom.series import grouped
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Skipped, Source, source_of
 from cinesynth.data.sources.cycle import unlabelled_study
-from cinesynth.data.vocabulary import vendor_of
+from cinesynth.data.terms import vendor_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import reading
 from cinesynth.types import Study

@@ -36,8 +36,7 @@ from cinesynth.data.sources.layout import (
     numbered,
     only,
 )
-from cinesynth.data.terms import Terms
-from cinesynth.data.vocabulary import diagnosis_of, vendor_of
+from cinesynth.data.terms import Terms, diagnosis_of, vendor_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import SubjectTable, TableRow, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study

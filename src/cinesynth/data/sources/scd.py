@@ -24,7 +24,7 @@ from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Skipped, Source, source_of, subject_folders
 from cinesynth.data.sources.cycle import phases_of_labels
 from cinesynth.data.sources.dicom import study_of
-from cinesynth.data.vocabulary import diagnosis_of
+from cinesynth.data.terms import diagnosis_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import SubjectTable, read_small, read_table, reading
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study

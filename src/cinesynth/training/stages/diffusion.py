@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cinesynth.config import Config, DiffusionConfig, OptimConfig
 from cinesynth.config.migration import original_name
-from cinesynth.io.seeds import stream
+from cinesynth.io.reproducibility import stream
 from cinesynth.models.codec import Codec
 from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors
 from cinesynth.models.diffusion import LatentDiffusion

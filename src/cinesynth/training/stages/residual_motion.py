@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cinesynth.config import Config
-from cinesynth.io.seeds import stream, uniform
+from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import ResidualNet
 from cinesynth.models.vae import Decoded

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cinesynth.config import Config, DecoderTraining, VAETraining
 from cinesynth.data.packed import PackedDataset
-from cinesynth.io.seeds import stream, uniform
+from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import VAE, Decoded, Posterior
 from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate

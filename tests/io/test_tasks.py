@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from cinesynth.io import parallel
-from cinesynth.io.parallel import ordered_map
+from cinesynth.io import tasks
+from cinesynth.io.tasks import ordered_map
 
 
 def negative(value: float) -> float:
@@ -40,7 +40,7 @@ def test_results_come_in_order(workers: int) -> None:
 
 
 def test_without_forking_what_can_be_sent_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "FORK", False)
+    monkeypatch.setattr(tasks, "FORK", False)
     values: Sequence[float] = [1.0, 4.0, 9.0]
     assert list(ordered_map(math.sqrt, values, 2)) == [1.0, 2.0, 3.0]
     here = os.getpid()

@@ -1,6 +1,6 @@
 """Seeds are part of every result: they may not change from one version to the next."""
 
-from cinesynth.io.seeds import case_seed, derive, noise, shuffle_key, stream, uniform
+from cinesynth.io.reproducibility import case_seed, derive, noise, shuffle_key, stream, uniform
 
 
 def test_seeds_of_today() -> None:

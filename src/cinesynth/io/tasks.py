@@ -1,4 +1,4 @@
-"""One task applied to many items by several processes, with the results in the order of the items."""
+"""Long tasks: reporting progress in one way, and applying a task to many items by several processes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cinesynth.errors import CinesynthError
 
@@ -24,6 +24,21 @@ FORK = sys.platform == "linux"
 
 _task: Callable[[Any], Any]
 """The task of this process, if it is a worker."""
+
+
+class ProgressCallback(Protocol):
+    """Called whenever a step of a long task has ended.
+
+    ``task`` names what is being done ("ingest", "vae", "generate"), ``done`` of ``total`` steps have ended, and
+    ``metrics`` holds figures of the last step, by name; it may be empty. A callback that raises stops the task.
+    """
+
+    def __call__(self, task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
+        """Report that a step has ended."""
+
+
+def no_progress(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
+    """Ignore progress."""
 
 
 def ordered_map(
