@@ -6,8 +6,8 @@ Checks out each revision in a temporary worktree, runs the same `STEPS` with thi
 what they wrote, and prints one row a step. Exits with 1 if anything differs that `ANNOUNCED` does not list. The steps
 use the options of OLD, which NEW must still accept; only the command line is run, so modules may move.
 
-When NEW renames something, add it to a table below: `RENAMED_STAGES`, `RENAMED_TENSORS`, `RENAMED_KEYS`. When a figure
-changes on purpose, add it to `ANNOUNCED` with the reason.
+When NEW renames something, add it to a table of `identical_steps.py`: `RENAMED_STAGES`, `RENAMED_TENSORS`,
+`RENAMED_KEYS`. When a figure changes on purpose, add it to `ANNOUNCED` with the reason.
 
 Expect minutes of CPU for each revision. ``--cache`` keeps the results of OLD, so that the next comparison runs NEW
 alone; it holds what was ingested from `CINE_DATA`, so keep it out of the repository. ``--keep`` keeps those of NEW. A
@@ -18,13 +18,10 @@ so, and what they need. Without `CINE_DATA` the dataset of real subjects is skip
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import math
 import os
-import re
-import resource
 import shlex
 import shutil
 import signal
@@ -32,298 +29,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 
-import h5py
-import nibabel
 import numpy as np
-from safetensors.numpy import load_file
-
-RENAMED_STAGES = {"motion": "residual_motion", "anatomy": "anatomy_diffusion", "dynamics": "motion_diffusion"}
-"""Stages, which name files and folders of runs and weights: old name to new."""
-RENAMED_TENSORS: dict[str, str] = {}
-"""Names of tensors, or dotted parts of them: old to new. A new name must not be an old one of something else."""
-RENAMED_ACCEPTANCE = {
-    "tries": "attempts",
-    "kept_try": "kept_attempt",
-    "failed_rules_by_try": "failed_rules_by_attempt",
-    "refused_tries": "near_duplicates",
-    "tidied_ml": "postprocessing_ml",
-    "control": "volume_matching",
-}
-RENAMED_KEYS: dict[str, str] = {
-    "request.tries": "request.max_attempts",
-    "request.control": "request.match_volumes",
-    "sampling.anatomy": "sampling.anatomy_diffusion",
-    "sampling.motion": "sampling.motion_diffusion",
-    **{
-        f"acceptance.{stage}.{old}": f"acceptance.{stage}.{new}"
-        for stage in ("anatomy", "motion")
-        for old, new in RENAMED_ACCEPTANCE.items()
-    },
-}
-"""Keys of JSON, columns of tables and attributes of HDF5, or dotted parts of their paths: old to new, likewise."""
-ANNOUNCED: dict[str, str] = {
-    "*: *intensity.*": "a code instead of a sentence",
-    "*: *orientation.*": "a code instead of a sentence",
-}
-"""What differs on purpose: a pattern of `STEP: PATH` as the list of differences prints it, and the reason."""
-VOLATILE = "seconds"
-"""What is in the path of figures that differ from run to run."""
-JUDGEMENTS = ("pass", "warn", "fail")
-"""Texts of a JSON that are compared; the rest is prose."""
-LINKS = (
-    *("acdc/training/patient001", "acdc/training/patient002", "acdc/training/patient090"),
-    *("mnms_edes/subjects.csv", "mnms_edes/A_A2C0I1", "mnms_edes/A_A7D9L8"),
-    *("najman4d/subjects.csv", "najman4d/Pat03", "scd"),
-)
-"""Subjects of `CINE_DATA` that are ingested: few, of at most 12 slices, from every kind of source."""
-Leaves = dict[str, object]
-"""What a step wrote, flat: the path of each array, number or text, with new names."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One row of the table: what is run in the work folder, and what is read from it.
-
-    The commands write into a folder called ``name``; ``needs`` are the steps whose folders they read.
-    """
-
-    name: str
-    commands: tuple[str, ...]
-    read: Callable[[Path], Leaves]
-    needs: tuple[str, ...] = ()
-    real: bool = False
-    """Whether it ingests subjects of `CINE_DATA`."""
-
-
-# --- What is compared
-
-
-def renamed(path: str, table: Mapping[str, str]) -> str:
-    """A dotted path with all old names of ``table`` replaced, each once."""
-    if not table:
-        return path
-    old = "|".join(re.escape(name) for name in sorted(table, key=len, reverse=True))
-    return re.sub(rf"(?<![^./])({old})(?![^./])", lambda match: table[match[1]], path)
-
-
-def named(found: Iterable[tuple[str, object]], table: Mapping[str, str]) -> Leaves:
-    """Leaves under their new names; `SystemExit` where two of them would share one."""
-    leaves: Leaves = {}
-    for path, value in found:
-        if (name := renamed(path, table)) in leaves:
-            raise SystemExit(f"two paths become {name}, one is {path}: give the table a longer part of it")
-        leaves[name] = value
-    return leaves
-
-
-def flat(tree: object, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every leaf of a JSON with its dotted path."""
-    if isinstance(tree, dict | list):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from flat(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, tree
-
-
-def figures(tree: object) -> Iterator[tuple[str, object]]:
-    """The leaves of a JSON that are no prose and do not differ from run to run."""
-    for path, value in flat(tree):
-        if (not isinstance(value, str) or value in JUDGEMENTS) and VOLATILE not in path:
-            yield path, value
-
-
-def one_of(folder: Path, *names: str) -> Path:
-    """The file that ``folder`` has, under its new or its old name."""
-    found = [folder / name for name in names if (folder / name).is_file()]
-    if not found:
-        raise FileNotFoundError(f"{folder} has none of {', '.join(names)}")
-    return found[0]
-
-
-def read_json(path: Path) -> Leaves:
-    return named(figures(json.loads(path.read_text(encoding="utf-8"))), RENAMED_KEYS)
-
-
-def read_table(path: Path, key: str) -> Leaves:
-    """Every cell of a CSV, by the row's ``key`` and the column."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return named(((f"{row[key]}.{column}", cell) for row in rows for column, cell in row.items()), RENAMED_KEYS)
-
-
-def read_h5(path: Path) -> Leaves:
-    """Every array and attribute of an HDF5 file; an attribute that is JSON is taken apart."""
-
-    def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset):
-            found.append((name, item[()]))
-        for key, value in item.attrs.items():
-            is_json = isinstance(value, str) and value.startswith(("{", "["))
-            found.extend(flat(json.loads(value) if is_json else value, f"{name}@.{key}"))
-
-    found: list[tuple[str, object]] = []
-    with h5py.File(path, "r") as file:
-        visit("", file)
-        file.visititems(visit)
-    return named(found, RENAMED_KEYS)
-
-
-def within(name: str, leaves: Leaves) -> Leaves:
-    return {f"{name}/{path}": value for path, value in leaves.items()}
-
-
-def read_case(folder: Path) -> Leaves:
-    """Voxels, affine and time step of image and label, and the figures of the sidecar: ED, ES, volumes, attempts."""
-    leaves = read_json(folder / "case.json")
-    for name in ("image", "label"):
-        volume = nibabel.Nifti1Image.from_filename(folder / f"{name}.nii.gz")
-        leaves |= {f"{name}.voxels": np.asanyarray(volume.dataobj), f"{name}.affine": volume.affine}
-        leaves[f"{name}.pixdim"] = np.array(volume.header["pixdim"])
-    return leaves
-
-
-def read_cohort(folder: Path) -> Leaves:
-    leaves = within("table", read_table(one_of(folder, "cohort.csv", "manifest.csv"), "case"))
-    for case in sorted(path.parent for path in folder.glob("*/case.json")):
-        leaves |= within(case.name, read_case(case))
-    return leaves
-
-
-def read_studies(folder: Path) -> Leaves:
-    """The table of a dataset and every study."""
-    leaves = within("table", read_table(one_of(folder, "dataset.csv", "manifest.csv"), "subject"))
-    for path in sorted(folder.glob("studies/*.h5")):
-        leaves |= within(path.stem, read_h5(path))
-    return leaves
-
-
-def read_prepared(folder: Path) -> Leaves:
-    """A dataset, and what it became on each grid; the hash in a grid's file name is that of the table."""
-    leaves = read_studies(folder)
-    for path in sorted(folder.glob("grids/*.h5")):
-        leaves |= within(path.stem.rpartition("_")[0], read_h5(path))
-    return leaves
-
-
-def read_tensors(folder: Path) -> Leaves:
-    """The tensors of every stage in a run or weights folder."""
-    leaves: Leaves = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        leaves |= within(renamed(path.stem, RENAMED_STAGES), named(load_file(path).items(), RENAMED_TENSORS))
-    return leaves
-
-
-def read_run(folder: Path) -> Leaves:
-    """The tensors of every stage, and the losses and scores on the way."""
-    leaves = read_tensors(folder)
-    for path in sorted(folder.glob("*/metrics.jsonl")):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        leaves |= within(f"{renamed(path.parent.name, RENAMED_STAGES)}/metrics", named(figures(lines), RENAMED_KEYS))
-    return leaves
-
-
-def read_weights(folder: Path) -> Leaves:
-    return read_tensors(folder) | within("prior", read_json(folder / "prior.json"))
-
-
-def read_report(folder: Path) -> Leaves:
-    return read_json(folder / "report.json")
-
-
-# --- What is run
-
-
-PHANTOMS = "ingest phantom --seed 0 --workers 1"
-CASE = "generate --seed 7 --no-pictures"
-SMALL = f"{CASE} --weights small --diagnosis DCM --edv 220 --ef 30 --slices 8 --frames 5"
-COMPACT = f"{CASE} --weights compact --diagnosis NOR --edv 130 --ef 58 --slices 7 --frames 3 --tries 1"
-FURTHER = "--rv-edv 140 --mass 100 --vendor Siemens"
-STAGES = ("vae", "motion", "anatomy", "dynamics", "segmenter")
-SHORT = (
-    "training.vae.losses={adversarial: 0.1, perceptual: 0.1, spectrum: 0.1, adversarial_start_step: 1}",
-    "training.decoder={steps: 2, batch_size: 2, losses: {adversarial: 0.1, perceptual: 0.1}}",
-    *(f"training.{stage}.steps=3" for stage in STAGES),
-    *(f"training.{stage}.validate_every_steps=2" for stage in STAGES),
-    *("training.anatomy.affine_copies=1", "training.dynamics.affine_copies=0", "training.segmenter.augment=true"),
-)
-PAPER = (
-    *("vae.kernel=3d", "vae.norm=group", "vae.separate_decoders=true", "motion.harmonics=0"),
-    *("anatomy.denoiser.conditioning=cross_attention", "anatomy.diffusion.objective=noise"),
-    *("dynamics.denoiser.conditioning=cross_attention", "dynamics.diffusion.objective=v"),
-    *("dynamics.diffusion.time_shift=1.0", "dynamics.denoiser.slice_attention=true"),
-    "conditions=[diagnosis, lv_edv_ml, lv_esv_ml, slices, rv_edv_ml, rv_esv_ml, myo_mass_g, vendor]",
-)
-"""The paper's choices at the size of `smoke`: one residual a frame, cross-attention, noise and v."""
-
-
-def training(verb: str, run: str, settings: Sequence[str]) -> str:
-    return f"train {verb} --data hearts --run {run} --preset smoke " + " ".join(f"--set '{s}'" for s in settings)
-
-
-STEPS = (
-    Step("case-small", (f"{SMALL} --out case-small",), read_case),
-    Step("case-small-open", (f"{SMALL} --no-control --out case-small-open",), read_case),
-    Step("case-compact", (f"{COMPACT} {FURTHER} --out case-compact",), read_case),
-    Step("case-compact-open", (f"{COMPACT} {FURTHER} --no-control --out case-compact-open",), read_case),
-    Step("cohort", (f"{CASE} --count 4 --frames 4 --tries 1 --weights small --out cohort",), read_cohort),
-    Step("phantoms", (f"{PHANTOMS} --subjects 4 --out phantoms", "prepare --data phantoms"), read_prepared),
-    Step(
-        "subjects",
-        (
-            "ingest acdc cine/acdc --out subjects --workers 1",
-            "ingest nifti cine/mnms_edes --layout mnms_edes --out subjects --workers 1",
-            "ingest nifti cine/najman4d --layout najman4d --out subjects --workers 1",
-            "ingest scd cine/scd --out subjects --workers 1",
-            "prepare --data subjects",
-        ),
-        read_prepared,
-        real=True,
-    ),
-    Step("hearts", (f"{PHANTOMS} --subjects 20 --frames 6 --out hearts",), read_studies),
-    Step("training", (training("all", "training", SHORT),), read_run, needs=("hearts",)),
-    Step("training-paper", (training("all", "training-paper", (*SHORT, *PAPER)),), read_run, needs=("hearts",)),
-    Step("segmenter", (training("segmenter", "segmenter", SHORT),), read_run, needs=("hearts",)),
-    Step("weights", ("bundle training --data hearts --out weights",), read_weights, needs=("training", "hearts")),
-    Step(
-        "evaluation",
-        (
-            "evaluate --real hearts --synthetic cohort --weights small --segmenter segmenter --workers 1 "
-            "--out evaluation",
-        ),
-        read_report,
-        needs=("hearts", "cohort", "segmenter"),
-    ),
-    Step(
-        "score",
-        ("score --data hearts --weights small --count 2 --frames 2 --workers 1 --out score/report.json",),
-        read_report,
-        needs=("hearts",),
-    ),
-)
-
-
-def chosen(prefixes: Sequence[str], real: bool) -> list[Step]:
-    """The steps whose names start with one of ``prefixes``, after those that they need."""
-    steps = {step.name: step for step in STEPS}
-    names: list[str] = []
-
-    def add(name: str) -> None:
-        for needed in steps[name].needs:
-            add(needed)
-        if name not in names:
-            names.append(name)
-
-    for step in STEPS:
-        if step.name.startswith(tuple(prefixes)) and (real or not step.real):
-            add(step.name)
-    return [steps[name] for name in names]
+from identical_steps import ANNOUNCED, LINKS, STEPS, Leaves, Step, chosen
+from revisions import check_import, child_cpu_s, environment, git, worktree
 
 
 def recipe(step: Step) -> str:
@@ -332,39 +46,6 @@ def recipe(step: Step) -> str:
     libraries = [version(name) for name in ("numpy", "torch", "scipy", "monai", "diffusers")]
     known = [step.commands, LINKS if step.real else (), before, sys.version, libraries]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
-
-
-def git(*arguments: str) -> str:
-    repository = Path(__file__).resolve().parent
-    return subprocess.run(["git", *arguments], cwd=repository, check=True, text=True, stdout=subprocess.PIPE).stdout
-
-
-@contextmanager
-def worktree(commit: str) -> Iterator[Path]:
-    """A temporary checkout of ``commit``, removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="identical-") as folder:
-        tree = Path(folder) / "tree"
-        git("worktree", "add", "--quiet", "--detach", str(tree), commit)
-        try:
-            yield tree
-        finally:
-            git("worktree", "remove", "--force", str(tree))
-
-
-def environment(tree: Path) -> dict[str, str]:
-    """Variables with which ``python -m cinesynth`` runs the code of ``tree`` on one thread, with no user's settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CINESYNTH_")}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    settings = {"PYTHONPATH": str(tree / "src"), "XDG_CONFIG_HOME": str(tree / "settings"), "CUDA_VISIBLE_DEVICES": ""}
-    return kept | threads | settings
-
-
-def check_import(tree: Path) -> None:
-    """`SystemExit` unless this interpreter imports the package of ``tree``."""
-    command = [sys.executable, "-c", "import cinesynth; print(cinesynth.__file__)"]
-    found = subprocess.run(command, env=environment(tree), cwd=tree, check=True, text=True, stdout=subprocess.PIPE)
-    if not Path(found.stdout.strip()).resolve().is_relative_to(tree.resolve()):
-        raise SystemExit(f"{sys.executable} imports {found.stdout.strip()}, not the checkout in {tree}")
 
 
 def link_subjects(work: Path) -> None:
@@ -388,12 +69,6 @@ def run_step(step: Step, work: Path, tree: Path) -> None:
             ).returncode:
                 return
     (work / f"{step.name}.done").write_text(recipe(step))
-
-
-def child_cpu_s() -> float:
-    """CPU time of all commands so far: on a busy machine it says more than the clock."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def is_done(step: Step, work: Path) -> bool:
