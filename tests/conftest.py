@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.once import made_once
+
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.types import Cine, Study
@@ -61,9 +63,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from cinesynth.data.ingest import ingest
     from cinesynth.data.phantom import read_phantoms
 
-    folder = tmp_path_factory.mktemp("phantoms") / "dataset"
-    ingest(read_phantoms(10, frames=6), folder)
-    return folder
+    return made_once(tmp_path_factory, "phantoms", lambda folder: ingest(read_phantoms(10, frames=6), folder))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """A weights folder of tiny random networks."""
     from tests.bundles import make_bundle
 
-    return make_bundle(tmp_path_factory.mktemp("bundle"))
+    return made_once(tmp_path_factory, "bundle", make_bundle)
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +131,8 @@ def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -
         f"{stage}.denoiser.conditioning=cross_attention" for stage in ("anatomy_diffusion", "motion_diffusion")
     ]
     changes = ["residual_motion.harmonics=0", "vae.norm=group", "anatomy_diffusion.diffusion.guidance=2", *conditioning]
-    return CinePipeline.from_pretrained(make_bundle(tmp_path_factory.mktemp("per_frame"), *changes), device="cpu")
+    folder = made_once(tmp_path_factory, "per_frame", lambda folder: make_bundle(folder, *changes))
+    return CinePipeline.from_pretrained(folder, device="cpu")
 
 
 @pytest.fixture(scope="session")

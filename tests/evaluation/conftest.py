@@ -19,6 +19,7 @@ from cinesynth.evaluation.segmenter import Segmenter
 from cinesynth.synthesis.cohort import case_name
 from cinesynth.training.run import train_stage
 from cinesynth.types import Cine, ClinicalPrior, Label, Study
+from tests.once import made_once
 
 GRID = Grid((64, 64, 12), (3.0, 3.0, 10.0))
 FRAMES = 8
@@ -37,9 +38,12 @@ def as_person(study: Study, number: int) -> Study:
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of 20 whole cycles: 14 in training, 2 in validation, 4 in test."""
-    folder = tmp_path_factory.mktemp("people") / "dataset"
-    ingest([as_person(phantom_study(100 + i, frames=FRAMES).study, i) for i in range(20)], folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        ingest([as_person(phantom_study(100 + i, frames=FRAMES).study, i) for i in range(20)], folder)
+        prepare(folder, GRID)
+
+    return made_once(tmp_path_factory, "people", make)
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +77,13 @@ def write_cohort(cines: list[Cine], folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve good "generated" hearts: phantoms that nobody in `people` is."""
-    base = tmp_path_factory.mktemp("cohort")
-    ingest([as_person(phantom_study(300 + i, frames=FRAMES).study, i) for i in range(12)], base / "data")
-    data = prepare(base / "data", GRID)
-    return write_cohort([as_cine(data, i, seed=i) for i in range(12)], base / "cohort")
+
+    def make(folder: Path) -> None:
+        ingest([as_person(phantom_study(300 + i, frames=FRAMES).study, i) for i in range(12)], folder / "data")
+        data = prepare(folder / "data", GRID)
+        write_cohort([as_cine(data, i, seed=i) for i in range(12)], folder / "cohort")
+
+    return made_once(tmp_path_factory, "cohort", make) / "cohort"
 
 
 @pytest.fixture(scope="session")
@@ -127,6 +134,8 @@ def shifted_masks(case: Case, shift_mm: float = 12.0) -> Case:
 @pytest.fixture(scope="session")
 def segmenter(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
     """An independent segmenter, trained for seconds on the people in training."""
-    run = tmp_path_factory.mktemp("segmenter")
-    train_stage("segmenter", people, run, load_config("smoke"), lambda *_: None)
-    return Segmenter.load(run)
+
+    def make(folder: Path) -> None:
+        train_stage("segmenter", people, folder, load_config("smoke"), lambda *_: None)
+
+    return Segmenter.load(made_once(tmp_path_factory, "segmenter", make))

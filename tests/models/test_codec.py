@@ -49,6 +49,19 @@ def test_a_structure_is_one_part_in_a_section_and_without_holes(heart: LabelArra
     assert np.array_equal(drawn(seen), heart)
 
 
+def test_a_heart_is_cleaned_alike_wherever_it_lies(heart: LabelArray) -> None:
+    seen = heart[5:48, 16:48].copy()  # all four edges of the field cut structures
+    seen[30:32, 18:21, 3] = Label.BACKGROUND
+    seen[20, 0, 4] = Label.LV
+    seen[0:12, 28:32, 5] = Label.BACKGROUND
+    expected = drawn(np.pad(seen, ((1, 1), (1, 1), (0, 0))))
+    for before, after in ((1, 40), (40, 1), (17, 3)):
+        wide = np.pad(seen, ((before, after), (after, before), (0, 0)))
+        inside = drawn(wide)[before - 1 :, after - 1 :][: expected.shape[0], : expected.shape[1]]
+        assert np.array_equal(inside, expected)
+        assert drawn(wide).sum() == expected.sum()
+
+
 @pytest.mark.parametrize("above", [1, 2, 3])
 def test_shreds_above_the_base_are_not_drawn(heart: LabelArray, above: int) -> None:
     heart[..., :above] = Label.BACKGROUND

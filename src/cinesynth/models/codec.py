@@ -130,10 +130,23 @@ def clean_mask(label: LabelArray, pixel_mm2: float) -> LabelArray:
     A decoder sees heart where there is liver, and leaves fragments above the valve plane while it passes through a
     slice. Experts segment one heart: in each slice a structure is one part without holes, and either whole or absent.
     """
-    cleaned = one_heart(label)
-    for z in np.flatnonzero(cleaned.any(axis=(0, 1))):
-        _clean_section(cleaned[..., z])
-    return _without_fragments(cleaned, pixel_mm2)
+    cleaned = np.zeros_like(label)
+    if label.any():
+        found = _around(label)
+        kept = one_heart(label[found])
+        box = _around(kept)
+        heart = kept[box]  # all further work is done here, in a small part of the field
+        for z in np.flatnonzero(heart.any(axis=(0, 1))):
+            _clean_section(heart[..., z])
+        cleaned[found][box] = _without_fragments(heart, pixel_mm2)
+    return cleaned
+
+
+def _around(label: LabelArray) -> tuple[slice, slice]:
+    """The box in the plane of all labels of ``X Y Z``, and one pixel more where there is one."""
+    shadow = label.any(axis=2)
+    x, y = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
+    return slice(max(x[0] - 1, 0), x[-1] + 2), slice(max(y[0] - 1, 0), y[-1] + 2)
 
 
 def one_heart(label: LabelArray) -> LabelArray:
@@ -151,10 +164,20 @@ def _clean_section(section: LabelArray) -> None:
         if count > 1:
             section[(parts > 0) & (parts != 1 + np.bincount(parts.ravel())[1:].argmax())] = Label.BACKGROUND
     background = section == Label.BACKGROUND
-    section[background & ndimage.binary_fill_holes(section == Label.LV)] = Label.LV
+    section[background & _filled(section == Label.LV)] = Label.LV
     # Holes between cavity and wall become wall.
     left = (section == Label.LV) | (section == Label.MYO)
-    section[(section == Label.BACKGROUND) & ndimage.binary_fill_holes(left)] = Label.MYO
+    section[(section == Label.BACKGROUND) & _filled(left)] = Label.MYO
+
+
+def _filled(mask: BoolArray) -> BoolArray:
+    """``X Y`` without its holes, which are parts of the background that reach no edge."""
+    parts, count = ndimage.label(~mask)
+    outside = np.zeros(count + 1, dtype=np.bool_)
+    for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        outside[edge] = True
+    outside[0] = False  # the mask itself
+    return np.asarray(~outside[parts])
 
 
 def _without_fragments(label: LabelArray, pixel_mm2: float) -> LabelArray:
