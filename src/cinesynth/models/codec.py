@@ -144,7 +144,7 @@ def clean_mask(label: LabelArray, pixel_mm2: float) -> LabelArray:
 
 def _around(label: LabelArray) -> tuple[slice, slice]:
     """The box in the plane of all labels of ``X Y Z``, and one pixel more where there is one."""
-    shadow = label.any(axis=2)
+    shadow = np.asarray(label.any(axis=2))
     x, y = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
     return slice(max(x[0] - 1, 0), x[-1] + 2), slice(max(y[0] - 1, 0), y[-1] + 2)
 
