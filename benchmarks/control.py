@@ -36,7 +36,7 @@ from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
 from cinesynth.reports.slices import View, tile, window_of
 from cinesynth.weights.folder import stage_info
-from cinesynth.weights.locate import find_bundle
+from cinesynth.weights.registry import find_bundle
 
 SHOWN = ("EDV", "ESV", "EF")
 WORST, SLICES, PIXELS = 20, 8, 110

@@ -25,7 +25,7 @@ from cinesynth.evaluation.overlap import overlap
 from cinesynth.models.codec import clean_mask, one_heart
 from cinesynth.types import STRUCTURES, Label, LabelArray
 from cinesynth.weights.folder import Bundle, stage_info
-from cinesynth.weights.locate import find_bundle
+from cinesynth.weights.registry import find_bundle
 
 Candidate = Callable[[LabelArray, float], LabelArray]
 

@@ -9,8 +9,8 @@ from cinesynth.config import STAGES, dump_config, hashed_settings, load_config, 
 from cinesynth.config.migration import RENAMED_STAGES, original_name, original_settings, stage_path
 from cinesynth.errors import ConfigError
 from cinesynth.weights.build import with_sampling
-from cinesynth.weights.folder import Bundle, stage_info
-from cinesynth.weights.locate import bundle_sha256, shipped_bundles
+from cinesynth.weights.folder import Bundle, bundle_sha256, stage_info
+from cinesynth.weights.registry import shipped_bundles
 from cinesynth.weights.verify import verify_bundle
 from tests.conftest import Run
 

@@ -12,7 +12,7 @@ from cinesynth import __version__
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.phantom import phantom_study
-from cinesynth.weights.locate import find_bundle, shipped_bundles
+from cinesynth.weights.registry import find_bundle, shipped_bundles
 
 
 def test_version(run) -> None:

@@ -13,7 +13,8 @@ from cinesynth.evaluation.card import CARD, render_card, write_card
 from cinesynth.evaluation.report import EvaluationReport, number, read_report
 from cinesynth.evaluation.section import Metric, Section
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.locate import INDEX, find_bundle
+from cinesynth.weights.folder import INDEX
+from cinesynth.weights.registry import find_bundle
 
 NUMBER = re.compile(r"\d+(?:[.,:-]\d+)*")
 FOLDER = find_bundle("small")

@@ -13,7 +13,7 @@ from cinesynth.evaluation.cycles import score_cycles, summary
 from cinesynth.models.build import build_codec, build_residual_motion
 from cinesynth.models.codec import Codec
 from cinesynth.weights.folder import load_stage
-from cinesynth.weights.locate import shipped_bundles
+from cinesynth.weights.registry import shipped_bundles
 
 
 @pytest.fixture(scope="module")

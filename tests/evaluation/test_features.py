@@ -18,7 +18,7 @@ from cinesynth.evaluation.features.randconv import evenly
 from cinesynth.evaluation.features.video import I3D, VideoExtractor, clip_of
 from cinesynth.evaluation.measure import measure, thumbnails_of
 from cinesynth.types import Label
-from cinesynth.weights.locate import find_bundle
+from cinesynth.weights.registry import find_bundle
 from tests.evaluation.planted import blurred, noisy
 
 SPACING = (1.0, 1.0, 2.0)

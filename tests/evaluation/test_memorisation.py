@@ -11,8 +11,7 @@ from cinesynth.evaluation import memorisation
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure, thumbnails_of
 from cinesynth.evaluation.section import Measurements, Section
-from cinesynth.memorisation.duplicate_filter import index_filter
-from cinesynth.memorisation.training_index import TrainingIndex
+from cinesynth.memorisation.duplicate_filter import TrainingIndex, index_filter
 from tests.evaluation.planted import disguised, noisy
 
 QUESTION = memorisation.section_spec()

@@ -13,8 +13,15 @@ from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.score import ScoreReport, score_bundle
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.comparison import TOLERANCES, compare, figure_of, read_scores, without_subjects
-from cinesynth.weights.registry import record_scores, recorded_scores
+from cinesynth.weights.scores import (
+    TOLERANCES,
+    compare,
+    figure_of,
+    read_scores,
+    record_scores,
+    recorded_scores,
+    without_subjects,
+)
 from tests.bundles import make_bundle
 
 VENDORS = ("Siemens", "Philips", "GE")

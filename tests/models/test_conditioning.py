@@ -14,7 +14,7 @@ from cinesynth.errors import ConfigError, InputError
 from cinesynth.models.conditioning import DIAGNOSES, ClinicalEmbedding, ConditionSet, drop, encode_priors
 from cinesynth.types import CONDITIONS, FURTHER_CONDITIONS, UNCONDITIONAL, ClinicalPrior, Diagnosis
 from cinesynth.weights.folder import read_tensors
-from cinesynth.weights.locate import shipped_bundles
+from cinesynth.weights.registry import shipped_bundles
 
 PRIOR = ClinicalPrior.from_ef(Diagnosis.DCM, 280.0, 25.0, 10)
 TOLD = ConditionSet(CONDITIONS, ("GE", "Siemens"))

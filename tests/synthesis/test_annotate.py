@@ -22,7 +22,7 @@ from cinesynth.models.codec import Codec
 from cinesynth.models.vae import Decoded
 from cinesynth.synthesis.annotate import PhaseFinder, segment
 from cinesynth.types import Label, Study, volumes_ml
-from cinesynth.weights.locate import shipped_bundles
+from cinesynth.weights.registry import shipped_bundles
 from tests.data.conftest import build_study
 
 shipped = pytest.mark.skipif("small" not in shipped_bundles(), reason="no weights are shipped in this checkout")

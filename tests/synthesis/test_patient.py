@@ -25,7 +25,7 @@ from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis, Label, Study
 from cinesynth.weights.folder import Bundle
-from cinesynth.weights.locate import find_bundle, shipped_bundles
+from cinesynth.weights.registry import find_bundle, shipped_bundles
 from tests.conftest import Run
 from tests.data.nifti_files import SCANNER, change_header, phantom, save, scanner_affine
 

@@ -21,7 +21,7 @@ from cinesynth.synthesis.volume_matching import (
     soft_volumes_ml,
 )
 from cinesynth.types import ClinicalPrior, Diagnosis, Label
-from cinesynth.weights.locate import shipped_bundles
+from cinesynth.weights.registry import shipped_bundles
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
 from cinesynth.web.model import unusual
 from cinesynth.web.settings import ServeSettings
-from cinesynth.weights.locate import shipped_bundles
+from cinesynth.weights.registry import shipped_bundles
 from tests.data.dicom_files import COLUMNS, ROWS, SLICES, write_stack
 from tests.web.conftest import HERE, QUICK, Client, finished
 

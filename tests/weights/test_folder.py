@@ -11,19 +11,9 @@ import torch
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import file_sha256
-from cinesynth.weights.folder import Bundle
-from cinesynth.weights.locate import (
-    INDEX,
-    VARIABLE,
-    bundle_sha256,
-    find_bundle,
-    read_settings,
-    reset_default,
-    set_default,
-    settings_file,
-    shipped_bundles,
-)
-from cinesynth.weights.registry import SCORES_FILE, record_scores, recorded_scores
+from cinesynth.weights.folder import INDEX, Bundle, bundle_sha256
+from cinesynth.weights.registry import VARIABLE, find_bundle, read_settings, set_default, settings_file, shipped_bundles
+from cinesynth.weights.scores import SCORES_FILE, record_scores, recorded_scores
 from cinesynth.weights.verify import verify_bundle
 from tests.bundles import make_bundle
 
@@ -142,7 +132,7 @@ def test_the_environment_wins_over_the_choice_over_the_package(
     assert find_bundle("small") == shipped["small"]
     monkeypatch.setenv(VARIABLE, "")
     assert find_bundle() == weights
-    reset_default()
+    set_default(None)
     assert find_bundle() == shipped["compact"]
     assert find_bundle("mine") == weights
     set_default("phantom")

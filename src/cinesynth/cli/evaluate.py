@@ -70,9 +70,9 @@ def training_index(
     """
     from cinesynth.config import parse_config
     from cinesynth.data.geometry import Grid
-    from cinesynth.memorisation.training_index import TrainingIndex
+    from cinesynth.memorisation.duplicate_filter import TrainingIndex
     from cinesynth.weights.folder import stage_info
-    from cinesynth.weights.locate import find_bundle
+    from cinesynth.weights.registry import find_bundle
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
     with console.progress() as step:

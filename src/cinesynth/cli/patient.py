@@ -53,7 +53,7 @@ def annotate(
     from cinesynth.synthesis.annotate import annotate as make_masks
     from cinesynth.synthesis.patient import ANNOTATION, ANNOTATION_FILES, read_patient, save_annotation
     from cinesynth.weights.folder import Bundle
-    from cinesynth.weights.locate import find_bundle
+    from cinesynth.weights.registry import find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
     patient = read_patient(image, slice_order.order)

@@ -52,7 +52,7 @@ def _lines(entry: RegisteredWeights) -> list[str]:
 
 
 def _scores(entry: RegisteredWeights) -> str:
-    from cinesynth.weights.comparison import TOLERANCES, figure_of
+    from cinesynth.weights.scores import TOLERANCES, figure_of
 
     if entry.scores is None:
         return "no scores recorded"
@@ -68,7 +68,7 @@ def _scores(entry: RegisteredWeights) -> str:
 @app.command()
 def verify(weights: Named = None) -> None:
     """Check every file, the lineage and the networks of a weights folder. Exits with 4 if a check fails."""
-    from cinesynth.weights.locate import find_bundle
+    from cinesynth.weights.registry import find_bundle
     from cinesynth.weights.verify import verify_bundle
 
     folder = find_bundle(weights)
@@ -91,12 +91,11 @@ def set_default_(
 ) -> None:
     """Set the default weights of every command. A folder is referenced, not copied."""
     from cinesynth.errors import InputError
-    from cinesynth.weights.locate import (
+    from cinesynth.weights.registry import (
         DEFAULT_BUNDLE,
         VARIABLE,
         find_bundle,
         find_default,
-        reset_default,
         set_default,
         shipped_bundles,
     )
@@ -107,7 +106,7 @@ def set_default_(
             "specify a weights name or folder, or --reset", hint="`cinesynth weights list` shows the names"
         )
     if weights is None:
-        file, chosen = reset_default(), DEFAULT_BUNDLE
+        file, chosen = set_default(None), DEFAULT_BUNDLE
     else:
         folder = find_bundle(weights)
         check_bundle(folder)
@@ -126,8 +125,8 @@ def compare(
     old: Annotated[Path, typer.Argument(help="Scores of the old weights on the same data, split, counts and seed.")],
 ) -> None:
     """Compare two score files. Exits with 10 if a figure of the new weights is worse than its tolerance allows."""
-    from cinesynth.weights.comparison import compare as compare_scores
-    from cinesynth.weights.comparison import notes, read_scores
+    from cinesynth.weights.scores import compare as compare_scores
+    from cinesynth.weights.scores import notes, read_scores
 
     after, before = read_scores(new), read_scores(old)
     rows = compare_scores(after, before)
@@ -151,8 +150,7 @@ def record(
     weights: Named = None,
 ) -> None:
     """Store scores in their weights folder, for `weights list`. Figures of single subjects are left out."""
-    from cinesynth.weights.comparison import read_scores, without_subjects
-    from cinesynth.weights.locate import find_bundle
-    from cinesynth.weights.registry import record_scores
+    from cinesynth.weights.registry import find_bundle
+    from cinesynth.weights.scores import read_scores, record_scores, without_subjects
 
     console.out.print(f"{record_scores(find_bundle(weights), without_subjects(read_scores(scores)))}", markup=False)

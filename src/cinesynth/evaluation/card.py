@@ -14,8 +14,8 @@ from cinesynth.config import STAGES
 from cinesynth.errors import InputError
 from cinesynth.evaluation.report import number, read_report
 from cinesynth.io.files import write_text
-from cinesynth.weights.folder import stage_info
-from cinesynth.weights.locate import INDEX, bundle_sha256, find_bundle, read_json
+from cinesynth.weights.folder import INDEX, bundle_sha256, read_json, stage_info
+from cinesynth.weights.registry import find_bundle
 
 CARD = """# Model card: $name
 

@@ -29,7 +29,7 @@ from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
 from cinesynth.weights.folder import load_stage, stage_info
-from cinesynth.weights.locate import find_bundle
+from cinesynth.weights.registry import find_bundle
 
 TITLE = "Reconstruction"
 NAME = "codec"

@@ -28,8 +28,8 @@ from cinesynth.io.files import file_sha256
 from cinesynth.io.reproducibility import package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
-from cinesynth.weights.folder import stage_info
-from cinesynth.weights.locate import bundle_sha256, find_bundle
+from cinesynth.weights.folder import bundle_sha256, stage_info
+from cinesynth.weights.registry import find_bundle
 
 HELD_OUT = ("test", "validation")
 """Splits that nothing was trained on: choose models on validation, report figures on test."""

@@ -36,7 +36,7 @@ from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.nearest import IMAGE, MASK
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import STRUCTURES
-from cinesynth.weights.comparison import FORMAT
+from cinesynth.weights.scores import FORMAT
 
 HELD_OUT = ("validation", "test")
 MOTION = ("closure", "background_temporal_sd", "roughness")

@@ -38,7 +38,8 @@ from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.training.run import train_all
 from cinesynth.types import Diagnosis, FloatArray, Study
 from cinesynth.weights.build import bundle_run
-from cinesynth.weights.locate import INDEX, bundle_sha256, find_bundle, read_index
+from cinesynth.weights.folder import INDEX, bundle_sha256, read_index
+from cinesynth.weights.registry import find_bundle
 
 VALIDATION_STEP = 5
 """One labelled subject in this many selects the generator's checkpoints instead of training it."""

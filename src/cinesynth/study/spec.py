@@ -16,7 +16,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from cinesynth.config import Config, Settings, dump_config, hashed_settings, load_config
 from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.errors import InputError
-from cinesynth.weights.locate import bundle_sha256, find_bundle
+from cinesynth.weights.folder import bundle_sha256
+from cinesynth.weights.registry import find_bundle
 
 FIELD_FACTOR = 1.5
 """In-plane width of the field that the U-Net engine learns, in crop widths: 288 mm with the presets."""

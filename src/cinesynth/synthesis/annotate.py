@@ -25,8 +25,8 @@ from cinesynth.physiology import MAX_DETECTED_ES_SHARE, MIN_DETECTED_EDV_ML
 from cinesynth.synthesis.patient import Annotation, Patient
 from cinesynth.synthesis.provenance import model_record
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
-from cinesynth.weights.folder import Bundle
-from cinesynth.weights.locate import bundle_sha256, find_bundle
+from cinesynth.weights.folder import Bundle, bundle_sha256
+from cinesynth.weights.registry import find_bundle
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,10 +25,9 @@ from cinesynth.synthesis.rejection import Candidate, acceptance_json, rejection_
 from cinesynth.synthesis.request import FRAMES, Request
 from cinesynth.synthesis.sampler import CaseProgress, Plan, Sampler
 from cinesynth.types import Cine, ClinicalPrior
-from cinesynth.weights.folder import Bundle
-from cinesynth.weights.locate import bundle_sha256, find_bundle
+from cinesynth.weights.folder import Bundle, bundle_sha256
 from cinesynth.weights.prior import EmpiricalPrior
-from cinesynth.weights.registry import check_supported
+from cinesynth.weights.registry import check_supported, find_bundle
 
 
 class CinePipeline:

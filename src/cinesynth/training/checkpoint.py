@@ -16,8 +16,7 @@ from torch.optim import Optimizer
 
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import file_sha256, make_folder, write_text, writing
-from cinesynth.weights.folder import read_tensors
-from cinesynth.weights.locate import read_json
+from cinesynth.weights.folder import read_json, read_tensors
 
 
 def save_checkpoint(

@@ -11,7 +11,7 @@ from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.reproducibility import describe_environment
-from cinesynth.weights.locate import read_json
+from cinesynth.weights.folder import read_json
 
 PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5py", "safetensors")
 """Libraries whose versions are recorded with a run."""

@@ -14,7 +14,7 @@ from cinesynth.physiology import EDV_RANGE_ML, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES
 from cinesynth.types import ClinicalPrior, Diagnosis
 from cinesynth.web.schemas import without_paths
-from cinesynth.weights.locate import find_bundle
+from cinesynth.weights.registry import find_bundle
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline

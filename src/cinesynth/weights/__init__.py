@@ -1,1 +1,1 @@
-"""Weights folders: reading, building, verifying and comparing them, and the registry of those at hand."""
+"""Weights folders: building, reading and verifying them, their scores, and the registry of those at hand."""

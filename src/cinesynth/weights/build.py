@@ -18,9 +18,18 @@ from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import combined, terms_of
 from cinesynth.errors import ConfigError, DataError
 from cinesynth.io.files import file_sha256, write_text
-from cinesynth.memorisation.fingerprints import fingerprints_of
-from cinesynth.weights.folder import ENCODES_AS, FINGERPRINTS, check_lineage, read_tensors, stage_info, write_tensors
-from cinesynth.weights.locate import FORMAT, INDEX, index_text
+from cinesynth.memorisation.duplicate_filter import fingerprints_of
+from cinesynth.weights.folder import (
+    ENCODES_AS,
+    FINGERPRINTS,
+    FORMAT,
+    INDEX,
+    check_lineage,
+    index_text,
+    read_tensors,
+    stage_info,
+    write_tensors,
+)
 from cinesynth.weights.prior import EmpiricalPrior
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")

@@ -6,6 +6,7 @@ every file is present and unaltered and that the stages were trained on each oth
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,14 @@ from cinesynth.models.build import build
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import ResidualMotion
-from cinesynth.weights.locate import read_index, read_json
 
+FORMAT = 2
+"""2: flow matching is preconditioned and cycles are temporal modes, so weights of format 1 cannot be used."""
+INDEX = "bundle.json"
+SCORES = "scores"
+"""Key of the index with the SHA-256 of the recorded scores, which are not part of the weights."""
 FINGERPRINTS = "fingerprints.safetensors"
-"""Fingerprints of the training subjects, if a bundle has them (see `cinesynth.memorisation.fingerprints`)."""
+"""Fingerprints of the training subjects, if a bundle has them (see `cinesynth.memorisation.duplicate_filter`)."""
 PARENTS = {
     "vae": (),
     "decoder": ("vae",),
@@ -39,6 +44,48 @@ PARENTS = {
 """The stages whose weights a stage was trained on; the segmenter must be independent of all others."""
 ENCODES_AS = "encodes_as"
 """Key of a VAE with a fine-tuned decoder: the id of the VAE whose encoder, and latents, it shares."""
+
+
+# --- Files of a folder, and its index --------------------------------------------------------------------------------
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in ``path``; `WeightsError` names ``what`` is missing or damaged."""
+    hint = "copy the whole folder again"
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise WeightsError(f"{what} is incomplete: {path.name} is missing", hint=hint) from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read: {error}", hint=hint) from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path} is not a JSON object", hint=hint)
+    return value
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a weights folder; `WeightsError` if it is missing, damaged or has another format."""
+    index = read_json(folder / INDEX, f"the weights folder {folder}")
+    if index.get("format") != FORMAT:
+        raise WeightsError(
+            f"{folder} has format {index.get('format')}, expected {FORMAT}",
+            hint="update cinesynth; if the weights are older, train and bundle them again",
+        )
+    return index
+
+
+def bundle_sha256(folder: Path) -> str:
+    """The identity of the weights in a folder: SHA-256 of its index without recorded `SCORES`."""
+    path = folder / INDEX
+    index = read_json(path, f"the weights folder {folder}")
+    if SCORES not in index:
+        return file_sha256(path)
+    return hashlib.sha256(index_text({k: v for k, v in index.items() if k != SCORES}).encode()).hexdigest()
+
+
+def index_text(index: dict[str, Any]) -> str:
+    """The text of an index file."""
+    return json.dumps(index, indent=1)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
@@ -57,6 +104,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}", hint="copy the file again") from None
+
+
+# --- Stages, and all of them together --------------------------------------------------------------------------------
 
 
 def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ a large heart more slices. Samples stay within the observed range. Systolic frac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -99,7 +99,10 @@ class EmpiricalPrior:
             )
         by_diagnosis = {d: [r for r in usable if r.diagnosis == d] for d in Diagnosis}
         present = {d: rs for d, rs in by_diagnosis.items() if rs}
-        pooled = _pooled_covariance([_rows(rs) for rs in present.values()])
+        centred = np.concatenate([rows - rows.mean(axis=0) for rows in map(_rows, present.values())])
+        within = centred.T @ centred / len(centred)
+        # The floor keeps it positive definite: of one subject alone, the three still vary by .05, .1 and .3 (SD).
+        pooled = within + np.diag(np.square((0.05, 0.1, 0.3)))
         return cls(_group(usable, pooled), {d: _group(rs, pooled) for d, rs in present.items()})
 
     def draw(
@@ -127,7 +130,7 @@ class EmpiricalPrior:
             )
         given = _axes(lv_edv_ml, ef_percent, slices)
         log_edv, logit_ef, drawn_slices = self.group(diagnosis).draw(rng, given)
-        drawn_ef = round(min(max(100.0 * _expit(logit_ef), 3.0), 95.0), 1)
+        drawn_ef = round(min(max(100.0 / (1.0 + math.exp(-logit_ef)), 3.0), 95.0), 1)
         return ClinicalPrior.from_ef(
             diagnosis,
             round(math.exp(log_edv), 1) if lv_edv_ml is None else lv_edv_ml,
@@ -189,12 +192,16 @@ def _row(record: Record) -> list[float] | None:
 
 
 def _rows(records: Sequence[Record]) -> Matrix:
-    return np.array([row for row in map(_row, records) if row is not None])  # N 3
+    return np.array([_row(record) for record in records])  # N 3
 
 
 def _group(records: Sequence[Record], pooled: Matrix) -> SubjectGroup:
     rows = _rows(records)
     own = np.cov(rows, rowvar=False, bias=True) if len(rows) > 1 else np.zeros((3, 3))
+    # a pair of ED and ES frames has no timing
+    timed = [r for r in records if r.frames_in_cycle != 2 and 0 < r.es_index_from_ed < r.frames_in_cycle]
+    systole = [r.es_index_from_ed / r.frames_in_cycle for r in timed]
+    cycles_ms = [r.frame_time_ms * r.frames_in_cycle for r in records if r.frame_time_ms is not None]
     weight = 2.0 / (2.0 + len(rows) - 1)  # the pooled covariance counts as two subjects
     covariance = (1.0 - weight) * own + weight * pooled
     return SubjectGroup(
@@ -203,40 +210,10 @@ def _group(records: Sequence[Record], pooled: Matrix) -> SubjectGroup:
         covariance=covariance.tolist(),
         low=rows.min(axis=0).tolist(),
         high=rows.max(axis=0).tolist(),
-        systolic_fraction=_median(records, _systolic_fraction) or USUAL_SYSTOLE_FRACTION,
-        cycle_ms=_median(records, _cycle_ms),
+        systolic_fraction=float(np.median(systole)) if systole else USUAL_SYSTOLE_FRACTION,
+        cycle_ms=float(np.median(cycles_ms)) if cycles_ms else None,
     )
-
-
-def _pooled_covariance(groups: Sequence[Matrix]) -> Matrix:
-    """Covariance within diagnoses, with a floor that keeps it positive definite.
-
-    Of one subject alone, log EDV, logit EF and slices still vary by .05, .1 and .3 (SD).
-    """
-    centred = np.concatenate([rows - rows.mean(axis=0) for rows in groups])
-    within: Matrix = centred.T @ centred / len(centred) + np.diag(np.square((0.05, 0.1, 0.3)))
-    return within
-
-
-def _systolic_fraction(record: Record) -> float | None:
-    """ES as a share of the cycle; None for a pair of ED and ES frames, which has no timing."""
-    if record.frames_in_cycle == 2 or not 0 < record.es_index_from_ed < record.frames_in_cycle:
-        return None
-    return record.es_index_from_ed / record.frames_in_cycle
-
-
-def _cycle_ms(record: Record) -> float | None:
-    return None if record.frame_time_ms is None else record.frame_time_ms * record.frames_in_cycle
-
-
-def _median(records: Sequence[Record], value: Callable[[Record], float | None]) -> float | None:
-    known = [v for v in map(value, records) if v is not None]
-    return float(np.median(known)) if known else None
 
 
 def _logit(share: float) -> float:
     return math.log(share / (1.0 - share))
-
-
-def _expit(logit: float) -> float:
-    return 1.0 / (1.0 + math.exp(-logit))

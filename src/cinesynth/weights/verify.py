@@ -13,9 +13,17 @@ from cinesynth.config.migration import stage_path
 from cinesynth.errors import CinesynthError, WeightsError
 from cinesynth.io.files import file_sha256
 from cinesynth.models.build import build
-from cinesynth.weights.folder import check_lineage, load_stage, read_tensors, stage_info
-from cinesynth.weights.locate import INDEX, SCORES, read_index, read_json
-from cinesynth.weights.registry import SCORES_FILE
+from cinesynth.weights.folder import (
+    INDEX,
+    SCORES,
+    check_lineage,
+    load_stage,
+    read_index,
+    read_json,
+    read_tensors,
+    stage_info,
+)
+from cinesynth.weights.scores import SCORES_FILE
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
 
@@ -34,10 +42,17 @@ def verify_bundle(folder: Path) -> list[WeightsCheck]:
         index = read_index(folder)
     except WeightsError as error:
         return [WeightsCheck(INDEX, error.message)]
-    listed = {**dict.fromkeys(_expected_files(folder)), **_hashes(index)}
+    # every bundle has these, under the names that its stages have there
+    expected = [stage_path(folder, stage, suffix).name for stage in STAGES for suffix in (".safetensors", ".json")]
+    hashes = index.get("files") if isinstance(index.get("files"), dict) else {}
+    scores = {SCORES_FILE: index[SCORES]} if SCORES in index else {}
+    listed = {**dict.fromkeys([*expected, "prior.json"]), **hashes, **scores}
     files = [WeightsCheck(name, _file_problem(folder, name, sha)) for name, sha in listed.items()]
+    others = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     strays = [
-        WeightsCheck(name, "is a pickle: remove it, it is never loaded") for name in _stray_pickles(folder, listed)
+        WeightsCheck(name, "is a pickle: remove it, it is never loaded")
+        for name, path in others.items()
+        if name not in listed and (path.suffix in PICKLE_SUFFIXES or _is_pickle(path))
     ]
     if any(check.problem for check in files):
         rest = [WeightsCheck("lineage and networks", "cannot be checked while a file is damaged")]
@@ -52,19 +67,6 @@ def check_bundle(folder: Path) -> None:
     problems = [f"{check.name} {check.problem}" for check in verify_bundle(folder) if check.problem]
     if problems:
         raise WeightsError(f"{folder} is damaged: {'; '.join(problems)}", hint="copy the whole folder again")
-
-
-def _expected_files(folder: Path) -> list[str]:
-    """The files of every bundle beside its index, under the names that its stages have there."""
-    stages = [stage_path(folder, stage, suffix).name for stage in STAGES for suffix in (".safetensors", ".json")]
-    return [*stages, "prior.json"]
-
-
-def _hashes(index: dict[str, Any]) -> dict[str, Any]:
-    """The SHA-256 of every file that the index lists."""
-    files = index.get("files")
-    scores = {SCORES_FILE: index[SCORES]} if SCORES in index else {}
-    return {**(files if isinstance(files, dict) else {}), **scores}
 
 
 def _file_problem(folder: Path, name: str, sha256: str | None) -> str:
@@ -103,14 +105,6 @@ def _problem_of(check: Any) -> str:
     except (KeyError, TypeError, AttributeError) as error:
         return f"a stage's JSON is not what `cinesynth bundle` writes: {error!r}"
     return ""
-
-
-def _stray_pickles(folder: Path, listed: dict[str, Any]) -> Iterator[str]:
-    """Pickles among the files that the index does not list, by content or name."""
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_file() and name not in listed and (path.suffix in PICKLE_SUFFIXES or _is_pickle(path)):
-            yield name
 
 
 def _is_pickle(path: Path) -> bool:

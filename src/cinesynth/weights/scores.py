@@ -1,7 +1,7 @@
-"""Whether new weights may replace old ones: their scores side by side, and how much worse each may be.
+"""Score files: reading and recording them, and whether new weights may replace old ones by their scores.
 
-Both score files must describe the same patients, requests and seed. The figures are then paired, and a tolerance only
-covers what another training run with other random numbers changes.
+Two score files that are compared must describe the same patients, requests and seed. The figures are then paired, and a
+tolerance only covers what another training run with other random numbers changes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cinesynth.errors import InputError
+from cinesynth.errors import InputError, WeightsError
+from cinesynth.io.files import file_sha256, write_text
+from cinesynth.weights.folder import INDEX, SCORES, bundle_sha256, index_text, read_index, read_json
 
 FORMAT = 2
 """Version of the JSON of `cinesynth score`; files of version 1 are read as well."""
+SCORES_FILE = "scores.json"
+"""File of a weights folder."""
 COMPARABLE = ("data_hash", "split", "n_subjects", "cases", "frames_per_case", "seed", "match_volumes", "max_attempts")
 """Metadata in which two score files must agree."""
 RENAMED_METADATA = {"people": "n_subjects", "closed_loop": "match_volumes", "tries": "max_attempts"}
@@ -179,3 +183,44 @@ def figure_of(scores: dict[str, Any], tolerance: Tolerance) -> float | None:
 
 def _short(value: object) -> str:
     return f"{value[:12]}..." if isinstance(value, str) and len(value) > 20 else str(value)
+
+
+# --- Scores recorded in the weights folder that they describe --------------------------------------------------------
+
+
+def record_scores(folder: Path, scores: dict[str, Any]) -> Path:
+    """Write ``scores`` into the weights folder that they describe; returns the file.
+
+    `WeightsError` if they describe other weights, or the index was not written by `cinesynth bundle`.
+    """
+    before, found = bundle_sha256(folder), scores.get("metadata", {}).get("weights")
+    if found != before:
+        raise WeightsError(
+            f"the scores describe weights {str(found)[:12]}..., but {folder} holds {before[:12]}...",
+            hint=f"score these weights: cinesynth score --weights {folder}",
+        )
+    index, path = read_index(folder), folder / SCORES_FILE
+    text = json.dumps(scores, indent=1)
+    plain = index_text({key: value for key, value in index.items() if key != SCORES})
+    if SCORES not in index and (folder / INDEX).read_text(encoding="utf-8") != plain:
+        raise WeightsError(
+            f"{folder / INDEX} is not formatted as `cinesynth bundle` writes it, so its SHA-256 would change",
+            hint="bundle the weights again, then record the scores",
+        )
+    write_text(path, text)
+    write_text(folder / INDEX, index_text({**index, SCORES: file_sha256(path)}))
+    return path
+
+
+def recorded_scores(folder: Path) -> dict[str, Any] | None:
+    """The scores recorded in a weights folder, None if there are none; `WeightsError` if they were altered."""
+    expected = read_index(folder).get(SCORES)
+    if expected is None:
+        return None
+    path = folder / SCORES_FILE
+    scores = read_json(path, f"the weights folder {folder}")
+    if file_sha256(path) != expected:
+        raise WeightsError(
+            f"{path} was altered: its SHA-256 differs from the one in the index", hint="record the scores again"
+        )
+    return migrated_scores(scores)

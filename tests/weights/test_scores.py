@@ -9,7 +9,7 @@ import pytest
 
 from cinesynth.cli import main
 from cinesynth.errors import InputError
-from cinesynth.weights.comparison import COMPARABLE, TOLERANCES, compare, figure_of, migrated_scores, read_scores
+from cinesynth.weights.scores import COMPARABLE, TOLERANCES, compare, figure_of, migrated_scores, read_scores
 
 
 @pytest.fixture
