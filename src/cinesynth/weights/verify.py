@@ -44,22 +44,22 @@ def verify_bundle(folder: Path) -> list[WeightsCheck]:
         return [WeightsCheck(INDEX, error.message)]
     # every bundle has these, under the names that its stages have there
     expected = [stage_path(folder, stage, suffix).name for stage in STAGES for suffix in (".safetensors", ".json")]
-    hashes = index.get("files") if isinstance(index.get("files"), dict) else {}
+    hashes: dict[str, Any] = files if isinstance(files := index.get("files"), dict) else {}
     scores = {SCORES_FILE: index[SCORES]} if SCORES in index else {}
     listed = {**dict.fromkeys([*expected, "prior.json"]), **hashes, **scores}
-    files = [WeightsCheck(name, _file_problem(folder, name, sha)) for name, sha in listed.items()]
+    checks = [WeightsCheck(name, _file_problem(folder, name, sha)) for name, sha in listed.items()]
     others = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
     strays = [
         WeightsCheck(name, "is a pickle: remove it, it is never loaded")
         for name, path in others.items()
         if name not in listed and (path.suffix in PICKLE_SUFFIXES or _is_pickle(path))
     ]
-    if any(check.problem for check in files):
+    if any(check.problem for check in checks):
         rest = [WeightsCheck("lineage and networks", "cannot be checked while a file is damaged")]
     else:
         rest = [WeightsCheck("lineage", _problem_of(lambda: check_lineage({s: stage_info(folder, s) for s in STAGES})))]
         rest += _networks(folder)
-    return [WeightsCheck(INDEX), *files, *strays, *rest]
+    return [WeightsCheck(INDEX), *checks, *strays, *rest]
 
 
 def check_bundle(folder: Path) -> None:
