@@ -10,8 +10,7 @@ from pydicom.dataset import Dataset
 from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.data.sources.cinema import read_cinema
-from cinesynth.data.sources.dicom import read_dicom
-from cinesynth.data.sources.dsb import read_dsb
+from cinesynth.data.sources.dicom import read_dicom, read_dsb
 from cinesynth.data.sources.layout import load_layout
 from cinesynth.data.sources.mnms import read_mnms, read_mnms2
 from cinesynth.data.sources.nifti import read_nifti

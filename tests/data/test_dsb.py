@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 
 from cinesynth.data.ingest import ingest
 from cinesynth.data.normalisation import default_es_index
-from cinesynth.data.sources.dsb import read_dsb
+from cinesynth.data.sources.dicom import read_dsb
 from cinesynth.data.store import check_study
 from cinesynth.errors import DataError
 from cinesynth.types import Study

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cinesynth.data.phantom import PhantomStudy, make_phantom_heart, phantom_study, rasterize_labels
-from cinesynth.data.phantom.anatomy import PHI, Heart
-from cinesynth.data.phantom.patients import GROUPS, ejected_at
+from cinesynth.data.phantom import PhantomStudy, make_phantom_heart, phantom_study
+from cinesynth.data.phantom.anatomy import GROUPS, PHI, Heart, ejected_at
 from cinesynth.data.phantom.scanner import TISSUES, VENDORS, bssfp_signal, signals
-from cinesynth.data.phantom.shape import sections
+from cinesynth.data.phantom.scene import angle_index, label_plane, sections
 from cinesynth.errors import InputError
 from cinesynth.physiology import LV_BY_DIAGNOSIS
-from cinesynth.types import STRUCTURES, Diagnosis, Label, volumes_ml
+from cinesynth.types import STRUCTURES, Diagnosis, Label, LabelArray, volumes_ml
 
 DISEASES = list(GROUPS)
 
@@ -27,6 +26,26 @@ def thickness(heart: Heart, frame: int, height: float) -> np.ndarray:
     s = heart.base[frame] + height * heart.length[frame]
     cut = sections(heart, np.array([frame]), np.array([s]))
     return (cut.epi - cut.endo)[0, 0]
+
+
+def rasterize_labels(heart: Heart, frame: int, spacing_mm: tuple[float, float, float]) -> LabelArray:
+    """Labels ``X Y Z`` of one frame, sampled at voxel centers on a box that holds the whole heart.
+
+    The long axis lies in the middle of the box, without tilt.
+    """
+    dx, dy, dz = spacing_mm
+    s = np.arange(0.5 * dz, heart.apex, dz)
+    cut = sections(heart, np.array([frame]), s)
+    reach = float(cut.rv.max()) + max(dx, dy)
+    nx, ny = int(np.ceil(reach / dx)), int(np.ceil(reach / dy))
+    columns, rows = np.arange(-nx, nx + 1) * dx, np.arange(-ny, ny + 1) * dy
+    x, y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32), indexing="ij")
+    index, radius = angle_index(x, y), np.hypot(x, y)
+    planes = [
+        label_plane(endo[index], epi[index], rv[index], radius)
+        for endo, epi, rv in zip(cut.endo[0], cut.epi[0], cut.rv[0], strict=True)
+    ]
+    return np.stack(planes, axis=-1)
 
 
 def toward(angle: float) -> int:

@@ -205,8 +205,9 @@ def test_frames_off_of_real_cycles(cine_data: Path) -> None:
                 frames_off(getattr(found, index), getattr(known, index), known.frames_in_cycle)
                 for index in ("ed_index", "es_index")
             )
-            n, naive = known.frames_in_cycle, assumed_phases(known.frames_in_cycle)
-            off = frames_off(naive.ed_index, known.ed_index, n), frames_off(naive.es_index, known.es_index, n)
+            n = known.frames_in_cycle
+            naive_ed, naive_es, _ = assumed_phases(n)
+            off = frames_off(naive_ed, known.ed_index, n), frames_off(naive_es, known.es_index, n)
             print(f"| {name} {known.subject} | {n} | {ed:+d} | {es:+d} | {off[0]:+d} | {off[1]:+d} |")
             errors.setdefault(name, []).append((ed, es))
     for name, (ed_limit, es_limit) in {"najman4d": (3, 2), "scd": (3, 5), "acdc": (3, 2)}.items():

@@ -142,7 +142,7 @@ def dsb(
     root: Annotated[Path, typer.Argument(help="Data Science Bowl folder with train/, validate/ and test/.")],
 ) -> Source:
     """Kaggle's Second Annual Data Science Bowl (2015): DICOM without labels."""
-    from cinesynth.data.sources.dsb import read_dsb
+    from cinesynth.data.sources.dicom import read_dsb
 
     return read_dsb(root)
 

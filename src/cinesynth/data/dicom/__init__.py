@@ -9,16 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.dicom.files import FileLocation, FileOpener, SkippedImages, as_notes, find_files, opener
-from cinesynth.data.dicom.group import short_axis
+from cinesynth.data.dicom.files import FileLocation, SkippedImages, find_files, opener
 from cinesynth.data.dicom.header import DicomFrame, parse, parsing, read_frames
-from cinesynth.data.dicom.series import grouped
+from cinesynth.data.dicom.stack import Phases, grouped, short_axis
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine
 
-__all__ = ["DicomFrame", "FileLocation", "Scan", "SkippedImages", "as_notes", "find_files", "read_headers", "read_scan"]
-
+__all__ = ["DicomFrame", "FileLocation", "Scan", "SkippedImages", "find_files", "read_headers", "read_scan"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM coordinates point to the patient's left, back and head; NIfTI's to right, front and head."""
@@ -30,7 +28,7 @@ class Scan:
 
     image: NDArray[np.generic]  # T X Y Z
     affine: Affine  # 4 4, voxel to millimetre, RAS+
-    frames: tuple[tuple[DicomFrame, ...], ...]  # Z T: the header of each slice at each phase
+    frames: tuple[Phases, ...]  # Z T: the header of each slice at each phase
     frame_time_ms: float | None
     skipped: tuple[SkippedImages, ...]
 
@@ -58,20 +56,16 @@ def read_scan(frames: list[DicomFrame], stills: bool = False, examination: objec
     the ``examination``, if there is no such cine, an image is damaged, or the cine is black.
     """
     try:
-        return _read_scan(frames, stills)
+        slices, skipped = short_axis(frames, stills)
+        planes = _read_pixels({frame for s in slices for frame in s})
+        # DICOM planes are rows by columns, that is Y X.
+        image = np.stack([np.stack([planes[frame].T for frame in s]) for s in slices], axis=-1)  # T X Y Z
+        if image.min() == image.max():
+            raise DataError(f"{slices[0][0].file}: the cine is black", hint="remove the examination")
     except DataError as error:
         where = f"{examination}: " if examination else ""
         raise DataError(f"{where}{error.message}", hint=error.hint) from error
-
-
-def _read_scan(frames: list[DicomFrame], stills: bool) -> Scan:
-    stack = short_axis(frames, stills)
-    planes = _read_pixels({frame for s in stack.slices for frame in s})
-    # DICOM planes are rows by columns, that is Y X.
-    image = np.stack([np.stack([planes[frame].T for frame in s]) for s in stack.slices], axis=-1)  # T X Y Z
-    if image.min() == image.max():
-        raise DataError(f"{stack.slices[0][0].file}: the cine is black", hint="remove the examination")
-    return Scan(image, _affine(stack.slices), stack.slices, _frame_time_ms(stack.slices), stack.skipped)
+    return Scan(image, _affine(slices), slices, _frame_time_ms(slices), skipped)
 
 
 def _read_pixels(frames: set[DicomFrame]) -> dict[DicomFrame, NDArray[Any]]:
@@ -80,7 +74,11 @@ def _read_pixels(frames: set[DicomFrame]) -> dict[DicomFrame, NDArray[Any]]:
     result: dict[DicomFrame, NDArray[Any]] = {}
     with opener() as open_file:
         for location, wanted in sorted(grouped(frames, lambda frame: frame.file).items()):
-            pixels = _decode(location, open_file, wanted[0].shape)
+            try:
+                with parsing(), open_file(location) as file:
+                    pixels = np.asarray(parse(file).pixel_array).reshape(-1, *wanted[0].shape)
+            except DataError as error:
+                raise DataError(f"{location} {error.message}", hint=error.hint) from error
             if max(frame.number for frame in wanted) >= len(pixels):
                 raise DataError(
                     f"{location} contains {len(pixels)} images, fewer than its header says", hint="copy it again"
@@ -91,16 +89,7 @@ def _read_pixels(frames: set[DicomFrame]) -> dict[DicomFrame, NDArray[Any]]:
     return result
 
 
-def _decode(location: FileLocation, open_file: FileOpener, shape: tuple[int, int]) -> NDArray[Any]:
-    """All images of a file, ``N rows columns``."""
-    try:
-        with parsing(), open_file(location) as file:
-            return np.asarray(parse(file).pixel_array).reshape(-1, *shape)
-    except DataError as error:
-        raise DataError(f"{location} {error.message}", hint=error.hint) from error
-
-
-def _affine(slices: tuple[tuple[DicomFrame, ...], ...]) -> Affine:
+def _affine(slices: tuple[Phases, ...]) -> Affine:
     """Voxel to millimetre in RAS+. The slice step runs from first to last corner: a sheared stack stays sheared."""
     first, last = slices[0][0], slices[-1][0]
     rows_mm, columns_mm = first.spacing_mm
@@ -112,15 +101,14 @@ def _affine(slices: tuple[tuple[DicomFrame, ...], ...]) -> Affine:
     return np.asarray(LPS_TO_RAS @ affine, dtype=np.float64)
 
 
-def _frame_time_ms(slices: tuple[tuple[DicomFrame, ...], ...]) -> float | None:
+def _frame_time_ms(slices: tuple[Phases, ...]) -> float | None:
     """Median over slices of the step between trigger times, otherwise of the RR interval over the number of phases."""
-    triggers = [[frame.trigger_ms for frame in s] for s in slices]
-    steps = [
-        float(np.median(np.diff([t for t in s if t is not None]))) for s in triggers if len(s) > 1 and None not in s
-    ]
+    steps: list[float] = []
+    for s in slices:
+        triggers = [frame.trigger_ms for frame in s if frame.trigger_ms is not None]
+        if len(s) > 1 and len(triggers) == len(s):
+            steps.append(float(np.median(np.diff(triggers))))
     beats = [s[0].interval_ms / len(s) for s in slices if s[0].interval_ms]
     low, high = FRAME_TIME_RANGE_MS
-    for values in (steps, beats):
-        if values and low <= float(np.median(values)) <= high:
-            return float(np.median(values))
-    return None
+    medians = (float(np.median(values)) for values in (steps, beats) if values)
+    return next((ms for ms in medians if low <= ms <= high), None)

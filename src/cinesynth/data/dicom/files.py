@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -34,12 +32,6 @@ class SkippedImages:
 
     def __str__(self) -> str:
         return f"{self.title}: {self.reason}"
-
-
-def as_notes(skipped: Iterable[SkippedImages], where: Callable[[str], str]) -> tuple[str, ...]:
-    """Notes of a study on its skipped images: how many, why, and the place that ``where`` derives from a file name."""
-    counts = Counter((where(name), images.reason) for images in skipped for name in images.names)
-    return tuple(f"left out {n} image{'s' * (n > 1)}{place} ({reason})" for (place, reason), n in counts.items())
 
 
 @dataclass(frozen=True, order=True)
@@ -124,17 +116,10 @@ def _walk(root: Path, skipped: list[SkippedImages]) -> Iterator[Path]:
         seen.add((here.st_dev, here.st_ino))
         folders.sort()
         for path in (Path(folder, name) for name in sorted(files)):
-            if _is_regular(path):
+            if os.path.isfile(path):
                 yield path
             else:
                 skipped.append(SkippedImages((str(path),), "not a regular file: a broken link or a device"))
-
-
-def _is_regular(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
 
 
 def _members(path: Path) -> list[FileLocation]:
@@ -143,25 +128,27 @@ def _members(path: Path) -> list[FileLocation]:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise DataError(f"a damaged archive: {error}", hint="copy it again") from None
+        raise DataError(f"a damaged archive: {error}") from None
     for info in members:
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others are unpacked as a whole
-            raise DataError("an archive with an unusual compression", hint="pack it again as an ordinary zip")
-        if _leaves(info.filename):
-            raise DataError(
-                f"the archive contains a path that leads outside it, {info.filename!r}", hint="get a clean copy of it"
-            )
-        if info.flag_bits & 1:
-            raise DataError("an encrypted archive", hint="unpack it with its password")
-        if info.file_size > MAX_MEMBER_BYTES:
-            gigabytes = info.file_size / 2**30
-            raise DataError(f"an archive whose {info.filename} takes {gigabytes:.1f} GiB", hint="no cine is so large")
-    if sum(info.file_size for info in members) > MAX_GZIP_RATIO * path.stat().st_size:
-        raise DataError("a suspicious archive: its declared size exceeds what it can contain", hint="do not unpack it")
+        outside = any(  # on any operating system
+            name.is_absolute() or name.drive or name.root or ".." in name.parts
+            for name in (PurePosixPath(info.filename), PureWindowsPath(info.filename))
+        )
+        whole = info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # not unpacked piece by piece
+        gigabytes = info.file_size / 2**30
+        require(
+            (not whole, "an archive with an unusual compression"),
+            (not outside, f"the archive contains a path that leads outside it, {info.filename!r}"),
+            (not info.flag_bits & 1, "an encrypted archive"),
+            (info.file_size <= MAX_MEMBER_BYTES, f"an archive whose {info.filename} takes {gigabytes:.1f} GiB"),
+        )
+    possible = sum(info.file_size for info in members) <= MAX_GZIP_RATIO * path.stat().st_size
+    require((possible, "a suspicious archive: its declared size exceeds what it can contain"))
     return sorted(FileLocation(path, info.filename) for info in members)
 
 
-def _leaves(name: str) -> bool:
-    """Whether a member's name leads out of its archive on any operating system."""
-    kinds = (PurePosixPath(name), PureWindowsPath(name))
-    return any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in kinds)
+def require(*checks: tuple[bool, str]) -> None:
+    """`DataError` with what the first failed check found; such files are skipped."""
+    for passed, found in checks:
+        if not passed:
+            raise DataError(found)

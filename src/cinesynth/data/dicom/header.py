@@ -16,21 +16,19 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
 
-from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, FileLocation
+from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, FileLocation, require
 from cinesynth.data.nifti import MAX_GZIP_RATIO, PLANE_STEP_MM
 from cinesynth.errors import DataError
 
-NAMES = (
+TAGS = [
     *("PatientID", "StudyInstanceUID", "StudyDate", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
     *("SOPInstanceUID", "InstanceNumber", "AcquisitionNumber", "Modality", "Manufacturer", "ImageType"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "TriggerTime", "NominalInterval", "FrameTime"),
     *("TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-)
-TAGS = [Tag(name) for name in NAMES]
+]
 PICTURES = {
     "LOCALIZER": "a scout",
     "P": "a phase map",
@@ -108,7 +106,7 @@ def parse(file: IO[bytes], **options: Any) -> Dataset:
 
 def read_frames(location: FileLocation, file: IO[bytes]) -> tuple[DicomFrame, ...]:
     """The headers of the images in an opened file; `DataError` if no image has a place in space."""
-    header = parse(file, stop_before_pixels=True, specific_tags=[*TAGS])
+    header = parse(file, stop_before_pixels=True, specific_tags=TAGS)
     _check_kind(header)
     return tuple(_classic(location, header) if "ImagePositionPatient" in header else _enhanced(location, header))
 
@@ -117,13 +115,11 @@ def _check_kind(header: Dataset) -> None:
     grey = header.get("SamplesPerPixel", 1) == 1 and header.get("PhotometricInterpretation") == "MONOCHROME2"
     rows, columns, count = (int(header.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
     placed = "ImagePositionPatient" in header or bool(header.get("PerFrameFunctionalGroupsSequence"))
-    _require(
+    small = max(rows, columns) <= 2048 and 0 <= count <= 10_000  # a damaged header would cost the memory it claims
+    require(
         (header.get("Modality", "MR") == "MR", f"not MR but {header.get('Modality')}"),
         (rows > 0 and columns > 0, "without an image"),
-        (
-            max(rows, columns) <= 2048 and 0 <= count <= 10_000,  # a damaged header would cost the memory it claims
-            f"{count or 1} images of {rows} x {columns} pixels",
-        ),
+        (small, f"{count or 1} images of {rows} x {columns} pixels"),
         (grey, "a colour or inverted picture"),
         (placed, "without a position in the patient"),
     )
@@ -132,13 +128,7 @@ def _check_kind(header: Dataset) -> None:
 
 def _check_picture(kinds: list[Any]) -> None:
     for kind in kinds:
-        _require((str(kind).upper() not in PICTURES, PICTURES.get(str(kind).upper(), "")))
-
-
-def _require(*checks: tuple[bool, str]) -> None:
-    for passed, found in checks:
-        if not passed:
-            raise DataError(found, hint="remove it, or correct its header")
+        require((str(kind).upper() not in PICTURES, PICTURES.get(str(kind).upper(), "")))
 
 
 def _classic(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
@@ -154,7 +144,8 @@ def _classic(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
 def _enhanced(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
     shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())
     for number, own in enumerate(header.PerFrameFunctionalGroupsSequence):
-        groups = tuple(item for level in (own, *shared) for item in _items(level))
+        sequences = (element.value for level in (own, *shared) for element in level if element.VR == "SQ")
+        groups = tuple(item for sequence in sequences for item in sequence)
         for group in groups:
             _check_picture(_values(group, "FrameType"))
         trigger = _first(groups, "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
@@ -162,29 +153,26 @@ def _enhanced(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
         yield _frame(location, header, number, groups, trigger, _first(groups, "TemporalPositionIndex"), interval)
 
 
-def _items(level: Dataset) -> Iterator[Dataset]:
-    for element in level:
-        if element.VR == "SQ":
-            yield from element.value
-
-
 def _frame(
-    location: FileLocation,
-    header: Dataset,
-    number: int,
-    groups: tuple[Dataset, ...],
-    trigger: float | None,
-    phase: float | None,
-    interval: float | None,
+    location: FileLocation, header: Dataset, number: int, groups: tuple[Dataset, ...], *times: float | None
 ) -> DicomFrame:
-    """The header of one image. ``groups`` may hold what differs between images of a file; the first one wins."""
+    """The header of one image. ``groups`` may hold what differs between images of a file; the first one wins.
+
+    ``times`` are its trigger time, the number of its phase, and the RR interval.
+    """
+    trigger, phase, interval = times
     position, orientation, spacing = (
         tuple(float(value) for group in groups if name in group for value in _values(group, name))[:length]
         for name, length in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
     )
-    _check_geometry(position, orientation, spacing)
+    axes, (low, high) = np.array(orientation).reshape(-1, 3), PLANE_STEP_MM
+    require(
+        (len(position) == 3 and all(abs(v) < 1e5 for v in position), "without a position in the patient"),
+        (len(axes) == 2 and np.allclose(axes @ axes.T, np.eye(2), atol=0.01), "without an orientation in the patient"),
+        (len(spacing) == 2 and all(low <= step <= high for step in spacing), f"pixels of {spacing} mm"),
+    )
     slope, intercept = _first(groups, "RescaleSlope"), _first(groups, "RescaleIntercept")
-    acquired = [_text(header, name) for name in ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")]
+    acquired = ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")
     return DicomFrame(
         file=location,
         number=number,
@@ -198,7 +186,7 @@ def _frame(
         uid=_text(header, "SOPInstanceUID"),
         instance=int(_number(header, "InstanceNumber") or 0),
         acquisition=int(_number(header, "AcquisitionNumber") or 0),
-        acquired="".join(acquired),
+        acquired="".join(_text(header, name) for name in acquired),
         position=position,
         orientation=orientation,
         spacing_mm=(spacing[0], spacing[1]),
@@ -208,16 +196,6 @@ def _frame(
         phase=None if phase is None else int(phase),
         interval_ms=interval or None,
         scale=(1.0 if slope is None else slope, intercept or 0.0),
-    )
-
-
-def _check_geometry(position: Vector, orientation: Vector, spacing: Vector) -> None:
-    low, high = PLANE_STEP_MM
-    axes = np.array(orientation).reshape(-1, 3)
-    _require(
-        (len(position) == 3 and all(abs(v) < 1e5 for v in position), "without a position in the patient"),
-        (len(axes) == 2 and np.allclose(axes @ axes.T, np.eye(2), atol=0.01), "without an orientation in the patient"),
-        (len(spacing) == 2 and all(low <= step <= high for step in spacing), f"pixels of {spacing} mm"),
     )
 
 

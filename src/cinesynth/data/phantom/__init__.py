@@ -8,24 +8,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.phantom.anatomy import Heart, make_heart
-from cinesynth.data.phantom.patients import GROUPS, draw_patient, make_beat
-from cinesynth.data.phantom.scanner import (
-    VENDORS,
-    Sampling,
-    ScannerProtocol,
-    place_stack,
-    receive,
-    signals,
-    vendor_named,
-)
-from cinesynth.data.phantom.scene import paint_heart, render_thorax
-from cinesynth.data.phantom.shape import rasterize_labels
+from cinesynth.data.phantom.anatomy import GROUPS, Heart, draw_patient, make_beat
+from cinesynth.data.phantom.scanner import VENDORS, place_stack, receive, render_thorax, signals
+from cinesynth.data.phantom.scene import paint_heart
 from cinesynth.data.sources import Source, source_of
 from cinesynth.errors import InputError
-from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
-
-__all__ = ["PHANTOM", "PhantomStudy", "phantom_study", "rasterize_labels", "read_phantoms"]
+from cinesynth.types import Diagnosis, Study, full_coverage
 
 PHANTOM = "phantom"
 """Dataset name of the analytic hearts, which are not patients."""
@@ -66,11 +54,11 @@ def make_phantom_heart(
     rng = np.random.default_rng([seed, 0])
     group = list(GROUPS)[seed % len(GROUPS)] if diagnosis is None else diagnosis
     patient = draw_patient(rng, group, lv_edv_ml, ef_percent)
-    drawn = int(rng.integers(20, 31))
+    drawn = int(rng.integers(20, 31))  # drawn in any case, so that the heart does not depend on ``frames``
     count = drawn if frames is None else frames
     if count < 6:
         raise InputError(f"{count} frames are too few for a heart beat", hint="give at least 6 frames")
-    return make_heart(rng, patient, make_beat(count, patient.heart_rate, rng.uniform(0.15, 0.28)))
+    return Heart(rng, patient, make_beat(count, patient.heart_rate, rng.uniform(0.15, 0.28)))
 
 
 def phantom_study(
@@ -96,36 +84,26 @@ def phantom_study(
     if seed < 0:
         raise InputError(f"seed {seed} is negative", hint="seeds start at 0")
     heart = make_phantom_heart(seed, diagnosis=diagnosis, frames=frames, lv_edv_ml=lv_edv_ml, ef_percent=ef_percent)
-    scanner = vendor_named(list(VENDORS)[seed // len(GROUPS) % len(VENDORS)] if vendor is None else vendor)
-    planning = np.random.default_rng([seed, 1])
+    vendor = list(VENDORS)[seed // len(GROUPS) % len(VENDORS)] if vendor is None else vendor
+    if vendor not in VENDORS:
+        raise InputError(f"unknown vendor {vendor!r}", hint=f"one of {', '.join(VENDORS)}")
+    scanner = VENDORS[vendor]
+    # Planning, thorax, heart and noise use separate random streams.
+    planning, background, texture, noises = (np.random.default_rng([seed, stream]) for stream in (1, 2, 3, 4))
     sampling = place_stack(planning, heart, scanner, spacing_mm=spacing_mm, field_mm=field_mm, shifts=shifts)
-    image, label = _scan(seed, heart, scanner, sampling, noise)
-    return PhantomStudy(_study(seed, heart, scanner, sampling, image, label), heart.volumes_ml, heart)
-
-
-def _scan(
-    seed: int, heart: Heart, vendor: ScannerProtocol, sampling: Sampling, noise: bool
-) -> tuple[NDArray[np.int16], LabelArray]:
-    """Image and label ``T X Y Z``. Anatomy, texture and noise use separate random streams."""
-    signal = signals(field_t=vendor.field_t, flip_deg=vendor.flip_deg, tr_ms=vendor.tr_ms)
-    thorax = render_thorax(np.random.default_rng([seed, 2]), sampling, signal, heart.apex)
-    paint, label = paint_heart(np.random.default_rng([seed, 3]), heart, sampling, signal, thorax)
+    signal = signals(field_t=scanner.field_t, flip_deg=scanner.flip_deg, tr_ms=scanner.tr_ms)
+    thorax = render_thorax(background, sampling, signal, heart.apex)
+    paint, label = paint_heart(texture, heart, sampling, signal, thorax)
     if label[:, [0, -1]].any() or label[:, :, [0, -1]].any():
         width, height = (n * sampling.spacing_mm[0] for n in sampling.shape)
-        raise InputError(
-            f"a field of view of {width:.0f} x {height:.0f} mm cuts the heart", hint="give a larger field_mm"
-        )
-    return receive(np.random.default_rng([seed, 4]), paint, sampling, vendor, noise=noise), label
-
-
-def _study(
-    seed: int, heart: Heart, vendor: ScannerProtocol, sampling: Sampling, image: NDArray[np.int16], label: LabelArray
-) -> Study:
+        found = f"a field of view of {width:.0f} x {height:.0f} mm cuts the heart"
+        raise InputError(found, hint="give a larger field_mm")
+    image = receive(noises, paint, sampling, scanner, noise=noise)
     count = len(image)
-    return Study(
+    study = Study(
         subject=f"phantom{seed:05d}",
         dataset=PHANTOM,
-        vendor=vendor.name,
+        vendor=scanner.name,
         diagnosis=heart.patient.diagnosis,
         image=image,
         label=label,
@@ -137,3 +115,4 @@ def _study(
         affine=np.diag([*sampling.spacing_mm, 1.0]),
         frame_time_ms=heart.beat.frame_time_ms,
     )
+    return PhantomStudy(study, heart.volumes_ml, heart)

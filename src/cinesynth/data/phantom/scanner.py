@@ -1,21 +1,20 @@
-"""Four phantom scanners: where they place slices, how they degrade an image, and the signal of each tissue."""
+"""What phantom scanners see: where they place slices, tissue signals, the still thorax, and how images degrade."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from cinesynth.data.phantom.anatomy import Heart
 from cinesynth.errors import InputError
 from cinesynth.types import FloatArray
 
 
-@dataclass(frozen=True)
-class ScannerProtocol:
+class ScannerProtocol(NamedTuple):
     """A scanner and its cine protocol; lengths in mm, ``snr`` of LV blood at the heart."""
 
     name: str
@@ -43,8 +42,7 @@ VENDORS = {
 }
 
 
-@dataclass(frozen=True)
-class Sampling:
+class Sampling(NamedTuple):
     """Where the stack lies: ``slices_s`` (Z,) mm in heart coordinates, ``centers`` (Z, 2) the axis in voxels."""
 
     shape: tuple[int, int]
@@ -53,18 +51,6 @@ class Sampling:
     subslices: NDArray[np.float64]  # offsets within a slice, mm
     centers: NDArray[np.float64]
     rotation: float
-
-    @property
-    def planes(self) -> NDArray[np.float64]:
-        """All sub-slice positions, shape ``Z * sub``, slice by slice."""
-        return np.asarray((self.slices_s[:, None] + self.subslices).ravel())
-
-
-def vendor_named(name: str) -> ScannerProtocol:
-    """The scanner of a vendor; `InputError` names the known vendors."""
-    if name not in VENDORS:
-        raise InputError(f"unknown vendor {name!r}", hint=f"one of {', '.join(VENDORS)}")
-    return VENDORS[name]
 
 
 def place_stack(
@@ -75,7 +61,6 @@ def place_stack(
     spacing_mm: float | None,
     field_mm: float | None,
     shifts: bool,
-    subslices: int = 5,
 ) -> Sampling:
     """Plan a short-axis stack that covers the heart from base to apex, as a radiographer would."""
     pixel = rng.uniform(*vendor.spacing_mm) if spacing_mm is None else spacing_mm
@@ -97,7 +82,7 @@ def place_stack(
     tilt = np.outer(slices_s - heart.apex / 2.0, heart.tilt)
     middle = (np.array(shape) - 1.0) / 2.0
     centers = middle + (offset + tilt + jitter.clip(-4.0, 4.0)) / pixel
-    within = (np.arange(subslices) + 0.5) / subslices - 0.5
+    within = (np.arange(5) + 0.5) / 5 - 0.5
     return Sampling(shape, (pixel, pixel, step), slices_s, within * vendor.thickness_mm, centers, rotation)
 
 
@@ -109,8 +94,13 @@ def receive(
     for axis in (2, 3):
         image = gaussian_filter1d(image, sigma, axis=axis, truncate=2.5)
     image *= _sensitivity(rng, sampling, vendor)
-    if noise:
-        image = _rician(rng, image, 1.0 / vendor.snr)
+    for t in range(len(image) if noise else 0):
+        # Magnitude with complex Gaussian noise; neighbors correlate as after zero-filled interpolation.
+        parts = rng.standard_normal((2, *image[t].shape), dtype=np.float32)
+        for axis in (2, 3):
+            parts = 0.9 * parts + 0.436 * np.roll(parts, 1, axis)
+        parts *= np.float32(1.0 / vendor.snr)
+        image[t] = np.hypot(image[t] + parts[0], parts[1])
     scaled = np.clip(image * np.float32(vendor.full_scale), 0.0, 32767.0) + np.float32(0.5)
     return np.ascontiguousarray(np.moveaxis(scaled, 1, 3)).astype(np.int16)
 
@@ -126,18 +116,6 @@ def _sensitivity(rng: np.random.Generator, sampling: Sampling, vendor: ScannerPr
     return np.asarray(field / at_heart, np.float32)
 
 
-def _rician(rng: np.random.Generator, image: FloatArray, sigma: float) -> FloatArray:
-    """Magnitude of the image plus complex Gaussian noise; neighbors correlate as after zero-filled interpolation."""
-    out = np.empty_like(image)
-    for t in range(len(image)):
-        noise = rng.standard_normal((2, *image[t].shape), dtype=np.float32)
-        for axis in (2, 3):
-            noise = 0.9 * noise + 0.436 * np.roll(noise, 1, axis)
-        noise *= np.float32(sigma)
-        out[t] = np.hypot(image[t] + noise[0], noise[1])
-    return out
-
-
 def plane_coordinates(sampling: Sampling, slice_index: int) -> tuple[FloatArray, FloatArray]:
     """Coordinates x, y ``X Y`` in mm about the LV axis of the voxels of a slice, turned into the heart's frame."""
     pixel = sampling.spacing_mm[0]
@@ -151,8 +129,7 @@ def plane_coordinates(sampling: Sampling, slice_index: int) -> tuple[FloatArray,
 # --- Balanced steady-state free precession signal of the tissues in a cardiac cine -----------------------------------
 
 
-@dataclass(frozen=True)
-class Tissue:
+class Tissue(NamedTuple):
     """Proton density and relaxation times in ms at 1.5 T and 3 T (rounded literature values)."""
 
     density: float
@@ -190,3 +167,119 @@ def signals(*, field_t: float, flip_deg: float, tr_ms: float) -> dict[str, float
     """Signal of every tissue relative to LV blood."""
     raw = {k: bssfp_signal(t, field_t=field_t, flip_deg=flip_deg, tr_ms=tr_ms) for k, t in TISSUES.items()}
     return {k: v / raw["lv_blood"] for k, v in raw.items()}
+
+
+# --- The thorax ------------------------------------------------------------------------------------------------------
+
+Depth = NDArray[np.floating[Any]]
+
+
+class Body:
+    """A body of average size: lengths in mm from the LV axis; x points to the lateral side, y to the diaphragm."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.chest = (rng.uniform(84.0, 98.0), rng.uniform(80.0, 96.0))  # semi-axes of the lung cavity
+        self.fat_mm, self.muscle_mm = rng.uniform(6.0, 18.0), rng.uniform(9.0, 15.0)
+        self.diaphragm, self.dome = rng.uniform(38.0, 48.0), rng.uniform(0.0016, 0.0032)
+        self.radius = (rng.uniform(120.0, 132.0), rng.uniform(150.0, 195.0))
+        self.phase = [np.float32(rng.uniform(0, 6.28)) for _ in range(3)]
+
+
+class ThoraxPlane(NamedTuple):
+    """One slice: warped coordinates and textures ``X Y``, ``level`` 0 at the base and 1 at the apex, tissue signals."""
+
+    body: Body
+    level: float
+    x: FloatArray
+    y: FloatArray
+    coarse: FloatArray
+    noise: FloatArray
+    fine: FloatArray
+    signal: dict[str, float]
+
+    def ellipse(self, center: tuple[float, float], axes: tuple[float, float]) -> FloatArray:
+        """Approximate depth in mm inside an ellipse."""
+        r = np.hypot((self.x - center[0]) / axes[0], (self.y - center[1]) / axes[1])
+        return np.asarray((1.0 - r) * min(axes), np.float32)
+
+
+def render_thorax(rng: np.random.Generator, sampling: Sampling, signal: dict[str, float], apex: float) -> FloatArray:
+    """Signal of the thorax without the heart, ``Z X Y`` (LV blood 1)."""
+    body = Body(rng)
+    a, b, c = body.phase
+    planes = []
+    for z, s in enumerate(sampling.slices_s):
+        x, y = plane_coordinates(sampling, z)
+        # Bend the plane by a few mm, so that organs are not ellipses.
+        bent = x + 5.0 * np.sin(y / 27.0 + a) + 3.0 * np.sin(x / 17.0 + b), y + 5.0 * np.sin(x / 31.0 + c)
+        textures = []
+        for mm in (9.0, 4.0, 1.7):  # smooth noise of unit standard deviation
+            noise = rng.standard_normal(x.shape, dtype=np.float32)
+            smooth = gaussian_filter(noise, mm / sampling.spacing_mm[0], mode="wrap", truncate=2.5)
+            textures.append(np.asarray(smooth / smooth.std(), np.float32))
+        coarse, noise, fine = textures
+        planes.append(_thorax_slice(ThoraxPlane(body, float(s / apex), *bent, coarse, noise, fine, signal)))
+    return np.stack(planes)
+
+
+def _paint(image: FloatArray, depth: Depth, value: Depth | float) -> None:
+    """Blend ``value`` in where ``depth`` > 0 mm, with a soft edge of 2 mm."""
+    image += np.clip(depth * 0.5 + 0.5, 0.0, 1.0) * (value - image)
+
+
+def _thorax_slice(p: ThoraxPlane) -> FloatArray:
+    """Body, fat, muscle with ribs, lung, then the organs below the diaphragm, from back to front."""
+    image = np.zeros_like(p.x)
+    radius = p.body.radius
+    body = p.ellipse((28.0, 25.0), (radius[0], radius[1] - 25.0 * p.level))
+    cavity = p.ellipse((8.0, -4.0), (p.body.chest[0], p.body.chest[1] * (1.0 - 0.2 * p.level)))
+    _chest_wall(p, image, body, cavity)
+    lung = p.signal["lung"] * (1.0 + 0.2 * p.noise)
+    _paint(image, cavity, lung)
+    _paint(image, np.minimum(cavity - 4.0, 2.5 * (p.fine - 2.35 - 0.008 * np.hypot(p.x - 40.0, p.y - 10.0) + 0.2)), 0.6)
+    _abdomen(p, image, np.minimum(body - p.body.fat_mm - p.body.muscle_mm, 30.0))
+    return image
+
+
+def _chest_wall(p: ThoraxPlane, image: FloatArray, body: FloatArray, cavity: FloatArray) -> None:
+    """Skin fat, layers of muscle with fat between them, and ribs of marrow in a dark cortex."""
+    fat, muscle = p.signal["fat"], p.signal["muscle"]
+    _paint(image, body, 0.9 * fat * (1.0 + 0.05 * p.noise))
+    # Muscle keeps half of a thin wall.
+    inner = body - np.minimum(p.body.fat_mm + 8.0 * p.level, np.maximum(0.45 * (body - cavity), 4.0))
+    _paint(image, np.minimum(inner, 8.0 + 3.0 * p.coarse), muscle * (1.0 + 0.12 * p.noise))
+    stripes = 6.0 * (np.cos(0.33 * inner + 1.3 * p.coarse) + 0.15 * p.fine - 0.95)
+    _paint(image, np.minimum(stripes, inner - 1.0), 0.7 * fat)
+    around = np.arctan2(p.y + 4.0, p.x - 8.0) * np.float32(min(p.body.chest)) + 20.0 * p.level
+    rib = np.minimum(7.5 - np.abs(np.mod(around, 31.0) - 15.5), 4.5 - np.abs(cavity + 6.5)) + 0.8 * p.noise
+    rib = np.minimum(rib, inner - 1.0)
+    _paint(image, rib, 0.55 * muscle)
+    _paint(image, rib - 2.2, 0.8 * p.signal["bone"])
+
+
+def _abdomen(p: ThoraxPlane, image: FloatArray, body: FloatArray) -> None:
+    """Liver to the right of the body, stomach, bowel and spleen to the left, spine and aorta behind."""
+    signal, noise, level = p.signal, p.noise, p.level
+    floor = p.body.diaphragm - 6.0 * level
+    lateral = p.x - 5.0
+    below = p.y - floor - p.body.dome * lateral * lateral * np.where(lateral > 0.0, 1.0, -0.5)
+    inside = np.minimum(below, body)
+    _paint(image, inside, 0.55 * signal["fat"] * (1.0 + 0.10 * noise))
+    bowel = 7.0 * (p.coarse + 0.3 * noise - 0.1)
+    _paint(image, np.minimum(inside - 4.0, bowel), signal["muscle"] * (1.3 + 0.2 * noise))
+    liver = np.minimum(inside - 2.0, 34.0 - 50.0 * level - p.x + 3.0 * noise)
+    _paint(image, liver, signal["liver"] * (0.60 + 0.04 * noise))
+    _paint(image, np.minimum(liver - 5.0, 3.5 * (p.fine + 0.4 * noise - 2.0)), 0.9 * signal["rv_blood"])
+    stomach = p.ellipse((44.0 - 12.0 * level, floor + 34.0), (27.0, 22.0)) + 1.5 * p.coarse
+    _paint(image, np.minimum(stomach, inside - 2.0), signal["muscle"])
+    _paint(image, np.minimum(stomach - 4.0, inside - 6.0), signal["muscle"] * (1.5 + 0.45 * p.coarse))
+    spleen = p.ellipse((84.0 + 4.0 * level, floor + 48.0), (20.0, 34.0)) + 1.5 * p.coarse
+    _paint(image, np.minimum(spleen, inside - 2.0), signal["spleen"] * (0.7 + 0.04 * noise))
+    for center, radius, value in (
+        ((66.0, 106.0), 19.0, signal["bone"]),
+        ((90.0, 114.0), 8.0, signal["fluid"] * 0.6),
+        ((45.0, 86.0 - 14.0 * (1.0 - level)), 10.5, signal["lv_blood"]),  # the descending aorta
+    ):
+        disk = p.ellipse(center, (radius, radius)) + 0.8 * p.coarse
+        _paint(image, disk + 2.0, 0.6 * signal["muscle"])
+        _paint(image, disk, value * (1.0 + 0.05 * noise))

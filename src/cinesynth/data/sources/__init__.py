@@ -1,4 +1,4 @@
-"""Dataset readers, one file per dataset: each finds the subjects of a folder and reads them as `Study` objects.
+"""Dataset readers, one file per dataset or family: each finds the subjects of a folder and reads them as studies.
 
 How to add a dataset
 --------------------
@@ -13,9 +13,10 @@ How to add a dataset
 3. Add a verb to ``cli/ingest.py``, licence and citation to ``data/terms.py``, and a small valid folder to
    ``tests/data/small_sources.py``: the fault-injection and fuzz tests then cover the reader.
 
-Every study has labels 1 RV, 2 myocardium, 3 LV and slices from base to apex. A reader never guesses: a subject that is
-incomplete or contradicts itself raises one `DataError` that names the file, what was found and what to do. Files that
-are deliberately not read (scouts, long axes, duplicates) are listed as `Skipped`.
+Every study has labels 1 RV, 2 myocardium, 3 LV and slices from base to apex. A reader never guesses: it raises one
+`DataError` if the folder has no subjects, and reading a subject that is incomplete or contradicts itself raises one
+that names the file, what was found and what to do. Files that are deliberately not read (scouts, long axes,
+duplicates) are listed as `Skipped`.
 """
 
 from __future__ import annotations

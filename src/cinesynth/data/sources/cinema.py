@@ -18,18 +18,11 @@ import numpy as np
 from cinesynth.data.nifti import read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source, source_of
-from cinesynth.data.sources.cycle import (
-    Cycle,
-    choose_phases,
-    frames_with_labels,
-    labelled_study,
-    some_frames,
-    whole_cycle,
-)
-from cinesynth.data.terms import diagnosis_of, vendor_of
+from cinesynth.data.sources.cycle import Cycle, choose_phases, labelled_study, some_frames, whole_cycle
+from cinesynth.data.terms import vendor_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import TableRow, is_named, read_table, reading
-from cinesynth.types import Label, LabelArray, Study, full_coverage, volumes_ml
+from cinesynth.types import Label, LabelArray, Study, volumes_ml
 
 TABLE = "_metadata.csv"
 
@@ -55,10 +48,7 @@ class CinemaSubject(NamedTuple):
 
 @reading()
 def read_cinema(root: Path) -> Source:
-    """All subjects below ``root``: CineMA's output folder, or one split of it.
-
-    `DataError` if there are none; reading a subject raises one that names what is missing or wrong.
-    """
+    """All subjects below ``root``: CineMA's output folder, or one split of it."""
     root = Path(root)
     subjects: dict[str, CinemaSubject] = {}
     for split, path in _splits(root).items():
@@ -68,32 +58,31 @@ def read_cinema(root: Path) -> Source:
                 raise DataError(f"{folder.name} is in two splits of {root}", hint="name one split at a time")
             subjects[folder.name] = CinemaSubject(folder, table.row(folder.name))
     if not subjects:
-        raise DataError(
-            f"no CineMA subjects in {root}", hint="name the folder that contains train and train_metadata.csv"
-        )
+        hint = "name the folder that contains train and train_metadata.csv"
+        raise DataError(f"no CineMA subjects in {root}", hint=hint)
     return source_of(subjects, read_subject, _files)
 
 
 def read_subject(subject: CinemaSubject) -> Study:
     """One subject's folder as a study."""
-    cycle = _cycle(subject)
-    declared = _declared_phases(subject)
+    if is_named(subject.path("t")):
+        cycle, declared = whole_cycle(read_volume(subject.path("t"), 4)), _declared_phases(subject)
+    else:
+        volumes = [read_volume(subject.path(phase), 3) for phase in ("ed", "es")]
+        cycle, declared = some_frames(volumes, (0, 1), 2), (0, 1)
     label = _labels(subject, cycle, declared)
-    group = subject.cell("pathology")
-    edv_ml, esv_ml = (
-        subject.reported_ml(*columns) for columns in (("lv_edv", "diastole_volume"), ("lv_esv", "systole_volume"))
-    )
+    edv_ml = subject.reported_ml("lv_edv", "diastole_volume")
+    esv_ml = subject.reported_ml("lv_esv", "systole_volume")
     study = labelled_study(
         cycle,
         label,
-        full_coverage(frames_with_labels(label), label.shape[3]),
         choose_phases(cycle, label, declared),
         subject=subject.folder.name,
         dataset="cinema",
         vendor=vendor_of(subject.cell("vendor_name") or subject.cell("vendor")),
-        diagnosis=diagnosis_of(group),
-        group=group,
-        reported_ml=(edv_ml, esv_ml),
+        group=subject.cell("pathology"),
+        reported_lv_edv_ml=edv_ml,
+        reported_lv_esv_ml=esv_ml,
     )
     _check_volumes(study, subject)
     return oriented(study)
@@ -116,17 +105,8 @@ def _files(subject: CinemaSubject) -> list[Path]:
     return [subject.row.path, *_short_axis_files(subject.folder)]
 
 
-def _cycle(subject: CinemaSubject) -> Cycle:
-    """The whole cycle if its file is there, otherwise ED and ES."""
-    if is_named(subject.path("t")):
-        return whole_cycle(read_volume(subject.path("t"), 4))
-    return some_frames([read_volume(subject.path(phase), 3) for phase in ("ed", "es")], (0, 1), 2)
-
-
 def _declared_phases(subject: CinemaSubject) -> tuple[int, int] | None:
-    """Zero-based ED and ES if they are known. Columns ``_frame`` count from 1, columns ``_index`` from 0."""
-    if not is_named(subject.path("t")):
-        return 0, 1
+    """Zero-based ED and ES if the table has them. Columns ``_frame`` count from 1, columns ``_index`` from 0."""
     for suffix, first in (("_frame", 1), ("_index", 0)):
         if subject.cell(f"ed{suffix}") and subject.cell(f"es{suffix}"):
             return subject.row.index(f"ed{suffix}") - first, subject.row.index(f"es{suffix}") - first

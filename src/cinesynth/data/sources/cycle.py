@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
 from cinesynth.data.normalisation import default_es_index
-from cinesynth.data.terms import UNKNOWN_VENDOR
+from cinesynth.data.terms import UNKNOWN_VENDOR, diagnosis_of
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, Affine, BoolArray, Diagnosis, Label, LabelArray, PhasesFrom, Study
+from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study, full_coverage
+
+EdEs = tuple[int, int, PhasesFrom]
+"""Zero-based ED and ES of a cycle, and how they are known."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,6 @@ class Cycle:
     def no_labels(self) -> LabelArray:
         """Zeros ``T X Y Z``."""
         return np.zeros(self.image.shape, dtype=np.uint8)
-
-    @property
-    def no_coverage(self) -> BoolArray:
-        """``T Z S``, false."""
-        return np.zeros((len(self.image), self.image.shape[3], len(STRUCTURES)), dtype=np.bool_)
 
 
 def whole_cycle(volume: Volume) -> Cycle:
@@ -55,11 +53,6 @@ def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cyc
             )
     image = np.stack([volume.data for volume in volumes])
     return Cycle(first, image, np.array(numbers, dtype=np.int64), frames_in_cycle)
-
-
-def frames_with_labels(label: LabelArray) -> BoolArray:
-    """Frames of ``T X Y Z`` that hold any label, shape ``T``. Each frame shows a heart, so empty means unlabelled."""
-    return np.asarray(label.any(axis=(1, 2, 3)), dtype=np.bool_)
 
 
 def labels_of_frames(
@@ -90,14 +83,6 @@ def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
         )
 
 
-class EdEs(NamedTuple):
-    """Zero-based ED and ES of a cycle, and how they are known."""
-
-    ed_index: int
-    es_index: int
-    phases_from: PhasesFrom
-
-
 def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | None) -> EdEs:
     """ED and ES by the rule that all readers follow: from metadata (``declared``), else from ``label``, else assumed.
 
@@ -106,10 +91,10 @@ def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | N
     """
     if declared:
         check_phases(cycle, *declared)
-        return EdEs(*declared, "metadata")
+        return *declared, "metadata"
     if found := phases_of_labels(label):
         ed, es = (int(cycle.frame_index[t]) for t in found)
-        return EdEs(ed, es, "labels")
+        return ed, es, "labels"
     frames = cycle.frames_in_cycle
     if frames < 2 or cycle.frame_index.tolist() != list(range(frames)):
         raise DataError(
@@ -124,74 +109,55 @@ def assumed_phases(frames: int) -> EdEs:
 
     Acquisition starts at the R wave, which is ED; ES follows at the usual fraction of the cycle.
     """
-    return EdEs(0, default_es_index(frames) if frames > 1 else 0, "assumed")
+    return 0, default_es_index(frames) if frames > 1 else 0, "assumed"
 
 
 def labelled_study(
-    cycle: Cycle,
-    label: LabelArray,
-    coverage: BoolArray,
-    phases: EdEs,
-    *,
-    subject: str,
-    dataset: str,
-    vendor: str,
-    diagnosis: Diagnosis,
-    group: str,
-    reported_ml: tuple[float | None, float | None] = (None, None),
+    cycle: Cycle, label: LabelArray, phases: EdEs, coverage: BoolArray | None = None, **facts: Any
 ) -> Study:
-    """The study of a cycle in the source's voxel order; ``reported_ml`` are LV EDV and ESV stated by the source."""
-    return Study(
-        subject=subject,
-        dataset=dataset,
-        vendor=vendor,
-        diagnosis=diagnosis,
-        image=cycle.image,
+    """The study of a cycle in the source's voxel order; ``facts`` are further fields of `Study`.
+
+    By default ``coverage`` says that every structure was annotated in each frame that holds a label: each shows a
+    heart, so empty means unlabelled.
+    """
+    ed_index, es_index, phases_from = phases
+    if coverage is None:
+        coverage = full_coverage(np.asarray(label.any(axis=(1, 2, 3))), label.shape[3])
+    return unlabelled_study(
+        cycle.image,
+        cycle.grid.affine,
         label=label,
         coverage=coverage,
         frame_index=cycle.frame_index,
         frames_in_cycle=cycle.frames_in_cycle,
-        ed_index=phases.ed_index,
-        es_index=phases.es_index,
-        affine=cycle.grid.affine,
+        ed_index=ed_index,
+        es_index=es_index,
+        phases_from=phases_from,
         frame_time_ms=cycle.grid.frame_time_ms,
-        group=group,
-        phases_from=phases.phases_from,
-        reported_lv_edv_ml=reported_ml[0],
-        reported_lv_esv_ml=reported_ml[1],
+        **facts,
     )
 
 
-def unlabelled_study(
-    image: NDArray[Any],
-    affine: Affine,
-    *,
-    subject: str,
-    dataset: str,
-    vendor: str = UNKNOWN_VENDOR,
-    frame_time_ms: float | None = None,
-    notes: tuple[str, ...] = (),
-) -> Study:
-    """The study of an unlabelled cycle (or ED alone), ``T X Y Z`` in the source's voxel order; phases are assumed."""
+def unlabelled_study(image: NDArray[Any], affine: NDArray[np.float64], **facts: Any) -> Study:
+    """The study of ``image``, ``T X Y Z`` in the source's voxel order; ``facts`` are further fields of `Study`.
+
+    What they do not say: a whole cycle (or ED alone) of an unknown vendor, with the diagnosis that the ``group`` names,
+    without labels; phases are assumed.
+    """
     count, _, _, slices = image.shape
-    phases = assumed_phases(count)
-    return Study(
-        subject=subject,
-        dataset=dataset,
-        vendor=vendor,
-        diagnosis=Diagnosis.UNKNOWN,
-        image=image,
-        label=np.zeros(image.shape, dtype=np.uint8),
-        coverage=np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_),
-        frame_index=np.arange(count, dtype=np.int64),
-        frames_in_cycle=count,
-        ed_index=phases.ed_index,
-        es_index=phases.es_index,
-        affine=affine,
-        frame_time_ms=frame_time_ms,
-        phases_from=phases.phases_from,
-        notes=notes,
-    )
+    ed_index, es_index, phases_from = assumed_phases(count)
+    unknown: dict[str, Any] = {
+        "vendor": UNKNOWN_VENDOR,
+        "diagnosis": diagnosis_of(facts.get("group", "")),
+        "label": np.zeros(image.shape, dtype=np.uint8),
+        "coverage": np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_),
+        "frame_index": np.arange(count, dtype=np.int64),
+        "frames_in_cycle": count,
+        "ed_index": ed_index,
+        "es_index": es_index,
+        "phases_from": phases_from,
+    }
+    return Study(image=image, affine=affine, **unknown | facts)
 
 
 def phases_of_labels(label: LabelArray) -> tuple[int, int] | None:

@@ -1,45 +1,37 @@
-"""Any folder or zip archive of cine MR in DICOM: one study per examination, whatever the files are called.
+"""Cine MR in DICOM without labels. ED and ES, which headers do not record, are assumed.
 
-Slices and phases come from positions, orientations and trigger times; scouts, long axes and copies are skipped and
-listed. Examinations are named by PatientID (with ``-1``, ``-2`` where a patient has several), so use pseudonyms. DICOM
-headers do not record ED and ES: they are assumed.
+**Any folder or zip archive**: one study per examination, whatever the files are called. Slices and phases come from
+positions, orientations and trigger times; scouts, long axes and copies are skipped and listed. Examinations are named
+by PatientID (with ``-1``, ``-2`` where a patient has several), so use pseudonyms.
+
+**Kaggle Data Science Bowl 2015**: ``{train,validate,test}/<same>/<id>/study/{sax_N,2ch_N,4ch_N}/*.dcm``. Each
+``sax_N`` folder is one acquisition of one slice; series identifiers are unreliable, so the folder replaces them. The
+volumes of ``train.csv`` and ``validate.csv`` become reported volumes. Study 761 is black.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
-from cinesynth.data.dicom import (
-    DicomFrame,
-    FileLocation,
-    Scan,
-    SkippedImages,
-    as_notes,
-    find_files,
-    read_headers,
-    read_scan,
-)
-from cinesynth.data.dicom.group import short_axis
-from cinesynth.data.dicom.series import grouped
+from cinesynth.data.dicom import DicomFrame, FileLocation, Scan, find_files, read_headers, read_scan
+from cinesynth.data.dicom.stack import grouped, short_axis
 from cinesynth.data.orientation import oriented
-from cinesynth.data.sources import Skipped, Source, source_of
+from cinesynth.data.sources import Skipped, Source, source_of, subject_folders
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.data.terms import vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import reading
+from cinesynth.io.tables import TableRow, is_named, read_table, reading
 from cinesynth.types import Study
 
-
-class Examination(NamedTuple):
-    """The files of one examination."""
-
-    name: str
-    files: tuple[FileLocation, ...]
+Examination = tuple[str, tuple[FileLocation, ...]]
+"""Name and files."""
 
 
 @reading()
@@ -47,7 +39,6 @@ def read_dicom(root: Path, stills: bool = False) -> Source:
     """All examinations in ``root``, a folder or a zip; headers are read now, pixels when a study is read.
 
     With ``stills``, an examination without a cine may be a stack of one image per slice.
-    `DataError` if there is no MR image; reading an examination raises one if it has no complete short-axis cine.
     """
     files, skipped = find_files(root)
     frames, unreadable = read_headers(files)
@@ -55,27 +46,53 @@ def read_dicom(root: Path, stills: bool = False) -> Source:
     if not frames:
         reasons = "; ".join(map(str, skipped[:3])) or "it is empty"
         raise DataError(f"no MR images in {root}: {reasons}", hint="name a folder or a zip of DICOM files")
-    examinations = {}
+    examinations: dict[str, Examination] = {}
     for name, images in _examinations(frames).items():
-        skipped += _skipped(images, stills)
-        examinations[name] = Examination(name, tuple(sorted({frame.file for frame in images})))
+        with suppress(DataError):  # reading the examination raises it again
+            skipped += short_axis(images, stills)[1]
+        examinations[name] = name, tuple(sorted({frame.file for frame in images}))
     listed = [Skipped(images.title, images.reason) for images in skipped]
-    return source_of(examinations, partial(read_subject, stills=stills), _paths, skipped=listed)
+    return source_of(examinations, partial(_read_examination, stills=stills), _files, skipped=listed)
 
 
-def read_subject(examination: Examination, stills: bool = False) -> Study:
-    """One examination as a study."""
-    frames, _ = read_headers(examination.files)
-    scan = read_scan(frames, stills, examination=examination.name)
-    return oriented(study_of(scan, "dicom", examination.name))
+def _examinations(frames: list[DicomFrame]) -> dict[str, list[DicomFrame]]:
+    """Images of each examination, by a name that is safe as a file name."""
+
+    def key(frame: DicomFrame) -> tuple[str, str, str]:
+        patient = re.sub(r"[^A-Za-z0-9_.+-]+", "_", frame.patient).strip("_.") or "unnamed"
+        return patient, frame.study_date, frame.study
+
+    found = grouped(frames, key)
+    names: dict[str, list[DicomFrame]] = {}
+    for patient, keys in groupby(sorted(found), lambda key: key[0]):
+        own = [found[key] for key in keys]
+        names |= {f"{patient}-{n}" if len(own) > 1 else patient: images for n, images in enumerate(own, start=1)}
+    return names
+
+
+def _read_examination(examination: Examination, stills: bool) -> Study:
+    name, files = examination
+    frames, _ = read_headers(files)
+    return oriented(study_of(read_scan(frames, stills, examination=name), "dicom", name))
+
+
+def _files(examination: Examination) -> list[Path]:
+    return sorted({file.path for file in examination[1]})
 
 
 def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str] = lambda file: "") -> Study:
     """``scan`` as a study without labels, in the source's voxel order; ED and ES are assumed.
 
-    ``where`` turns a file name into the place that notes mention. By default notes mention none, because paths belong
-    to this machine and may contain patient names.
+    Notes say how many images were left out, and why. ``where`` turns a file name into the place that they mention: by
+    default none, because paths belong to this machine and may contain patient names.
     """
+    counts = Counter((where(name), images.reason) for images in scan.skipped for name in images.names)
+    notes = [f"left out {n} image{'s' * (n > 1)}{place} ({reason})" for (place, reason), n in counts.items()]
+    short = [len(set(images)) for images in scan.frames if len(set(images)) < len(images)]
+    if short:
+        many = f"{len(short)} slices have" if len(short) > 1 else "one slice has"
+        phases = f"{many} only {min(short)} phases of {len(scan.image)}"
+        notes.append(f"{phases}: the image nearest in time stands for a missing one")
     return unlabelled_study(
         scan.image,
         scan.affine,
@@ -83,42 +100,62 @@ def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str]
         dataset=dataset,
         vendor=vendor_of(scan.frames[0][0].vendor),
         frame_time_ms=scan.frame_time_ms,
-        notes=(*as_notes(scan.skipped, where), *_filled(scan)),
+        notes=tuple(notes),
     )
 
 
-def _filled(scan: Scan) -> list[str]:
-    """A note on slices in which one image stands for several phases."""
-    short = [len(set(images)) for images in scan.frames if len(set(images)) < len(images)]
-    if not short:
-        return []
-    many = f"{len(short)} slices have" if len(short) > 1 else "one slice has"
-    return [f"{many} only {min(short)} phases of {len(scan.image)}: the image nearest in time stands for a missing one"]
+# --- Data Science Bowl -----------------------------------------------------------------------------------------------
+
+SPLITS = ("train", "validate", "test")
+SAX = r"sax_\d+"
 
 
-def _paths(examination: Examination) -> list[Path]:
-    return sorted({file.path for file in examination.files})
+@reading()
+def read_dsb(root: Path) -> Source:
+    """All studies below ``root``, in the order of their numbers; views other than ``sax`` are skipped by name."""
+    root = Path(root)
+    folders = subject_folders(
+        root,
+        [root, *(root / split for split in SPLITS), *(root / split / split for split in SPLITS)],
+        lambda folder: re.fullmatch(r"\d+", folder.name) is not None and bool(_views(folder)),
+        dataset="DSB",
+        hint="name the folder that contains train/train/1/study/sax_5",
+    )
+    folders = {name: folders[name] for name in sorted(folders, key=int)}
+    skipped = [
+        Skipped(str(view), "not a short-axis view")
+        for folder in folders.values()
+        for view in sorted({*_views(folder)} - {*_views(folder, SAX)})
+    ]
+    paths = [root / part / f"{split}.csv" for split in SPLITS for part in (".", split)]
+    tables = [read_table(path, "Id") for path in paths if is_named(path)]
+    volumes = {name: row for table in tables for name, row in table.rows.items()}
+    read, files = partial(_read_dsb_study, volumes=volumes), partial(_dsb_files, volumes=volumes)
+    return source_of(folders, read, files, skipped=skipped)
 
 
-def _examinations(frames: list[DicomFrame]) -> dict[str, list[DicomFrame]]:
-    """Images of each examination, by a name that is safe as a file name."""
-    exams = grouped(frames, lambda frame: (_file_name(frame.patient), frame.study_date, frame.study))
-    several = Counter(patient for patient, _, _ in exams)
-    numbers: Counter[str] = Counter()
-    names: dict[str, list[DicomFrame]] = {}
-    for key in sorted(exams):
-        patient = key[0]
-        numbers[patient] += 1
-        names[f"{patient}-{numbers[patient]}" if several[patient] > 1 else patient] = exams[key]
-    return names
+def _read_dsb_study(folder: Path, volumes: Mapping[str, TableRow]) -> Study:
+    """One study folder as a study; ``volumes`` holds the reported LV volumes by study number."""
+    name = folder.name
+    frames: list[DicomFrame] = []
+    for view in _views(folder, SAX):
+        images, _ = read_headers(find_files(view)[0])
+        frames += [replace(image, series=view.name) for image in images]
+    if not frames:
+        raise DataError(f"{folder} has no short-axis images", hint="copy the study again, with all sax folders")
+    scan = read_scan(frames, examination=folder)
+    edv_ml, esv_ml = (volumes[name].number(c) for c in ("Diastole", "Systole")) if name in volumes else (None, None)
+    study = study_of(scan, "dsb", name, where=lambda image: f" of {Path(image).parent.name}")
+    return oriented(replace(study, reported_lv_edv_ml=edv_ml, reported_lv_esv_ml=esv_ml))
 
 
-def _file_name(patient: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", patient).strip("_.") or "unnamed"
+def _views(folder: Path, pattern: str = ".*") -> list[Path]:
+    """Folders of the views whose name fits."""
+    study = folder / "study"
+    views = (path for path in study.iterdir() if path.is_dir()) if study.is_dir() else ()
+    return sorted(path for path in views if re.fullmatch(pattern, path.name, re.DOTALL))
 
 
-def _skipped(frames: list[DicomFrame], stills: bool) -> list[SkippedImages]:
-    try:
-        return list(short_axis(frames, stills).skipped)
-    except DataError:
-        return []  # reading the examination raises it again
+def _dsb_files(folder: Path, volumes: Mapping[str, TableRow]) -> list[Path]:
+    images = (path for view in _views(folder, SAX) for path in view.iterdir() if path.is_file())
+    return [*([volumes[folder.name].path] if folder.name in volumes else []), *sorted(images)]

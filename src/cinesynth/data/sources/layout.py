@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import glob
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
@@ -23,6 +22,7 @@ from cinesynth.io.tables import MAX_FRAMES, read_small
 from cinesynth.types import Diagnosis, Label
 
 SUBJECT, FRAME = "{subject}", "{frame}"
+MORE_SPECIFIC = "make the pattern in the layout more specific"
 _PARTS = re.compile(r"(\{subject\}|\{frame\}|\*)")
 
 
@@ -33,9 +33,8 @@ def check_pattern(pattern: str) -> str:
     if left := re.findall(r"[{}]+\w*", _PARTS.sub("", pattern)):
         raise ValueError(f"{pattern!r}: {left[0]!r} is neither {SUBJECT} nor {FRAME}")
     if "\0" in pattern or "**" in pattern or pattern.startswith(("/", "\\")) or ".." in pattern.split("/"):
-        raise ValueError(
-            f"{pattern!r} must stay below the folder: '**', '..', a leading '/' and zero bytes are not allowed"
-        )
+        forbidden = "'**', '..', a leading '/' and zero bytes are not allowed"
+        raise ValueError(f"{pattern!r} must stay below the folder: {forbidden}")
     return pattern
 
 
@@ -123,31 +122,29 @@ class Layout(Settings):
         return self._file
 
     @property
+    def columns(self) -> TableColumns:
+        """The columns of the table; none is named if there is no table."""
+        return self.table or TableColumns(file="", subject="")
+
+    @property
     def numbers(self) -> Numbers:
         """Structure of each number in the label files."""
-        return {number: structure for structure, numbers in self._declared().items() for number in numbers}
+        return dict(self._meanings())
 
     @property
     def structures(self) -> tuple[Label, ...]:
         """The structures that labels can contain."""
-        return tuple(structure for structure in self._declared() if structure is not Label.BACKGROUND)
+        return tuple(Label[name] for name in self.labels if name != "background")
 
-    def covered_in(self, structure: Label) -> tuple[str, ...]:
-        """Labelled frames in which a structure was annotated: ``ed``, ``es``, ``all``."""
-        return {Label[name]: frames for name, frames in self.covers.items()}.get(structure, ("all",))
-
-    def _declared(self) -> dict[Label, tuple[int, ...]]:
-        return {
-            Label[name.upper()]: (number,) if isinstance(number, int) else number
-            for name, number in self.labels.items()
-        }
+    def _meanings(self) -> list[tuple[int, Label]]:
+        given = {name: (one,) if isinstance(one, int) else one for name, one in self.labels.items()}
+        return [(number, Label[name.upper()]) for name, numbers in given.items() for number in numbers]
 
     @model_validator(mode="after")
     def _labels_are_declared(self) -> Layout:
-        count = sum(len(numbers) for numbers in self._declared().values())
         if (self.label is None) != (not self.structures):
             raise ValueError("label (the files) and labels (their numbers) must be given together")
-        if len(self.numbers) != count:
+        if len(self.numbers) != len(self._meanings()):
             raise ValueError("labels: a number has two meanings")
         if unknown := set(self.covers) - {structure.name for structure in self.structures}:
             raise ValueError(f"covers names {', '.join(sorted(unknown))}, which is not in labels")
@@ -199,10 +196,10 @@ def load_layout(name: str | Path) -> Layout:
     try:
         layout = Layout.model_validate(_tree(path))
     except ValidationError as error:
-        lines = {f"{path.name}: {_place(e['loc'])}{e['msg'].removeprefix('Value error, ')}" for e in error.errors()}
-        raise ConfigError(
-            "\n".join(sorted(lines)), hint=f"compare with the layouts of the package: {', '.join(layouts())}"
-        ) from None
+        found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
+        lines = sorted({": ".join(filter(None, (path.name, *place))) for place in found})
+        hint = f"compare with the layouts of the package: {', '.join(layouts())}"
+        raise ConfigError("\n".join(lines), hint=hint) from None
     layout._file = path
     return layout
 
@@ -211,9 +208,8 @@ def _tree(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(read_small(path).decode())
     except (OSError, UnicodeDecodeError):
-        raise ConfigError(
-            f"no layout file {path}", hint=f"give a YAML file, or one of {', '.join(layouts())}"
-        ) from None
+        hint = f"give a YAML file, or one of {', '.join(layouts())}"
+        raise ConfigError(f"no layout file {path}", hint=hint) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # also a 13th month, or deep nesting
         raise ConfigError(f"{path} is not YAML: {error}", hint="start from a copy of a layout of the package") from None
     if not isinstance(tree, dict):
@@ -221,15 +217,10 @@ def _tree(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    return f"{'.'.join(str(part) for part in location)}: " if location else ""
-
-
 # --- Files that fit a pattern -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PatternMatch:
+class PatternMatch(NamedTuple):
     """A file that fits a pattern."""
 
     path: Path
@@ -240,7 +231,9 @@ class PatternMatch:
 def find(root: Path, pattern: str, subject: str | None = None) -> list[PatternMatch]:
     """Files below ``root`` that fit ``pattern``, of one subject or of all, sorted; hidden files are ignored."""
     regex, found = _regex(pattern), []
-    for path in sorted(root.glob(_glob(pattern, subject))):
+    special = {SUBJECT: "*" if subject is None else glob.escape(subject), FRAME: "*", "*": "*"}
+    parts = (special.get(part) or glob.escape(part) for part in _PARTS.split(pattern))
+    for path in sorted(root.glob("".join(parts))):
         place = path.relative_to(root).as_posix()
         match = regex.fullmatch(place)
         if not match or re.search(r"(^|/)\.", place) or subject not in (None, match["subject"]):
@@ -254,35 +247,23 @@ def only(root: Path, pattern: str, subject: str) -> Path:
     """The only file of ``subject`` that fits; `DataError` if there is none, or more than one."""
     paths = [match.path for match in find(root, pattern, subject)]
     if not paths:
-        raise DataError(
-            f"{root / pattern.replace(SUBJECT, subject)} is missing",
-            hint="copy the whole dataset again, or correct the pattern in the layout",
-        )
+        hint = "copy the whole dataset again, or correct the pattern in the layout"
+        raise DataError(f"{root / pattern.replace(SUBJECT, subject)} is missing", hint=hint)
     if len(paths) > 1:
-        raise DataError(
-            f"{subject}: {len(paths)} files fit {pattern!r}: {paths[0].name}, {paths[1].name}, ...",
-            hint="make the pattern in the layout more specific",
-        )
+        found = f"{subject}: {len(paths)} files fit {pattern!r}: {paths[0].name}, {paths[1].name}, ..."
+        raise DataError(found, hint=MORE_SPECIFIC)
     return paths[0]
 
 
 def numbered(root: Path, pattern: str, subject: str) -> dict[int, Path]:
     """Files of ``subject`` by ascending frame number; `DataError` if two files have the same number."""
     result: dict[int, Path] = {}
-    for match in find(root, pattern, subject):
-        number = match.frame or 0
-        if result.setdefault(number, match.path) != match.path:
-            raise DataError(
-                f"{subject}: {match.path.name} and {result[number].name} are both frame {number}",
-                hint="make the pattern in the layout more specific",
-            )
+    for path, _, frame in find(root, pattern, subject):
+        other = result.setdefault(frame or 0, path)
+        if other != path:
+            found = f"{subject}: {path.name} and {other.name} are both frame {frame or 0}"
+            raise DataError(found, hint=MORE_SPECIFIC)
     return dict(sorted(result.items()))
-
-
-def _glob(pattern: str, subject: str | None) -> str:
-    name = "*" if subject is None else glob.escape(subject)
-    special = {SUBJECT: name, FRAME: "*", "*": "*"}
-    return "".join(special.get(part) or glob.escape(part) for part in _PARTS.split(pattern))
 
 
 def _regex(pattern: str) -> re.Pattern[str]:

@@ -26,10 +26,7 @@ from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source, source_of, subject_folders
 from cinesynth.data.sources.cycle import (
     Cycle,
-    EdEs,
-    check_phases,
     choose_phases,
-    frames_with_labels,
     labelled_study,
     labels_of_frames,
     some_frames,
@@ -37,8 +34,8 @@ from cinesynth.data.sources.cycle import (
 )
 from cinesynth.data.terms import diagnosis_of, vendor_of
 from cinesynth.errors import DataError
-from cinesynth.io.tables import SubjectTable, TableRow, is_named, read_table, reading
-from cinesynth.types import Diagnosis, LabelArray, Study, full_coverage
+from cinesynth.io.tables import SubjectTable, is_named, read_table, reading
+from cinesynth.types import Diagnosis, Study
 
 # --- M&Ms ------------------------------------------------------------------------------------------------------------
 
@@ -49,53 +46,17 @@ TABLE_PLACES = (".", "OpenDataset", "..", "../..")
 
 @reading()
 def read_mnms(root: Path) -> Source:
-    """All M&Ms subjects below ``root``: the download, its ``OpenDataset``, or one of its parts.
-
-    `DataError` if there are none or the table is missing; reading a subject raises one that names what is wrong.
-    """
+    """All M&Ms subjects below ``root``: the download, its ``OpenDataset``, or one of its parts."""
     root = Path(root)
     table = read_table(_table(root), "External code")
-    hint = "name the folder that contains Training/Labeled/A0S9V9 (the unpacked M&Ms download)"
-    places = [root / base / part for base in (".", "OpenDataset") for part in PARTS]
-    folders = subject_folders(root, places, _is_mnms, dataset="M&Ms", hint=hint)
-    return source_of(folders, partial(read_mnms_subject, table=table), partial(_mnms_files, table=table))
-
-
-def read_mnms_subject(folder: Path, table: SubjectTable) -> Study:
-    """One M&Ms subject folder as a study."""
-    row = table.row(folder.name)
-    cycle = whole_cycle(read_volume(_mnms_image(folder), 4))
-    label = _mnms_labels(folder, cycle)
-    labelled = frames_with_labels(label)
-    declared = row.index("ED"), row.index("ES")
-    phases = choose_phases(cycle, label, declared if declared[0] != declared[1] else None)
-    if phases.phases_from == "metadata":
-        _check_labelled(row, np.flatnonzero(labelled).tolist(), *declared)
-    group = row.text("Pathology") if "Pathology" in row.cells else ""
-    study = labelled_study(
-        cycle,
-        label,
-        full_coverage(labelled, label.shape[3]),
-        phases,
-        subject=folder.name,
-        dataset="mnms",
-        vendor=vendor_of(row.text("VendorName")),
-        diagnosis=diagnosis_of(group),
-        group=group,
+    folders = subject_folders(
+        root,
+        [root / base / part for base in (".", "OpenDataset") for part in PARTS],
+        lambda folder: is_named(_mnms_path(folder)),
+        dataset="M&Ms",
+        hint="name the folder that contains Training/Labeled/A0S9V9 (the unpacked M&Ms download)",
     )
-    return oriented(study)
-
-
-def _is_mnms(folder: Path) -> bool:
-    return is_named(_mnms_image(folder))
-
-
-def _mnms_image(folder: Path) -> Path:
-    return folder / f"{folder.name}_sa.nii.gz"
-
-
-def _mnms_files(folder: Path, table: SubjectTable) -> list[Path]:
-    return [table.path, *sorted(folder.glob(f"{glob.escape(folder.name)}_sa*.nii.gz"))]
+    return source_of(folders, partial(read_mnms_subject, table=table), partial(_mnms_files, table=table))
 
 
 def _table(root: Path) -> Path:
@@ -111,18 +72,32 @@ def _table(root: Path) -> Path:
     )
 
 
-def _mnms_labels(folder: Path, cycle: Cycle) -> LabelArray:
-    """Labels ``T X Y Z``; zeros if the subject has no label file."""
-    path = folder / f"{folder.name}_sa_gt.nii.gz"
-    return read_labels(path, cycle.grid, MNMS_NUMBERS) if is_named(path) else cycle.no_labels
-
-
-def _check_labelled(row: TableRow, labelled: list[int], ed: int, es: int) -> None:
-    if labelled and not {ed, es} <= set(labelled):
+def read_mnms_subject(folder: Path, table: SubjectTable) -> Study:
+    """One M&Ms subject folder as a study."""
+    row = table.row(folder.name)
+    cycle = whole_cycle(read_volume(_mnms_path(folder), 4))
+    path = _mnms_path(folder, "_gt")
+    label = read_labels(path, cycle.grid, MNMS_NUMBERS) if is_named(path) else cycle.no_labels
+    ed, es = row.index("ED"), row.index("ES")
+    phases = choose_phases(cycle, label, (ed, es) if ed != es else None)
+    labelled = np.flatnonzero(label.any(axis=(1, 2, 3))).tolist()
+    if phases[2] == "metadata" and labelled and not {ed, es} <= set(labelled):
         raise DataError(
             f"{row.subject} is labelled in frames {labelled}, but {row.path.name} has ED {ed} and ES {es}",
             hint="take label and table from the same release of M&Ms",
         )
+    group = row.text("Pathology") if "Pathology" in row.cells else ""
+    vendor = vendor_of(row.text("VendorName"))
+    study = labelled_study(cycle, label, phases, subject=folder.name, dataset="mnms", vendor=vendor, group=group)
+    return oriented(study)
+
+
+def _mnms_path(folder: Path, kind: str = "") -> Path:
+    return folder / f"{folder.name}_sa{kind}.nii.gz"
+
+
+def _mnms_files(folder: Path, table: SubjectTable) -> list[Path]:
+    return [table.path, *sorted(folder.glob(f"{glob.escape(folder.name)}_sa*.nii.gz"))]
 
 
 # --- M&Ms-2 ----------------------------------------------------------------------------------------------------------
@@ -136,15 +111,18 @@ MNMS2_GROUPS = {"LV": Diagnosis.DCM, "RV": Diagnosis.RV}
 def read_mnms2(root: Path, *, cycles: bool = True) -> Source:
     """All M&Ms-2 subjects below ``root``: the download, ``MnM2`` or ``dataset``.
 
-    With ``cycles`` false only ED and ES are read, even where the whole cycle is present. `DataError` if there are no
-    subjects or no table; reading a subject raises one that names what is wrong.
+    With ``cycles`` false only ED and ES are read, even where the whole cycle is present.
     """
     root = Path(root)
     base = next((root / place for place in (".", "MnM2", "..") if (root / place / MNMS2_TABLE).is_file()), root)
     table = read_table(base / MNMS2_TABLE, "SUBJECT_CODE")
-    hint = f"name the folder that contains dataset/001 and {MNMS2_TABLE}"
-    places = [base, base / "dataset", root]
-    folders = subject_folders(root, places, _is_mnms2, dataset="M&Ms-2", hint=hint)
+    folders = subject_folders(
+        root,
+        [base, base / "dataset", root],
+        lambda folder: re.fullmatch(r"\d{3,}", folder.name) is not None,
+        dataset="M&Ms-2",
+        hint=f"name the folder that contains dataset/001 and {MNMS2_TABLE}",
+    )
     read = partial(read_mnms2_subject, table=table, cycles=cycles)
     return source_of(folders, read, partial(_mnms2_files, table=table, cycles=cycles))
 
@@ -159,14 +137,13 @@ def read_mnms2_subject(folder: Path, table: SubjectTable, *, cycles: bool = True
     if cycles and is_named(path):
         cycle = whole_cycle(read_volume(path, 4))
         ed, es = _frame_of(ed_file, cycle), _frame_of(es_file, cycle)
-    check_phases(cycle, ed, es)
+    phases = choose_phases(cycle, cycle.no_labels, (ed, es))
     labels = {ed: _mnms2_path(folder, "ED_gt"), es: _mnms2_path(folder, "ES_gt")}
     group = row.text("DISEASE")
     study = labelled_study(
         cycle,
         labels_of_frames(cycle, labels, MNMS_NUMBERS, grid=pair.grid),
-        full_coverage(np.isin(cycle.frame_index, (ed, es)), cycle.image.shape[3]),
-        EdEs(ed, es, "metadata"),
+        phases,
         subject=folder.name,
         dataset="mnms2",
         vendor=vendor_of(row.text("VENDOR")),
@@ -174,10 +151,6 @@ def read_mnms2_subject(folder: Path, table: SubjectTable, *, cycles: bool = True
         group=group,
     )
     return oriented(replace(study, affine=pair.grid.affine))
-
-
-def _is_mnms2(folder: Path) -> bool:
-    return re.fullmatch(r"\d{3,}", folder.name) is not None
 
 
 def _mnms2_path(folder: Path, what: str) -> Path:

@@ -6,7 +6,7 @@ in a frame where the layout says it was not annotated, or a subject without a ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,25 +17,8 @@ import numpy as np
 from cinesynth.data.nifti import Spacing, Volume, read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source, source_of
-from cinesynth.data.sources.cycle import (
-    Cycle,
-    check_phases,
-    choose_phases,
-    frames_with_labels,
-    labelled_study,
-    some_frames,
-    whole_cycle,
-)
-from cinesynth.data.sources.layout import (
-    FRAME,
-    SUBJECT,
-    EdEsFiles,
-    Layout,
-    PhaseSettings,
-    find,
-    numbered,
-    only,
-)
+from cinesynth.data.sources.cycle import Cycle, check_phases, choose_phases, labelled_study, some_frames, whole_cycle
+from cinesynth.data.sources.layout import FRAME, SUBJECT, EdEsFiles, Layout, PhaseSettings, find, numbered, only
 from cinesynth.data.terms import Terms, diagnosis_of, vendor_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import SubjectTable, TableRow, read_table, reading
@@ -44,58 +27,45 @@ from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom
 
 @dataclass(frozen=True)
 class NiftiSubject:
-    """One subject: its files by pattern, and its row of the table."""
+    """One subject: its files by pattern, and its row of the table, empty if there is none."""
 
     root: Path
     name: str
     layout: Layout
-    row: TableRow | None
+    row: TableRow
 
     def column(self, column: str | None) -> str:
         """The subject's cell; empty if no column is named."""
-        return self.row.text(column) if self.row and column else ""
-
-    def frame(self, value: int | str) -> int:
-        """Zero-based frame index from a frame number in the layout or the table."""
-        return self.count(value) - self.layout.counts_from
-
-    def count(self, value: int | str) -> int:
-        """A whole number from the layout or the table."""
-        return self.row.index(value) if self.row and isinstance(value, str) else int(value)
+        return self.row.text(column) if column else ""
 
     def volume_ml(self, column: str | None) -> float | None:
         """A volume from the table; none if no column is named, or its cell is empty."""
-        return self.row.number(column) if self.row and column and self.column(column) else None
+        return self.row.number(column) if column and self.column(column) else None
 
-    @property
-    def known_mm(self) -> Spacing:
-        """Voxel edges that replace those of the headers."""
-        edges = (self.row.number(e) if self.row and isinstance(e, str) else e for e in self.layout.spacing_mm)
-        x, y, z = (None if edge is None else float(edge) for edge in edges)
-        return x, y, z
+    def count(self, value: int | str) -> int:
+        """A whole number from the layout or the table."""
+        return self.row.index(value) if isinstance(value, str) else value
 
     def file(self, pattern: str) -> Path:
         """The only file of this subject that fits."""
         return only(self.root, pattern, self.name)
 
     def volume(self, path: Path, dimensions: int = 3) -> Volume:
-        """An image of this subject."""
-        return read_volume(path, dimensions, self.known_mm)
+        """An image of this subject; voxel edges that the layout knows replace those of the header."""
+        edges = (self.row.number(e) if isinstance(e, str) else e for e in self.layout.spacing_mm)
+        known_mm = tuple(None if edge is None else float(edge) for edge in edges)
+        return read_volume(path, dimensions, cast(Spacing, known_mm))
 
 
 @reading()
 def read_nifti(root: Path, layout: Layout) -> Source:
-    """All subjects below ``root`` whose images fit ``layout``.
-
-    `DataError` if there are none; reading a subject raises one that names the file or table cell that is wrong.
-    """
+    """All subjects below ``root`` whose images fit ``layout``."""
     root = Path(root)
     pattern = layout.image.ed if isinstance(layout.image, EdEsFiles) else layout.image
     names = sorted({match.subject for match in find(root, pattern)})
     if not names:
-        raise DataError(
-            f"no file in {root} fits {pattern!r}", hint=f"name the folder in which {SUBJECT} stands for a subject"
-        )
+        hint = f"name the folder in which {SUBJECT} stands for a subject"
+        raise DataError(f"no file in {root} fits {pattern!r}", hint=hint)
     columns = layout.table
     table = read_table(root / columns.file, columns.subject) if columns else None
     # Without a file of the layout, a changed layout could not be told from the one that an ingestion began with.
@@ -104,63 +74,50 @@ def read_nifti(root: Path, layout: Layout) -> Source:
     return source_of({name: name for name in names}, partial(_read, root, layout, table), files, terms=terms)
 
 
-def read_subject(subject: NiftiSubject) -> Study:
-    """One subject as a study."""
-    layout, table, cycle = subject.layout, subject.layout.table, _cycle(subject)
-    declared = _declared_phases(subject)
-    if declared:
-        check_phases(cycle, *declared)  # first, because label files of missing frames would be missing, too
-    label, labelled = _labels(subject, cycle, declared or ())
-    phases = choose_phases(cycle, label, declared)
-    if isinstance(layout.phases, PhaseSettings) and layout.phases.known_from:
-        phases = phases._replace(phases_from=_origin(subject, layout.phases.known_from))
-    if layout.phases == "labels" and phases.phases_from != "labels":
-        raise DataError(
-            f"{cycle.grid.path}: {int(labelled.sum())} labelled frames do not determine ED and ES",
-            hint="name the frames, label the LV in more of them, or remove phases: they are then assumed",
-        )
-    group = subject.column(table.group if table else None)
-    study = labelled_study(
-        cycle,
-        label,
-        _coverage(subject, cycle, label, labelled, phases[:2]),
-        phases,
-        subject=subject.name,
-        dataset=layout.dataset,
-        vendor=vendor_of(subject.column(table.vendor if table else None) or layout.vendor),
-        diagnosis=diagnosis_of(group, layout.diagnoses),
-        group=group,
-        reported_ml=(
-            subject.volume_ml(table.lv_edv_ml if table else None),
-            subject.volume_ml(table.lv_esv_ml if table else None),
-        ),
-    )
-    return oriented(study, layout.slices)
-
-
-def _origin(subject: NiftiSubject, column: str) -> PhasesFrom:
-    """The origin of ED and ES that the table states."""
-    origin, known = subject.column(column), get_args(PhasesFrom)
-    if origin not in known:
-        raise DataError(f"{column} of {subject.name} is {origin!r}", hint=f"one of {', '.join(known)}")
-    return cast(PhasesFrom, origin)
-
-
 def _read(root: Path, layout: Layout, table: SubjectTable | None, name: str) -> Study:
-    return read_subject(NiftiSubject(root, name, layout, table.row(name) if table else None))
+    return read_subject(NiftiSubject(root, name, layout, table.row(name) if table else TableRow(root, name, {})))
 
 
 def _files(root: Path, layout: Layout, name: str) -> list[Path]:
     """Everything that decides the study: the layout, the table, and the files that fit a pattern."""
-    patterns = [
-        pattern
-        for files in (layout.image, layout.label)
-        for pattern in ((files.ed, files.es) if isinstance(files, EdEsFiles) else (files,))
-        if pattern
-    ]
-    own = [layout.file] if layout.file else []
-    table = [root / layout.table.file] if layout.table else []
-    return own + table + [match.path for pattern in patterns for match in find(root, pattern, name)]
+    found = [layout.file] if layout.file else []
+    found += [root / layout.table.file] if layout.table else []
+    for files in (layout.image, layout.label):
+        patterns = (files.ed, files.es) if isinstance(files, EdEsFiles) else (files,) if files else ()
+        found += [match.path for pattern in patterns for match in find(root, pattern, name)]
+    return found
+
+
+def read_subject(subject: NiftiSubject) -> Study:
+    """One subject as a study."""
+    layout, columns, cycle = subject.layout, subject.layout.columns, _cycle(subject)
+    declared = _declared_phases(subject)
+    if declared:
+        check_phases(cycle, *declared)  # first, because label files of missing frames would be missing, too
+    label, labelled = _labels(subject, cycle, declared)
+    ed, es, phases_from = choose_phases(cycle, label, declared)
+    if isinstance(layout.phases, PhaseSettings) and layout.phases.known_from:
+        phases_from = _origin(subject, layout.phases.known_from)
+    if layout.phases == "labels" and phases_from != "labels":
+        raise DataError(
+            f"{cycle.grid.path}: {int(labelled.sum())} labelled frames do not determine ED and ES",
+            hint="name the frames, label the LV in more of them, or remove phases: they are then assumed",
+        )
+    group = subject.column(columns.group)
+    study = labelled_study(
+        cycle,
+        label,
+        (ed, es, phases_from),
+        _coverage(layout, cycle, label, labelled, {"ed": ed, "es": es}),
+        subject=subject.name,
+        dataset=layout.dataset,
+        vendor=vendor_of(subject.column(columns.vendor) or layout.vendor),
+        diagnosis=diagnosis_of(group, layout.diagnoses),
+        group=group,
+        reported_lv_edv_ml=subject.volume_ml(columns.lv_edv_ml),
+        reported_lv_esv_ml=subject.volume_ml(columns.lv_esv_ml),
+    )
+    return oriented(study, layout.slices)
 
 
 def _cycle(subject: NiftiSubject) -> Cycle:
@@ -178,70 +135,64 @@ def _cycle(subject: NiftiSubject) -> Cycle:
 
 def _declared_phases(subject: NiftiSubject) -> tuple[int, int] | None:
     """Zero-based ED and ES if the layout names them. Files of ED and ES alone are a cycle of two frames."""
-    phases = subject.layout.phases
+    phases, first = subject.layout.phases, subject.layout.counts_from
     if isinstance(phases, PhaseSettings):
-        return subject.frame(phases.ed), subject.frame(phases.es)
+        return subject.count(phases.ed) - first, subject.count(phases.es) - first
     return (0, 1) if isinstance(subject.layout.image, EdEsFiles) else None
 
 
-def _labels(subject: NiftiSubject, cycle: Cycle, phases: Sequence[int]) -> tuple[LabelArray, BoolArray]:
+def _origin(subject: NiftiSubject, column: str) -> PhasesFrom:
+    """The origin of ED and ES that the table states."""
+    origin, known = subject.row.text(column), get_args(PhasesFrom)
+    if origin not in known:
+        raise DataError(f"{column} of {subject.name} is {origin!r}", hint=f"one of {', '.join(known)}")
+    return cast(PhasesFrom, origin)
+
+
+def _labels(subject: NiftiSubject, cycle: Cycle, phases: tuple[int, int] | None) -> tuple[LabelArray, BoolArray]:
     """Labels ``T X Y Z``, and which frames are labelled, ``T``."""
     files, numbers = subject.layout.label, subject.layout.numbers
     if isinstance(files, str) and FRAME not in files:
         label = read_labels(subject.file(files), cycle.grid, numbers)
-        return label, frames_with_labels(label)
+        return label, np.asarray(label.any(axis=(1, 2, 3)))
+    paths: dict[int, Path] = {}  # by zero-based frame
+    if isinstance(files, EdEsFiles):
+        paths = dict(zip(phases or (), map(subject.file, (files.ed, files.es)), strict=True))
+    elif files is not None:
+        found = numbered(subject.root, files, subject.name)
+        paths = {number - subject.layout.counts_from: path for number, path in found.items()}
     label = cycle.no_labels
-    labelled = np.zeros(len(label), dtype=np.bool_)
-    for index, path in _label_files(subject, phases).items():
+    for index, path in paths.items():
         here = cycle.frame_index == index
         if not here.any():
             raise DataError(f"{path} labels frame {index}, which has no image", hint="copy the whole dataset again")
         frame = read_label(path, cycle.grid, numbers)
         if not frame.any():
             raise DataError(f"{path} contains nothing but 0", hint="the label is empty or wrong: copy it again")
-        label[here], labelled[here] = frame, True
-    return label, labelled
-
-
-def _label_files(subject: NiftiSubject, phases: Sequence[int]) -> dict[int, Path]:
-    """Label files of single frames, by zero-based frame index."""
-    files = subject.layout.label
-    if files is None:
-        return {}
-    if isinstance(files, EdEsFiles):
-        return dict(zip(phases, map(subject.file, (files.ed, files.es)), strict=True))
-    found = numbered(subject.root, files, subject.name)
-    return {number - subject.layout.counts_from: path for number, path in found.items()}
+        label[here] = frame
+    return label, np.isin(cycle.frame_index, list(paths))
 
 
 def _coverage(
-    subject: NiftiSubject, cycle: Cycle, label: LabelArray, labelled: BoolArray, phases: tuple[int, int]
+    layout: Layout, cycle: Cycle, label: LabelArray, labelled: BoolArray, phases: Mapping[str, int]
 ) -> BoolArray:
     """The coverage ``T Z S`` according to the layout; `DataError` if files label more than that."""
-    layout, coverage = subject.layout, cycle.no_coverage
+    coverage = np.zeros((len(label), label.shape[3], len(STRUCTURES)), dtype=np.bool_)
     inspected = np.broadcast_to(labelled[:, None], coverage.shape[:2])
     if layout.empty_slices == "unknown":
         inspected = inspected & label.any(axis=(1, 2))
+    covers = {Label[name]: frames for name, frames in layout.covers.items()}
     for structure in layout.structures:
-        frames = _frames_named(layout.covered_in(structure), cycle, phases)
+        names = covers.get(structure, ("all",))
+        frames = np.isin(cycle.frame_index, [phases[name] for name in names if name != "all"]) | ("all" in names)
         covered = inspected & frames[:, None]
-        _check_covered(subject, structure, (label == structure).any(axis=(1, 2)) & ~covered, cycle)
+        unexpected = (label == structure).any(axis=(1, 2)) & ~covered
+        if unexpected.any():
+            frame = int(cycle.frame_index[unexpected.any(axis=1)][0])
+            raise DataError(
+                f"{cycle.grid.path}: frame {frame} (counted from 0) has {structure.name}, which was not annotated "
+                f"there according to the layout {layout.dataset}",
+                hint="correct 'covers' or 'labels' of the layout",
+            )
         coverage[..., STRUCTURES.index(structure)] = covered
     return coverage
-
-
-def _frames_named(names: Sequence[str], cycle: Cycle, phases: tuple[int, int]) -> BoolArray:
-    if "all" in names:
-        return np.ones(len(cycle.frame_index), dtype=np.bool_)
-    wanted = [index for name, index in zip(("ed", "es"), phases, strict=True) if name in names]
-    return np.isin(cycle.frame_index, wanted)
-
-
-def _check_covered(subject: NiftiSubject, structure: Label, unexpected: BoolArray, cycle: Cycle) -> None:
-    if unexpected.any():
-        frame = int(cycle.frame_index[unexpected.any(axis=1)][0])
-        raise DataError(
-            f"{cycle.grid.path}: frame {frame} (counted from 0) has {structure.name}, which was not annotated there "
-            f"according to the layout {subject.layout.dataset}",
-            hint="correct 'covers' or 'labels' of the layout",
-        )

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,71 +35,73 @@ TABLES = ("scd_patientdata.csv", "*/scd_patientdata.csv")
 """Where the parts may lie below the folder that the user names: some programs unpack an archive into its own folder."""
 CONTOUR = re.compile(r"IM-\d+-(\d+)-(i|o|p\d)contour-manual\.txt")
 COPY_AGAIN = "unpack the dataset again: images, SCD_ManualContours and scd_patientdata.csv"
-
-
-@dataclass(frozen=True)
-class ScdSubject:
-    """Where the parts of one subject lie."""
-
-    folder: Path
-    original: str  # SC-HF-I-01, the subject's name in the contours
-    contours: Mapping[tuple[int, str], Path]  # by instance number and kind: i, o, p1, p2
-
-    @property
-    def group(self) -> str:
-        """Diagnosis group as the dataset spells it: HF-I, HF-NI, HYP or N."""
-        return re.sub(r"^SC-|-\d+$", "", self.original)
+Contours = Mapping[tuple[int, str], Path]
+"""Contour files of one subject by instance number and kind: i, o, p1, p2."""
 
 
 @reading()
 def read_scd(root: Path) -> Source:
-    """All subjects below ``root``, the folder that contains ``SCD_IMAGES_*`` and ``SCD_ManualContours``.
-
-    `DataError` if a part of the dataset is missing; reading a subject raises one that names the file that is wrong.
-    """
-    places = [Path(root), *_found(root, IMAGE_PLACES)]
-    folders = subject_folders(root, places, _is_subject, dataset="Sunnybrook", hint=COPY_AGAIN)
+    """All subjects below ``root``, the folder that contains ``SCD_IMAGES_*`` and ``SCD_ManualContours``."""
+    folders = subject_folders(
+        root,
+        [Path(root), *_found(root, IMAGE_PLACES)],
+        lambda folder: re.fullmatch(r"SCD\d+", folder.name) is not None,
+        dataset="Sunnybrook",
+        hint=COPY_AGAIN,
+    )
     tables = _found(root, TABLES)
     if not tables:
         raise DataError(f"no scd_patientdata.csv in {root}", hint=COPY_AGAIN)
-    table, contours = read_table(tables[0], "PatientID"), {_same(path.name): path for path in _found(root, CONTOURS)}
-    read, files = (
-        partial(read_subject, table=table, contours=contours),
-        partial(_files, table=table, contours=contours),
-    )
-    skipped = [found for folder in folders.values() for found in _skipped(folder, table, contours)]
+    table, drawn = read_table(tables[0], "PatientID"), {_same(path.name): path for path in _found(root, CONTOURS)}
+    read, files = partial(read_subject, table=table, drawn=drawn), partial(_files, table=table, drawn=drawn)
+    skipped = [found for folder in folders.values() for found in _skipped(folder, table, drawn)]
     return source_of(folders, read, files, skipped=skipped)
 
 
-def read_subject(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> Study:
-    """One subject's folder as a study; ``contours`` holds contour folders by original name."""
-    name, subject = folder.name, _subject(folder, table, contours)
-    inner = {instance for instance, kind in subject.contours if kind == "i"}
-    if not inner:
-        raise DataError(f"{name}: no contours of {subject.original}", hint=COPY_AGAIN)
-    scan = _scan_of(subject, inner)
-    places = {frame.instance: (t, z) for z, frames in enumerate(scan.frames) for t, frame in enumerate(frames)}
-    label, coverage = _labels(subject, places, scan)
-    ed, es = _phases(name, label)
-    study = study_of(scan, "scd", name)
-    unused = Counter(reason for _, reason in _unused(subject.contours))
+def read_subject(folder: Path, table: SubjectTable, drawn: Mapping[str, Path]) -> Study:
+    """One subject's folder as a study; ``drawn`` holds the folders of contours by original name."""
+    original, contours = _contours(folder, table, drawn)
+    if not any(kind == "i" for _, kind in contours):
+        raise DataError(f"{folder.name}: no contours of {original}", hint=COPY_AGAIN)
+    scan = _scan_of(folder, contours)
+    label, coverage = _labels(contours, scan)
+    phases = phases_of_labels(label)
+    if not phases:
+        frames = int((label == Label.LV).any(axis=(1, 2, 3)).sum())
+        raise DataError(f"{folder.name}: contours in {frames} frame(s), expected ED and ES", hint=COPY_AGAIN)
+    group = re.sub(r"^SC-|-\d+$", "", original)  # HF-I, HF-NI, HYP or N
+    study = study_of(scan, "scd", folder.name)
+    unused = Counter(reason for _, reason in _unused(contours))
     return oriented(
         replace(
             study,
-            diagnosis=diagnosis_of(subject.group),
-            group=subject.group,
+            diagnosis=diagnosis_of(group),
+            group=group,
             label=label,
             coverage=coverage,
-            ed_index=ed,
-            es_index=es,
+            ed_index=phases[0],
+            es_index=phases[1],
             phases_from="labels",
             notes=(*study.notes, *(f"left out {n} contours ({reason})" for reason, n in unused.items())),
         )
     )
 
 
-def _is_subject(folder: Path) -> bool:
-    return re.fullmatch(r"SCD\d+", folder.name) is not None
+def _files(folder: Path, table: SubjectTable, drawn: Mapping[str, Path]) -> list[Path]:
+    found = [path for series in _series(folder) for path in sorted(series.rglob("*")) if path.is_file()]
+    with suppress(DataError):  # reading the subject raises it again
+        found += _contours(folder, table, drawn)[1].values()
+    return [table.path, *found]
+
+
+def _skipped(folder: Path, table: SubjectTable, drawn: Mapping[str, Path]) -> Iterator[Skipped]:
+    """Series and contours that are not part of the study."""
+    series = _series(folder)
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not {path, folder} & set(series):
+            yield Skipped(str(path), "no short-axis cine")
+    with suppress(DataError):  # reading the subject raises it again
+        yield from (Skipped(str(path), reason) for path, reason in _unused(_contours(folder, table, drawn)[1]))
 
 
 def _found(root: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -111,30 +113,23 @@ def _same(original: str) -> str:
     return re.sub(r"-0*(\d+)$", r"-\1", original.strip().upper())
 
 
-def _subject(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> ScdSubject:
+def _series(folder: Path) -> list[Path]:
+    """Folders of short-axis series; the subject's folder if none is named so."""
+    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.upper().startswith("CINESAX")]
+    return named or [folder]
+
+
+def _contours(folder: Path, table: SubjectTable, drawn: Mapping[str, Path]) -> tuple[str, Contours]:
+    """The subject's name in the contours (SC-HF-I-01), and its contour files."""
     original = table.row(folder.name).text("OriginalID")
-    if _same(original) not in contours:
+    if _same(original) not in drawn:
         raise DataError(f"{folder.name} has no contours: {original} is missing", hint=COPY_AGAIN)
-    where = contours[_same(original)]
-    found = {(int(match[1]), match[2]): path for path in sorted(where.rglob("*.txt")) if (match := _match(path))}
-    return ScdSubject(folder, original.strip().upper(), found)
+    paths = sorted(drawn[_same(original)].rglob("*.txt"))
+    found = {(int(match[1]), match[2]): path for path in paths if (match := CONTOUR.fullmatch(path.name))}
+    return original.strip().upper(), found
 
 
-def _match(path: Path) -> re.Match[str] | None:
-    return CONTOUR.fullmatch(path.name)
-
-
-def _skipped(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> Iterator[Skipped]:
-    """Series and contours that are not part of the study."""
-    series = _series(folder)
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not {path, folder} & set(series):
-            yield Skipped(str(path), "no short-axis cine")
-    with suppress(DataError):  # reading the subject raises it again
-        yield from (Skipped(str(path), reason) for path, reason in _unused(_subject(folder, table, contours).contours))
-
-
-def _unused(contours: Mapping[tuple[int, str], Path]) -> Iterator[tuple[Path, str]]:
+def _unused(contours: Contours) -> Iterator[tuple[Path, str]]:
     """Contours that do not become labels, and why."""
     for (instance, kind), path in contours.items():
         if kind.startswith("p"):
@@ -143,46 +138,31 @@ def _unused(contours: Mapping[tuple[int, str], Path]) -> Iterator[tuple[Path, st
             yield path, "an outer contour without an inner one"
 
 
-def _series(folder: Path) -> list[Path]:
-    """Folders of short-axis series; the subject's folder if none is named so."""
-    named = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.upper().startswith("CINESAX")]
-    return named or [folder]
-
-
-def _files(folder: Path, table: SubjectTable, contours: Mapping[str, Path]) -> list[Path]:
-    found = [path for series in _series(folder) for path in sorted(series.rglob("*")) if path.is_file()]
-    with suppress(DataError):  # reading the subject raises it again
-        found += _subject(folder, table, contours).contours.values()
-    return [table.path, *found]
-
-
-def _scan_of(subject: ScdSubject, inner: set[int]) -> Scan:
+def _scan_of(folder: Path, contours: Contours) -> Scan:
     """The short-axis series that the contours were drawn on: it contains all their instance numbers."""
-    for folder in _series(subject.folder):
-        frames, _ = read_headers(find_files(folder)[0])
+    inner = {instance for instance, kind in contours if kind == "i"}
+    for series in _series(folder):
+        frames, _ = read_headers(find_files(series)[0])
         if inner <= {frame.instance for frame in frames}:
-            scan = read_scan(frames, examination=folder)
+            scan = read_scan(frames, examination=series)
             if inner <= {frame.instance for s in scan.frames for frame in s}:
                 return scan
     first = ", ".join(map(str, sorted(inner)[:5]))
-    raise DataError(f"{subject.folder}: no short-axis cine contains the contoured images {first}, ...", hint=COPY_AGAIN)
+    raise DataError(f"{folder}: no short-axis cine contains the contoured images {first}, ...", hint=COPY_AGAIN)
 
 
-def _labels(subject: ScdSubject, places: Mapping[int, tuple[int, int]], scan: Scan) -> tuple[LabelArray, BoolArray]:
+def _labels(contours: Contours, scan: Scan) -> tuple[LabelArray, BoolArray]:
     """Labels ``T X Y Z`` inside the contours, and the coverage ``T Z S`` of slices that have contours."""
     count, width, height, slices = scan.image.shape
     label = np.zeros(scan.image.shape, dtype=np.uint8)
     coverage = np.zeros((count, slices, len(STRUCTURES)), dtype=np.bool_)
-    for (instance, kind), path in subject.contours.items():
-        if kind != "i":
-            continue
+    places = {frame.instance: (t, z) for z, frames in enumerate(scan.frames) for t, frame in enumerate(frames)}
+    for instance in (instance for instance, kind in contours if kind == "i"):
         t, z = places[instance]
-        outer = subject.contours.get((instance, "o"))
-        if outer is not None:
-            label[t, fill(_read_contour(outer, (width, height)), (width, height)), z] = Label.MYO
-            coverage[t, z, STRUCTURES.index(Label.MYO)] = True
-        label[t, fill(_read_contour(path, (width, height)), (width, height)), z] = Label.LV
-        coverage[t, z, STRUCTURES.index(Label.LV)] = True
+        for kind, structure in (("o", Label.MYO), ("i", Label.LV)):  # the cavity over the muscle
+            if path := contours.get((instance, kind)):
+                label[t, fill(_read_contour(path, (width, height)), (width, height)), z] = structure
+                coverage[t, z, STRUCTURES.index(structure)] = True
     return label, coverage
 
 
@@ -198,14 +178,6 @@ def _read_contour(path: Path, shape: tuple[int, int]) -> NDArray[np.float64]:
     if not (points >= -0.5).all() or not (points <= np.array(shape) - 0.5).all():
         raise DataError(f"{path} has points outside its image of {shape[0]} x {shape[1]} pixels", hint=COPY_AGAIN)
     return points
-
-
-def _phases(name: str, label: LabelArray) -> tuple[int, int]:
-    """ED and ES; `DataError` unless both have contours."""
-    if found := phases_of_labels(label):
-        return found
-    frames = int((label == Label.LV).any(axis=(1, 2, 3)).sum())
-    raise DataError(f"{name}: contours in {frames} frame(s), expected ED and ES", hint=COPY_AGAIN)
 
 
 # --- Drawn contours to voxels ----------------------------------------------------------------------------------------
