@@ -32,14 +32,12 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.build import build
 from cinesynth.models.layers import resolve_precision
-from cinesynth.models.segmenter import SliceUNet
 from cinesynth.training.frames import FrameSampler
 from cinesynth.training.latents import LatentSequence
 from cinesynth.training.stages import Stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion
-from cinesynth.training.stages.residual_motion import ResidualMotionStage
-from cinesynth.training.stages.segmenter import SegmenterStage
-from cinesynth.training.stages.vae import VAEStage
+from cinesynth.training.stages.reconstruction import ResidualMotionStage, VAEStage
+from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
 from cinesynth.training.trainer import Trainer
 from cinesynth.types import ClinicalPrior, Diagnosis
 

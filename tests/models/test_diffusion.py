@@ -9,10 +9,9 @@ from torch import nn
 from cinesynth.config import DiffusionConfig, load_config
 from cinesynth.models.build import build_anatomy_diffusion, build_motion_diffusion
 from cinesynth.models.conditioning import encode_priors
-from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.diffusion import LatentDiffusion, make_solver
 from cinesynth.models.paths import add_noise
 from cinesynth.models.residual_motion import HarmonicCode
-from cinesynth.models.solvers import make_solver
 from cinesynth.training.stages.diffusion import TrainableDiffusion
 from cinesynth.types import ClinicalPrior, Diagnosis
 
@@ -37,7 +36,7 @@ class Oracle(nn.Module):
 
     def forward(self, noisy, time, conditions, slice_mask, anatomy=None):
         self.asked.append(float(time[0]))
-        signal, sigma = (c[:, None, None, None, None] for c in self.owner.path.coefficients(time))
+        signal, sigma = self.owner.path.factors(time)
         noise = (noisy - signal * self.clean_code) / sigma.clamp(min=1e-8)
         variance = signal.square() + sigma.square()
         guess = (signal * self.clean_code + sigma * noise) * (sigma - signal) / variance  # of e - x, by regression
@@ -101,13 +100,13 @@ def test_what_the_flow_network_must_answer_has_unit_variance(at):
     diffusion = LatentDiffusion(Answer(torch.zeros_like(clean)), DiffusionConfig())
     path = diffusion.path
     noisy, velocity = add_noise(path, clean, noise, time), path.target(clean, noise, time)
-    guess = diffusion.predict(noisy, time, encode_priors([PRIOR]), mask)
+    guess = diffusion.predict(noisy, time, encode_priors([PRIOR]), mask, None)
     left = (guess - velocity) * math.sqrt(at**2 + (1 - at) ** 2)
     assert float(left.std()) == pytest.approx(1.0, abs=0.03)
     if at == 1.0:
         torch.testing.assert_close(left, clean)
     diffusion.network = Answer(left)
-    torch.testing.assert_close(diffusion.predict(noisy, time, encode_priors([PRIOR]), mask), velocity)
+    torch.testing.assert_close(diffusion.predict(noisy, time, encode_priors([PRIOR]), mask, None), velocity)
 
 
 def test_shifted_times_lie_nearer_to_noise_in_training_and_sampling():
@@ -169,7 +168,7 @@ def test_guidance_is_used_within_its_interval_alone(anatomy):
 def test_rescaled_guidance_has_the_spread_of_the_conditional_output(anatomy):
     noise, mask = torch.randn(1, 4, 8, 8, 12), torch.arange(12)[None] < 9
     asked, time = encode_priors([PRIOR]), torch.ones(1)
-    conditional = anatomy.predict(noise, time, asked, mask)
+    conditional = anatomy.predict(noise, time, asked, mask, None)
     spread = lambda output: float((output * mask).square().mean().sqrt())  # noqa: E731
     for share in (0.0, 0.5, 1.0):
         anatomy.config = anatomy.config.model_copy(update={"guidance_rescale": share})

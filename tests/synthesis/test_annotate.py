@@ -13,6 +13,7 @@ from torch import nn
 
 from cinesynth.config import GridConfig
 from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
@@ -78,11 +79,12 @@ def test_stored_frames_need_not_be_the_first(finder: PhaseFinder) -> None:
 def test_masks_are_those_of_the_heart_and_lead_back_to_its_grid(finder: PhaseFinder) -> None:
     """Drawn on the step of the grid, so that nothing is lost on the way."""
     study = build_study(frames=8, spacing=(2.0, 2.0, 10.0))
-    masks = segment(finder.codec, assumed(study))
+    placement = place(assumed(study), Grid.from_config(finder.codec.grid))
+    masks = segment(finder.codec, assumed(study), placement)
     truth = volumes_ml(study.label, Label.LV, study.voxel_ml)
-    assert masks.label.shape == (8, 96, 96, 12)
-    assert masks.lv_ml[[0, 4]] == pytest.approx(truth[[0, 4]])
-    native = masks.placement.label_to_native(masks.label)
+    assert masks.shape == (8, 96, 96, 12)
+    assert volumes_ml(masks, Label.LV, placement.grid.voxel_ml)[[0, 4]] == pytest.approx(truth[[0, 4]])
+    native = placement.label_to_native(masks)
     assert np.array_equal(native[[0, 4]] == Label.LV, study.label[[0, 4]] == Label.LV)
 
 

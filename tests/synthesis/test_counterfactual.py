@@ -7,7 +7,7 @@ import pytest
 
 from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError
-from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
+from cinesynth.synthesis.cohort import counterfactual, kept_anatomy
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, Diagnosis

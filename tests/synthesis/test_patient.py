@@ -127,7 +127,8 @@ def test_masks_lie_on_the_voxels_of_the_file(
 
 def test_what_lies_apart_from_the_heart_is_left_out(annotated: Annotation, small: CinePipeline) -> None:
     study = annotated.patient.study
-    whole = segment(small.bundle.codec, study, locate(small.bundle.codec, study)).native
+    placement = locate(small.bundle.codec, study)
+    whole = placement.label_to_native(segment(small.bundle.codec, study, placement))
     for mine, all_of_it in zip(annotated.label, whole, strict=True):
         _, count = ndimage.label(mine, np.ones((3, 3, 3)))
         assert count == 1

@@ -18,7 +18,7 @@ from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.vae import VAE, Decoded
 from cinesynth.training.frames import FrameSampler
 from cinesynth.training.losses import dice_ce, dice_scores, merge_unannotated, reconstruction_scores
-from cinesynth.training.stages.vae import VAEStage
+from cinesynth.training.stages.reconstruction import VAEStage
 from cinesynth.types import Study, covered_label
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -195,6 +195,6 @@ def test_validation_does_not_punish_what_nobody_annotated(
 ) -> None:
     stage = VAEStage(VAE(tiny.vae), tiny, partial, torch.device("cpu"))
     perfect = {"l1": 0.0, "psnr": 40.0, "sharpness_db": 0.0, "dice_lv": 1.0}
-    monkeypatch.setattr("cinesynth.training.stages.vae.reconstruction_scores", lambda *_: perfect)
+    monkeypatch.setattr("cinesynth.training.stages.reconstruction.reconstruction_scores", lambda *_: perfect)
     monkeypatch.setattr(stage, "_reconstruct", lambda *_: SimpleNamespace())
     assert stage.validate(stage.modules["model"])["score"] == 0.0

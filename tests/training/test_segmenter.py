@@ -14,9 +14,8 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import DataError
-from cinesynth.models.segmenter import SliceUNet, with_neighbours
 from cinesynth.training.run import train_stage
-from cinesynth.training.stages.segmenter import SegmenterStage
+from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet, with_neighbours
 from cinesynth.weights.folder import stage_info
 
 SETTINGS = ("steps=4", "validate_every_steps=2", "checkpoint_every_steps=2", "augment=true")

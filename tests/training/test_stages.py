@@ -16,7 +16,7 @@ from cinesynth.training.augment import View, draw_copy, look
 from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
 from cinesynth.training.latents import AMPLITUDES, CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.losses import dice_ce, gradient, l1, ramp
-from cinesynth.training.stages.vae import VAEStage
+from cinesynth.training.stages.reconstruction import VAEStage
 from cinesynth.training.trainer import learning_rate_factor
 from cinesynth.types import Label
 

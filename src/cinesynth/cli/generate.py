@@ -170,7 +170,7 @@ def _counterfactuals(
 ) -> list[Request]:
     """Requests that keep the anatomy of ``case``: one, or ``count`` with different motions."""
     from cinesynth.io.reproducibility import case_seed
-    from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
+    from cinesynth.synthesis.cohort import counterfactual, kept_anatomy
 
     named = changes.pop("diagnosis")
     changes["diagnosis"] = None if named is None else Diagnosis.parse(named)

@@ -22,7 +22,7 @@ from cinesynth.evaluation.overlap import overlap
 from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec
 from cinesynth.evaluation.statistics import known, mean_interval, mean_known
 from cinesynth.models.layers import resolve_precision
-from cinesynth.models.segmenter import SliceUNet, with_neighbours
+from cinesynth.training.stages.segmenter import SliceUNet, with_neighbours
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
 from cinesynth.weights.folder import load_stage, stage_info
 

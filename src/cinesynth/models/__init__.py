@@ -1,1 +1,1 @@
-"""The networks: a codec (autoencoder), a residual-motion model, two latent diffusion models and a segmenter."""
+"""The networks: a codec (autoencoder), a residual-motion model and two latent diffusion models."""

@@ -40,22 +40,18 @@ def build_residual_motion(config: Config) -> ResidualMotion:
 
 def build_anatomy_diffusion(config: Config) -> LatentDiffusion:
     """Stage 3: clinical priors to the latent of ED."""
-    network = DenoiserUNet(
-        config.anatomy_diffusion.denoiser, config.vae.latent_channels, condition_set=ConditionSet.of(config)
-    )
-    return LatentDiffusion(network, config.anatomy_diffusion.diffusion)
+    settings, conditions = config.anatomy_diffusion, ConditionSet.of(config)
+    network = DenoiserUNet(settings.denoiser, config.vae.latent_channels, condition_set=conditions)
+    return LatentDiffusion(network, settings.diffusion)
 
 
 def build_motion_diffusion(config: Config) -> LatentDiffusion:
     """Stage 4: latent of ED and priors to the code of the motion, with a phase as condition if codes are per frame."""
-    latent = config.vae.latent_channels
-    harmonics = config.residual_motion.harmonics
+    settings, conditions = config.motion_diffusion, ConditionSet.of(config)
+    latent, harmonics = config.vae.latent_channels, config.residual_motion.harmonics
     channels = 2 * harmonics * latent if harmonics else latent
-    condition_set = ConditionSet.of(config)
-    network = DenoiserUNet(
-        config.motion_diffusion.denoiser, channels, latent, phase=harmonics == 0, condition_set=condition_set
-    )
-    return LatentDiffusion(network, config.motion_diffusion.diffusion)
+    network = DenoiserUNet(settings.denoiser, channels, latent, phase=harmonics == 0, condition_set=conditions)
+    return LatentDiffusion(network, settings.diffusion)
 
 
 def build(config: Config) -> Networks:
@@ -90,31 +86,33 @@ def count_costs(config: Config) -> list[Cost]:
         time = torch.empty(1)
         conditions = encode_priors([UNCONDITIONAL], ConditionSet.of(config)).to("meta").at_phase(time)
         code = torch.empty(1, networks.residual_motion.code.channels, *config.latent_size)
-        vae, anatomy, motion = networks.codec.vae, networks.anatomy_diffusion.network, networks.motion_diffusion.network
-        return [
-            Cost("encoder", _parameters(vae.encoder), _flops(lambda: vae.encode(image, mask))),
-            Cost("decoder", _parameters(vae.decoders), _flops(lambda: vae.decode(latent, mask))),
-            Cost(
-                "residual motion",
-                _parameters(networks.residual_motion.network),
-                _flops(lambda: networks.residual_motion.network(latent, latent, mask)),
-            ),
-            Cost("anatomy denoiser", _parameters(anatomy), _flops(lambda: anatomy(latent, time, conditions, mask))),
-            Cost(
-                "motion denoiser",
-                _parameters(motion),
-                _flops(lambda: motion(code, time, conditions, mask, latent)),
-            ),
-        ]
+        vae, residual = networks.codec.vae, networks.residual_motion.network
+        anatomy, motion = networks.anatomy_diffusion.network, networks.motion_diffusion.network
+        parts: tuple[tuple[str, nn.Module, Callable[[], object]], ...] = (
+            ("encoder", vae.encoder, lambda: vae.encode(image, mask)),
+            ("decoder", vae.decoders, lambda: vae.decode(latent, mask)),
+            ("residual motion", residual, lambda: residual(latent, latent, mask)),
+            ("anatomy denoiser", anatomy, lambda: anatomy(latent, time, conditions, mask)),
+            ("motion denoiser", motion, lambda: motion(code, time, conditions, mask, latent)),
+        )
+        costs = []
+        for name, module, forward in parts:
+            with FlopCounterMode(display=False) as counter:
+                forward()
+            parameters = sum(p.numel() for p in module.parameters())
+            costs.append(Cost(name, parameters, int(counter.get_total_flops())))
+        return costs
 
 
 def sequence_flops(config: Config, frames: int = 30) -> int:
     """FLOPs of one generated cine, including guidance and solver steps."""
     cost = {c.part: c.flops for c in count_costs(config)}
-    anatomy, motion = config.anatomy_diffusion.diffusion, config.motion_diffusion.diffusion
-    of_anatomy = cost["anatomy denoiser"] * anatomy.sampling_steps * _passes(anatomy.guidance)
-    a_trajectory = cost["motion denoiser"] * motion.sampling_steps * _passes(motion.guidance)
-    return of_anatomy + a_trajectory * _trajectories(config, frames) + cost["decoder"] * frames
+    total = cost["decoder"] * frames
+    for name, trajectories in (("anatomy", 1), ("motion", _trajectories(config, frames))):
+        settings = getattr(config, f"{name}_diffusion").diffusion
+        passes = 1 if settings.guidance in (0.0, 1.0) else 2
+        total += cost[f"{name} denoiser"] * settings.sampling_steps * passes * trajectories
+    return total
 
 
 def network_calls(config: Config, frames: int = 30) -> int:
@@ -126,17 +124,3 @@ def network_calls(config: Config, frames: int = 30) -> int:
 def _trajectories(config: Config, frames: int) -> int:
     """Trajectories of the motion model: one for a whole cycle of harmonics, otherwise one for each frame after ED."""
     return 1 if config.residual_motion.harmonics else frames - 1
-
-
-def _passes(guidance: float) -> int:
-    return 1 if guidance in (0.0, 1.0) else 2
-
-
-def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def _flops(call: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return int(counter.get_total_flops())

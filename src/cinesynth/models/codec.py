@@ -18,18 +18,7 @@ from torch import Tensor, nn
 from cinesynth.config import GridConfig, VAEConfig
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import VAE, Decoded
-from cinesynth.types import (
-    STRUCTURES,
-    BoolArray,
-    FloatArray,
-    Image,
-    Label,
-    LabelArray,
-    LabelBatch,
-    Latent,
-    Logits,
-    SliceMask,
-)
+from cinesynth.types import STRUCTURES, BoolArray, Image, Label, LabelArray, LabelBatch, Latent, Logits, SliceMask
 
 
 class Codec(nn.Module):
@@ -73,10 +62,7 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def measure_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Set mean and standard deviation of each latent channel from batches of images and slice masks.
-
-        Raises `ValueError` if no slice was acquired.
-        """
+        """Set mean and deviation of each latent channel from images and slice masks; `ValueError` without any slice."""
         count = 0.0  # voxels of acquired slices
         total = torch.zeros_like(self.latent_mean, dtype=torch.float64)
         squares = torch.zeros_like(total)
@@ -182,27 +168,20 @@ def _filled(mask: BoolArray) -> BoolArray:
 
 def _without_fragments(label: LabelArray, pixel_mm2: float) -> LabelArray:
     """Structures from their first whole section to their last; the label as it is if no section of the LV is whole."""
-    areas = {s: (label == s).sum(axis=(0, 1)) * pixel_mm2 for s in STRUCTURES}
-    whole = {s: _whole(areas[s], SECTIONS[s]) for s in STRUCTURES}
+    areas = {s: (label == s).sum(axis=(0, 1)) * pixel_mm2 for s in STRUCTURES}  # Z each, base first
+    whole = {
+        s: (areas[s] >= limits.base_mm2) & (areas[s] >= limits.base_share * np.append(areas[s][1:], 0.0))
+        for s, limits in SECTIONS.items()
+    }
     left = whole[Label.LV] & whole[Label.MYO]
     if not left.any():
         return label
     first = dict.fromkeys(STRUCTURES, int(left.argmax()))
     if whole[Label.RV][first[Label.RV] :].any():  # otherwise the rules of anatomy judge the RV
         first[Label.RV] += int(whole[Label.RV][first[Label.RV] :].argmax())
-    last = {s: _last(areas[s] >= SECTIONS[s].apex_mm2) for s in STRUCTURES}
+    last = {s: max(np.flatnonzero(areas[s] >= SECTIONS[s].apex_mm2), default=-1) for s in STRUCTURES}
     last[Label.LV] = min(last[Label.LV], last[Label.MYO])
     for structure in STRUCTURES:
         for beyond in (label[..., : first[structure]], label[..., last[structure] + 1 :]):
             beyond[beyond == structure] = Label.BACKGROUND
     return label
-
-
-def _whole(areas: FloatArray, limits: Section) -> BoolArray:
-    """Which slices, base first, have sections that are not fragments."""
-    return np.asarray((areas >= limits.base_mm2) & (areas >= limits.base_share * np.append(areas[1:], 0.0)))
-
-
-def _last(where: BoolArray) -> int:
-    """The last slice that is true, or -1."""
-    return int(np.flatnonzero(where)[-1]) if where.any() else -1

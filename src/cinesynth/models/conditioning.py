@@ -23,8 +23,6 @@ SCALES = {
     "myo_mass_g": 600.0,
 }
 """Divisor of each numeric condition (the first four: paper, section 2.3), in the order of the network's layers."""
-DERIVED = ("ef_percent",)
-"""Conditions computed from others: the EF from the volumes of the LV."""
 FREQUENCIES = 8
 """Octaves of the Fourier features of a number."""
 
@@ -43,8 +41,8 @@ class ConditionSet:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The numeric conditions, derived ones included, in the order of `SCALES`."""
-        return tuple(name for name in SCALES if name in self.names or name in DERIVED)
+        """The numeric conditions in the order of `SCALES`, the EF with them: it follows from the volumes of the LV."""
+        return tuple(name for name in SCALES if name in self.names or name == "ef_percent")
 
     def vendor_index(self, vendor: str | None) -> int:
         """One-based position of a vendor (case does not matter) among the known ones; 0 is unknown."""
@@ -66,43 +64,32 @@ class Conditions:
     vendor: Tensor  # B, 0 unknown, else 1 + index into the vendors
     phase: Tensor | None = None  # B, for the per-frame motion model
 
-    def __len__(self) -> int:
-        return len(self.diagnosis)
-
     def at_phase(self, phase: PerCase) -> Conditions:
         """The same conditions, each case at a cardiac phase of its own."""
         return replace(self, phase=phase)
 
     def repeat(self, times: int) -> Conditions:
         """Each case ``times`` times in a row."""
-        return self._clinical(lambda field: field.repeat_interleave(times, 0))
+        return self._each(lambda _, field: field.repeat_interleave(times, 0))
 
     def unconditional(self) -> Conditions:
         """The same number of cases with nothing known. The phase stays: it is no clinical condition."""
-        unknown = self._clinical(torch.zeros_like)  # nothing known, vendor 0
-        return replace(unknown, diagnosis=torch.full_like(self.diagnosis, DIAGNOSES.index(UNCONDITIONAL.diagnosis)))
+        unknown = self._each(lambda _, field: torch.zeros_like(field))  # nothing known, vendor 0
+        diagnosis = torch.full_like(self.diagnosis, DIAGNOSES.index(UNCONDITIONAL.diagnosis))
+        return replace(unknown, diagnosis=diagnosis, phase=self.phase)
 
     def and_unconditional(self) -> Conditions:
         """These cases, then the same with nothing known: the batch of a guided step."""
         null = self.unconditional()
-        phase = None if self.phase is None or null.phase is None else torch.cat([self.phase, null.phase])
-        return Conditions(
-            torch.cat([self.diagnosis, null.diagnosis]),
-            torch.cat([self.values, null.values]),
-            torch.cat([self.known, null.known]),
-            torch.cat([self.vendor, null.vendor]),
-            phase,
-        )
+        return self._each(lambda name, field: torch.cat([field, getattr(null, name)]))
 
     def to(self, device: torch.device | str) -> Conditions:
         """The same conditions on another device."""
-        moved = self._clinical(lambda field: field.to(device))
-        return replace(moved, phase=None if self.phase is None else self.phase.to(device))
+        return self._each(lambda _, field: field.to(device))
 
-    def _clinical(self, change: Callable[[Tensor], Tensor]) -> Conditions:
-        """These conditions with ``change`` applied to all tensors but the phase."""
-        fields = {name: change(getattr(self, name)) for name in ("diagnosis", "values", "known", "vendor")}
-        return replace(self, **fields)
+    def _each(self, change: Callable[[str, Tensor], Tensor]) -> Conditions:
+        fields = {name: change(name, field) for name, field in vars(self).items() if field is not None}
+        return Conditions(**fields)
 
 
 def encode_priors(priors: Sequence[ClinicalPrior], condition_set: ConditionSet = CORE) -> Conditions:
@@ -127,15 +114,14 @@ def drop(
     """
     if uniforms[0] < case:
         return UNCONDITIONAL
-    forgotten = [name for name, u in zip(names, uniforms[1:], strict=True) if u < field]
-    unknown = {name: getattr(UNCONDITIONAL, name) for name in forgotten}
+    unknown = {name: getattr(UNCONDITIONAL, name) for name, u in zip(names, uniforms[1:], strict=True) if u < field}
     return replace(prior, **unknown)
 
 
-def fourier(x: Tensor, frequencies: int) -> Tensor:
-    """Sines and cosines of ``x`` (``...``) in octaves, the slowest with one period over [0, 2]: ``... 2F``."""
-    angle = x[..., None] * (math.pi * 2.0 ** torch.arange(frequencies, device=x.device, dtype=x.dtype))
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+def fourier(x: Tensor) -> Tensor:
+    """``x`` (``...``) with its sines and cosines in octaves, the slowest with one period over [0, 2]: ``... 2F+1``."""
+    angle = x[..., None] * (math.pi * 2.0 ** torch.arange(FREQUENCIES, device=x.device, dtype=x.dtype))
+    return torch.cat([x[..., None], angle.sin(), angle.cos()], dim=-1)
 
 
 class ClinicalEmbedding(nn.Module):
@@ -151,8 +137,7 @@ class ClinicalEmbedding(nn.Module):
 
     def forward(self, conditions: Conditions) -> Vectors:
         total = self.diagnosis(conditions.diagnosis)
-        values = conditions.values
-        features = torch.cat([values[..., None], fourier(values, FREQUENCIES)], dim=-1)  # B N (2F + 1)
+        features = fourier(conditions.values)  # B N 2F+1
         for index, layer in enumerate(self.values):
             # The value under an unknown condition has no influence, not even through its gradient.
             known = conditions.known[:, index, None]
@@ -171,5 +156,5 @@ class ScalarEmbedding(nn.Module):
         self.net = nn.Sequential(nn.Linear(2 * FREQUENCIES + 1, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, x: PerCase) -> Vectors:
-        out: Tensor = self.net(torch.cat([x[:, None], fourier(x, FREQUENCIES)], dim=-1))
+        out: Tensor = self.net(fourier(x))
         return out

@@ -89,12 +89,10 @@ class SliceAttention(nn.Module):
         self.attention = Attention(width, heads)
 
     def forward(self, tokens: Tokens, size: torch.Size, slice_mask: SliceMask) -> Tokens:
-        depth = size[2]
-        columns = self.norm(tokens).unflatten(1, (-1, depth)).flatten(0, 1)  # (B x y) Z W
+        columns = self.norm(tokens).unflatten(1, (-1, size[2])).flatten(0, 1)  # (B x y) Z W
         attend = slice_mask.repeat_interleave(size[0] * size[1], dim=0)  # (B x y) Z
-        mixed = self.attention(columns, columns, attend)
-        out: Tensor = mixed.unflatten(0, (len(tokens), -1)).flatten(1, 2)  # B (x y Z) W
-        return out
+        out: Tensor = self.attention(columns, columns, attend).unflatten(0, (len(tokens), -1)).flatten(1, 2)
+        return out  # B (x y Z) W
 
 
 class Level(nn.Module):

@@ -7,7 +7,6 @@ uses, are the exception: their statistics include the padding.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -97,12 +96,10 @@ class SliceMix(nn.Module):
 class Stack(nn.Module):
     """The residual blocks of one level, followed by slice mixing where the kernel needs it."""
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, kernel: Kernel, norm: Norm) -> None:
+    def __init__(self, width: int, blocks: int, kernel: Kernel, norm: Norm) -> None:
         super().__init__()
-        widths = [inputs, *[outputs] * blocks]
-        pairs = pairwise(widths)
-        self.blocks = nn.ModuleList(ResBlock(a, b, kernel, norm) for a, b in pairs)
-        self.mix = SliceMix(outputs, norm) if kernel == "2.5d" else None
+        self.blocks = nn.ModuleList(ResBlock(width, width, kernel, norm) for _ in range(blocks))
+        self.mix = SliceMix(width, norm) if kernel == "2.5d" else None
 
     def forward(self, x: Features, mask: SliceFactor) -> Features:
         for block in self.blocks:
@@ -154,12 +151,11 @@ def broadcast_mask(slice_mask: SliceMask, like: Tensor) -> SliceFactor:
 
 def resolve_precision(precision: str) -> str:
     """accelerate's name of a precision; ``auto`` is bf16 if the hardware multiplies it natively."""
-    if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_multiplies_bf16()
-        return "bf16" if fast else "no"
-    return {"fp32": "no", "bf16": "bf16"}[precision]
-
-
-def _cpu_multiplies_bf16() -> bool:
-    features = torch.backends.cpu.get_cpu_capability()
-    return "AMX" in features.upper() or bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    if precision != "auto":
+        return {"fp32": "no", "bf16": "bf16"}[precision]
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        fast = "AMX" in torch.backends.cpu.get_cpu_capability().upper() or amx()
+    return "bf16" if fast else "no"

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 
-from cinesynth.config import DiffusionConfig
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.types import CaseFactor, Latent, PerCase, SliceMask
 
@@ -28,6 +26,8 @@ SCHEDULE: dict[str, Any] = {
     "timestep_spacing": "trailing",
 }
 """The variance-preserving schedule of latent diffusion (Rombach et al., 2022), as diffusers' schedulers take it."""
+GAMMA = 5.0
+"""Where min-SNR weighting clips the ratio (Hang et al., 2023), as in the paper."""
 
 
 def _per_case(values: PerCase) -> CaseFactor:
@@ -43,9 +43,9 @@ class FlowPath:
 
     time_shift: float = 1.0
 
-    def coefficients(self, time: PerCase) -> tuple[PerCase, PerCase]:
-        """``1 - t`` and ``t``."""
-        return 1.0 - time, time
+    def factors(self, time: PerCase) -> tuple[CaseFactor, CaseFactor]:
+        """``1 - t`` and ``t``, as factors of signal and noise."""
+        return _per_case(1.0 - time), _per_case(time)
 
     def draw_times(self, uniforms: PerCase) -> PerCase:
         """Logit-normal times, shifted towards noise (Esser et al., 2024, section 3.1)."""
@@ -83,10 +83,10 @@ class VariancePreserving:
 
     alphas_cumprod: Tensor
 
-    def coefficients(self, time: PerCase) -> tuple[PerCase, PerCase]:
-        """The factors at the nearest time of the schedule."""
+    def factors(self, time: PerCase) -> tuple[CaseFactor, CaseFactor]:
+        """Those of signal and noise at the nearest time of the schedule."""
         index = (time * TRAIN_STEPS).round().long().clamp(0, TRAIN_STEPS - 1)
-        cumulative = self.alphas_cumprod[index]
+        cumulative = _per_case(self.alphas_cumprod[index])
         return cumulative.sqrt(), (1.0 - cumulative).sqrt()
 
     def draw_times(self, uniforms: PerCase) -> PerCase:
@@ -99,13 +99,8 @@ class VariancePreserving:
 
     def snr(self, time: PerCase) -> PerCase:
         """Signal-to-noise ratio of variances."""
-        signal, sigma = self.coefficients(time)
-        return (signal / sigma).square()
-
-
-def _clipped(snr: PerCase, gamma: float = 5.0) -> PerCase:
-    """The clipped ratio of min-SNR weighting, with the paper's gamma (Hang et al., 2023)."""
-    return snr.clamp(max=gamma)
+        signal, sigma = self.factors(time)
+        return (signal / sigma).square().flatten()
 
 
 @dataclass(frozen=True)
@@ -118,13 +113,13 @@ class NoisePath(VariancePreserving):
 
     def predict_x0(self, noisy: Latent, output: Latent, time: PerCase) -> Latent:
         """``(x_t - sigma e) / signal``."""
-        signal, sigma = map(_per_case, self.coefficients(time))
+        signal, sigma = self.factors(time)
         return (noisy - sigma * output) / signal
 
     def loss_weight(self, time: PerCase) -> PerCase:
         """Min-SNR weight of noise prediction, ``min(snr, gamma) / snr``."""
         snr = self.snr(time)
-        return _clipped(snr) / snr
+        return snr.clamp(max=GAMMA) / snr
 
 
 @dataclass(frozen=True)
@@ -133,44 +128,25 @@ class VPath(VariancePreserving):
 
     def target(self, clean: Latent, noise: Latent, time: PerCase) -> Latent:
         """``v``."""
-        signal, sigma = map(_per_case, self.coefficients(time))
+        signal, sigma = self.factors(time)
         return signal * noise - sigma * clean
 
     def predict_x0(self, noisy: Latent, output: Latent, time: PerCase) -> Latent:
         """``signal x_t - sigma v``: the rotation back."""
-        signal, sigma = map(_per_case, self.coefficients(time))
+        signal, sigma = self.factors(time)
         return signal * noisy - sigma * output
 
     def loss_weight(self, time: PerCase) -> PerCase:
         """Min-SNR weight of v prediction, ``min(snr, gamma) / (snr + 1)``."""
         snr = self.snr(time)
-        return _clipped(snr) / (snr + 1.0)
+        return snr.clamp(max=GAMMA) / (snr + 1.0)
 
 
 DiffusionPath = FlowPath | NoisePath | VPath
 """What training and sampling take: a path has all the methods of `FlowPath`."""
 
 
-def make_path(config: DiffusionConfig, alphas_cumprod: Tensor) -> DiffusionPath:
-    """The path of an objective, with `variance_preserving_alphas` on the device of the codes."""
-    if config.objective == "flow":
-        return FlowPath(config.time_shift)
-    return VPath(alphas_cumprod) if config.objective == "v" else NoisePath(alphas_cumprod)
-
-
 def add_noise(path: DiffusionPath, clean: Latent, noise: Latent, time: PerCase) -> Latent:
     """The code at ``time`` on its way to ``noise``."""
-    signal, sigma = factors(path, time)
+    signal, sigma = path.factors(time)
     return signal * clean + sigma * noise
-
-
-def factors(path: DiffusionPath, time: PerCase) -> tuple[CaseFactor, CaseFactor]:
-    """Signal and noise factors at ``time``, ready to multiply codes."""
-    signal, sigma = path.coefficients(time)
-    return _per_case(signal), _per_case(sigma)
-
-
-def variance_preserving_alphas() -> Tensor:
-    """Squared signal factors of the discrete schedule, one for each of its `TRAIN_STEPS` times."""
-    alphas: Tensor = DDIMScheduler(**SCHEDULE).alphas_cumprod
-    return alphas.clone()

@@ -27,7 +27,7 @@ class ResidualNet(nn.Module):
     def __init__(self, config: ResidualMotionConfig, latent_channels: int) -> None:
         super().__init__()
         self.stem = Conv(2 * latent_channels, config.width, config.kernel)
-        self.stack = Stack(config.width, config.width, config.blocks, config.kernel, config.norm)
+        self.stack = Stack(config.width, config.blocks, config.kernel, config.norm)
         self.norm = make_norm(config.norm, config.width)
         self.head = Conv(config.width, latent_channels, config.kernel)
         nn.init.zeros_(self.head.conv.weight)
@@ -54,11 +54,11 @@ class CyclicBasis:
         angle = math.pi * phases.double()[..., None] * order
         return torch.cat([angle.cos() - 1.0, angle.sin()], dim=-1)
 
-    def energy(self, phases: int = 64) -> Tensor:
+    def energy(self) -> Tensor:
         """Gram matrix ``E`` (``2K 2K``): a course with coefficients ``a`` has the mean square ``a^T E a``."""
-        # The mean over evenly spaced phases is exact for fewer than half as many harmonics (Nyquist).
-        rows = self.matrix(torch.arange(phases, dtype=torch.float64) * (2.0 / phases))
-        return rows.T @ rows / phases
+        # The mean over 64 evenly spaced phases is exact for fewer than half as many harmonics (Nyquist).
+        rows = self.matrix(torch.arange(64, dtype=torch.float64) * (2.0 / 64))
+        return rows.T @ rows / 64
 
     def evaluate(self, coefficients: Tensor, phases: Phases) -> Tensor:
         """Residuals ``B T C x y Z`` at ``phases`` of coefficients ``B 2K C x y Z``; exactly 0 at ED."""
@@ -98,8 +98,7 @@ class HarmonicCode(nn.Module):
         self.basis = CyclicBasis(harmonics)
         self.latent_channels = latent_channels
         self.channels = self.basis.size * latent_channels
-        order = torch.arange(1, harmonics + 1, dtype=torch.float64).repeat(2)
-        covariance = torch.diag(order**-4.0)
+        covariance = torch.diag(torch.arange(1, harmonics + 1, dtype=torch.float64).repeat(2) ** -4.0)
         self.register_buffer("covariance", covariance.float())
         self.register_buffer("modes", self._expand(covariance).float())
         self.register_buffer("channel_scale", torch.ones(latent_channels))
@@ -116,9 +115,8 @@ class HarmonicCode(nn.Module):
     def observed(self, phases: Tensor) -> Tensor:
         """Projector ``2K 2K`` onto what frames at ``phases`` tell about a code: the identity for a whole cycle."""
         rows = self.basis.matrix(phases) @ self.modes.double()  # T 2K
-        moving = rows.norm(dim=1) > 1e-6 * rows.norm(dim=1).max()
-        inverse = torch.linalg.pinv(rows[moving], rtol=1e-3)
-        projector: Tensor = inverse @ rows[moving]
+        moving = rows[rows.norm(dim=1) > 1e-6 * rows.norm(dim=1).max()]
+        projector: Tensor = torch.linalg.pinv(moving, rtol=1e-3) @ moving
         return projector.float()
 
     @torch.no_grad()
@@ -135,7 +133,11 @@ class HarmonicCode(nn.Module):
             covariance = moments.mean(0) + 1e-6 * torch.eye(self.basis.size)
             self.covariance.copy_(covariance)
             self.modes.copy_(self._expand(covariance))
-        squares = torch.stack([self._squares(r, p) for r, p in [*cycles, *partial]]).mean(0)  # C
+        found = []
+        for residuals, phases in [*cycles, *partial]:
+            acquired = (residuals != 0).any(dim=0).any(dim=0).double().mean().clamp(min=1e-6)  # share of the voxels
+            found.append(self._project(residuals, phases)[0].double().square().mean(dim=(1, 2, 3)) / acquired)
+        squares = torch.stack(found).mean(0)  # C, mean squares of the first mode over acquired voxels
         self.channel_scale.copy_(squares.sqrt().clamp(min=1e-3 * float(squares.mean().sqrt())))
 
     def _expand(self, covariance: Tensor) -> Tensor:
@@ -153,11 +155,6 @@ class HarmonicCode(nn.Module):
         """Coefficients of the modes, ``2K C x y Z``."""
         coefficients = self.basis.fit(residuals, phases, self.covariance)
         return torch.einsum("kj,jcxyz->kcxyz", torch.linalg.inv(self.modes.double()).to(coefficients), coefficients)
-
-    def _squares(self, residuals: Tensor, phases: Tensor) -> Tensor:
-        """Mean squares of the first mode over acquired voxels, ``C``."""
-        moving = (residuals != 0).any(dim=0).any(dim=0).double().mean().clamp(min=1e-6)  # share of acquired voxels
-        return self._project(residuals, phases)[0].double().square().mean(dim=(1, 2, 3)) / moving
 
     def _scale(self) -> Tensor:
         return self.channel_scale[:, None, None, None]
@@ -184,10 +181,7 @@ class FrameCode(nn.Module):
 
     @torch.no_grad()
     def measure(self, residuals: list[Tensor]) -> None:
-        """Measure the scale on residuals ``T C x y Z`` of each subject, without ED frames.
-
-        Raises `ValueError` if all residuals are 0.
-        """
+        """Measure the scale on the residuals ``T C x y Z`` of each subject, without ED; `ValueError` if all are 0."""
         squares = torch.stack([r.double().square().sum(dim=(0, 2, 3, 4)) for r in residuals]).sum(0)
         count = sum(float((r != 0).any(dim=1).sum()) for r in residuals)
         if count == 0:

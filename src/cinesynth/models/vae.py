@@ -14,16 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cinesynth.config import VAEConfig
-from cinesynth.models.layers import (
-    Conv,
-    Down,
-    Stack,
-    Up,
-    broadcast_mask,
-    depth_to_space,
-    make_norm,
-    space_to_depth,
-)
+from cinesynth.models.layers import Conv, Down, Stack, Up, broadcast_mask, depth_to_space, make_norm, space_to_depth
 from cinesynth.types import Features, Image, Label, Latent, Logits, Scalar, SliceFactor, SliceMask
 
 
@@ -53,11 +44,6 @@ class Decoded:
     image: Image
     logits: Logits
 
-    @property
-    def probabilities(self) -> Logits:
-        """Class probabilities, ``B 4 X Y Z``."""
-        return self.logits.float().softmax(dim=1)
-
 
 class Encoder(nn.Module):
     """Image to the parameters of the posterior, ``B 2C x y Z``."""
@@ -67,7 +53,7 @@ class Encoder(nn.Module):
         self.fold = config.space_to_depth
         widths = config.channels
         self.stem = Conv(self.fold**2, widths[0], config.kernel)
-        self.stacks = nn.ModuleList(Stack(w, w, config.blocks, config.kernel, config.norm) for w in widths)
+        self.stacks = nn.ModuleList(Stack(w, config.blocks, config.kernel, config.norm) for w in widths)
         self.downs = nn.ModuleList(Down(a, b) for a, b in pairwise(widths))
         self.norm = make_norm(config.norm, widths[-1])
         self.head = nn.Conv3d(widths[-1], 2 * config.latent_channels, 1)
@@ -90,7 +76,7 @@ class Decoder(nn.Module):
         self.fold = config.space_to_depth
         widths = config.channels[::-1]
         self.stem = Conv(config.latent_channels, widths[0], config.kernel)
-        self.stacks = nn.ModuleList(Stack(w, w, config.blocks, config.kernel, config.norm) for w in widths)
+        self.stacks = nn.ModuleList(Stack(w, config.blocks, config.kernel, config.norm) for w in widths)
         self.ups = nn.ModuleList(Up(a, b, config.kernel) for a, b in pairwise(widths))
         self.norm = make_norm(config.norm, widths[-1])
         self.head = Conv(widths[-1], outputs * self.fold**2, config.kernel)
@@ -110,13 +96,9 @@ class VAE(nn.Module):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        classes = len(Label)
         self.encoder = Encoder(config)
-        self.decoders = nn.ModuleList(
-            [Decoder(config, 1), Decoder(config, classes)]
-            if config.separate_decoders
-            else [Decoder(config, 1 + classes)]
-        )
+        outputs = (1, len(Label)) if config.separate_decoders else (1 + len(Label),)
+        self.decoders = nn.ModuleList(Decoder(config, channels) for channels in outputs)
 
     def encode(self, image: Image, slice_mask: SliceMask) -> Posterior:
         """Posterior of images in [-1, 1]."""

@@ -31,12 +31,11 @@ from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.codec import one_heart
 from cinesynth.models.layers import resolve_precision
-from cinesynth.models.segmenter import SliceUNet
 from cinesynth.study.metrics import ed_es_frames
 from cinesynth.study.runs import SegmenterTask
 from cinesynth.study.spec import NnunetSpec, StudySpec, UNetSpec
 from cinesynth.study.subjects import subject_name
-from cinesynth.training.stages.segmenter import SegmenterStage
+from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
 from cinesynth.training.trainer import Trainer
 from cinesynth.types import LabelArray, Study
 from cinesynth.weights.folder import save_stage

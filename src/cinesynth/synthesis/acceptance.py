@@ -1,4 +1,4 @@
-"""Acceptance rules: named checks of a generated anatomy and its motion, each with a value and a limit.
+"""Acceptance rules: named checks of a generated anatomy and its motion, and rejection sampling by them.
 
 The rules reject anatomically impossible masks only. All labelled hearts of ACDC, M&Ms and Najman pass in every frame;
 phantoms fail only where the base leaves its slice. The paper asks for 100 voxels of 1 x 1 x 10 mm (1 mL) of LV and
@@ -7,14 +7,17 @@ myocardium, and for LV in two contiguous slices (section 2.4).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, signal
+from torch import Tensor
 
+from cinesynth.errors import InputError
 from cinesynth.physiology import MAX_ES_SHARE, MIN_MYO_ES_SHARE
+from cinesynth.synthesis.volume_matching import VolumeMatching
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, volumes_ml
 
 
@@ -70,11 +73,6 @@ class Verdicts:
         """Whether every rule holds."""
         return all(rule.passed for rule in self.rules)
 
-    @property
-    def passed(self) -> int:
-        """How many rules hold, by which candidates that fail are compared."""
-        return sum(rule.passed for rule in self.rules)
-
     def to_json(self) -> list[dict[str, object]]:
         """Each rule with its value, its limit and whether it holds."""
         return [{**asdict(r), "value": round(r.value, 4), "passed": r.passed} for r in self.rules]
@@ -119,7 +117,8 @@ def _shape_rules(frames: Sequence[LabelArray] | LabelArray, prefix: str = "") ->
     for structure, limit in LIMITS.min_largest_part:
         parts = min(largest_part(heart == structure) for heart in hearts)
         yield Verdict(f"{prefix}{structure.name.lower()}_largest_part", parts, limit)
-    gaps = max(missing_slices(heart == structure) for heart in hearts for structure in STRUCTURES)
+    spans = (np.flatnonzero((heart == structure).any(axis=(0, 1))) for heart in hearts for structure in STRUCTURES)
+    gaps = max(int(z[-1] - z[0] + 1 - len(z)) if len(z) else 0 for z in spans)
     yield Verdict(f"{prefix}gap_slices", gaps, 0, at_most=True)
     shares = [enclosed_shares(heart == Label.LV, heart == Label.MYO) for heart in hearts]
     # An LV in one or two slices has no inner one: that passes. Without any LV nothing is enclosed.
@@ -152,12 +151,6 @@ def minima(curve: FloatArray) -> int:
     return int(((found >= len(curve)) & (found < 2 * len(curve))).sum())
 
 
-def missing_slices(mask: BoolArray) -> int:
-    """Number of empty slices between the first and the last one of ``mask`` (``X Y Z``)."""
-    slices = np.flatnonzero(mask.any(axis=(0, 1)))
-    return int(slices[-1] - slices[0] + 1 - len(slices)) if len(slices) else 0
-
-
 def longest_run(present: BoolArray) -> int:
     """Length of the longest run of True."""
     runs = "".join("1" if p else " " for p in present).split()
@@ -180,3 +173,61 @@ def enclosed_shares(lv: BoolArray, myo: BoolArray) -> list[float]:
         around = ndimage.binary_dilation(lv[..., z]) & ~lv[..., z]  # X Y, the 4-connected outline
         shares.append(float((around & myo[..., z]).sum() / max(int(around.sum()), 1)))
     return shares
+
+
+# --- Rejection sampling ----------------------------------------------------------------------------------------------
+
+MAX_REJECTED = 8
+"""Candidates that duplicate filters may reject before the search stops."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sampled anatomy (one frame) or motion (all frames), with the verdicts of the acceptance rules."""
+
+    latent: Tensor  # 1 C x y z: the latent of an anatomy, the start noise of a motion
+    image: FloatArray  # T X Y Z
+    label: LabelArray  # T X Y Z
+    verdicts: Verdicts
+    attempt: int
+    volume_matching: VolumeMatching | None = None
+    postprocessing_ml: float = 0.0  # volume of the voxels that mask postprocessing changed, summed over frames
+    rejected: str = ""  # why a duplicate filter rejects this candidate, whatever the rules say; empty if none does
+
+
+def rejection_sample(max_attempts: int, sample: Callable[[int], Candidate]) -> tuple[Candidate, list[Candidate]]:
+    """Call ``sample(0)``, ``sample(1)``, ... until a candidate is accepted.
+
+    Candidates that a duplicate filter rejects do not count towards ``max_attempts``. Returns the candidate to keep,
+    which passes all rules or more than any other attempt, and all candidates in order. Raises `InputError` if a
+    duplicate filter rejected every candidate.
+    """
+    candidates: list[Candidate] = []
+    attempts: list[Candidate] = []
+    while len(attempts) < max_attempts and len(candidates) - len(attempts) < MAX_REJECTED:
+        candidates.append(sample(len(candidates)))
+        attempts = [candidate for candidate in candidates if not candidate.rejected]
+        if attempts and attempts[-1].verdicts.accepted:
+            break
+    if not attempts:
+        raise InputError(
+            f"all {len(candidates)} candidates were rejected: {candidates[-1].rejected}",
+            hint="use another seed, or request a heart that is less similar to a training subject's",
+        )
+    # On a tie the earlier attempt is kept, so that raising max_attempts changes no case that it does not improve.
+    return max(attempts, key=lambda c: (sum(rule.passed for rule in c.verdicts.rules), -c.attempt)), candidates
+
+
+def acceptance_json(kept: Candidate, candidates: Sequence[Candidate]) -> dict[str, object]:
+    """The sidecar's acceptance record of one stage; ``attempts`` counts all candidates, rejected ones too."""
+    failed = [[rule.rule for rule in c.verdicts.rules if not rule.passed] for c in candidates]
+    return {
+        "accepted": kept.verdicts.accepted,
+        "attempts": len(candidates),
+        "kept_attempt": kept.attempt,
+        "rules": kept.verdicts.to_json(),
+        "failed_rules_by_attempt": failed,
+        "near_duplicates": sum(bool(c.rejected) for c in candidates),
+        "postprocessing_ml": round(kept.postprocessing_ml, 3),
+        "volume_matching": kept.volume_matching.to_json() if kept.volume_matching else None,
+    }

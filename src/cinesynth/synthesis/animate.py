@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,16 @@ from cinesynth.data.normalisation import IntensityScale
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import EDV_RANGE_ML
+from cinesynth.synthesis.acceptance import rejection_sample
 from cinesynth.synthesis.annotate import check_lv_detected, locate
 from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.synthesis.rejection import Candidate, rejection_sample
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.sampler import Plan
-from cinesynth.types import Cine, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.types import Cine, ClinicalPrior, FloatArray, Label, volumes_ml
 from cinesynth.weights.registry import check_supported
+
+SEAM_MM = 8.0
+"""Width of the ramp between the decoded and the real image, inside the grid's border."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,10 @@ class AnimationRequest:
 
     request: Request
     """Diagnosis, ESV, vendor, seed and settings. EDV and slices are measured on the image and must not be given."""
-    ef_percent: float | None = None
-    """An alternative to the ESV."""
+    ef_percent: float | None = None  # an alternative to the ESV
     variation: float = 0.0
     """Noise level from which the anatomy is sampled again at its own EDV: 0 keeps it, 1 replaces it."""
-    frame: int | None = None
-    """Zero-based frame of ED; required if the image has several frames."""
+    frame: int | None = None  # zero-based frame of ED; required if the image has several frames
 
     def __post_init__(self) -> None:
         prior = self.request.prior
@@ -63,10 +64,7 @@ class AnimationRequest:
             )
 
     def frame_of(self, frames: int) -> int:
-        """The frame to encode, of so many.
-
-        Raises `InputError` if it does not exist, or there are several and none was chosen.
-        """
+        """The frame to encode of ``frames``; `InputError` if it does not exist, or none of several was chosen."""
         if self.frame is None and frames > 1:
             raise InputError(
                 f"the image has {frames} frames, and it is not known which one is ED",
@@ -90,22 +88,12 @@ class AnimationRequest:
 def animate(
     pipe: CinePipeline, patient: Patient, wanted: AnimationRequest, callback: ProgressCallback = no_progress
 ) -> Cine:
-    """Animate the patient's heart.
+    """Animate the patient's heart: a cine, base first, on the patient's grid and in the scanner's intensities.
 
-    Variations are not checked by duplicate filters: they are declared to derive from the patient.
-
-    Args:
-        pipe: the weights.
-        patient: the image.
-        wanted: how the heart is to move.
-        callback: called after each network call, as in `CinePipeline.generate`.
-
-    Returns:
-        The cine, base first, on the patient's grid and in the scanner's intensities; frame 0 is ED.
-
-    Raises:
-        DataError: if the image does not fit the grid of the weights, has a single value, or shows no heart.
-        InputError: if the request does not fit the image or the weights.
+    Frame 0 is ED. Variations are not checked by duplicate filters: they are declared to derive from the patient.
+    ``callback`` is called after each network call, as in `CinePipeline.generate`. Raises `DataError` if the image does
+    not fit the grid of the weights, has a single value, or shows no heart, and `InputError` if the request does not fit
+    the image or the weights.
     """
     study = patient.study
     frame = wanted.frame_of(len(study.image))
@@ -116,82 +104,21 @@ def animate(
     # A first plan for the number of slices; the EDV is known once the latent is decoded.
     plan = pipe.plan(replace(wanted.request, prior=ClinicalPrior(slices=placement.slices)))
     latent = pipe.sampler.encode(image[..., placement.slice_mask], plan)  # 1 C x y z
-    detected_ml = volumes_ml(pipe.sampler.decode(latent, plan)[1], Label.LV, pipe.sampler.voxel_ml)
-    _check_edv(detected_ml)
-    plan = _timed(pipe.plan(wanted.measured(round(float(detected_ml[0]), 3), placement.slices)), patient)
+    edv_ml = _checked_edv(volumes_ml(pipe.sampler.decode(latent, plan)[1], Label.LV, pipe.sampler.voxel_ml))
+    plan = pipe.plan(wanted.measured(round(edv_ml, 3), placement.slices))
+    has_cycle = study.frame_time_ms is not None and len(study.image) > 1
+    if study.frame_time_ms is not None and has_cycle:
+        # The patient's own cycle length, over the requested number of frames.
+        frame_time_ms = study.frame_time_ms * len(study.image) / plan.request.frames
+        plan = replace(plan, frame_time_ms=round(frame_time_ms, 2))
     progress = pipe.sampler.progress(plan, callback)
-
-    def sample(attempt: int) -> Candidate:
-        return pipe.sampler.anatomy(plan, attempt, start=latent, variation=wanted.variation, progress=progress)
-
+    sample = partial(pipe.sampler.anatomy, plan, start=latent, variation=wanted.variation, progress=progress)
     # Without a variation every attempt would give the same anatomy.
     anatomies = rejection_sample(plan.request.max_attempts if wanted.variation > 0.0 else 1, sample)
     cine = pipe.add_motion(plan, *anatomies, progress)
+    real: FloatArray = study.image[frame].astype(np.float32)
     on_source = _on_source_grid(cine, placement, scale, study.image[frame])
-    record = _record(cine, on_source, patient, wanted, frame, placement, scale)
-    return replace(on_source, affine=study.affine, provenance=record)
-
-
-def _check_edv(lv_ml: FloatArray) -> None:
-    check_lv_detected(lv_ml)
-    low, high = EDV_RANGE_ML
-    if not low <= lv_ml[0] <= high:
-        raise DataError(
-            f"the detected LV has {lv_ml[0]:.0f} mL at ED, expected {low:g}-{high:g} mL",
-            hint="give the ED frame of a short-axis cine; `cinesynth annotate` shows the detected masks",
-        )
-
-
-def _timed(plan: Plan, patient: Patient) -> Plan:
-    """``plan`` with the patient's own cycle length, if the image is a cine with a frame time."""
-    # The same cycle length over the requested number of frames.
-    step_ms, frames = patient.study.frame_time_ms, len(patient.study.image)
-    if step_ms is None or frames == 1:
-        return plan
-    return replace(plan, frame_time_ms=round(step_ms * frames / plan.request.frames, 2))
-
-
-def _on_source_grid(cine: Cine, placement: Placement, scale: IntensityScale, real: NDArray[Any]) -> Cine:
-    """``cine``, acquired slices on the grid of the weights, mapped to the grid of the ``real`` image ``X Y Z``."""
-    decoded = placement.image_to_native(scale.invert(_padded(cine.image, placement, -1.0)))  # T X Y Z, native
-    label: LabelArray = placement.label_to_native(_padded(cine.label, placement, Label.BACKGROUND))
-    share = _decoded_share(placement)
-    # Where nothing is decoded, the real voxels are kept bit for bit.
-    image = np.where(share > 0.0, share * decoded + (1.0 - share) * real, real).astype(np.float32)  # T X Y Z
-    return replace(cine, image=image, label=label)
-
-
-def _padded(volumes: NDArray[Any], placement: Placement, fill: float) -> NDArray[Any]:
-    """``T X Y Z`` of acquired slices, with the grid's other slices filled."""
-    result = np.full((*volumes.shape[:3], placement.grid.size[2]), fill, dtype=volumes.dtype)
-    result[..., placement.slice_mask] = volumes
-    return result
-
-
-def _decoded_share(placement: Placement, seam_mm: float = 8.0) -> FloatArray:
-    """Weight of the decoded image in each native voxel ``X Y Z``: 1 on the grid, 0 outside, a ramp at the border."""
-    size, spacing = placement.grid.size, placement.grid.spacing_mm
-    x, y = (
-        np.minimum(np.arange(n), np.arange(n)[::-1]) * s / seam_mm for n, s in zip(size[:2], spacing[:2], strict=True)
-    )
-    # The ramp of a voxel is that of the nearer border.
-    ramp = np.minimum(np.minimum.outer(x, y), 1.0).astype(np.float32)  # X Y
-    share: FloatArray = placement.image_to_native(np.repeat(ramp[None, ..., None], size[2], axis=3))[0]
-    return share
-
-
-def _record(
-    cine: Cine,
-    on_source: Cine,
-    patient: Patient,
-    wanted: AnimationRequest,
-    frame: int,
-    placement: Placement,
-    scale: IntensityScale,
-) -> dict[str, object]:
-    study = patient.study
-    has_cycle = study.frame_time_ms is not None and len(study.image) > 1
-    return {
+    record = {
         # No duplicate filter was applied.
         **{key: value for key, value in cine.provenance.items() if key != "duplicate_filters"},
         "slices_from": "image",
@@ -205,8 +132,44 @@ def _record(
             "placement": placement.to_json(),
             "intensity": {"low": scale.low, "high": scale.high},
         },
-        "frame_0": _reconstruction(on_source.image[0], study.image[frame].astype(np.float32), placement, scale),
+        "frame_0": _reconstruction(on_source.image[0], real, placement, scale),
     }
+    return replace(on_source, affine=study.affine, provenance=record)
+
+
+def _checked_edv(lv_ml: FloatArray) -> float:
+    check_lv_detected(lv_ml)
+    low, high = EDV_RANGE_ML
+    if not low <= lv_ml[0] <= high:
+        raise DataError(
+            f"the detected LV has {lv_ml[0]:.0f} mL at ED, expected {low:g}-{high:g} mL",
+            hint="give the ED frame of a short-axis cine; `cinesynth annotate` shows the detected masks",
+        )
+    return float(lv_ml[0])
+
+
+def _on_source_grid(cine: Cine, placement: Placement, scale: IntensityScale, real: NDArray[Any]) -> Cine:
+    """``cine``, acquired slices on the grid of the weights, mapped to the grid of the ``real`` image ``X Y Z``."""
+    image, label = (  # T X Y Z each, with slices of black background where none was acquired
+        np.full((*volumes.shape[:3], placement.grid.size[2]), fill, dtype=volumes.dtype)
+        for volumes, fill in ((cine.image, -1.0), (cine.label, Label.BACKGROUND))
+    )
+    image[..., placement.slice_mask], label[..., placement.slice_mask] = cine.image, cine.label
+    decoded = placement.image_to_native(scale.invert(image))  # T X Y Z, native
+    share = _decoded_share(placement)
+    # Where nothing is decoded, the real voxels are kept bit for bit.
+    blended = np.where(share > 0.0, share * decoded + (1.0 - share) * real, real).astype(np.float32)  # T X Y Z
+    return replace(cine, image=blended, label=placement.label_to_native(label))
+
+
+def _decoded_share(placement: Placement) -> FloatArray:
+    """Weight of the decoded image in each native voxel ``X Y Z``: 1 on the grid, 0 outside, a ramp at the border."""
+    size, spacing = placement.grid.size, placement.grid.spacing_mm
+    x, y = (np.minimum(np.arange(size[i]), np.arange(size[i])[::-1]) * spacing[i] / SEAM_MM for i in (0, 1))
+    # The ramp of a voxel is that of the nearer border.
+    ramp = np.minimum(np.minimum.outer(x, y), 1.0).astype(np.float32)  # X Y
+    share: FloatArray = placement.image_to_native(np.repeat(ramp[None, ..., None], size[2], axis=3))[0]
+    return share
 
 
 def _reconstruction(

@@ -7,8 +7,7 @@ study: the codec would be trained on its own errors, and its own volumes would c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,35 +22,14 @@ from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MAX_DETECTED_ES_SHARE, MIN_DETECTED_EDV_ML
 from cinesynth.synthesis.patient import Annotation, Patient
-from cinesynth.synthesis.provenance import model_record
+from cinesynth.synthesis.pipeline import model_record
 from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, Study, volumes_ml
 from cinesynth.weights.folder import Bundle, bundle_sha256
 from cinesynth.weights.registry import find_bundle
 
 
-@dataclass(frozen=True, eq=False)
-class Masks:
-    """Masks of every stored frame of a study on the grid of the weights; ``placement`` maps them to its own grid."""
-
-    placement: Placement
-    label: LabelArray  # T X Y Z
-
-    @property
-    def native(self) -> LabelArray:
-        """The masks on the study's own grid, ``T X Y Z``; background outside the grid of the weights."""
-        return self.placement.label_to_native(self.label)
-
-    @property
-    def lv_ml(self) -> FloatArray:
-        """Volume of the LV in each stored frame, mL, shape ``T``."""
-        return volumes_ml(self.label, Label.LV, self.placement.grid.voxel_ml)
-
-
 def check_lv_detected(lv_ml: FloatArray) -> None:
-    """Check that a curve of LV volumes (mL, ``T``) reaches that of a heart.
-
-    Raises `DataError` if the LV is smaller in every frame.
-    """
+    """Raise `DataError` unless a curve of LV volumes (mL, ``T``) reaches that of a heart."""
     if not lv_ml.max() >= MIN_DETECTED_EDV_ML:
         raise DataError(
             f"no heart was detected: the largest LV has {lv_ml.max():.0f} mL, "
@@ -78,27 +56,20 @@ def detect_ed_es(lv_ml: FloatArray) -> tuple[int, int]:
 def segment(
     codec: Codec,
     study: Study,
-    placement: Placement | None = None,
+    placement: Placement,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
-) -> Masks:
-    """Predict the mask of each stored frame of ``study``, one frame at a time.
+) -> LabelArray:
+    """Predict the masks of the stored frames of ``study`` on the codec's grid, ``T X Y Z``, one frame at a time.
 
-    Args:
-        codec: encodes and decodes each frame.
-        study: the cine; its labels are not used, except by `place`.
-        placement: where the study lies on the codec's grid; by default as `place` puts it.
-        on_frame: called with the frames done and in all.
-
-    Raises:
-        DataError: if the study does not fit the codec's grid, or its image has a single value.
+    Labels are not used. ``on_frame`` is called with the frames done and in all. Raises `DataError` if the image has a
+    single value.
     """
-    placement = placement or place(study, Grid.from_config(codec.grid))
     frames = IntensityScale.of(study.image).apply(placement.image_to_grid(study.image))  # T X Y Z
     label = []
     for frame in frames:
         label.append(_mask(codec, frame, placement.slice_mask))
         on_frame(len(label), len(frames))
-    return Masks(placement, np.stack(label))
+    return np.stack(label)
 
 
 def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
@@ -119,21 +90,15 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
     scale = IntensityScale.of(study.image)
     # A heart at the edge of the grid is detected in part. Four rounds suffice to centre it within three voxels.
     for _ in range(4):
-        image = scale.apply(placement.image_to_grid(study.image))[frame]
-        centred = _centred(placement, _mask(codec, image, placement.slice_mask))
-        if np.abs(np.subtract(centred.offset, placement.offset)).max() <= 3:
+        label = _mask(codec, scale.apply(placement.image_to_grid(study.image))[frame], placement.slice_mask)
+        if not label.any():
             break
-        placement = centred
+        centre = ndimage.center_of_mass(label > 0)[:2]
+        x, y = (round(at - (size - 1) / 2) for at, size in zip(centre, grid.size, strict=False))
+        if max(abs(x), abs(y)) <= 3:
+            break
+        placement = replace(placement, offset=(placement.offset[0] + x, placement.offset[1] + y))
     return placement
-
-
-def _centred(placement: Placement, label: LabelArray) -> Placement:
-    """``placement`` moved in the plane until the heart of a ``label`` (``X Y Z``) is at the centre."""
-    if not label.any():
-        return placement
-    x, y, _ = ndimage.center_of_mass(label > 0)
-    (a, b), (width, height, _) = placement.offset, placement.grid.size
-    return replace(placement, offset=(a + round(x - (width - 1) / 2), b + round(y - (height - 1) / 2)))
 
 
 @torch.inference_mode()
@@ -151,8 +116,7 @@ class PhaseFinder:
     """Detects ED and ES of studies where they are only assumed. Worker processes may fork it or receive a copy."""
 
     codec: Codec
-    weights_sha256: str
-    """SHA-256 of the index of the weights folder, which lists the hash of every file in it."""
+    weights_sha256: str  # SHA-256 of the index of the weights folder, which lists the hash of every file in it
 
     @classmethod
     def load(cls, weights: Path | str | None = None) -> PhaseFinder:
@@ -169,51 +133,35 @@ class PhaseFinder:
         """``study`` with the detected ED and ES, or with a note that says why they stay assumed."""
         if study.phases_from != "assumed":
             return study
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a forked process cannot use its parent's threads, and results must not differ
         try:
-            with _one_thread():
-                ed, es = detect_ed_es(segment(self.codec, study).lv_ml)
+            placement = place(study, Grid.from_config(self.codec.grid))
+            label = segment(self.codec, study, placement)
+            ed, es = detect_ed_es(volumes_ml(label, Label.LV, placement.grid.voxel_ml))
         except DataError as error:
-            return _noted(study, f"ED and ES stay assumed: {error.message}")
-        study = _noted(study, f"ED and ES by the masks of weights {self.weights_sha256[:12]}")
-        indices = study.frame_index  # stored frames are not always the first of the cycle
-        return replace(study, ed_index=int(indices[ed]), es_index=int(indices[es]), phases_from="model")
+            return replace(study, notes=(*study.notes, f"ED and ES stay assumed: {error.message}"))
+        finally:
+            torch.set_num_threads(threads)
+        ed, es = (int(study.frame_index[frame]) for frame in (ed, es))  # frames of the cycle: not all may be stored
+        notes = (*study.notes, f"ED and ES by the masks of weights {self.weights_sha256[:12]}")
+        return replace(study, ed_index=ed, es_index=es, phases_from="model", notes=notes)
 
 
 def annotate(bundle: Bundle, patient: Patient, callback: ProgressCallback = no_progress) -> Annotation:
     """Predict the masks of every frame with the codec of ``bundle``; parts that are not connected to the heart go.
 
-    Args:
-        bundle: the weights; only their codec is used.
-        patient: the image.
-        callback: called after each frame, as ``callback("annotate", frames done, frames in all, {})``.
-
-    Raises:
-        DataError: if the image does not fit the grid of the weights, has a single value, or shows no heart.
+    ``callback`` is called after each frame, as ``callback("annotate", frames done, frames in all, {})``. Raises
+    `DataError` if the image does not fit the grid of the weights, has a single value, or shows no heart.
     """
     study = patient.study
     placement = locate(bundle.codec, study)
     masks = segment(bundle.codec, study, placement, lambda done, total: callback("annotate", done, total, {}))
-    label = masks.native
+    label = placement.label_to_native(masks)  # background outside the grid of the weights
     lv_ml = volumes_ml(label, Label.LV, study.voxel_ml)
     check_lv_detected(lv_ml)
     try:
         ed_es = detect_ed_es(lv_ml) if len(label) > 1 else None
     except DataError:  # the masks are worth having even if nothing moves
         ed_es = None
-    weights = {**bundle.info, "sha256": bundle_sha256(bundle.folder)}
-    return Annotation(patient, label, ed_es, model_record(bundle.config, weights, torch.device("cpu")))
-
-
-def _noted(study: Study, note: str) -> Study:
-    return replace(study, notes=(*study.notes, note))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: a forked process cannot use its parent's threads, and results must not differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return Annotation(patient, label, ed_es, model_record(bundle, bundle_sha256(bundle.folder), torch.device("cpu")))

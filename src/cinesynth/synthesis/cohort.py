@@ -1,4 +1,4 @@
-"""Cohorts: many cases in one folder, with a table of requested and achieved values.
+"""Cohorts: many cases in one folder, with a table of requested and achieved values; and counterfactuals of a case.
 
 A cohort is the table and ``case_0000/``, ``case_0001/``, ... A case has the same files as when it is generated alone.
 The same command continues an interrupted cohort, even after it was killed, and several processes can share the cases.
@@ -6,7 +6,7 @@ The same command continues an interrupted cohort, even after it was killed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import Any
 
 from cinesynth.cases.cohort import CohortTable, Row
 from cinesynth.cases.reading import read_sidecar
+from cinesynth.cases.schema import SIDECAR
 from cinesynth.cases.writing import check_free, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import make_folder
 from cinesynth.io.reproducibility import case_seed, derive
 from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.types import Cine, Diagnosis
+from cinesynth.types import Cine, ClinicalPrior, Diagnosis
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def draw_requests(
     if count < 1:
         raise InputError(f"{count} cases were requested", hint="request 1 or more")
     # A seed per case: a longer cohort begins with the cases of a shorter one.
-    priors = [pipe.prior.draw(derive(seed, "prior", case), diagnosis) for case in range(count)]
-    priors = [replace(prior, vendor=vendor) for prior in priors]
+    priors = (pipe.prior.draw(derive(seed, "prior", case), diagnosis) for case in range(count))
+    priors = (replace(prior, vendor=vendor) for prior in priors)
     return [Request(prior, case_seed(seed, case), **settings) for case, prior in enumerate(priors)]
 
 
@@ -68,26 +70,16 @@ def generate_cohort(
     pictures: bool = True,
     progress: ProgressCallback = no_progress,
 ) -> list[Row]:
-    """Generate the cases of ``requests`` that are missing in ``out``.
+    """Generate the cases of ``requests``, one per case of the whole cohort, that are missing in the folder ``out``.
 
-    Args:
-        pipe: the weights.
-        requests: one per case of the whole cohort.
-        out: the folder of the cohort.
-        share: which cases this process generates.
-        pictures: whether to write a contact sheet and a GIF for each case.
-        progress: called as ``progress("generate", cases done, cases of this process, {})``, from the writing thread.
-
-    Returns:
-        The rows of the cohort's table.
-
-    Raises:
-        OutputError: before anything is computed, if a case folder holds another request's case or anything else.
+    Only those of ``share``, with a contact sheet and a GIF if ``pictures``. ``progress`` is called as
+    ``progress("generate", cases done, cases of this process, {})``, from the writing thread. Returns the rows of the
+    cohort's table. Raises `OutputError`, before anything is computed, if a case folder holds another request's case or
+    anything else.
     """
     out = Path(out)
     folders = [out / case_name(case) for case in range(len(requests))]
     mine = range(share.index, len(requests), share.of)
-    # Raises before anything is computed, if a folder holds something else.
     missing = [case for case in mine if not is_complete(folders[case], requests[case], pipe)]
     make_folder(out)
     remove_stale(out, {folders[case].name for case in mine})
@@ -101,24 +93,16 @@ def generate_cohort(
         progress("generate", done, len(mine), {})
 
     cines = pipe.generate([requests[case] for case in missing])
-    _write_in_background(write, zip(range(there + 1, len(mine) + 1), missing, cines, strict=True))
-    return table.write()
-
-
-def _write_in_background(write: Callable[[int, int, Cine], None], cases: Iterable[tuple[int, int, Cine]]) -> None:
-    """Write each case in a thread while the next one is computed.
-
-    At most one case waits. An exception of ``write`` is raised here when the next case is computed.
-    """
-    # Compression and network calls both release the interpreter lock, so that they run at the same time.
+    # Compression and network calls both release the interpreter lock: a case is written while the next is computed.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
         written: Future[None] | None = None
-        for arguments in cases:
-            if written is not None:
+        for arguments in zip(range(there + 1, len(mine) + 1), missing, cines, strict=True):
+            if written is not None:  # at most one case waits
                 written.result()
             written = writer.submit(write, *arguments)
         if written is not None:
             written.result()
+    return table.write()
 
 
 def case_name(case: int) -> str:
@@ -143,3 +127,64 @@ def is_complete(folder: Path, request: Request, pipe: CinePipeline) -> bool:
             hint="write to another folder, or repeat the command that generated this one",
         )
     return True
+
+
+# --- Counterfactuals: the same heart at ED with another EF, diagnosis, vendor or sampled motion ----------------------
+
+
+def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPrior]:
+    """The request that reproduces the anatomy of the case in ``folder``, and its prior with the EDV of that heart.
+
+    No latent is stored for this: the anatomy is computed again, bit for bit, from the request in the sidecar.
+    The EDV is the requested one if volumes were matched to it, else that of the mask. Raises `InputError` if the folder
+    holds no case, or one that ``pipe`` would not generate again.
+    """
+    found = read_sidecar(folder)
+    if found is None:
+        raise InputError(
+            f"{folder} holds no generated case: {SIDECAR} is missing", hint="give a case folder of `cinesynth generate`"
+        )
+    record = found["provenance"]
+    if record["weights"]["sha256"] != pipe.bundle_sha256:
+        raise InputError(
+            f"the case in {folder} was made with other weights",
+            hint="give those weights by --weights: the anatomy is computed again",
+        )
+    if record.get("duplicate_filters") != pipe.filter_record.get("duplicate_filters"):
+        raise InputError(
+            f"the case in {folder} was made with another training index", hint="give the same --training-index"
+        )
+    request = Request.from_json(record["request"])
+    matched = request.prior.lv_edv_ml if request.match_volumes else None
+    edv_ml: float = found["achieved"]["lv_edv_ml"] if matched is None else matched
+    low, high = EDV_RANGE_ML
+    if not low <= edv_ml <= high:
+        raise InputError(
+            f"the LV of the case in {folder} has {edv_ml:.1f} mL at ED, expected {low:g}-{high:g} mL",
+            hint="pass an accepted case to --keep-anatomy",
+        )
+    return request, replace(request.prior, lv_edv_ml=edv_ml)
+
+
+def counterfactual(
+    kept: tuple[Request, ClinicalPrior],
+    *,
+    diagnosis: Diagnosis | None = None,
+    esv_ml: float | None = None,
+    ef_percent: float | None = None,
+    vendor: str | None = None,
+    seed: int | None = None,
+    **settings: Any,
+) -> Request:
+    """A request that keeps the anatomy of `kept_anatomy` and changes what is given.
+
+    With the seed of the case, which is the default, the motion starts from the same noise. ``settings`` are the other
+    fields of `Request`.
+    """
+    request, prior = kept
+    prior = replace(prior, diagnosis=diagnosis or prior.diagnosis, vendor=vendor or prior.vendor)
+    if esv_ml is not None or ef_percent is not None:
+        prior = replace(prior, lv_esv_ml=esv_ml)
+    if ef_percent is not None:
+        prior = prior.with_ef(ef_percent)
+    return Request(prior, request.seed if seed is None else seed, **settings, anatomy=request.anatomy or request)

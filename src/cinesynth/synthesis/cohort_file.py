@@ -1,4 +1,4 @@
-"""Reading of cohort files: CSV with one row per case or group, or YAML with a list of groups (docs/cohorts.md).
+"""Reading of cohort files (docs/reference/cohort-files.md): CSV with a row, or YAML with an entry, a case or group.
 
 Values are validated by `cohort_schema.CohortGroup`; errors name the file, the line and what was expected. Of YAML only
 the text of scalars is used: no object is constructed, and anchors are rejected, because with them a small file can
@@ -26,16 +26,12 @@ MAX_BYTES = {".csv": 16 << 20, ".yaml": 1 << 17, ".yml": 1 << 17}
 NUMBERS = frozenset({"edv", "esv", "ef", "slices", "rv_edv", "rv_esv", "mass"})
 CSV_EXAMPLE = "for example\ndiagnosis,edv,ef,count\nDCM,280,25,10"
 YAML_EXAMPLE = "for example\ncases:\n  - {diagnosis: DCM, edv: [200, 320], ef: [15, 35], count: 10}"
-
 Text = str | tuple[str, ...]
 """A value as it is written; several are the ends of a range."""
 
 
 def read_cohort(path: Path | str) -> list[CohortGroup]:
-    """The groups of a file, in order.
-
-    Raises `InputError` if the file cannot be read or is not valid; it names the file, the line and what was expected.
-    """
+    """The groups of a file, in order. An `InputError` names the file, the line and what was expected."""
     path = Path(path)
     text = _text(path)
     is_table = path.suffix.lower() == ".csv"
@@ -74,15 +70,13 @@ def _group(place: str, values: Mapping[str, Text], places: Mapping[str, str] | N
     """Validate a group at ``place``; ``places`` are those of its values, where they differ."""
     try:
         with located(place):
-            return CohortGroup.model_validate(values, context=place)
+            return CohortGroup.model_validate({**values, "place": place})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = str(first["loc"][0])
-        message = first["msg"]
+        key, message = str(first["loc"][0]), first["msg"]
         if first["type"] != "value_error":  # pydantic's own messages do not repeat key and value
             message = f"{key} {shown(first['input'])}: {message[0].lower()}{message[1:]}"
-        where = (places or {}).get(key, place)
-        hint = CohortGroup.model_fields[key].description or ""
+        where, hint = (places or {}).get(key, place), CohortGroup.model_fields[key].description or ""
         raise InputError(f"{where}: {message.removeprefix('Value error, ')}", hint=hint) from None
 
 
@@ -102,25 +96,19 @@ def _csv_groups(name: str, text: str) -> Iterator[CohortGroup]:
             if not any(cells):  # spreadsheets leave empty rows
                 continue
             if not columns:  # the header
-                columns = [_known(place, cell, "column", KEYS) for cell in cells]
-                _check_unique(place, columns, "column")
+                columns = _keys("column", KEYS, place, [(place, cell) for cell in cells])
             elif len(cells) != len(columns):
                 raise InputError(
                     f"{place}: {len(cells)} cells for {len(columns)} columns",
                     hint=f"one cell for each of {', '.join(columns)}; leave it empty if it is unknown",
                 )
             else:
-                yield _group(place, _row(dict(zip(columns, cells, strict=True))))
+                # As the options of `generate`: an empty cell is unknown, a row without any number is sampled.
+                given = {key: cell for key, cell in zip(columns, cells, strict=True) if cell}
+                open_ = dict.fromkeys(("diagnosis", "edv", "ef", "slices"), "") if given.keys() & NUMBERS else {}
+                yield _group(place, {**open_, **given})
     except csv.Error as error:
         raise InputError(f"{name}, line {reader.line_num}: not CSV: {error}", hint=CSV_EXAMPLE) from None
-
-
-def _row(cells: Mapping[str, str]) -> dict[str, Text]:
-    """A row is read as the options of ``generate``: an empty cell is unknown, a row without any number is sampled."""
-    given: dict[str, Text] = {key: cell for key, cell in cells.items() if cell}
-    if not given.keys() & NUMBERS:
-        return given
-    return {"diagnosis": "", "edv": "", "ef": "", "slices": "", **given}
 
 
 # --- YAML ---------------------------------------------------------------------------------------------------------
@@ -188,31 +176,31 @@ def _entries(name: str, node: yaml.Node, known: Sequence[str]) -> dict[str, yaml
         return {}
     if not isinstance(node, yaml.MappingNode):
         raise InputError(f"{place}: expected keys and values", hint=f"the keys are {', '.join(known)}")
-    keys = [_known(_place(name, key), key.value, "key", known) for key, _ in node.value]
-    _check_unique(place, keys, "key")
+    keys = _keys("key", known, place, [(_place(name, key), key.value) for key, _ in node.value])
     return dict(zip(keys, (value for _, value in node.value), strict=True))
 
 
 # --- Keys and places ----------------------------------------------------------------------------------------------
 
 
-def _known(place: str, text: object, kind: str, known: Sequence[str]) -> str:
-    """The key that ``text`` names, in lower case."""
-    key = text.strip().casefold() if isinstance(text, str) else ""
-    if key in known:
-        return key
-    near = difflib.get_close_matches(key[:40], known, n=1)
-    hint = f"the known ones are {', '.join(known)}"
-    hint = f"did you mean {near[0]}? {hint[0].upper()}{hint[1:]}" if near else hint
-    if ";" in key:  # the separator of some locales' spreadsheets
-        hint = f"separate columns by commas; {hint}"
-    raise InputError(f"{place}: {kind} {shown(text if isinstance(text, str) else ())} is not known", hint=hint)
-
-
-def _check_unique(place: str, keys: Sequence[str], kind: str) -> None:
+def _keys(kind: str, known: Sequence[str], place: str, texts: Sequence[tuple[str, object]]) -> list[str]:
+    """The keys in lower case that ``texts``, each with its place, name; all must be known, and none appear twice."""
+    keys = []
+    for where, text in texts:
+        key = text.strip().casefold() if isinstance(text, str) else ""
+        if key not in known:
+            near = difflib.get_close_matches(key[:40], known, n=1)
+            hint = f"the known ones are {', '.join(known)}"
+            hint = f"did you mean {near[0]}? {hint[0].upper()}{hint[1:]}" if near else hint
+            if ";" in key:  # the separator of some locales' spreadsheets
+                hint = f"separate columns by commas; {hint}"
+            name = shown(text if isinstance(text, str) else ())
+            raise InputError(f"{where}: {kind} {name} is not known", hint=hint)
+        keys.append(key)
     for key in keys:
         if keys.count(key) > 1:
             raise InputError(f"{place}: {kind} {key} appears {keys.count(key)} times", hint="keep one of them")
+    return keys
 
 
 def _place(name: str, node: yaml.Node) -> str:

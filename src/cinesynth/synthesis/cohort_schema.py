@@ -1,4 +1,4 @@
-"""A group of cases in a cohort: what it may state, and the requests that it becomes (docs/cohorts.md).
+"""A group of cases in a cohort: what it may state, and the requests that it becomes.
 
 A value is a number, a range that each case samples uniformly, sampled from the empirical prior of the weights, or
 unspecified. Everything that a case samples comes from the case's own seed.
@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     PlainValidator,
     TypeAdapter,
     ValidationError,
@@ -66,74 +67,70 @@ class Range:
 
 Value = float | Range | Sample | None
 """None is unspecified: the model is not given the value."""
-_NUMBER: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(allow_inf_nan=False)])
+SAMPLED = frozenset({"edv", "esv", "ef", "slices"})
+"""Quantities that the empirical prior contains."""
+_NUMBER: TypeAdapter[float] = TypeAdapter(FiniteFloat)
 _WHOLE_NUMBER: TypeAdapter[int] = TypeAdapter(int)  # also reads 8.0, as spreadsheets write 8
 
 
-def shown(value: object, letters: int = 40) -> str:
-    """A value as an error message repeats it, cut to so many letters."""
-    return "a list" if isinstance(value, (list, tuple)) else repr(value[:letters] if isinstance(value, str) else value)
+def shown(value: object) -> str:
+    """A value as an error message repeats it, cut to 40 letters."""
+    return "a list" if isinstance(value, (list, tuple)) else repr(value[:40] if isinstance(value, str) else value)
 
 
-def _is_word(value: object, *words: str) -> bool:
-    return isinstance(value, str) and value.strip().casefold() in words
+def _meaning(value: Any) -> Any:
+    """None or `Sample.FROM_PRIOR` for a word that says so, any other value as it is."""
+    word = value.strip().casefold() if isinstance(value, str) else None
+    if word in UNSPECIFIED:
+        return None
+    return Sample.FROM_PRIOR if word == Sample.FROM_PRIOR.value else value
 
 
 def _quantity(value: object, info: ValidationInfo) -> Value:
     """A number, or a range given by its two ends."""
-    key = str(info.field_name)
-    if value is None or isinstance(value, (Range, Sample)):
-        return value
-    if _is_word(value, *UNSPECIFIED):
-        return None
-    if _is_word(value, Sample.FROM_PRIOR.value):
+    key, meant = str(info.field_name), _meaning(value)
+    if meant is Sample.FROM_PRIOR and key not in SAMPLED:
         raise ValueError(f"{key} cannot be sampled from the prior, which does not contain it")
-    if not isinstance(value, (list, tuple)):
-        return _number(key, value)
-    if len(value) != 2:
-        raise ValueError(f"{key} has {len(value)} values; a range has two, [low, high]")
-    low, high = (_number(key, end) for end in value)
+    if meant is None or isinstance(meant, (Range, Sample)):
+        return meant
+    if not isinstance(meant, (list, tuple)):
+        return _number(key, meant)
+    if len(meant) != 2:
+        raise ValueError(f"{key} has {len(meant)} values; a range has two, [low, high]")
+    low, high = (_number(key, end) for end in meant)
     if low > high:
         raise ValueError(f"{key} is a range from {low:g} down to {high:g}; give [low, high]")
     return Range(low, high)
 
 
-def _sampled_quantity(value: object, info: ValidationInfo) -> Value:
-    """As `_quantity`; the empirical prior can also give it."""
-    return Sample.FROM_PRIOR if _is_word(value, Sample.FROM_PRIOR.value) else _quantity(value, info)
-
-
 def _number(key: str, value: object) -> float:
     text = value.strip() if isinstance(value, str) else value
+    kind, number = ("whole number", _WHOLE_NUMBER) if key == "slices" else ("number", _NUMBER)
     try:
-        return _WHOLE_NUMBER.validate_python(text) if key == "slices" else _NUMBER.validate_python(text)
+        return number.validate_python(text)
     except ValidationError:
-        kind = "whole number" if key == "slices" else "number"
         raise ValueError(f"{key} {shown(value)} is not a {kind}") from None
 
 
 def _diagnosis(value: object) -> Diagnosis | Sample:
-    if isinstance(value, (Diagnosis, Sample)):
-        return value
-    if not isinstance(value, str):
+    meant = _meaning(value)
+    if meant is None or isinstance(meant, Sample):
+        return Diagnosis.UNKNOWN if meant is None else meant
+    if not isinstance(meant, str):
         raise ValueError("diagnosis is a list; give one diagnosis per group")
-    if _is_word(value, Sample.FROM_PRIOR.value):
-        return Sample.FROM_PRIOR
-    return Diagnosis.UNKNOWN if _is_word(value, *UNSPECIFIED) else Diagnosis.parse(value[:40])
+    return Diagnosis.parse(meant[:40])
 
 
 def _vendor(value: object) -> str | None:
-    if value is None or _is_word(value, *UNSPECIFIED):
-        return None
-    if not isinstance(value, str) or _is_word(value, Sample.FROM_PRIOR.value):
+    meant = _meaning(value)
+    if meant is not None and not isinstance(meant, str):
         raise ValueError(f"vendor {shown(value)} is not the name of a vendor")
-    return value.strip()
+    return None if meant is None else meant.strip()
 
 
-Sampled = Annotated[Value, PlainValidator(_sampled_quantity)]
-Stated = Annotated[Value, PlainValidator(_quantity)]
-Whole = Annotated[int | None, BeforeValidator(lambda value: None if _is_word(value, *UNSPECIFIED) else value)]
-Count = Annotated[int, BeforeValidator(lambda value: 1 if _is_word(value, *UNSPECIFIED) else value)]
+Quantity = Annotated[Value, PlainValidator(_quantity)]
+Whole = Annotated[int | None, BeforeValidator(lambda value: None if _meaning(value) is None else value)]
+Count = Annotated[int, BeforeValidator(lambda value: 1 if _meaning(value) is None else value)]
 _EDV = f"mL, {EDV_RANGE_ML[0]:g} to {EDV_RANGE_ML[1]:g}"
 _ESV = "mL, below the EDV: the EF lies between 3 and 95 %"
 _SLICES = f"a whole number, {SLICE_RANGE[0]} to {SLICE_RANGE[1]}"
@@ -151,13 +148,13 @@ class CohortGroup(BaseModel):
     diagnosis: Annotated[Diagnosis | Sample, PlainValidator(_diagnosis)] = Field(
         Sample.FROM_PRIOR, description="a group of ACDC, or draw, or unknown"
     )
-    edv: Sampled = Field(Sample.FROM_PRIOR, description=f"{_EDV}, or draw, or unknown")
-    esv: Sampled = Field(None, description=f"{_ESV}, or draw, or unknown")
-    ef: Sampled = Field(None, description="percent, 3 to 95, or draw, or unknown")
-    slices: Sampled = Field(Sample.FROM_PRIOR, description=f"{_SLICES}, or draw, or unknown")
-    rv_edv: Stated = Field(None, description=f"{_EDV}, or unknown")
-    rv_esv: Stated = Field(None, description=f"{_ESV}, or unknown")
-    mass: Stated = Field(None, description=f"{_MASS}, or unknown")
+    edv: Quantity = Field(Sample.FROM_PRIOR, description=f"{_EDV}, or draw, or unknown")
+    esv: Quantity = Field(None, description=f"{_ESV}, or draw, or unknown")
+    ef: Quantity = Field(None, description="percent, 3 to 95, or draw, or unknown")
+    slices: Quantity = Field(Sample.FROM_PRIOR, description=f"{_SLICES}, or draw, or unknown")
+    rv_edv: Quantity = Field(None, description=f"{_EDV}, or unknown")
+    rv_esv: Quantity = Field(None, description=f"{_ESV}, or unknown")
+    mass: Quantity = Field(None, description=f"{_MASS}, or unknown")
     vendor: Annotated[str | None, PlainValidator(_vendor)] = Field(
         None, description="one vendor of the training data, or unknown"
     )
@@ -166,16 +163,7 @@ class CohortGroup(BaseModel):
     seed: Whole = Field(None, description="a whole number, 0 to 2^63 - 1")
     count: Count = Field(1, ge=1, le=MAX_CASES, description=f"a whole number, 1 to {MAX_CASES}")
 
-    _place: str = ""
-
-    def model_post_init(self, context: Any) -> None:
-        """Keep the validation context: the place of the group in its file, for errors that are found later."""
-        self._place = str(context or "")
-
-    @property
-    def place(self) -> str:
-        """File, line and number of the group."""
-        return self._place
+    place: str = ""  # file, line and number of the group, for errors that are found later
 
     @property
     def ef_or_sample(self) -> Value:
@@ -203,19 +191,12 @@ class CohortGroup(BaseModel):
         return self
 
     def request(self, pipe: CinePipeline, seed: int, number: int, settings: Mapping[str, Any]) -> Request:
-        """The request of case ``number`` of the group.
+        """The request of case ``number`` (zero-based) of the group, sampled from the empirical prior of ``pipe``.
 
-        Args:
-            pipe: the weights, whose empirical prior is sampled.
-            seed: the seed of the case, unless the group has one.
-            number: zero-based number of the case within the group.
-            settings: further fields of `Request`; those of the group take precedence.
-
-        Raises:
-            InputError: if the weights do not support the request; it names the place of the group.
+        A seed and settings of the group take precedence over ``seed`` and ``settings``, further fields of `Request`.
+        Raises `InputError`, with the place of the group, if the weights do not support the request.
         """
-        own = {"frames": self.frames, "es_index": self.es_index}
-        own = {key: value for key, value in own.items() if value is not None}
+        own = {key: value for key in ("frames", "es_index") if (value := getattr(self, key)) is not None}
         seed = seed if self.seed is None else self.seed + number  # a group's cases count on from its seed
         with located(self.place):
             request = Request(self._prior(pipe.prior, seed), seed, **{**settings, **own})
@@ -257,7 +238,7 @@ class CohortGroup(BaseModel):
         return replace(prior, vendor=self.vendor, rv_edv_ml=rv_edv_ml, rv_esv_ml=rv_esv_ml, myo_mass_g=mass_g)
 
 
-KEYS = tuple(CohortGroup.model_fields)
+KEYS = tuple(key for key in CohortGroup.model_fields if key != "place")
 """Columns of a CSV file, keys of a YAML group."""
 
 

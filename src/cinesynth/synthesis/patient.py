@@ -7,7 +7,6 @@ just as the image is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import cinesynth
 from cinesynth.cases.nifti import write_like
 from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
 from cinesynth.cases.writing import case_folder, render_sheet
-from cinesynth.data.nifti import Volume, read_stack
+from cinesynth.data.nifti import read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.errors import DataError
@@ -48,8 +47,7 @@ class Patient:
     study: Study
     path: Path
     sha256: str
-    has_time: bool
-    """Whether the file has four dimensions."""
+    has_time: bool  # whether the file has four dimensions
 
     def in_file(self, volumes: NDArray[Any]) -> NDArray[Any]:
         """``T X Y Z`` of the study in the voxel order of the file."""
@@ -91,36 +89,26 @@ class Annotation:
 
 @reading()
 def read_patient(path: Path | str, order: SliceOrder = "auto") -> Patient:
-    """Read the patient in a NIfTI file of 3 or 4 dimensions.
+    """Read the patient in a NIfTI file of 3 or 4 dimensions; raises `DataError` if it is not a short-axis image.
 
-    Args:
-        path: the file.
-        order: which slice is the base. ``auto`` uses the header; if that does not tell, the first slice is the base.
-
-    Raises:
-        DataError: if the file is not a short-axis image.
+    ``order`` is which slice is the base: ``auto`` uses the header, and where that does not tell, takes the first one.
     """
     path = Path(path)
     volume = read_stack(path)
-    if order == "auto":
-        _check_short_axis(volume)
+    along = abs(apex_cosine(volume.affine))
+    if order == "auto" and 0.0 < along < ALONG_HEART:
+        raise DataError(
+            f"{volume.path} is not a short-axis stack according to its header: the slice normal is "
+            f"{np.degrees(np.arccos(along)):.0f} degrees off the usual long axis of a heart, "
+            f"expected less than {np.degrees(np.arccos(ALONG_HEART)):.0f}",
+            hint="give the short-axis stack; if the header is wrong, say which slice is the base: "
+            "--slice-order base_first or apex_first",
+        )
     # The file name stands for the subject in messages only; no record contains it.
     study = unlabelled_study(
         volume.frames, volume.affine, subject=path.name, dataset="patient", frame_time_ms=volume.frame_time_ms
     )
     return Patient(oriented(study, order), path, file_sha256(path), volume.data.ndim == 4)
-
-
-def _check_short_axis(volume: Volume) -> None:
-    along = apex_cosine(volume.affine)
-    if 0.0 < abs(along) < ALONG_HEART:
-        raise DataError(
-            f"{volume.path} is not a short-axis stack according to its header: the slice normal is "
-            f"{np.degrees(np.arccos(abs(along))):.0f} degrees off the usual long axis of a heart, "
-            f"expected less than {np.degrees(np.arccos(ALONG_HEART)):.0f}",
-            hint="give the short-axis stack; if the header is wrong, say which slice is the base: "
-            "--slice-order base_first or apex_first",
-        )
 
 
 # --- Files --------------------------------------------------------------------------------------------------------
@@ -138,10 +126,9 @@ def save_annotation(
         label = patient.in_file(annotation.label)
         description = _description("masks predicted by a model")
         write_like(temporary / LABEL, label if patient.has_time else label[0], patient.path, description=description)
-        record = _annotation_record(annotation, {LABEL: file_sha256(temporary / LABEL)})
+        record = _annotation_record(annotation) | {"files": {LABEL: file_sha256(temporary / LABEL)}}
         if pictures:
-            ed, es = annotation.ed_es or (0, study.es_index)
-            timing = Timing(ed, es, study.frame_time_ms)
+            timing = Timing(*(annotation.ed_es or (0, study.es_index)), study.frame_time_ms)
             title = "real image, masks predicted by a model: not for clinical use"
             shown = (study.image, annotation.label, study.spacing_mm)
             render_contact_sheet(*shown, temporary / SHEET, timing=timing, title=title)
@@ -162,13 +149,20 @@ def save_animation(
     `save_case` does.
     """
     with case_folder(Path(folder), overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION) as temporary:
-        header: dict[str, Any] = {
-            "frame_time_ms": cine.frame_time_ms,
-            "description": _description("synthetic motion of a real patient"),
+        description = _description("synthetic motion of a real patient")
+        for name, volumes in ((IMAGE, _in_type_of(patient, cine.image)), (LABEL, cine.label)):
+            stored = patient.in_file(volumes)
+            write_like(
+                temporary / name, stored, patient.path, frame_time_ms=cine.frame_time_ms, description=description
+            )
+        record = {
+            **sidecar(cine, {name: file_sha256(temporary / name) for name in (IMAGE, LABEL)}),
+            "notice": ANIMATION_NOTICE,
+            "orientation": "voxels and affine of the source",
+            "intensity": "intensities of the source",
+            "derived_from": cine.provenance["derived_from"],
+            "frame_0": cine.provenance["frame_0"],
         }
-        write_like(temporary / IMAGE, patient.in_file(_in_type_of(patient, cine.image)), patient.path, **header)
-        write_like(temporary / LABEL, patient.in_file(cine.label), patient.path, **header)
-        record = _animation_record(cine, {name: file_sha256(temporary / name) for name in (IMAGE, LABEL)})
         if pictures:
             render_sheet(cine, temporary / SHEET, " motion of a real heart")
             render_gif(cine.image, cine.label, cine.spacing_mm, cine.frame_time_ms, temporary / BEAT)
@@ -181,20 +175,26 @@ def _description(content: str) -> str:
     return f"{content}, cinesynth {cinesynth.__version__}, not for clinical use"
 
 
-def _annotation_record(annotation: Annotation, hashes: Mapping[str, str]) -> dict[str, Any]:
-    study, label, frames = annotation.patient.study, annotation.label, annotation.ed_es
+def _annotation_record(annotation: Annotation) -> dict[str, Any]:
+    study, label = annotation.patient.study, annotation.label
+    ed, es = annotation.ed_es or (None, None)
     curves = {structure: volumes_ml(label, structure, study.voxel_ml) for structure in STRUCTURES}
-    edv, esv = (float(curves[Label.LV][frame]) for frame in frames) if frames else (None, None)
-    ef = 100.0 * (1.0 - esv / edv) if edv is not None and esv is not None else None
-    verdicts = _judge(annotation)
+    edv, esv, ef = None, None, None
+    verdicts = judge_anatomy(label[ed or 0], study.voxel_ml)
+    if ed is not None and es is not None:
+        edv, esv = (float(curves[Label.LV][frame]) for frame in (ed, es))
+        ef = 100.0 * (1.0 - esv / edv)
+        # The rules of motion expect ED first.
+        motion = judge_motion(np.roll(label, -ed, axis=0), study.voxel_ml, (es - ed) % len(label))
+        verdicts = Verdicts((*verdicts.rules, *motion.rules))
     return {
         "notice": ANNOTATION_NOTICE,
         "image": "real",
         "masks": "predicted, without parts that are not connected to the heart",
         "source": annotation.patient.to_json(),
         "order_in_doubt": annotation.order_in_doubt,
-        "ed_index": frames[0] if frames else None,
-        "es_index": frames[1] if frames else None,
+        "ed_index": ed,
+        "es_index": es,
         "lv_edv_ml": _rounded(edv),
         "lv_esv_ml": _rounded(esv),
         "ef_percent": _rounded(ef),
@@ -203,34 +203,11 @@ def _annotation_record(annotation: Annotation, hashes: Mapping[str, str]) -> dic
         "accepted": verdicts.accepted,
         "rules": verdicts.to_json(),
         "provenance": annotation.provenance,
-        "files": dict(hashes),
-    }
-
-
-def _judge(annotation: Annotation) -> Verdicts:
-    """The acceptance rules of generated hearts: anatomy at ED or in the only frame, motion if there is a cycle."""
-    label, voxel_ml = annotation.label, annotation.patient.study.voxel_ml
-    if annotation.ed_es is None:
-        return judge_anatomy(label[0], voxel_ml)
-    ed, es = annotation.ed_es
-    # The rules of motion expect ED first.
-    motion = judge_motion(np.roll(label, -ed, axis=0), voxel_ml, (es - ed) % len(label))
-    return Verdicts((*judge_anatomy(label[ed], voxel_ml).rules, *motion.rules))
-
-
-def _animation_record(cine: Cine, hashes: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        **sidecar(cine, hashes),
-        "notice": ANIMATION_NOTICE,
-        "orientation": "voxels and affine of the source",
-        "intensity": "intensities of the source",
-        "derived_from": cine.provenance["derived_from"],
-        "frame_0": cine.provenance["frame_0"],
     }
 
 
 def _in_type_of(patient: Patient, image: FloatArray) -> np.ndarray[Any, np.dtype[Any]]:
-    """Intensities in the data type of the patient's file: rounded and clipped for an integer type."""
+    """``image`` in the data type of the patient's file: rounded and clipped for an integer type."""
     dtype: np.dtype[Any] = patient.study.image.dtype
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype.name)
@@ -242,5 +219,5 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, DECIMALS)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

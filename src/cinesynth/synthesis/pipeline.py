@@ -1,33 +1,38 @@
-"""The generation pipeline: from clinical priors to cines with segmentations."""
+"""The generation pipeline: from clinical priors to cines with segmentations, and the record of how each was made."""
 
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 
+import cinesynth
 from cinesynth.cases.schema import RENAMED_REQUEST_KEYS
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.normalisation import default_es_index, frame_phases
 from cinesynth.errors import InputError
-from cinesynth.io.reproducibility import case_seed, derive
+from cinesynth.io.reproducibility import case_seed, derive, package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.duplicate_filter import DuplicateFilter, fingerprint_filter
 from cinesynth.models.conditioning import ConditionSet, encode_priors
-from cinesynth.synthesis.provenance import provenance
-from cinesynth.synthesis.rejection import Candidate, acceptance_json, rejection_sample
+from cinesynth.synthesis.acceptance import Candidate, acceptance_json, rejection_sample
 from cinesynth.synthesis.request import FRAMES, Request
-from cinesynth.synthesis.sampler import CaseProgress, Plan, Sampler
+from cinesynth.synthesis.sampler import Plan, Progress, Sampler
 from cinesynth.types import Cine, ClinicalPrior
 from cinesynth.weights.folder import Bundle, bundle_sha256
 from cinesynth.weights.prior import EmpiricalPrior
 from cinesynth.weights.registry import check_supported, find_bundle
+
+LICENCE_KEYS = ("licence", "licences", "license", "citation", "citations", "data")
+"""Keys of a weights index that are copied into each case."""
 
 
 class CinePipeline:
@@ -50,9 +55,8 @@ class CinePipeline:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.condition_set = ConditionSet.of(bundle.config)
         self.bundle_sha256 = bundle_sha256(bundle.folder)
-        own = fingerprint_filter(bundle.fingerprints, self.grid)
-        # A candidate that either filter rejects is sampled again.
-        self.duplicate_filters = tuple(each for each in (own, duplicate_filter) if each is not None)
+        filters = (fingerprint_filter(bundle.fingerprints, self.grid), duplicate_filter)
+        self.duplicate_filters = tuple(each for each in filters if each is not None)
         self.sampler = Sampler(bundle, self.device)
 
     @classmethod
@@ -62,16 +66,10 @@ class CinePipeline:
         device: torch.device | str | None = None,
         duplicate_filter: DuplicateFilter | None = None,
     ) -> CinePipeline:
-        """Load a weights folder, or shipped weights by name.
+        """Load a weights folder, or shipped weights by name: by default the default weights on `default_device`.
 
-        Args:
-            folder: a folder or a name; by default the default weights.
-            device: by default `default_device`.
-            duplicate_filter: a filter beside the weights' own fingerprints of their training subjects. Anatomies that
-                one of them rejects are sampled again.
-
-        Raises:
-            WeightsError: if the folder is incomplete or altered.
+        Anatomies that ``duplicate_filter`` or the weights' own fingerprints of their training subjects reject are
+        sampled again. Raises `WeightsError` if the folder is incomplete or altered.
         """
         device = device or default_device()
         return cls(Bundle.load(find_bundle(folder), device), device, duplicate_filter)
@@ -165,15 +163,11 @@ class CinePipeline:
         All requests are checked before the first case is computed. ``callback`` is as in `__call__`; an exception that
         it raises ends the generation. Raises `InputError` if the weights do not support a request.
         """
-        plans = [self.plan(request) for request in requests]
-        for plan in plans:
+        for plan in [self.plan(request) for request in requests]:
             yield self._case(plan, callback)
 
     def plan(self, request: Request) -> Plan:
-        """Make the open choices of a request.
-
-        Raises `InputError` if the request does not fit the grid of the weights, or what they were trained with.
-        """
+        """Make the open choices of a request; `InputError` if the weights or their grid do not support it."""
         check_supported(request.prior, self.condition_set)
         kept = None if request.anatomy is None else self.plan(request.anatomy)
         prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
@@ -196,26 +190,26 @@ class CinePipeline:
         )
 
     @torch.inference_mode()
-    def _case(self, plan: Plan, callback: ProgressCallback = no_progress) -> Cine:
+    def _case(self, plan: Plan, callback: ProgressCallback) -> Cine:
         progress = self.sampler.progress(plan, callback)
         source = plan.anatomy or plan  # a counterfactual samples the anatomy of another request
 
         def sample(attempt: int) -> Candidate:
-            return self._sample_anatomy(source, attempt, progress)
+            anatomy = self.sampler.anatomy(source, attempt, progress=progress)
+            reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
+            return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
-        anatomy, anatomies = rejection_sample(source.request.max_attempts, sample)
-        return self.add_motion(plan, anatomy, anatomies, progress)
+        return self.add_motion(plan, *rejection_sample(source.request.max_attempts, sample), progress)
 
     @torch.inference_mode()
-    def add_motion(
-        self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: CaseProgress | None = None
-    ) -> Cine:
+    def add_motion(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: Progress) -> Cine:
         """The case of an anatomy that was kept of several candidates: its motion, and how both were sampled."""
-        motion, motions = self.sampler.best_motion(plan, anatomy, progress)
+        sample = partial(self.sampler.motion, plan, anatomy, progress=progress)
+        motion, motions = rejection_sample(plan.request.max_attempts, sample)
+        if len(motion.label) < len(plan.phases):
+            motion = sample(motion.attempt, all_frames=True)
         accepted = anatomy.verdicts.accepted and motion.verdicts.accepted
         stages = {"anatomy": acceptance_json(anatomy, anatomies), "motion": acceptance_json(motion, motions)}
-        weights = {**self.bundle.info, "sha256": self.bundle_sha256}
-        record = provenance(plan.request, int(plan.prior.slices or 0), self.bundle.config, weights, self.device)
         return Cine(
             image=motion.image,
             label=motion.label,
@@ -225,29 +219,52 @@ class CinePipeline:
             es_index=plan.es_index,
             prior=plan.request.prior,
             seed=plan.request.seed,
-            provenance={**record, **self.filter_record, "acceptance": {"accepted": accepted, **stages}},
+            provenance={
+                **self._provenance(plan),
+                **model_record(self.bundle, self.bundle_sha256, self.device),
+                **self.filter_record,
+                "acceptance": {"accepted": accepted, **stages},
+            },
         )
 
-    def _sample_anatomy(self, plan: Plan, attempt: int, progress: CaseProgress) -> Candidate:
-        anatomy = self.sampler.anatomy(plan, attempt, progress=progress)
-        reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
-        return replace(anatomy, rejected=next(filter(None, reasons), ""))
+    def _provenance(self, plan: Plan) -> dict[str, object]:
+        """What is needed to generate a case again, beside the weights."""
+        request, sampling = plan.request, {}
+        for name in ("anatomy_diffusion", "motion_diffusion"):
+            model = getattr(self.bundle.config, name).diffusion
+            guidance = model.guidance if request.guidance is None else request.guidance
+            steps = request.steps or model.sampling_steps
+            sampling[name] = {"objective": model.objective, "steps": steps, "guidance": guidance}
+        return {
+            "synthetic": True,
+            "request": request.to_json(),
+            "slices": int(plan.prior.slices or 0),
+            "slices_from": "request" if request.prior.slices is not None else "empirical prior",
+            "es_index_from": "request" if request.es_index is not None else "empirical prior",
+            "sampling": sampling,
+        }
 
     def _may_crop(self) -> bool:
-        """Whether slices that were not acquired need not be computed."""
         # Group normalisation averages over all slices, so there the ones that are not acquired change the others.
         config = self.bundle.config
-        return all(
-            net.norm == "layer"
-            for net in (config.vae, config.anatomy_diffusion.denoiser, config.motion_diffusion.denoiser)
-        )
+        networks = (config.vae, config.anatomy_diffusion.denoiser, config.motion_diffusion.denoiser)
+        return all(network.norm == "layer" for network in networks)
+
+
+def model_record(bundle: Bundle, sha256: str, device: torch.device) -> dict[str, object]:
+    """For anything that a model makes: weights (``sha256`` of the index), their terms, libraries and the machine."""
+    terms = {key: bundle.info[key] for key in LICENCE_KEYS if key in bundle.info}
+    own = {"cinesynth": cinesynth.__version__}
+    return {
+        "weights": {"preset": bundle.config.preset, "sha256": sha256, **terms},
+        "versions": own | package_versions(("torch", "numpy")) | {"python": platform.python_version()},
+        # The number of threads may change the last bits of a result.
+        "machine": {"device": device.type, "threads": torch.get_num_threads()},
+    }
 
 
 def default_device() -> str:
-    """The CUDA device of ``LOCAL_RANK`` (0 where it is not set), or the CPU.
-
-    Raises `InputError` if ``LOCAL_RANK`` is not a whole number.
-    """
+    """The CUDA device of ``LOCAL_RANK`` (0 where it is not set), or the CPU; `InputError` if it is no whole number."""
     if not torch.cuda.is_available():
         return "cpu"
     rank = os.environ.get("LOCAL_RANK", "0")
@@ -259,7 +276,6 @@ def default_device() -> str:
 
 
 def _under_new_names(renamed: Mapping[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of version 0.1.0 under today's names, each with a `DeprecationWarning`."""
     settings = {}
     for name, value in renamed.items():
         if name not in RENAMED_REQUEST_KEYS:

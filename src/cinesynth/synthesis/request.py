@@ -32,12 +32,10 @@ class Request:
     frames: int = FRAMES
     es_index: int | None = None
     """Zero-based frame of ES; ED is frame 0. None uses the typical systolic fraction of the diagnosis."""
-    steps: int | None = None
-    """Sampling steps of both diffusion models."""
+    steps: int | None = None  # sampling steps of both diffusion models
     guidance: float | None = None
     """Classifier-free guidance scale of both diffusion models: 1 disables guidance, 0 ignores the prior."""
-    max_attempts: int = 3
-    """Attempts at an acceptable anatomy, and as many at an acceptable motion."""
+    max_attempts: int = 3  # attempts at an acceptable anatomy, and as many at an acceptable motion
     match_volumes: bool = True
     """Whether sampled latents are optimised until the masks have the requested volumes (`volume_matching`)."""
     anatomy: Request | None = None

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cinesynth.io.reproducibility import noise
-from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
-from cinesynth.synthesis.acceptance import judge_anatomy, judge_motion
-from cinesynth.synthesis.rejection import Candidate, rejection_sample
+from cinesynth.synthesis.acceptance import Candidate, judge_anatomy, judge_motion
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.volume_matching import (
     VolumeMatching,
@@ -49,28 +48,11 @@ class Plan:
     phases: Tensor  # T
     slice_mask: Tensor  # 1 Z, the slices that the networks compute
     conditions: Conditions  # of one case
-    anatomy: Plan | None = None
-    """The plan that the anatomy is sampled by, where another case's anatomy is kept."""
+    anatomy: Plan | None = None  # the plan that the anatomy is sampled by, where another case's anatomy is kept
 
 
-class CaseProgress:
-    """Counts the network calls of one case and reports them to a `ProgressCallback`.
-
-    The task is "anatomy" or "motion". The total is what a case needs that is accepted at the first attempt, with a
-    typical number of steps for volume matching; further attempts leave ``done`` where it is, and it never decreases.
-    """
-
-    def __init__(self, anatomy_calls: int, motion_calls: int, callback: ProgressCallback = no_progress) -> None:
-        self._expected = {"anatomy": anatomy_calls, "motion": motion_calls}
-        self._calls = {"anatomy": 0, "motion": 0}
-        self._callback = callback
-
-    def step(self, stage: str, *_: int) -> None:
-        """Report one more network call of a stage."""
-        self._calls[stage] += 1
-        before = self._expected["anatomy"] if stage == "motion" else 0
-        done = before + min(self._calls[stage], self._expected[stage])
-        self._callback(stage, done, sum(self._expected.values()), {})
+Progress = Callable[..., None]
+"""Called with "anatomy" or "motion" after each network call of a case (`Sampler.progress`)."""
 
 
 class Sampler:
@@ -83,17 +65,28 @@ class Sampler:
         # Frames of a case per network call, fixed for a kind of device: the chunk size changes a case's last bits.
         self.frames_per_call = 2 if device.type == "cpu" else 16
 
-    def progress(self, plan: Plan, callback: ProgressCallback) -> CaseProgress:
-        """A counter of the network calls that a case needs."""
-        steps = [
-            plan.request.steps or m.config.sampling_steps
-            for m in (self.bundle.anatomy_diffusion, self.bundle.motion_diffusion)
-        ]
+    def progress(self, plan: Plan, callback: ProgressCallback) -> Progress:
+        """A function that counts the network calls of a case and reports them to ``callback``.
+
+        The total is what a case needs that is accepted at the first attempt, with a typical number of steps for volume
+        matching; further attempts leave ``done`` where it is, and it never decreases.
+        """
+        models = (self.bundle.anatomy_diffusion, self.bundle.motion_diffusion)
+        anatomy, motion = (plan.request.steps or model.config.sampling_steps for model in models)
         chunks = math.ceil(len(plan.phases) / self.frames_per_call)
         # Volume matching decodes 10 to 30 times per stage; without it there are one or two decodes.
         matching = 24 if plan.request.match_volumes else 2
         cycles = 1 + chunks if isinstance(self.bundle.residual_motion.code, FrameCode) else 1
-        return CaseProgress(steps[0] + matching, cycles * steps[1] + matching + chunks, callback)
+        first = anatomy + matching
+        total = first + cycles * motion + matching + chunks
+        calls = {"anatomy": 0, "motion": 0}
+
+        def step(stage: str, *_: int) -> None:
+            calls[stage] += 1
+            before, last = (first, total) if stage == "motion" else (0, first)
+            callback(stage, min(before + calls[stage], last), total, {})
+
+        return step
 
     def anatomy(
         self,
@@ -102,18 +95,14 @@ class Sampler:
         *,
         start: Tensor | None = None,
         variation: float = 1.0,
-        progress: CaseProgress | None = None,
+        progress: Progress = lambda *_: None,
     ) -> Candidate:
         """Sample an ED anatomy; with volume matching, moved to the requested EDV.
 
-        Args:
-            plan: the case.
-            attempt: number of the attempt, which decides the start noise.
-            start: a latent ``1 C x y z`` to vary instead of sampling from noise (`LatentDiffusion.sample`).
-            variation: noise level of the variation; 0 keeps ``start`` as it is, without volume matching.
-            progress: counts the network calls.
+        ``attempt`` decides the start noise. ``start`` is a latent ``1 C x y z`` to vary instead of sampling from noise
+        (`LatentDiffusion.sample`), from the noise level ``variation``; 0 keeps it, without volume matching.
         """
-        step = partial((progress or CaseProgress(1, 1)).step, "anatomy")
+        step = partial(progress, "anatomy")
         start_noise = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
         settings: dict[str, Any] = {"start": start, "strength": variation, "callback": step}
         latent = self._sample(self.bundle.anatomy_diffusion, plan, start_noise, plan.conditions, **settings)
@@ -128,19 +117,6 @@ class Sampler:
         verdicts = judge_anatomy(label[0], self.voxel_ml)
         return Candidate(latent, image, label, verdicts, attempt, matching, float(postprocessing_ml.sum()))
 
-    def best_motion(
-        self, plan: Plan, anatomy: Candidate, progress: CaseProgress | None = None
-    ) -> tuple[Candidate, list[Candidate]]:
-        """The motion to keep, with all its frames, and every motion that was tried."""
-
-        def sample(attempt: int) -> Candidate:
-            return self.motion(plan, anatomy, attempt, progress=progress)
-
-        kept, candidates = rejection_sample(plan.request.max_attempts, sample)
-        if len(kept.label) < len(plan.phases):
-            kept = self.motion(plan, anatomy, kept.attempt, all_frames=True, progress=progress)
-        return kept, candidates
-
     def motion(
         self,
         plan: Plan,
@@ -148,14 +124,14 @@ class Sampler:
         attempt: int,
         *,
         all_frames: bool = False,
-        progress: CaseProgress | None = None,
+        progress: Progress = lambda *_: None,
     ) -> Candidate:
         """Sample a motion and decode it; frame 0 is the anatomy as it was decoded and accepted.
 
         Where the rules already reject ES, the candidate holds ED and ES alone, unless ``all_frames`` is set: decoding
         the rest would cost most of an attempt's time.
         """
-        step = partial((progress or CaseProgress(1, 1)).step, "motion")
+        step = partial(progress, "motion")
         size = self.frames_per_call
         start_noise = self._noise(plan, "motion", attempt, self.bundle.residual_motion.code.channels)
         residuals_at = self._trajectory(plan, anatomy.latent, start_noise, step)
@@ -184,7 +160,7 @@ class Sampler:
     def _match_motion(
         self, plan: Plan, anatomy: Candidate, es_residual: Callable[[], Tensor], step: Callable[[], None]
     ) -> VolumeMatching | None:
-        """Volume matching of a motion whose residual at ES is ``1 C x y z``; None where no ESV is to be matched."""
+        """Volume matching of a motion with this residual at ES, ``1 C x y z``; None where no ESV is to be matched."""
         myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
         targets = es_targets(plan.prior, myo_ed_ml) if plan.request.match_volumes else ()
         if not targets:
@@ -203,27 +179,21 @@ class Sampler:
 
             def at(phases: Tensor) -> Tensor:
                 conditions_at = conditions.at_phase(phases.to(start_noise))
-                frames = self._sample(dynamics, plan, noises, conditions_at, anatomies, callback=step)
+                frames = self._sample(dynamics, plan, noises, conditions_at, anatomy=anatomies, callback=step)
                 return code.decode(frames, phases)
 
             return at
         # One code holds the harmonics of the whole cycle: it is sampled once and evaluated at any phase.
-        cycle = self._sample(dynamics, plan, start_noise, plan.conditions, anatomy, callback=step)
+        cycle = self._sample(dynamics, plan, start_noise, plan.conditions, anatomy=anatomy, callback=step)
         return lambda phases: code.decode(cycle, phases)[0]
 
     def _sample(
-        self,
-        model: LatentDiffusion,
-        plan: Plan,
-        start_noise: Tensor,
-        conditions: Conditions,
-        anatomy: Tensor | None = None,
-        **settings: Any,
+        self, model: LatentDiffusion, plan: Plan, start_noise: Tensor, conditions: Conditions, **settings: Any
     ) -> Tensor:
         """Clean codes ``N C x y z``; ``settings`` are further arguments of `LatentDiffusion.sample`."""
         mask, request = plan.slice_mask.expand(len(start_noise), -1), plan.request
-        settings = {"steps": request.steps, "guidance": request.guidance, **settings}
-        return model.sample(start_noise, conditions, mask, anatomy, **settings)
+        settings |= {"steps": request.steps, "guidance": request.guidance}
+        return model.sample(start_noise, conditions, mask, **settings)
 
     def _noise(self, plan: Plan, purpose: str, attempt: int, channels: int) -> Tensor:
         """Start noise ``1 C x y z``, zero on slices that are computed but not acquired."""
@@ -242,11 +212,7 @@ class Sampler:
         return self.bundle.codec.encode(torch.from_numpy(computed)[None, None].to(self.device), plan.slice_mask)
 
     def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, NDArray[np.float64]]:
-        """Decode the acquired slices of ``N C x y z``.
-
-        Returns:
-            Image and label, ``N X Y Z``, and the volume that mask postprocessing changed, mL, ``N``.
-        """
+        """Image and label of acquired slices, ``N X Y Z``, and what mask postprocessing changed of each, mL."""
         mask = plan.slice_mask.expand(len(latent), -1)
         decoded = self.bundle.codec.decode(latent, mask)
         acquired: BoolArray = plan.slice_mask[0].cpu().numpy()

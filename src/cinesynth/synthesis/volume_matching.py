@@ -32,31 +32,20 @@ from cinesynth.types import ClinicalPrior, Label, LabelArray
 class MatchingSettings:
     """Settings of the optimiser."""
 
-    joint_steps: int = 20
-    """At most this many Adam steps on all targets together."""
-    lv_steps: int = 10
-    """At most this many further steps on the LV alone, if the other targets kept it from its target."""
+    joint_steps: int = 20  # at most this many Adam steps on all targets together
+    lv_steps: int = 10  # at most this many further steps on the LV alone, if the other targets kept it from its target
     learning_rate: float = 0.05
-    error_weight: float = 100.0
-    """Weight of the squared relative volume errors."""
-    shift_weight: float = 0.5
-    """Weight of the mean squared shift, in units of the latents' variance."""
-    tolerance: float = 0.005
-    """Relative volume error at which a target counts as met."""
-    sharpness: float = 4.0
-    """Factor on the logits, which brings the soft volume close to that of the hard mask."""
-    slack: float = 0.05
-    """Tolerated relative error of RV and myocardial volumes. The LV has none."""
-    other_weight: float = 0.1
-    """Weight of the RV's and the myocardium's errors; the LV's is 1."""
-    reach_mm: float = 10.0
-    """In-plane distance from the heart within which the latent may change."""
+    error_weight: float = 100.0  # weight of the squared relative volume errors
+    shift_weight: float = 0.5  # weight of the mean squared shift, in units of the latents' variance
+    tolerance: float = 0.005  # relative volume error at which a target counts as met
+    sharpness: float = 4.0  # factor on the logits, which brings the soft volume close to that of the hard mask
+    slack: float = 0.05  # tolerated relative error of RV and myocardial volumes. The LV has none
+    other_weight: float = 0.1  # weight of the RV's and the myocardium's errors; the LV's is 1
+    reach_mm: float = 10.0  # in-plane distance from the heart within which the latent may change
     max_amplitude: float = 1.25
     """Largest factor on a motion. Beyond 1.2 even the encoded motion of a real subject loses myocardium."""
-    amplitude_step: float = 0.25
-    """Step of the search for a factor that contracts enough."""
-    bisections: int = 6
-    """At most this many bisections of the interval that the search has found."""
+    amplitude_step: float = 0.25  # step of the search for a factor that contracts enough
+    bisections: int = 6  # at most this many bisections of the interval that the search has found
 
 
 MATCHING = MatchingSettings()
@@ -137,10 +126,7 @@ def soft_volumes_ml(codec: Codec, latent: Tensor, slice_mask: Tensor) -> Tensor:
 
 
 def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
-    """Latent cells ``1 1 x y 1`` that may change: 1 within `MatchingSettings.reach_mm` of the heart in ``X Y Z``.
-
-    All are 1 where the label holds no heart: one may then appear anywhere.
-    """
+    """Latent cells ``1 1 x y 1`` that may change: 1 near the heart in ``X Y Z``, or everywhere if there is none."""
     projection = np.asarray((label > 0).any(axis=2))  # X Y
     if not projection.any():
         return torch.ones(1, 1, 1, 1, 1)
@@ -149,27 +135,18 @@ def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
     return functional.max_pool2d(torch.from_numpy(near)[None].float(), codec.config.stride)[None, ..., None]
 
 
-def _ignore() -> None:
-    """Do nothing after a network call."""
-
-
 def match_volumes(
     codec: Codec,
     latent: Tensor,
     slice_mask: Tensor,
     targets: Sequence[Target],
     where: Tensor | None = None,
-    on_call: Callable[[], None] = _ignore,
+    on_call: Callable[[], None] = lambda: None,
 ) -> VolumeMatching:
-    """Optimise a shift that brings the volumes of ``latent`` (``1 C x y z``) to the targets.
+    """Optimise a shift that brings the volumes of ``latent`` (``1 C x y z``) to the targets (at least one).
 
-    Args:
-        codec: decodes the latent.
-        latent: what the shift is added to; it is not changed.
-        slice_mask: acquired slices, ``1 Z``.
-        targets: at least one volume range.
-        where: cells that may change (`cells_near_heart`); by default all.
-        on_call: called after each decoder call.
+    Only the cells ``where`` (`cells_near_heart`, by default all) may change. ``on_call`` is called after each decoder
+    call.
     """
     free = torch.ones_like(latent) if where is None else where.to(latent)
     structures = [target.structure for target in targets]
@@ -204,34 +181,26 @@ def match_motion_volumes(
     slice_mask: Tensor,
     targets: Sequence[Target],
     where: Tensor | None = None,
-    on_call: Callable[[], None] = _ignore,
+    on_call: Callable[[], None] = lambda: None,
 ) -> VolumeMatching:
     """Bring the ES volumes of ``anatomy + residual`` (``1 C x y z`` each) to the targets: a factor, then a shift.
 
     The factor is chosen for the LV alone; without a target for the LV it is 1. Further arguments as in
     `match_volumes`.
     """
-    volumes_ml = _volumes_by_amplitude(codec, anatomy, residual, slice_mask, on_call)
+
+    @functools.cache  # each factor is decoded once
+    @torch.no_grad()
+    def volumes_ml(factor: float) -> list[float]:
+        found: list[float] = soft_volumes_ml(codec, anatomy + factor * residual, slice_mask).tolist()
+        on_call()
+        return found
+
     esv_ml = [target.low_ml for target in targets if target.structure is Label.LV]
     amplitude = find_amplitude(lambda factor: volumes_ml(factor)[Label.LV], esv_ml[0]) if esv_ml else 1.0
     shifted = match_volumes(codec, anatomy + amplitude * residual, slice_mask, targets, where, on_call)
     before = {target.structure: volumes_ml(1.0)[target.structure] for target in targets}
     return replace(shifted, amplitude=amplitude, before_ml=before)
-
-
-def _volumes_by_amplitude(
-    codec: Codec, anatomy: Tensor, residual: Tensor, slice_mask: Tensor, on_call: Callable[[], None]
-) -> Callable[[float], list[float]]:
-    """Soft volumes by label as a function of the factor on a motion; each factor is decoded once."""
-
-    @functools.cache
-    @torch.no_grad()
-    def volumes_ml(amplitude: float) -> list[float]:
-        found: list[float] = soft_volumes_ml(codec, anatomy + amplitude * residual, slice_mask).tolist()
-        on_call()
-        return found
-
-    return volumes_ml
 
 
 def find_amplitude(volume_ml: Callable[[float], float], target_ml: float) -> float:

@@ -53,10 +53,7 @@ class Appearance:
 
 
 def draw_appearance(
-    generator: torch.Generator,
-    extent_mm: tuple[float, float],
-    strength: float,
-    ranges: AppearanceRanges = APPEARANCES,
+    generator: torch.Generator, extent_mm: tuple[float, float], strength: float, ranges: AppearanceRanges = APPEARANCES
 ) -> Appearance:
     """A random appearance of a plane of ``extent_mm``; ``strength`` scales every amount, 0 is the identity."""
     if strength <= 0:

@@ -85,13 +85,9 @@ def augment(
     appearance = draw_appearance(generator, extent, strength)
     cut = draw_cut(generator, int(item["slice_mask"].sum()), spacing_mm[2], strength)
     points = sampling_points(view, (width, height))
-    seen = {
-        "image": degrade(sample(item["image"], points), appearance, plane, generator),
-        "label": sample(item["label"].float(), points, nearest=True),
-        "coverage": item["coverage"],
-        "slice_mask": item["slice_mask"],
-    }
-    seen = cut_stack(seen, *cut)
+    image = degrade(sample(item["image"], points), appearance, plane, generator)
+    label = sample(item["label"].float(), points, nearest=True)
+    seen = cut_stack({**item, "image": image, "label": label}, *cut)
     return {**seen, "image": torch.where(seen["slice_mask"], seen["image"], -1.0)}
 
 
@@ -127,14 +123,12 @@ def draw_bend(
     return (2 * torch.rand(2, x, y, generator=generator) - 1) * VIEWS.bend_share * apart * min(1.0, strength)
 
 
-def draw_copy(
-    generator: torch.Generator, size: tuple[int, int], spacing_mm: tuple[float, float], strength: float = 1.0
-) -> View:
+def draw_copy(generator: torch.Generator, size: tuple[int, int], spacing_mm: tuple[float, float]) -> View:
     """An affine copy of a whole heart: scaled by up to a quarter in each direction, slightly turned and moved."""
-    common = math.exp(uniform(generator, -COPIES.log_scale, COPIES.log_scale) * strength)
-    aspect = math.exp(uniform(generator, -COPIES.log_aspect, COPIES.log_aspect) * strength)
-    x, y = (uniform(generator, -COPIES.shift_mm, COPIES.shift_mm) * strength for _ in range(2))
-    rotation = uniform(generator, -COPIES.rotation, COPIES.rotation) * strength
+    common = math.exp(uniform(generator, -COPIES.log_scale, COPIES.log_scale))
+    aspect = math.exp(uniform(generator, -COPIES.log_aspect, COPIES.log_aspect))
+    x, y = (uniform(generator, -COPIES.shift_mm, COPIES.shift_mm) for _ in range(2))
+    rotation = uniform(generator, -COPIES.rotation, COPIES.rotation)
     return View(size, (x, y), rotation, (common * aspect, common / aspect), spacing_mm)
 
 

@@ -1,4 +1,8 @@
-"""Checkpoints without pickle: everything that a run needs to resume, in files small enough for most file stores."""
+"""Everything that a run needs to resume: its folder, and checkpoints without pickle.
+
+The folder holds one resolved config and the hash of one dataset; files of checkpoints are small enough for most file
+stores.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,38 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cinesynth.errors import WeightsError
+from cinesynth.config import Config, dump_config, load_config
+from cinesynth.errors import ConfigError, DataError, WeightsError
 from cinesynth.io.files import file_sha256, make_folder, write_text, writing
 from cinesynth.weights.folder import read_json, read_tensors
+
+
+def open_run(path: Path, config: Config, data_hash: str) -> Path:
+    """Open or make the folder of a run; refuses to resume it with other settings or other data."""
+    folder = make_folder(path)
+    config_file, data_file = folder / "config.yaml", folder / "data.json"
+    if config_file.is_file():
+        before, now = (_leaves(each.model_dump()) for each in (load_config(str(config_file)), config))
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if changed:
+            lines = [f"{key}: {before.get(key)} in the run, {now.get(key)} now" for key in changed[:8]]
+            raise ConfigError(
+                f"{folder} was started with other settings\n" + "\n".join(lines),
+                hint="use the same settings, or another --run",
+            )
+    if data_file.is_file() and read_json(data_file, f"run {folder}").get("data_hash") != data_hash:
+        raise DataError(f"{folder} was started on other data", hint="use the same dataset, or another --run")
+    if not config_file.exists():
+        write_text(config_file, dump_config(config))
+        write_text(data_file, json.dumps({"data_hash": data_hash}))
+    return folder
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
 
 
 def save_checkpoint(
@@ -25,7 +58,8 @@ def save_checkpoint(
     """Write the checkpoint of ``step``, then remove the previous one."""
     tensors = {f"{name}/{k}": v for name, module in modules.items() for k, v in module.state_dict().items()}
     for name, optimizer in optimizers.items():
-        tensors |= {f"{name}.optimizer/{k}": v for k, v in _flatten(optimizer).items()}
+        slots = optimizer.state_dict()["state"].items()
+        tensors |= {f"{name}.optimizer/{index}.{key}": v for index, slot in slots for key, v in slot.items()}
     write_shards(folder, f"step-{step:08d}", tensors, {"step": step, **state})
 
 
@@ -43,26 +77,17 @@ def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dic
     for name, module in modules.items():
         module.load_state_dict(_of(tensors, name))
     for name, optimizer in optimizers.items():
-        _restore(optimizer, _of(tensors, f"{name}.optimizer"))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for path, value in _of(tensors, f"{name}.optimizer").items():
+            index, key = path.split(".", 1)
+            slots.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return state
 
 
 def _of(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     start = f"{name}/"
     return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-
-
-def _flatten(optimizer: Optimizer) -> dict[str, Tensor]:
-    state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, slot in state.items() for key, value in slot.items()}
-
-
-def _restore(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 # --- Many tensors in a folder of small safetensors files, valid once their index is written --------------------------
@@ -100,10 +125,7 @@ def write_shards(
 
 
 def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The tensors in ``folder`` and the index, or None if none were written.
-
-    Raises `WeightsError` for a shard that is missing, damaged or of another checkpoint.
-    """
+    """The tensors in ``folder`` and the index, or None; `WeightsError` for a missing, damaged or foreign shard."""
     if not (folder / INDEX).is_file():
         return None
     index = read_json(folder / INDEX, f"the index of {folder}")
@@ -117,12 +139,11 @@ def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
         if file_sha256(path) != expected:
             raise WeightsError(f"{path} is damaged: its SHA-256 differs from that in the index", hint=_hint(folder))
         files[name] = read_tensors(path)
-    return {name: _joined(entry, files) for name, entry in index["tensors"].items()}, index
-
-
-def _joined(entry: dict[str, Any], files: dict[str, dict[str, Tensor]]) -> Tensor:
-    pieces = [files[name][key] for name, key in entry["pieces"]]
-    return torch.cat(pieces).reshape(entry["shape"])
+    tensors = {}
+    for name, entry in index["tensors"].items():
+        pieces = [files[file][key] for file, key in entry["pieces"]]
+        tensors[name] = torch.cat(pieces).reshape(entry["shape"])
+    return tensors, index
 
 
 def _hint(folder: Path) -> str:
@@ -133,20 +154,15 @@ def _packed(tensors: dict[str, Tensor], limit_bytes: int) -> Iterator[list[Piece
     """Pieces in order, as many at a time as fit one file."""
     held: list[Piece] = []
     room = limit_bytes
-    for piece in _pieces(tensors, limit_bytes):
-        size = piece[2].nbytes
-        if held and size > room:
-            yield held
-            held, room = [], limit_bytes
-        held.append(piece)
-        room -= size
-    if held:
-        yield held
-
-
-def _pieces(tensors: dict[str, Tensor], limit_bytes: int) -> Iterator[Piece]:
     for name, tensor in tensors.items():
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         step = max(1, limit_bytes // flat.element_size())
         for offset in range(0, max(1, prod(tensor.shape)), step):
-            yield name, offset, flat[offset : offset + step].clone()
+            piece = flat[offset : offset + step].clone()
+            if held and piece.nbytes > room:
+                yield held
+                held, room = [], limit_bytes
+            held.append((name, offset, piece))
+            room -= piece.nbytes
+    if held:
+        yield held

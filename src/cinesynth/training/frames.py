@@ -55,18 +55,14 @@ class FrameSampler:
     def draw(self, purpose: str, step: int, case: int) -> tuple[int, torch.Generator]:
         """A subject for one case of one step, and the generator that belongs to it."""
         generator = stream(self.seed, purpose, step, case)
-        group = self._group(uniform(generator))
+        chance = uniform(generator)
+        phantoms = self.generated_share + (1.0 - self.generated_share) * self.phantom_share
+        others = self.phantoms if chance < phantoms else self.patients
+        group = self.generated if chance < self.generated_share else others
         return group[int(uniform(generator, 0, len(group)))], generator
 
-    def _group(self, chance: float) -> list[int]:
-        """The group that a number in [0, 1) selects."""
-        if chance < self.generated_share:
-            return self.generated
-        phantoms = (1.0 - self.generated_share) * self.phantom_share
-        return self.phantoms if chance < self.generated_share + phantoms else self.patients
-
     def record(self, subject: int) -> Record:
-        """The dataset's record of a subject."""
+        """What the dataset records of a subject."""
         return self.data.records[subject]
 
     def mask(self, subject: int) -> Tensor:
@@ -153,8 +149,9 @@ class Volumes(NamedTuple):
     lv: float | None = None
 
 
-def decoded_volumes(codec: Codec, latent: Tensor, ones: Tensor) -> Volumes:
-    """Volumes of the decoded masks of one latent ``C x y Z`` whose slices are all acquired (``ones``, ``1 Z``)."""
+def decoded_volumes(codec: Codec, latent: Tensor) -> Volumes:
+    """Volumes of the decoded masks of one latent ``C x y Z`` whose slices are all acquired."""
+    ones = torch.ones(1, latent.shape[-1], dtype=torch.bool, device=latent.device)
     label = codec.labels(codec.decode(latent[None], ones).logits, ones)
     voxel_ml = math.prod(codec.grid.spacing_mm) / 1000.0
     rv, myo, lv = (float((label == structure).sum()) * voxel_ml for structure in (Label.RV, Label.MYO, Label.LV))
@@ -163,12 +160,13 @@ def decoded_volumes(codec: Codec, latent: Tensor, ones: Tensor) -> Volumes:
 
 def measured_prior(record: Record, ed: Volumes, es: Volumes) -> ClinicalPrior:
     """The prior of a heart with these volumes at ED and ES. Implausible values become unknown: masks can be wrong."""
+    mass_g = None if ed.myo is None else MYO_G_PER_ML * ed.myo
     return ClinicalPrior(
         record.diagnosis,
         *plausible_volumes(ed.lv, es.lv),
         record.slices,
         *plausible_volumes(ed.rv, es.rv),
-        plausible_mass(ed.myo),
+        mass_g if mass_g is not None and MYO_MASS_RANGE_G[0] <= mass_g <= MYO_MASS_RANGE_G[1] else None,
         vendor_of_record(record),
     )
 
@@ -180,13 +178,6 @@ def plausible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float
     least, most = ESV_SHARE_RANGE
     fits = esv_ml is not None and least * edv_ml <= esv_ml <= most * edv_ml
     return edv_ml, esv_ml if fits else None
-
-
-def plausible_mass(myo_ml: float | None) -> float | None:
-    """Mass in grams of a myocardial volume, None where it is outside what human hearts have."""
-    if myo_ml is None or not MYO_MASS_RANGE_G[0] <= MYO_G_PER_ML * myo_ml <= MYO_MASS_RANGE_G[1]:
-        return None
-    return MYO_G_PER_ML * myo_ml
 
 
 def vendor_of_record(record: Record) -> str | None:

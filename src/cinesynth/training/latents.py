@@ -76,9 +76,7 @@ def encode_sequence(
     If ES is not among them, the ESV follows from the measured EDV: with the annotated EF for the LV, with that of
     ``own`` (the prior measured on the subject itself) for the RV.
     """
-    record = frames.record(subject)
-    device = codec.latent_mean.device
-    mask = frames.mask(subject)
+    record, mask, device = frames.record(subject), frames.mask(subject), codec.latent_mean.device
     images = torch.cat([frames.item(subject, frame)["image"] for frame in chosen])  # T X Y Z
     if view is not None:
         images = torch.where(mask, look(images, view), -1.0)
@@ -86,9 +84,9 @@ def encode_sequence(
     ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=device)
     codes = torch.cat([codec.encode(image[None], ones) for image in acquired])  # T C x y Z
     phases = torch.tensor([float(record.phases[frame]) for frame in chosen], dtype=torch.float64)
-    ed = decoded_volumes(codec, codes[0], ones)
+    ed = decoded_volumes(codec, codes[0])
     if record.es in chosen:
-        es = decoded_volumes(codec, codes[chosen.index(record.es)], ones)
+        es = decoded_volumes(codec, codes[chosen.index(record.es)])
     else:
         lv_ml = _scaled_esv(record.lv_edv_ml, record.lv_esv_ml, ed.lv)
         es = Volumes(_scaled_esv(own.rv_edv_ml, own.rv_esv_ml, ed.rv), None, lv_ml)
@@ -104,13 +102,6 @@ def amplified(sequence: LatentSequence, amplitude: float, es: Volumes) -> Latent
     _, rv_esv_ml = plausible_volumes(prior.rv_edv_ml, es.rv)
     moved = ed + amplitude * (sequence.latents - ed)
     return replace(sequence, latents=moved, prior=replace(prior, lv_esv_ml=lv_esv_ml, rv_esv_ml=rv_esv_ml))
-
-
-def draw_amplitudes(seed: int, subject: str, copy: int, count: int) -> list[float]:
-    """``count`` amplitudes, one in each equal part of `AMPLITUDES` (stratified)."""
-    low, high = AMPLITUDES
-    uniforms = torch.rand(count, generator=stream(seed, "amplitude", subject, copy), dtype=torch.float64).tolist()
-    return [low + (high - low) * (index + u) / count for index, u in enumerate(uniforms)]
 
 
 def _scaled_esv(edv_ml: float | None, esv_ml: float | None, copy_edv_ml: float | None) -> float | None:
@@ -129,38 +120,25 @@ def cached_sequences(
     progress: ProgressCallback = no_progress,
     clock: Deadline | None = None,
 ) -> list[LatentSequence]:
-    """The sequences of ``subjects`` that ``spec`` asks for; ``folder`` holds one file an encoding and is completed.
+    """The sequences that ``spec`` asks for; ``folder`` is completed. `TimeLimitReached` if ``clock`` is over first."""
 
-    Raises `TimeLimitReached` if ``clock`` is over first.
-    """
+    @functools.cache
+    def own(subject: int) -> ClinicalPrior:
+        # The prior of a subject at ED and ES is only needed for sequences that do not hold ES themselves.
+        record = frames.record(subject)
+        chosen = [record.ed, record.es]
+        return UNCONDITIONAL if spec.whole_cycle else encode_sequence(codec, frames, subject, None, chosen).prior
+
     plan, begun, clock = list(_plan(frames, subjects, spec)), time.monotonic(), clock or Deadline()
-    missing = [index for index in range(len(plan)) if not _file(folder, index).is_file()]
-    own = functools.cache(functools.partial(_own, codec, frames, spec))
-    for count, index in enumerate(missing):
+    files = [folder / f"{index:05d}.safetensors" for index in range(len(plan))]
+    missing = [(path, item) for path, item in zip(files, plan, strict=True) if not path.is_file()]
+    there = len(plan) - len(missing)
+    for count, (path, item) in enumerate(missing):
         if count and clock.over:  # each call encodes at least one, so that any time limit comes to an end
-            each = (time.monotonic() - begun) / count
-            raise TimeLimitReached("latents", len(plan) - len(missing) + count, len(plan), each)
-        write_tensors(_file(folder, index), _encoded(codec, frames, plan[index], own(plan[index].subject)))
-        progress("latents", len(plan) - len(missing) + count + 1, len(plan), {})
-    return [s for index, item in enumerate(plan) for s in _unpack(read_tensors(_file(folder, index)), frames, item)]
-
-
-def _file(folder: Path, index: int) -> Path:
-    return folder / f"{index:05d}.safetensors"
-
-
-def _encoded(codec: Codec, frames: FrameSampler, item: _Item, own: ClinicalPrior) -> dict[str, Tensor]:
-    """Tensors of one encoding, as `_pack` lays them out."""
-    sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen, own)
-    return _pack(sequence, [_amplified_es(codec, frames, sequence, amplitude) for amplitude in item.amplitudes])
-
-
-def _own(codec: Codec, frames: FrameSampler, spec: CacheSpec, subject: int) -> ClinicalPrior:
-    """The prior of a subject measured at ED and ES; only needed for sequences that do not hold ES themselves."""
-    if spec.whole_cycle:
-        return UNCONDITIONAL
-    record = frames.record(subject)
-    return encode_sequence(codec, frames, subject, None, [record.ed, record.es]).prior
+            raise TimeLimitReached("latents", there + count, len(plan), (time.monotonic() - begun) / count)
+        write_tensors(path, _encoded(codec, frames, item, own(item.subject)))
+        progress("latents", there + count + 1, len(plan), {})
+    return [s for path, item in zip(files, plan, strict=True) for s in _unpack(read_tensors(path), frames, item)]
 
 
 @dataclass(frozen=True)
@@ -174,30 +152,31 @@ class _Item:
 
 
 def _plan(frames: FrameSampler, subjects: list[int], spec: CacheSpec) -> Iterator[_Item]:
-    size, spacing_mm = frames.data.grid.size[:2], frames.data.grid.spacing_mm[:2]
+    (low, high), size, spacing_mm = AMPLITUDES, frames.data.grid.size[:2], frames.data.grid.spacing_mm[:2]
     for subject in subjects:
         chosen = kept_frames(frames, subject) if spec.whole_cycle else [frames.record(subject).ed]
         name = frames.record(subject).subject
         for copy in range(spec.affine_copies + 1):
             # Copy 0 is the heart itself.
             view = draw_copy(stream(frames.seed, "copy", name, copy), size, spacing_mm) if copy else None
-            yield _Item(subject, view, chosen, draw_amplitudes(frames.seed, name, copy, spec.amplitude_copies))
+            generator, count = stream(frames.seed, "amplitude", name, copy), spec.amplitude_copies
+            uniforms = torch.rand(count, generator=generator, dtype=torch.float64).tolist()
+            # Stratified: one amplitude in each equal part of the range.
+            amplitudes = [low + (high - low) * (index + u) / count for index, u in enumerate(uniforms)]
+            yield _Item(subject, view, chosen, amplitudes)
 
 
 @torch.no_grad()
-def _amplified_es(codec: Codec, frames: FrameSampler, sequence: LatentSequence, amplitude: float) -> Volumes:
-    es = amplified(sequence, amplitude, Volumes()).latents[sequence.frames.index(frames.record(sequence.subject).es)]
-    acquired = es[..., sequence.slice_mask].to(codec.latent_mean.device)
-    ones = torch.ones(1, acquired.shape[-1], dtype=torch.bool, device=acquired.device)
-    return decoded_volumes(codec, acquired, ones)
-
-
-def _pack(sequence: LatentSequence, amplified_es: list[Volumes]) -> dict[str, Tensor]:
+def _encoded(codec: Codec, frames: FrameSampler, item: _Item, own: ClinicalPrior) -> dict[str, Tensor]:
     """Tensors of one encoding: ``latents``, ``volumes_ml`` of the LV and ``further_ml`` of the RV, then of MYO at ED.
 
     Both lists hold EDV, ESV and the ESV of each amplitude copy; NaN means unknown.
     """
-    prior = sequence.prior
+    sequence = encode_sequence(codec, frames, item.subject, item.view, item.chosen, own)
+    prior, amplified_es = sequence.prior, []
+    for amplitude in item.amplitudes:
+        es = amplified(sequence, amplitude, Volumes()).latents[item.chosen.index(frames.record(item.subject).es)]
+        amplified_es.append(decoded_volumes(codec, es[..., sequence.slice_mask].to(codec.latent_mean.device)))
     myo_ml = None if prior.myo_mass_g is None else prior.myo_mass_g / MYO_G_PER_ML
     return {
         "latents": sequence.latents,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,6 @@ from monai.losses import DiceLoss, PatchAdversarialLoss
 from monai.networks.nets import PatchDiscriminator
 from torch import Tensor, nn
 
-from cinesynth.config import AutoencodingLosses
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import Decoded
 from cinesynth.types import STRUCTURES, BatchCoverage, BatchLabel, Image, Logits, Scalar, SliceMask, Slices
@@ -47,7 +45,9 @@ def dice_ce(logits: Logits, label: BatchLabel, coverage: BatchCoverage) -> Scala
         return logits.sum() * 0.0  # a zero with a gradient: processes that train together must all have one
     covered = coverage[cases].movedim(2, 1)[:, :, None, None]  # B Z S -> B S 1 1 Z
     merged = merge_unannotated(logits[cases], covered)
-    target = mask_unannotated(label[cases].long(), covered)
+    target = label[cases].long()
+    for i, structure in enumerate(STRUCTURES):  # what was not annotated there is background
+        target = target.masked_fill((target == structure) & ~covered[:, i : i + 1], 0)
     dice: Tensor = _DICE(merged, target)[covered.transpose(0, 1).flatten(1).any(dim=1)].mean()
     share = coverage[cases].any(dim=2).float().mean()  # in other slices all classes are merged: cross-entropy 0
     return dice + F.cross_entropy(merged, target[:, 0]) / share
@@ -65,13 +65,6 @@ def merge_unannotated(logits: Tensor, covered: Tensor) -> Tensor:
     # log(e^a + e^b) is the logit of "a or b".
     either = torch.cat([background, structures.masked_fill(covered, -torch.inf)], dim=1).logsumexp(dim=1, keepdim=True)
     return torch.cat([either, structures.masked_fill(~covered, -torch.inf)], dim=1)
-
-
-def mask_unannotated(label: Tensor, covered: Tensor) -> Tensor:
-    """``B 1 X Y Z`` labels, background at voxels of structures not annotated there (``covered``, ``B S 1 1 Z``)."""
-    for i, structure in enumerate(STRUCTURES):
-        label = label.masked_fill((label == structure) & ~covered[:, i : i + 1], 0)
-    return label
 
 
 def acquired_slices(volume: Tensor, slice_mask: SliceMask) -> Tensor:
@@ -92,11 +85,10 @@ def ramp(step: int, start: int, length: int) -> float:
 class Discriminator(nn.Module):
     """A patch discriminator of single slices (least squares), whose features also measure perceptual distance."""
 
-    def __init__(self, channels: int = 32) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.network = PatchDiscriminator(
-            spatial_dims=2, in_channels=1, channels=channels, num_layers_d=3, norm=("GROUP", {"num_groups": 8})
-        )
+        norm = ("GROUP", {"num_groups": 8})
+        self.network = PatchDiscriminator(spatial_dims=2, in_channels=1, channels=32, num_layers_d=3, norm=norm)
         self.criterion = PatchAdversarialLoss(criterion="least_squares")
 
     def forward(self, slices: Slices) -> list[Tensor]:
@@ -122,47 +114,23 @@ class Discriminator(nn.Module):
         return adversarial, torch.stack(distances).mean()
 
 
-def reconstruction(
-    decoded: Decoded,
-    batch: dict[str, Tensor],
-    weights: AutoencodingLosses,
-    discriminator: Discriminator | None,
-    step: int,
-) -> tuple[Scalar, dict[str, Tensor]]:
-    """Weighted sum of the losses of a decoded image and mask, and its parts by the name of their weight."""
-    image, slice_mask = batch["image"], batch["slice_mask"]
-    parts: dict[str, Any] = {
-        "l1": l1(decoded.image, image, slice_mask),
-        "gradient": gradient(decoded.image, image, slice_mask),
-        "dice_ce": dice_ce(decoded.logits, batch["label"], batch["coverage"]),
-    }
-    if weights.spectrum > 0:
-        parts["spectrum"] = spectrum_distance(*(acquired_slices(x, slice_mask) for x in (decoded.image, image)))
-    if discriminator is not None and step >= weights.adversarial_start_step:
-        fake, real = (alternate_slices(x, slice_mask, step) for x in (decoded.image, image))
-        parts["adversarial"], parts["perceptual"] = discriminator.g_loss(fake, real)
-    total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
-    return total, parts
-
-
 # --- How much detail of each scale images hold --------------------------------------------------------------------
 
 
 RINGS = 16
 """Rings of equal width between frequency 0 and Nyquist."""
+FLOOR = 1e-6
+"""About the power of rounding to bytes, which nobody sees and no loss should chase."""
 
 
-def band_powers(slices: Slices, floor: float = 1e-6) -> Tensor:
-    """Mean power in each ring of frequencies, ``N R`` (Hann window, orthonormal transform).
-
-    ``floor`` is added to the power: about that of rounding to bytes, which nobody sees and no loss should chase.
-    """
+def band_powers(slices: Slices) -> Tensor:
+    """Mean power in each ring of frequencies, ``N R`` (Hann window, orthonormal transform), and `FLOOR`."""
     images = slices[:, 0].float()
     x, y = images.shape[-2:]
     window = torch.outer(torch.hann_window(x, periodic=False), torch.hann_window(y, periodic=False)).to(images)
     centred = images - images.mean(dim=(1, 2), keepdim=True)
     power = torch.fft.rfft2(centred * window, norm="ortho").abs().square().flatten(1)  # N F
-    bands: Tensor = power @ _rings(x, y).to(power) + floor
+    bands: Tensor = power @ _rings(x, y).to(power) + FLOOR
     return bands
 
 
@@ -170,10 +138,9 @@ def band_powers(slices: Slices, floor: float = 1e-6) -> Tensor:
 def _rings(x: int, y: int) -> Tensor:
     """Weights ``F R`` that average the coefficients of an ``x`` by ``y`` image over rings."""
     radius = torch.hypot(torch.fft.fftfreq(x)[:, None], torch.fft.rfftfreq(y)[None]).flatten() / 0.5  # 1 at Nyquist
-    ring = torch.where(
-        radius < 1.0, (radius * RINGS).long(), RINGS
-    )  # the corners beyond Nyquist get a ring of their own
-    member = torch.nn.functional.one_hot(ring, RINGS + 1)[:, :RINGS].float()
+    # The corners beyond Nyquist get a ring of their own.
+    ring = torch.where(radius < 1.0, (radius * RINGS).long(), RINGS)
+    member = F.one_hot(ring, RINGS + 1)[:, :RINGS].float()
     return member / member.sum(dim=0).clamp(min=1)
 
 
@@ -202,10 +169,7 @@ def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[st
 
 
 def dice_scores(predicted: Tensor, truth: Tensor, coverage: Tensor) -> dict[str, float]:
-    """Dice of each structure of ``B X Y Z`` labels over the slices that cover it (``B Z S``).
-
-    A structure that neither label contains there is left out.
-    """
+    """Dice of each structure of ``B X Y Z`` labels, if any, over slices that cover it (``B Z S``)."""
     scores = {}
     for i, structure in enumerate(STRUCTURES):
         covered = coverage[:, None, None, :, i]

@@ -19,7 +19,7 @@ def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decode
     for batch, decoded in pairs:
         middle = int(batch["slice_mask"][0].nonzero()[:, 0].float().mean())
         image = _grey(batch["image"][0, 0, :, :, middle])
-        label = decoded.logits[0].argmax(dim=0)[:, :, middle].cpu().numpy()
+        label = decoded.logits[0].argmax(dim=0)[:, :, middle]
         columns.append([image, _grey(decoded.image[0, 0, :, :, middle]), _paint(image, label)])
     save_grid(path, columns)
 
@@ -29,8 +29,12 @@ def save_samples(path: Path, moments: list[Decoded], slice_mask: Tensor) -> None
     columns = []
     for case in range(len(slice_mask)):  # B Z
         acquired = slice_mask[case].nonzero()[:, 0]
-        shown = [int(acquired[int(part * (len(acquired) - 1))]) for part in (0.2, 0.5, 0.8)]
-        columns.append([picture for decoded in moments for z in shown for picture in _slice(decoded, case, z)])
+        column = []
+        for decoded in moments:
+            for z in (int(acquired[int(part * (len(acquired) - 1))]) for part in (0.2, 0.5, 0.8)):
+                image = _grey(decoded.image[case, 0, :, :, z])
+                column += [image, _paint(image, decoded.logits[case].argmax(dim=0)[:, :, z])]
+        columns.append(column)
     save_grid(path, columns)
 
 
@@ -39,23 +43,14 @@ def save_masks(path: Path, columns: list[tuple[Tensor, Tensor, Tensor]]) -> None
     painted = []
     for plane, *labels in columns:
         image = _grey(plane)
-        painted.append([image, *(_paint(image, label.cpu().numpy()) for label in labels)])
+        painted.append([image, *(_paint(image, label) for label in labels)])
     save_grid(path, painted)
 
 
-def _slice(decoded: Decoded, case: int, z: int) -> list[np.ndarray]:
-    """A slice without and with its mask."""
-    image = _grey(decoded.image[case, 0, :, :, z])
-    label = decoded.logits[case].argmax(dim=0)[:, :, z].cpu().numpy()
-    return [image, _paint(image, label)]
-
-
-def save_grid(path: Path, columns: list[list[np.ndarray]], enlarge: int = 2) -> None:
-    """Write columns of equally large RGB pictures as one PNG, each pixel ``enlarge`` times as large."""
+def save_grid(path: Path, columns: list[list[np.ndarray]]) -> None:
+    """Write columns of equally large RGB pictures as one PNG, each pixel twice as large."""
     sheet = np.concatenate([np.concatenate(column, axis=0) for column in columns], axis=1)
-    picture = Image.fromarray(sheet).resize(
-        (sheet.shape[1] * enlarge, sheet.shape[0] * enlarge), Image.Resampling.NEAREST
-    )
+    picture = Image.fromarray(sheet).resize((2 * sheet.shape[1], 2 * sheet.shape[0]), Image.Resampling.NEAREST)
     with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -65,9 +60,9 @@ def _grey(plane: Tensor) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _paint(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _paint(image: np.ndarray, label: Tensor) -> np.ndarray:
     painted = image.astype(np.float32)
     for structure, colour in COLOURS.items():
-        inside = structure == label.T
+        inside = structure == label.cpu().numpy().T
         painted[inside] = 0.55 * painted[inside] + 0.45 * np.array(colour)
     return painted.astype(np.uint8)

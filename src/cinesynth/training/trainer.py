@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,6 +26,8 @@ from cinesynth.training.stages import Deadline, Stage, TimeLimitReached
 
 CHECKPOINT_MINUTES = 10.0
 """Longest time between checkpoints. Only with one process: several would have to agree on the time."""
+FASTEST_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Of the weights of 2D and 3D convolutions on CPUs and GPUs, by their number of dimensions."""
 
 
 def learning_rate_factor(step: int, settings: OptimConfig) -> float:
@@ -47,10 +50,16 @@ class Trainer:
         report: ProgressCallback,
         clock: Deadline | None = None,
     ) -> None:
-        self.clock = clock or Deadline()
         self.stage, self.folder, self.accelerator, self.report = stage, make_folder(folder), accelerator, report
-        settings = stage.settings
-        self.cases = _share(settings.batch_size, accelerator)
+        self.clock, settings, processes = clock or Deadline(), stage.settings, accelerator.num_processes
+        each, rest = divmod(settings.batch_size, processes)
+        if rest:
+            raise ConfigError(
+                f"batch_size {settings.batch_size} is not a multiple of {processes} processes",
+                hint=f"set it to {(each + 1) * processes}",
+            )
+        # The cases of the global batch that this process takes.
+        self.cases = range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
         self.average = AveragedModel(stage.modules["model"], avg_fn=_warm_average(settings.ema_decay))
         self.average.to(accelerator.device)
         self.best = math.inf
@@ -58,11 +67,15 @@ class Trainer:
         self.optimizers: dict[str, Any] = {}
         for name, module in self.plain.items():
             module.to(accelerator.device)
-            if name == "model":
-                _channels_last(module)
+            for parameter in module.parameters() if name == "model" else ():
+                if parameter.dim() in FASTEST_LAYOUTS:
+                    parameter.data = parameter.data.contiguous(memory_format=FASTEST_LAYOUTS[parameter.dim()])
             # The learning rate is set anew before each step.
             optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay)
             stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
+        # What a checkpoint holds.
+        self.everything: dict[str, nn.Module] = {**self.plain, "average": self.average}
+        self.raw_optimizers = {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
 
     def run(self) -> nn.Module:
         """Train to the end; returns the averaged model that scored best on validation subjects.
@@ -70,31 +83,28 @@ class Trainer:
         Raises `TimeLimitReached`, after a checkpoint, if the clock is over before the end.
         """
         stage, settings = self.stage, self.stage.settings
-        start, begun = self._resume(), time.monotonic()
+        state = load_checkpoint(self.folder / "checkpoints", self.everything, self.raw_optimizers)
+        if state.get("best") is not None:
+            self.best = float(state["best"])
+        start, begun = int(state.get("step", 0)), time.monotonic()
         saved = begun
-        with Metrics(self.folder, start, self.accelerator.is_main_process) as metrics:
+        with metrics_writer(self.folder, start, self.accelerator.is_main_process) as write_metrics:
             for step in range(start, settings.steps):
                 logs = self._step(step)
                 done = step + 1
                 if done % settings.validate_every_steps == 0 or done == settings.steps:
                     logs |= self._validate(done)
-                metrics.write(done, logs)
+                write_metrics(done, logs)
                 over = self.clock.over and done < settings.steps
-                if over or self._is_due(done, saved):
+                late = self.accelerator.num_processes == 1 and time.monotonic() - saved >= 60.0 * CHECKPOINT_MINUTES
+                if over or late or done == settings.steps or done % settings.checkpoint_every_steps == 0:
                     self._save(done)
                     saved = time.monotonic()
                 self.report(stage.name, done, settings.steps, logs)
                 if over:
-                    raise TimeLimitReached(
-                        stage.name, done, settings.steps, (time.monotonic() - begun) / (done - start)
-                    )
+                    each = (time.monotonic() - begun) / (done - start)
+                    raise TimeLimitReached(stage.name, done, settings.steps, each)
         return self._best()
-
-    def _is_due(self, done: int, saved: float) -> bool:
-        """Whether to write a checkpoint after ``done`` steps; the last one was written at the time ``saved``."""
-        settings = self.stage.settings
-        late = self.accelerator.num_processes == 1 and time.monotonic() - saved >= 60.0 * CHECKPOINT_MINUTES
-        return late or done == settings.steps or done % settings.checkpoint_every_steps == 0
 
     def _step(self, step: int) -> dict[str, float]:
         settings = self.stage.settings
@@ -108,18 +118,16 @@ class Trainer:
             optimizer.zero_grad()
             self.accelerator.backward(loss.value)
             norm = self.accelerator.clip_grad_norm_(self.stage.modules[loss.module].parameters(), settings.clip_norm)
-            self._check_finite(step, loss.module, loss.value, norm)
+            value = float(loss.value.detach())
+            if not math.isfinite(value) or (norm is not None and not math.isfinite(float(norm))):
+                raise ConfigError(
+                    f"{self.stage.name}: the loss of {loss.module} is not finite at step {step}",
+                    hint=f"lower training.{self.stage.name}.learning_rate; the last checkpoint is intact",
+                )
             optimizer.step()
-            logs |= {f"{loss.module}/loss": float(loss.value.detach()), **loss.logs}
+            logs |= {f"{loss.module}/loss": value, **loss.logs}
         self.average.update_parameters(self.plain["model"])
         return logs
-
-    def _check_finite(self, step: int, module: str, value: Tensor, norm: Tensor | None) -> None:
-        if not math.isfinite(float(value.detach())) or (norm is not None and not math.isfinite(float(norm))):
-            raise ConfigError(
-                f"{self.stage.name}: the loss of {module} is not finite at step {step}",
-                hint=f"lower training.{self.stage.name}.learning_rate; the last checkpoint is intact",
-            )
 
     @torch.no_grad()
     def _validate(self, done: int) -> dict[str, float]:
@@ -145,31 +153,11 @@ class Trainer:
         model.load_state_dict(found[0])
         return model
 
-    def _everything(self) -> dict[str, nn.Module]:
-        return {**self.plain, "average": self.average}
-
     def _save(self, done: int) -> None:
         if self.accelerator.is_main_process:
             state = {"best": None if math.isinf(self.best) else self.best}
-            save_checkpoint(self.folder / "checkpoints", done, self._everything(), self._raw_optimizers(), state)
+            save_checkpoint(self.folder / "checkpoints", done, self.everything, self.raw_optimizers, state)
         self.accelerator.wait_for_everyone()
-
-    def _resume(self) -> int:
-        state = load_checkpoint(self.folder / "checkpoints", self._everything(), self._raw_optimizers())
-        if state.get("best") is not None:
-            self.best = float(state["best"])
-        return int(state.get("step", 0))
-
-    def _raw_optimizers(self) -> dict[str, Any]:
-        return {name: optimizer.optimizer for name, optimizer in self.optimizers.items()}
-
-
-def _channels_last(module: nn.Module) -> None:
-    """Store the weights of 2D and 3D convolutions channels-last, the fastest layout on CPUs and GPUs."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in module.parameters():
-        if parameter.dim() in layouts:
-            parameter.data = parameter.data.contiguous(memory_format=layouts[parameter.dim()])
 
 
 def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -181,51 +169,29 @@ def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tens
     return update
 
 
-def _share(batch_size: int, accelerator: Accelerator) -> range:
-    """The cases of the global batch that this process takes."""
-    each, rest = divmod(batch_size, accelerator.num_processes)
-    if rest:
-        raise ConfigError(
-            f"batch_size {batch_size} is not a multiple of {accelerator.num_processes} processes",
-            hint=f"set it to {(each + 1) * accelerator.num_processes}",
-        )
-    return range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
-
-
 # --- Metrics ---------------------------------------------------------------------------------------------------------
 
 
-class Metrics:
-    """Appends to ``metrics.jsonl`` and ``tensorboard/``; on resuming, lines after the resumed step are dropped."""
+@contextmanager
+def metrics_writer(folder: Path, start: int, active: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A function that appends a step to ``metrics.jsonl`` and ``tensorboard/``, or does nothing unless ``active``.
 
-    def __init__(self, folder: Path, start: int, active: bool) -> None:
-        self.path, self.start, self.active = folder / "metrics.jsonl", start, active
-        self.stream: TextIO | None = None
-        self.board: SummaryWriter | None = None
+    On resuming, lines after the resumed step are dropped.
+    """
+    if not active:
+        yield lambda step, logs: None
+        return
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    whole = [line for line in lines if line.endswith("}")]  # a killed process may leave half a line
+    write_text(path, "".join(line + "\n" for line in whole if json.loads(line)["step"] <= start))
+    board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+    with path.open("a") as stream, closing(board):
 
-    def __enter__(self) -> Metrics:
-        if self.active:
-            write_text(self.path, "".join(line + "\n" for line in self._kept()))
-            self.stream = self.path.open("a")
-            self.board = SummaryWriter(str(self.path.parent / "tensorboard"), purge_step=self.start)
-        return self
+        def write(step: int, logs: dict[str, float]) -> None:
+            stream.write(json.dumps({"step": step, **logs}) + "\n")
+            stream.flush()
+            for name, value in logs.items():
+                board.add_scalar(name, value, step)
 
-    def __exit__(self, *_: object) -> None:
-        if self.stream is not None and self.board is not None:
-            self.stream.close()
-            self.board.close()
-
-    def write(self, step: int, logs: dict[str, float]) -> None:
-        """Record one step."""
-        if self.stream is None or self.board is None:
-            return
-        self.stream.write(json.dumps({"step": step, **logs}) + "\n")
-        self.stream.flush()
-        for name, value in logs.items():
-            self.board.add_scalar(name, value, step)
-
-    def _kept(self) -> list[str]:
-        if not self.path.is_file():
-            return []
-        lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
-        return [line for line in lines if json.loads(line)["step"] <= self.start]
+        yield write

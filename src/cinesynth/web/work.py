@@ -15,10 +15,9 @@ from cinesynth.io.reproducibility import case_seed
 from cinesynth.io.tasks import ProgressCallback
 from cinesynth.synthesis.animate import AnimationRequest, animate
 from cinesynth.synthesis.annotate import annotate
-from cinesynth.synthesis.cohort import draw_requests
+from cinesynth.synthesis.cohort import counterfactual, draw_requests, kept_anatomy
 from cinesynth.synthesis.cohort_file import read_cohort
 from cinesynth.synthesis.cohort_schema import CohortGroup, requests_of
-from cinesynth.synthesis.counterfactual import counterfactual, kept_anatomy
 from cinesynth.synthesis.patient import ANIMATION, ANNOTATION, read_patient, save_animation, save_annotation
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cinesynth.config import Config, DiffusionConfig, OptimConfig
+from cinesynth.config import Config, DiffusionConfig
 from cinesynth.config.migration import original_name
+from cinesynth.config.schema import DiffusionTraining
 from cinesynth.io.reproducibility import stream
 from cinesynth.models.codec import Codec
 from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors
@@ -51,14 +52,13 @@ class DiffusionStage:
         self.address = original_name(name)  # random streams are addressed by it: a renaming must draw the same numbers
         self.seed = config.training.seed
         self.condition_set = ConditionSet.of(config)
-        self.settings: OptimConfig = getattr(config.training, name)
+        self.settings: DiffusionTraining = getattr(config.training, name)
         self.diffusion: DiffusionConfig = getattr(config, name).diffusion
         self.crops = getattr(config, name).denoiser.norm == "layer"  # group norms average over the padding too
-        patients = [e for e in train if not e.phantom]
-        self.patients = patients
+        self.patients = [e for e in train if not e.phantom]
         self.shares = [
             (self.settings.phantom_share, [e for e in train if e.phantom]),
-            (getattr(self.settings, "whole_cycle_share", 0.0), [e for e in patients if e.whole_cycle]),
+            (self.settings.whole_cycle_share, [e for e in self.patients if e.whole_cycle]),
         ]
         self.validation = validation
         self.modules = {"model": model}
@@ -72,14 +72,13 @@ class DiffusionStage:
         # A time and dropout of the case and of each core condition: B 6
         uniforms = torch.stack([torch.rand(6, generator=g, dtype=torch.float64) for g in streams])
         noise = torch.stack([torch.randn(e.clean.shape, generator=g) for e, g in zip(examples, streams, strict=True)])
-        priors = [self._drop(e.prior, u[1:], g) for e, u, g in zip(examples, uniforms, streams, strict=True)]
+        names, rates = self.condition_set.names, (self.diffusion.condition_dropout, self.diffusion.field_dropout)
+        # Conditions beyond the core draw after the noise, and so change no other draw.
+        count = len(names) - len(CORE.names)
+        further = [torch.rand(count, generator=g, dtype=torch.float64).tolist() for g in streams]
+        chances = [[*core[1:].tolist(), *more] for core, more in zip(uniforms, further, strict=True)]
+        priors = [drop(e.prior, chance, *rates, names) for e, chance in zip(examples, chances, strict=True)]
         yield Loss("model", self._loss(self.modules["model"], examples, priors, noise, uniforms[:, 0].float()))
-
-    def _drop(self, prior: ClinicalPrior, uniforms: Tensor, generator: torch.Generator) -> ClinicalPrior:
-        """Drop conditions at random. Those beyond the core draw after the noise, and so change no other draw."""
-        further = torch.rand(len(self.condition_set.names) - len(CORE.names), generator=generator, dtype=torch.float64)
-        case, field = self.diffusion.condition_dropout, self.diffusion.field_dropout
-        return drop(prior, [*uniforms.tolist(), *further.tolist()], case, field, self.condition_set.names)
 
     def _draw(self, step: int, case: int) -> Example:
         """The example of a case: from a group with a share of its own, else from all patients."""

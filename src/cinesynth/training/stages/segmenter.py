@@ -1,4 +1,4 @@
-"""The independent segmenter of the evaluation, trained on annotated frames of patients alone.
+"""The independent segmenter of the evaluation: MONAI's 2D U-Net, trained on annotated frames of patients alone.
 
 It shares nothing with the codec: another network, another loss, no generated images and, if there are patients, no
 phantoms. If it segments a generated image as the generated mask does, then image and mask agree.
@@ -11,16 +11,48 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from cinesynth.config import Config
+from cinesynth.config import Config, SegmenterConfig
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
-from cinesynth.models.segmenter import SliceUNet, with_neighbours
 from cinesynth.training.frames import Batch, FrameSampler, Prefetch
 from cinesynth.training.losses import dice_ce, dice_scores
 from cinesynth.training.preview import save_masks
 from cinesynth.training.stages import Loss, evenly_spaced
+from cinesynth.types import Label
+
+OUTSIDE = -1.0
+"""Intensity beyond base, apex and border: black, as on slices that were not acquired."""
+
+
+class SliceUNet(nn.Module):
+    """Logits of each slice from the slice and its neighbours; outside the stack everything is black."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.neighbours = config.neighbours
+        self.network = BasicUNet(
+            spatial_dims=2,
+            in_channels=1 + 2 * config.neighbours,
+            out_channels=len(Label),
+            features=(*config.channels, config.channels[0]),
+        )
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """``N 1+2K X Y`` of `with_neighbours` to ``N 4 X Y`` logits."""
+        x, y = slices.shape[-2:]
+        padded = F.pad(slices, (0, -y % 16, 0, -x % 16), value=OUTSIDE)  # the plane is halved four times
+        logits: Tensor = self.network(padded.contiguous(memory_format=torch.channels_last))
+        return logits[..., :x, :y]
+
+
+def with_neighbours(volume: Tensor, neighbours: int) -> Tensor:
+    """Each slice of ``X Y Z`` with those on either side: ``Z 1+2K X Y``."""
+    planes = F.pad(volume, (neighbours, neighbours), value=OUTSIDE).permute(2, 0, 1)  # Z+2K X Y
+    return planes.unfold(0, 1 + 2 * neighbours, 1).permute(0, 3, 1, 2)  # Z X Y 1+2K, then Z 1+2K X Y
 
 
 class SegmenterStage:
@@ -49,8 +81,7 @@ class SegmenterStage:
         kept = part.where([bool(record.labelled.any()) for record in part.records])
         if not kept.records:
             raise DataError(
-                f"no labelled subjects {purpose}",
-                hint="ingest subjects with labels, or change the split fractions",
+                f"no labelled subjects {purpose}", hint="ingest subjects with labels, or change the split fractions"
             )
         return FrameSampler(kept, self.seed, self.settings.phantom_share, self.generated_share)
 
@@ -63,7 +94,8 @@ class SegmenterStage:
         yield Loss("model", loss)
 
     def _batch(self, step: int, cases: range) -> Batch:
-        return self._collate([self._view(step, case) for case in cases])
+        items = [self._view(step, case) for case in cases]
+        return {key: torch.cat([item[key] for item in items]) for key in items[0]}
 
     def _view(self, step: int, case: int) -> dict[str, Tensor]:
         """A random annotated frame through a random view, as another scanner might show it."""
@@ -79,22 +111,16 @@ class SegmenterStage:
             "coverage": item["coverage"][mask],
         }
 
-    def _collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {key: torch.cat([item[key] for item in items]) for key in items[0]}
-
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Mean Dice of each structure over annotated ED and ES frames of validation subjects, whole and unaugmented."""
         found: dict[str, list[float]] = {}
         for batch in self._validation_batches():
-            predicted, truth = self._stack(model(batch["slices"]).argmax(dim=1)), self._stack(batch["label"].long())
+            slices = (model(batch["slices"]).argmax(dim=1), batch["label"].long())
+            predicted, truth = (each.movedim(0, -1)[None] for each in slices)  # Z X Y, then 1 X Y Z
             for name, value in dice_scores(predicted, truth, batch["coverage"][None]).items():
                 found.setdefault(name, []).append(value)
         mean = {name: float(np.mean(values)) for name, values in found.items()}
         return {**mean, "score": 1.0 - float(np.mean(list(mean.values())))}
-
-    def _stack(self, slices: Tensor) -> Tensor:
-        """``Z X Y`` to ``1 X Y Z``."""
-        return slices.movedim(0, -1)[None]
 
     def preview(self, model: nn.Module, path: Path) -> None:
         """Middle slices of validation subjects with their annotation and their segmentation."""
@@ -107,11 +133,7 @@ class SegmenterStage:
 
     def _validation_batches(self) -> list[dict[str, Tensor]]:
         held = self.held_out
-        pairs = [
-            (subject, frame)
-            for subject in held.patients or held.phantoms
-            for frame in (held.record(subject).ed, held.record(subject).es)
-            if held.record(subject).labelled[frame]
-        ]
-        batches = [self._collate([self._slices(held.item(*pair))]) for pair in evenly_spaced(pairs, 24)]
-        return [{name: tensor.to(self.device) for name, tensor in batch.items()} for batch in batches]
+        records = [(subject, held.record(subject)) for subject in held.patients or held.phantoms]
+        pairs = [(subject, frame) for subject, r in records for frame in (r.ed, r.es) if r.labelled[frame]]
+        items = [self._slices(held.item(*pair)) for pair in evenly_spaced(pairs, 24)]
+        return [{name: tensor.to(self.device) for name, tensor in item.items()} for item in items]
