@@ -87,6 +87,12 @@ def cohort_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the numbers of single hearts, shared by all evaluations of this test run that need no empty one."""
+    return made_once(tmp_path_factory, "measurements", Path.mkdir)
+
+
+@pytest.fixture(scope="session")
 def synthetic(cohort_folder: Path) -> CaseSet:
     return cohort(cohort_folder)
 

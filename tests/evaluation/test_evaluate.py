@@ -123,8 +123,8 @@ def test_progress_counts_hearts_and_questions(people: Path, cohort_folder: Path,
     assert last == {"synthetic": (12, 12), "train": (14, 14), "held-out": (4, 4), "sections": (asked, asked)}
 
 
-def test_real_people_may_play_the_generated(people: Path, tmp_path: Path) -> None:
-    report = evaluate(people, people, tmp_path, split="validation", workers=1)
+def test_real_people_may_play_the_generated(people: Path, tmp_path: Path, measured_once: Path) -> None:
+    report = evaluate(people, people, tmp_path, split="validation", workers=1, cache=measured_once)
     assert report.metadata["synthetic"]["subjects"] == 2
     assert report.metadata["command"].endswith("--split validation")
     assert "subjects of the validation split" in (tmp_path / "index.html").read_text()
@@ -196,12 +196,12 @@ def test_real_people_must_be_there(people: Path, cohort_folder: Path, tmp_path: 
 
 
 def test_a_network_that_learned_from_other_data_is_cautioned_against(
-    people: Path, cohort_folder: Path, segmenter: Segmenter, tmp_path: Path
+    people: Path, cohort_folder: Path, segmenter: Segmenter, tmp_path: Path, measured_once: Path
 ) -> None:
     other = Path(shutil.copytree(segmenter.folder, tmp_path / "other"))
     info = json.loads((other / "segmenter.json").read_text())
     (other / "segmenter.json").write_text(json.dumps(info | {"data_hash": "0" * 64}))
-    out, cache = tmp_path / "out", tmp_path / "cache"
+    out, cache = tmp_path / "out", measured_once
     (caution,) = evaluate(people, cohort_folder, out, segmenter=other, cache=cache).metadata["cautions"]
     assert caution.startswith("The training data of the segmenter have SHA-256 000000000000..., this dataset has")
     assert caution in (out / "index.html").read_text()

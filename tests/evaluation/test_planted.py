@@ -23,23 +23,25 @@ def judgement(report: EvaluationReport, word: str) -> str | None:
 
 
 def test_held_out_people_in_place_of_generated_hearts_fail_nothing(
-    people: Path, packed: PackedDataset, tmp_path: Path
+    people: Path, packed: PackedDataset, tmp_path: Path, measured_once: Path
 ) -> None:
     """Real test data against real training data, as a cohort: the floor of the evaluation itself."""
     test = patients(packed.split("test"), "test")
     folder = write_cohort([as_generated(case, seed=i) for i, case in enumerate(test)], tmp_path / "cohort")
-    report = evaluate(people, folder, tmp_path / "out", workers=1)
+    report = evaluate(people, folder, tmp_path / "out", workers=1, cache=measured_once)
     assert [(s.title, s.judgement) for s in report.sections if s.judgement == "fail"] == []
     assert report.judgement in ("pass", "warn")
 
 
-def test_other_good_hearts_do_not_fail_the_motion(people: Path, cohort_folder: Path, tmp_path: Path) -> None:
-    assert judgement(evaluate(people, cohort_folder, tmp_path, workers=1), "motion") != "fail"
+def test_other_good_hearts_do_not_fail_the_motion(
+    people: Path, cohort_folder: Path, tmp_path: Path, measured_once: Path
+) -> None:
+    assert judgement(evaluate(people, cohort_folder, tmp_path, workers=1, cache=measured_once), "motion") != "fail"
 
 
-def test_broken_motion_is_refused(people: Path, cohort_folder: Path, tmp_path: Path) -> None:
+def test_broken_motion_is_refused(people: Path, cohort_folder: Path, tmp_path: Path, measured_once: Path) -> None:
     folder = changed_cohort(cohort_folder, tmp_path / "cohort", shuffled)
-    report = evaluate(people, folder, tmp_path / "out", workers=1)
+    report = evaluate(people, folder, tmp_path / "out", workers=1, cache=measured_once)
     assert judgement(report, "motion") == "fail"
     assert report.judgement == "fail"
     (verdict,) = [v for v in report.verdicts if "motion" in v.title.lower()]
@@ -47,20 +49,22 @@ def test_broken_motion_is_refused(people: Path, cohort_folder: Path, tmp_path: P
 
 
 @needs("memor")
-def test_a_memoriser_is_refused(people: Path, packed: PackedDataset, tmp_path: Path) -> None:
+def test_a_memoriser_is_refused(people: Path, packed: PackedDataset, tmp_path: Path, measured_once: Path) -> None:
     """Training cases with noise."""
     train = patients(packed.split("train"), "train")
     copies = [as_generated(noisy(train[i], seed=i), seed=i) for i in range(12)]
-    report = evaluate(people, write_cohort(copies, tmp_path / "cohort"), tmp_path / "out", workers=1)
+    report = evaluate(
+        people, write_cohort(copies, tmp_path / "cohort"), tmp_path / "out", workers=1, cache=measured_once
+    )
     assert judgement(report, "memor") == "fail"
 
 
 @needs("anatomy")
-def test_a_mask_shifter_is_refused(people: Path, cohort_folder: Path, tmp_path: Path) -> None:
+def test_a_mask_shifter_is_refused(people: Path, cohort_folder: Path, tmp_path: Path, measured_once: Path) -> None:
     """Masks that lie beside the heart of the image: by which section is for the modules to say."""
 
     def beside(case: Case, seed: int) -> Case:
         return shifted_masks(case)
 
     folder = changed_cohort(cohort_folder, tmp_path / "cohort", beside)
-    assert evaluate(people, folder, tmp_path / "out", workers=1).judgement == "fail"
+    assert evaluate(people, folder, tmp_path / "out", workers=1, cache=measured_once).judgement == "fail"

@@ -32,7 +32,12 @@ from cinesynth.types import Label, LabelArray, volumes_ml
 from tests.conftest import Run
 from tests.training.tiny import TINY
 
-SEGMENTER = ["training.segmenter.steps=4", "training.segmenter.batch_size=1", "grid.size=[96, 96, 12]"]
+SEGMENTER = [
+    "training.segmenter.steps=4",
+    "training.segmenter.batch_size=1",
+    "grid.size=[48, 48, 12]",
+    "grid.spacing_mm=[6, 6, 10]",
+]
 QUICK = {
     "train": {"vendors": ["phantom-A", "phantom-B"], "splits": ["train"]},
     "tests": {
@@ -48,7 +53,7 @@ QUICK = {
     "engine": {
         "name": "unet",
         "preset": "smoke",
-        "set": ["training.segmenter.steps=4", "training.segmenter.batch_size=1", "grid.size=[96, 96, 12]"],
+        "set": SEGMENTER,
     },
     "generator": {"preset": "smoke", "set": TINY},
     "cohort": {"frames": 2, "match_volumes": False, "max_attempts": 1, "accepted_only": False},

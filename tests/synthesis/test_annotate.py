@@ -17,7 +17,11 @@ from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Source
+from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.data.sources.cycle import assumed_phases
+from cinesynth.data.sources.layout import load_layout
+from cinesynth.data.sources.nifti import read_nifti
+from cinesynth.data.sources.scd import read_scd
 from cinesynth.errors import WeightsError
 from cinesynth.models.codec import Codec
 from cinesynth.models.vae import Decoded
@@ -174,17 +178,10 @@ def test_workers_that_are_forked_do_not_hang_and_change_nothing(weights: Path, t
 
 def real_cycles(cine_data: Path) -> dict[str, list[Study]]:
     """Whole cycles whose ED and ES somebody knows: by the table, by contours, by Info.cfg."""
-    from cinesynth.data.sources.acdc import read_acdc
-    from cinesynth.data.sources.layout import load_layout
-    from cinesynth.data.sources.nifti import read_nifti
-    from cinesynth.data.sources.scd import read_scd
-
-    sources: dict[str, Source] = {
-        "najman4d": read_nifti(cine_data / "najman4d", load_layout("najman4d")),
-        "scd": read_scd(cine_data / "scd"),
-    }
-    return {name: list(source) for name, source in sources.items()} | {
-        "acdc": [read_acdc(cine_data / "acdc").read("patient090")]
+    return {
+        "najman4d": list(read_nifti(cine_data / "najman4d", load_layout("najman4d"))),
+        "scd": list(read_scd(cine_data / "scd")),
+        "acdc": [read_acdc(cine_data / "acdc").read("patient090")],
     }
 
 
@@ -224,7 +221,8 @@ def test_frames_off_of_real_cycles(cine_data: Path) -> None:
 @shipped
 def test_real_cycles_go_in_with_their_phases_found(cine_data: Path, tmp_path: Path) -> None:
     """Two whole cycles stripped of all that is known, through the two workers of an ingestion."""
-    studies = {study.subject: study for study in real_cycles(cine_data)["najman4d"][3:5]}
+    cycles = read_nifti(cine_data / "najman4d", load_layout("najman4d"))
+    studies = {name: cycles.read(name) for name in cycles.names[3:5]}
     finder = PhaseFinder.load()
     source = Source(tuple(studies), lambda name: assumed(studies[name])).map(finder, finder.version)
     for row in ingest(source, tmp_path / "data", workers=2).added:

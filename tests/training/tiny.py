@@ -4,6 +4,8 @@ from cinesynth.config import STAGES
 
 STEPS = 4
 TINY = [
+    "grid.size=[32,32,12]",
+    "grid.spacing_mm=[6,6,10]",
     *(f"training.{stage}.steps={STEPS}" for stage in STAGES),
     *(f"training.{stage}.validate_every_steps=2" for stage in STAGES),
     *(f"training.{stage}.checkpoint_every_steps=2" for stage in STAGES),
