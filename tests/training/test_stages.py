@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cinesynth.config import Config
+from cinesynth.config import Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.io.reproducibility import stream, uniform
@@ -19,6 +19,13 @@ from cinesynth.training.losses import dice_ce, gradient, l1, ramp
 from cinesynth.training.stages.reconstruction import VAEStage
 from cinesynth.training.trainer import learning_rate_factor
 from cinesynth.types import Label
+from tests.training.tiny import SHORT
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Config:
+    """On the grid of the preset: volumes need its resolution."""
+    return load_config("smoke", SHORT)
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,8 @@
 
 Read in the order in which the data flow:
 
-1. `sources`, `dicom`, `phantom`: each source yields a `cinesynth.types.Study` per subject, on the scanner's grid. To
-   add a dataset, write one file in ``sources/`` that returns a `Source`, and a verb in ``cli/ingest.py``. A folder of
-   NIfTI files needs no code, only a YAML layout (``layouts/``). `nifti` reads and checks the files, `orientation` puts
+1. `sources`, `dicom`, `phantom`: each source yields a `cinesynth.types.Study` per subject, on the scanner's grid.
+   How to add a dataset is told in `sources`. `nifti` reads and checks the files, `orientation` puts
    the base first, `terms` translates vendors and diagnoses, and knows licences and citations.
 2. `ingest`: writes studies (`store`, one HDF5 file per subject), by way of a staging folder (`staging`), and the table
    of subjects with their splits (`dataset_table`). `duplicates` keeps one person under two names in one split.

@@ -19,7 +19,9 @@ To add a metric:
    can differ, `comparison.Comparison` for a statistic of a whole set, `limits` for what any human heart keeps.
    Intervals and distances come from `statistics`.
 3. Return the `Metric` from the section it belongs to. Where it has no value, say why: `Metric.unknown`.
+   A metric of anatomy counts in the ``comparisons`` of its section, which divide the level of each test.
 4. Test it with a planted defect (``tests/evaluation/test_planted.py``): it must fail, and real hearts must pass.
+5. Describe it in ``docs/reference/evaluation-metrics.md``.
 
 `score` uses the same measurers on hearts that it generates for held-out patients; `card` writes a model card.
 """

@@ -10,8 +10,12 @@ How to add a dataset
    * ``read_subject(folder) -> Study`` reads the files with `data.nifti` or `data.dicom`, takes ED and ES from
      `cycle.choose_phases`, builds the study with `cycle.labelled_study` and passes it to `orientation.oriented`;
    * ``subject_files(folder)`` lists every file that decides the result, so that a killed ingestion can be resumed.
-3. Add a verb to ``cli/ingest.py``, licence and citation to ``data/terms.py``, and a small valid folder to
-   ``tests/data/small_sources.py``: the fault-injection and fuzz tests then cover the reader.
+3. Add a command to ``cli/ingest.py``; licence, citation and new spellings of diagnoses and vendors to
+   ``data/terms.py`` and its test.
+4. Test it in ``tests/data/test_NAME.py``, and append a small valid folder to ``tests/data/small_sources.py``: the
+   fault-injection and fuzz tests then cover the reader. ``tests/cli/test_cli.py`` lists the commands.
+5. Describe it in ``docs/reference/datasets.md``, ``docs/how-to/prepare-datasets.md``, ``CITATION.cff`` and
+   ``CHANGELOG.md``.
 
 Every study has labels 1 RV, 2 myocardium, 3 LV and slices from base to apex. A reader never guesses: it raises one
 `DataError` if the folder has no subjects, and reading a subject that is incomplete or contradicts itself raises one
