@@ -36,7 +36,7 @@ SEGMENTER = [
     "training.segmenter.steps=4",
     "training.segmenter.batch_size=1",
     "grid.size=[48, 48, 12]",
-    "grid.spacing_mm=[6, 6, 10]",
+    "grid.spacing_mm=[5, 5, 10]",
 ]
 QUICK = {
     "train": {"vendors": ["phantom-A", "phantom-B"], "splits": ["train"]},

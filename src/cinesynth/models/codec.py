@@ -54,7 +54,8 @@ class Codec(nn.Module):
 
     def labels(self, logits: Logits, slice_mask: SliceMask) -> LabelBatch:
         """Post-processed masks of mask logits (`clean_mask`); background on slices that were not acquired."""
-        likeliest: LabelArray = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()  # B X Y Z
+        # On a CPU `argmax` over the channels takes eight times as long.
+        likeliest: LabelArray = logits.max(dim=1).indices.to(torch.uint8).cpu().numpy()  # B X Y Z
         labels, pixel_mm2 = np.zeros_like(likeliest), math.prod(self.grid.spacing_mm[:2])
         for label, found, acquired in zip(labels, likeliest, slice_mask.cpu().numpy(), strict=True):
             label[..., acquired] = clean_mask(found[..., acquired], pixel_mm2)
