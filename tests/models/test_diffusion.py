@@ -9,9 +9,10 @@ from torch import nn
 from cinesynth.config import DiffusionConfig, load_config
 from cinesynth.models.build import build_anatomy_diffusion, build_motion_diffusion
 from cinesynth.models.conditioning import encode_priors
-from cinesynth.models.diffusion import LatentDiffusion, make_solver
+from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.paths import add_noise
 from cinesynth.models.residual_motion import HarmonicCode
+from cinesynth.models.solvers import make_solver
 from cinesynth.training.stages.diffusion import TrainableDiffusion
 from cinesynth.types import ClinicalPrior, Diagnosis
 
