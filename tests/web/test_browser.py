@@ -54,7 +54,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
     page.on("request", lambda asked: None if _own(asked.url, address) else wrong.append(f"foreign: {asked.url}"))
     page.goto(address)
-    expect(page.locator("#model")).to_contain_text("weights ")
+    expect(page.locator("#model")).to_contain_text("cinesynth ")  # and the version: the weights are read
     yield page
     context.close()
     assert wrong == []
@@ -177,7 +177,7 @@ def test_without_webgl_a_slice_is_drawn(browser: Browser, address: str) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(f"{address}/?plain")
-    expect(page.locator("#model")).to_contain_text("weights ")
+    expect(page.locator("#model")).to_contain_text("cinesynth ")  # and the version: the weights are read
     generate(page)
     viewer = page.locator("#generate .viewer")
     expect(viewer).to_contain_text("WebGL 2 is not available")
@@ -189,12 +189,24 @@ def test_without_webgl_a_slice_is_drawn(browser: Browser, address: str) -> None:
     page.close()
 
 
+def test_what_is_typed_while_the_weights_are_read_stays(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.route("**/api/model", lambda route: route.fulfill(json={"state": "loading"}))
+    page.goto(address)
+    slices, edv = (page.locator(f"#generate form input[type=number][name={name}]") for name in ("slices", "edv"))
+    slices.fill("6")
+    page.unroute("**/api/model")
+    expect(edv).not_to_have_value("")  # filled with what is typical
+    expect(slices).to_have_value("6")
+    page.close()
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_the_window(browser: Browser, address: str, width: int, height: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     page.goto(address)
-    expect(page.locator("#model")).to_contain_text("weights ")
+    expect(page.locator("#model")).to_contain_text("cinesynth ")  # and the version: the weights are read
     assert page.evaluate("() => document.documentElement.dataset.theme") == scheme
     for name in ("Generate", "Compare", "Animate", "Annotate", "Cohort", "Report"):
         page.get_by_role("tab", name=name).click()

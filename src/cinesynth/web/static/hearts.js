@@ -51,13 +51,14 @@ class RequestForm {
     vendor.field.hidden = !model.vendors.length;
     vendor.fill([["", "unspecified"], ...model.vendors.map((name) => [name, name])]);
     this.button.disabled = false;
-    this.fillTypical();
+    this.fillTypical({ keepTyped: true });  // the form can be used while the weights are still read
   }
 
-  fillTypical() {
+  fillTypical({ keepTyped = false } = {}) {
     const { diagnosis, edv, ef, slices } = this.fields;
     const { typical } = this.model.diagnoses[diagnosis.value] ?? this.model.overall;
-    edv.value = Math.round(typical.edv); ef.value = Math.round(typical.ef); slices.value = typical.slices;
+    for (const [field, value] of [[edv, Math.round(typical.edv)], [ef, Math.round(typical.ef)], [slices, typical.slices]])
+      if (!keepTyped || field.value === null) field.value = value;
     this.changed();
   }
 
