@@ -8,8 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from cinesynth.cases.export_dicom import export_dicom
-from cinesynth.cases.export_dicom_series import DicomSeries
+from cinesynth.cases.export_dicom import DicomSeries, export_dicom
 from cinesynth.cases.export_items import case_items
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources.dicom import read_dicom
@@ -174,7 +173,7 @@ def test_every_structure_has_its_code() -> None:
     pytest.importorskip("highdicom", reason="highdicom is not installed: no segmentations")
     from cinesynth.cases import export_dicom as dicom_seg
 
-    assert set(dicom_seg._CODES) == set(dicom_seg._NAMES) == set(STRUCTURES)
+    assert set(dicom_seg._SEGMENTS) == set(STRUCTURES)
 
 
 def test_what_dicom_cannot_say_is_refused(tmp_path: Path) -> None:

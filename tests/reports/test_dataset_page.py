@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cinesynth.cli.doctor import qc
+from cinesynth.cli.dataset import qc
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest, write_skipped
 from cinesynth.data.phantom import phantom_study

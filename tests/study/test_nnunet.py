@@ -15,9 +15,8 @@ from cinesynth.io.tasks import no_progress
 from cinesynth.study.engines import RUN, NnunetEngine
 from cinesynth.study.generation import segmenter_dataset
 from cinesynth.study.metrics import ed_es_frames
-from cinesynth.study.runs import SegmenterTask
+from cinesynth.study.plan import SegmenterTask, subjects_of
 from cinesynth.study.spec import NnunetSpec
-from cinesynth.study.subjects import subjects_of
 from tests.external import nnunet_python
 from tests.study.test_subjects import spec_of
 

@@ -5,8 +5,8 @@ import pytest
 
 from cinesynth.errors import DataError
 from cinesynth.study.metrics import COLUMNS, MEAN, Estimate, Results, estimate, read_scores, write_scores
+from cinesynth.study.plan import Arm, TrainingRun
 from cinesynth.study.report import PAPER_RESULTS
-from cinesynth.study.runs import Arm, TrainingRun
 
 REAL, MORE = Arm("real", "real"), Arm("x1", "real + 1 x", ratio=1.0)
 

@@ -21,11 +21,11 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import load_study, prepare
 from cinesynth.errors import InputError
 from cinesynth.io.tasks import ProgressCallback, no_progress
-from cinesynth.study import runs
+from cinesynth.study import plan
 from cinesynth.study.metrics import ed_es_frames
+from cinesynth.study.plan import SegmenterTask
 from cinesynth.study.report import write_report
 from cinesynth.study.run import StudyRun
-from cinesynth.study.runs import SegmenterTask
 from cinesynth.study.spec import MixSpec, NnunetSpec, read_spec
 from cinesynth.training.frames import FrameSampler
 from cinesynth.types import Label, LabelArray, volumes_ml
@@ -123,7 +123,7 @@ def test_finished_runs_are_left_alone_and_other_code_starts_new_ones(
     for unit in done.units():
         done.unit(unit.name)
     assert {path: path.stat().st_mtime_ns for path in done.out.rglob("*") if path.is_file()} == before
-    monkeypatch.setattr(runs, "code_digest", lambda: "other")
+    monkeypatch.setattr(plan, "code_digest", lambda: "other")
     assert done.finished() == {"hearts-4"}
 
 
@@ -132,7 +132,7 @@ def test_other_test_subjects_reuse_the_segmenters(done: StudyRun, tmp_path: Path
     tests = {"away": done.spec.tests["away"]}
     run = StudyRun(done.spec.model_copy(update={"tests": tests}), tmp_path / "out", no_progress)
     assert run.finished() == {"hearts-4"}
-    first = next(runs.training_runs(run.spec))
+    first = next(plan.training_runs(run.spec))
     weights = run.task(first).folder / "segmenter.safetensors"
     before = weights.stat().st_mtime_ns
     run.train_and_score(first)
@@ -182,7 +182,7 @@ def test_the_best_hearts_are_kept_and_pasted_on_real_backgrounds(done: StudyRun)
 def test_real_frames_have_their_fraction_of_a_batch(done: StudyRun) -> None:
     mix = MixSpec(real_fraction=0.75)
     run = StudyRun(done.spec.model_copy(update={"mix": mix}), done.out, no_progress)
-    fractions = {each.arm.name: run.task(each).real_fraction for each in runs.training_runs(run.spec)}
+    fractions = {each.arm.name: run.task(each).real_fraction for each in plan.training_runs(run.spec)}
     assert fractions == {"real": None, "x0.5": 0.75}
     dataset = prepare(done.segmenter_dataset(4), Grid.from_config(done.spec.engine.config.grid))
     for apart, expected in ((None, 2 / 6), (0.25, 0.25), (0.9, 0.9)):

@@ -14,9 +14,9 @@ from cinesynth.data.phantom import read_phantoms
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.tasks import no_progress
 from cinesynth.study.generation import generator_dataset, segmenter_dataset, train_generator
+from cinesynth.study.plan import stratified_order, subjects_of
 from cinesynth.study.run import StudyRun
 from cinesynth.study.spec import CohortSpec, GeneratorSpec, MixSpec, StudySpec, UNetSpec, read_spec
-from cinesynth.study.subjects import stratified_order, subjects_of
 from cinesynth.types import Diagnosis
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

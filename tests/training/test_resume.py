@@ -14,8 +14,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from cinesynth.cli.bundle import bundle
 from cinesynth.cli.train import train
+from cinesynth.cli.weights import bundle
 from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.config.migration import RENAMED_STAGES, original_name, original_settings, stage_path
 from cinesynth.errors import ConfigError, InputError, WeightsError

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from cinesynth.web.app import make_app
-from cinesynth.web.settings import ServeSettings
+from cinesynth.web.guard import ServeSettings
 
 HERE = "http://127.0.0.1:7860"
 QUICK: dict[str, Any] = {"diagnosis": "NOR", "frames": 2, "max_attempts": 1, "match_volumes": False, "slices": 6}

@@ -9,10 +9,10 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from cinesynth.cases.nifti import write_nifti
+from cinesynth.cases.writing import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.web.app import make_app
-from cinesynth.web.settings import ServeSettings
+from cinesynth.web.guard import ServeSettings
 from tests.external import chromium
 
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]

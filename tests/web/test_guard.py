@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from cinesynth.errors import InputError
 from cinesynth.web.app import make_app
+from cinesynth.web.guard import ServeSettings, read_password
 from cinesynth.web.schemas import without_paths
-from cinesynth.web.settings import ServeSettings, read_password
 from cinesynth.web.store import Store
 from tests.conftest import Run
 from tests.web.conftest import HERE, QUICK, Client, finished

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from cinesynth.cases.nifti import write_nifti
+from cinesynth.cases.writing import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
+from cinesynth.web.guard import ServeSettings
 from cinesynth.web.model import unusual
-from cinesynth.web.settings import ServeSettings
 from cinesynth.weights.registry import shipped_bundles
 from tests.data.dicom_files import COLUMNS, ROWS, SLICES, write_stack
 from tests.web.conftest import HERE, QUICK, Client, finished

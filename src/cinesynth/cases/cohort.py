@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.schema import IMAGE, LABEL
 from cinesynth.errors import DataError
-from cinesynth.io.files import holding, write_text, writing
+from cinesynth.io.files import holding, write_csv, writing
 from cinesynth.types import FURTHER_CONDITIONS
 
 COHORT_TABLE, OLD_COHORT_TABLE = "cohort.csv", "manifest.csv"
@@ -66,7 +65,7 @@ class CohortTable:
             with holding(self.out):
                 self._read()
                 rows = [self.rows[name] for name in self.names if name in self.rows]
-                write_text(self.out / COHORT_TABLE, _csv(rows))
+                write_csv(self.out / COHORT_TABLE, COLUMNS, rows)
             if not self._read():  # without locks, another process may have written a shorter table meanwhile
                 return rows
 
@@ -102,19 +101,10 @@ def cohort_row(case: str, content: dict[str, Any]) -> Row:
     }
 
 
-def cohort_table(folder: Path) -> Path:
-    """The table of the cohort in ``folder``, new name first; it need not exist."""
-    old = Path(folder) / OLD_COHORT_TABLE
-    new = Path(folder) / COHORT_TABLE
-    return old if old.exists() and not new.exists() else new
-
-
 def cohort_cases(folder: Path) -> tuple[str, ...]:
-    """Names of the case folders that the table of a cohort lists.
-
-    `DataError` if ``folder`` has no readable table, or the table lists no case.
-    """
-    path = cohort_table(folder)
+    """Names of the case folders in the table of a cohort; `DataError` if there is no readable table, or it is empty."""
+    path, old = Path(folder) / COHORT_TABLE, Path(folder) / OLD_COHORT_TABLE
+    path = old if old.exists() and not path.exists() else path
     hint = "generate a cohort: cinesynth generate --count 50 --out COHORT"
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -124,11 +114,3 @@ def cohort_cases(folder: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{folder} holds no case", hint=hint)
     return names
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

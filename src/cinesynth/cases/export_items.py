@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +18,6 @@ from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of
 from cinesynth.errors import DataError, InputError
-from cinesynth.io.files import write_text
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.types import Study
 
@@ -40,9 +37,8 @@ class ExportItem:
         try:
             return self.read()
         except OSError as error:
-            raise DataError(
-                f"{self.name} cannot be read: {error}", hint="check the permissions of its files"
-            ) from error
+            hint = "check the permissions of its files"
+            raise DataError(f"{self.name} cannot be read: {error}", hint=hint) from error
 
 
 def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[str] = ()) -> list[ExportItem]:
@@ -61,21 +57,29 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
     if not rows:
         raise InputError(f"{dataset} has none of these studies in {split or 'any split'}", hint="choose another split")
     terms = terms_of(dataset, (row.dataset for row in rows))
-    return [
-        ExportItem(
-            f"{row.dataset}_{row.subject}",
-            row.split,
-            row.dataset == PHANTOM,
-            partial(load_study, dataset, row),
-            terms[row.dataset],
-        )
-        for row in rows
-    ]
+    items = []
+    for row in rows:
+        name, read = f"{row.dataset}_{row.subject}", partial(load_study, dataset, row)
+        items.append(ExportItem(name, row.split, row.dataset == PHANTOM, read, terms[row.dataset]))
+    return items
 
 
 def case_items(folders: Iterable[Path]) -> list[ExportItem]:
     """Generated cases; each folder is a case or a cohort. `InputError` if a folder holds no case."""
-    return [item for folder in folders for item in _cases(Path(folder).resolve())]
+    items = []
+    for folder in (Path(folder).resolve() for folder in folders):
+        named = {folder: folder.name}
+        if not is_case(folder):
+            inside = sorted(folder.iterdir()) if folder.is_dir() else []
+            named = {path: f"{folder.name}_{path.name}" for path in inside if is_case(path)}
+        if not named:
+            hint = "name a folder written by cinesynth generate: it has a case.json"
+            raise InputError(f"{folder} holds no generated case", hint=hint)
+        for path, name in named.items():
+            subject = re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
+            read = partial(read_case, path, subject)
+            items.append(ExportItem(f"{GENERATED}_{subject}", SPLITS[0], True, read, case_terms(path)))
+    return items
 
 
 def load_items(
@@ -99,39 +103,9 @@ def check_items(items: Sequence[ExportItem]) -> None:
         )
 
 
-def _cases(folder: Path) -> list[ExportItem]:
-    if is_case(folder):
-        return [_case(folder, folder.name)]
-    cases = [path for path in sorted(folder.iterdir()) if is_case(path)] if folder.is_dir() else []
-    if not cases:
-        raise InputError(
-            f"{folder} holds no generated case", hint="name a folder written by cinesynth generate: it has a case.json"
-        )
-    return [_case(path, f"{folder.name}_{path.name}") for path in cases]
-
-
-def _case(folder: Path, name: str) -> ExportItem:
-    subject = re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
-    return ExportItem(
-        f"{GENERATED}_{subject}", SPLITS[0], True, partial(read_case, folder, subject), case_terms(folder)
-    )
-
-
-# --- The folder of an export and its tables --------------------------------------------------------------------------
+# --- The folder of an export -----------------------------------------------------------------------------------------
 
 
 def new_folder(out: Path) -> AbstractContextManager[Path]:
-    """A temporary folder that becomes ``out`` when the body succeeds; otherwise nothing is left.
-
-    `OutputError` if ``out`` is not empty or cannot be written.
-    """
+    """As `case_folder`: becomes ``out`` when the body succeeds; `OutputError` if ``out`` is not empty."""
     return case_folder(Path(out).resolve(), files=frozenset())
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write ``rows``, which have the same keys, as CSV with a header; None becomes an empty cell."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

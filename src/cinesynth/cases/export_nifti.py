@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder, write_rows
-from cinesynth.cases.nifti import describe_origin, write_nifti
+from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
+from cinesynth.cases.writing import describe_origin, write_nifti
 from cinesynth.data.dataset_table import describe
 from cinesynth.data.orientation import apply
 from cinesynth.data.terms import UNSPECIFIED, Terms
-from cinesynth.io.files import write_text
+from cinesynth.io.files import write_csv, write_text
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, Study
 
@@ -40,7 +40,6 @@ class NiftiExport:
     ``without_layout`` names the datasets whose partial labels no layout can express; only the table has their coverage.
     """
 
-    folder: Path
     studies: int
     layouts: tuple[Path, ...]
     without_layout: tuple[str, ...]
@@ -63,36 +62,29 @@ def export_nifti(items: Sequence[ExportItem], out: Path, progress: ProgressCallb
             rows.setdefault(study.dataset, []).append(_row(study, item))
             described.setdefault(study.dataset, []).append(facts)
             terms[study.dataset] = item.terms
+        layouts = {name: describe_export(name, studies, terms[name]) for name, studies in described.items()}
         for dataset, table in rows.items():
-            write_rows(folder / dataset / STUDIES_TABLE, table)
-        layouts = {
-            name: describe_export(name, studies, STUDIES_TABLE, terms[name]) for name, studies in described.items()
-        }
-        for dataset, texts in layouts.items():
-            for name, text in texts.items():
+            write_csv(folder / dataset / STUDIES_TABLE, list(table[0]), table)
+            for name, text in layouts[dataset].items():
                 write_text(folder / dataset / name, text)
     written = tuple(Path(out) / dataset / name for dataset, texts in layouts.items() for name in texts)
-    return NiftiExport(Path(out), len(items), written, tuple(name for name, texts in layouts.items() if not texts))
+    return NiftiExport(len(items), written, tuple(name for name, texts in layouts.items() if not texts))
 
 
 def _write_study(folder: Path, study: Study, whole_cycle: bool, synthetic: bool) -> None:
     folder.mkdir(parents=True)
     image, affine = apply(study.image, study.affine, study.to_source)
     label, _ = apply(study.label, study.affine, study.to_source)
-    header: dict[str, Any] = {
-        "scanner": study.slices_from == "header",
-        "description": describe_origin(study, synthetic),
-    }
+    origin = describe_origin(study, synthetic)
+    header: dict[str, Any] = {"scanner": study.slices_from == "header", "description": origin}
+    files: list[tuple[str, Any]] = [(f"frame{index + 1:02d}", t) for t, index in enumerate(study.frame_index)]
     if whole_cycle:
         header["frame_time_ms"] = study.frame_time_ms
-        write_nifti(folder / f"{study.subject}_4d.nii.gz", image, affine, **header)
-        write_nifti(folder / f"{study.subject}_4d_label.nii.gz", label, affine, **header)
-        return
-    for frame, index in enumerate(study.frame_index):
-        stem = f"{study.subject}_frame{index + 1:02d}"
-        write_nifti(folder / f"{stem}.nii.gz", image[frame], affine, **header)
-        if study.labelled[frame]:
-            write_nifti(folder / f"{stem}_label.nii.gz", label[frame], affine, **header)
+        files = [("4d", ...)]
+    for name, t in files:
+        write_nifti(folder / f"{study.subject}_{name}.nii.gz", image[t], affine, **header)
+        if whole_cycle or study.labelled[t]:
+            write_nifti(folder / f"{study.subject}_{name}_label.nii.gz", label[t], affine, **header)
 
 
 def _row(study: Study, item: ExportItem) -> dict[str, Any]:
@@ -133,8 +125,9 @@ class ExportedStudy:
         return cls(whole, study.group, study.diagnosis, frozenset(_true_rules(study)))
 
 
-def describe_export(dataset: str, studies: Sequence[ExportedStudy], table: str, terms: Terms) -> dict[str, str]:
+def describe_export(dataset: str, studies: Sequence[ExportedStudy], terms: Terms) -> dict[str, str]:
     """Layouts by file name for whole cycles and for single frames; empty if one of them cannot be exact."""
+    stated = {} if terms == UNSPECIFIED else {"licence": terms.licence, "citation": terms.citation}
     layouts: dict[str, str] = {}
     for name, whole in (("cycles.yaml", True), ("frames.yaml", False)):
         kind = [study for study in studies if study.whole_cycle is whole]
@@ -143,7 +136,8 @@ def describe_export(dataset: str, studies: Sequence[ExportedStudy], table: str, 
         common = _common_rule(frozenset.intersection(*(study.rules for study in kind)))
         if common is None:
             return {}
-        layouts[name] = _text(_tree(dataset, kind, table, *common) | _terms_keys(terms))
+        tree = _tree(dataset, kind, *common) | stated
+        layouts[name] = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
     return layouts
 
 
@@ -163,18 +157,18 @@ def _true_rules(study: Study) -> Iterator[CoverageRule]:
 def _common_rule(rules: frozenset[CoverageRule]) -> tuple[str, dict[str, AnnotatedFrames]] | None:
     """The meaning of empty slices and the frames of each structure; None if no rule holds for all studies."""
     for empty in EMPTY_SLICES:
-        found: dict[str, AnnotatedFrames | None] = {
-            structure.name: next((names for names in FRAME_RULES if (empty, structure.name, names) in rules), None)
-            for structure in STRUCTURES
-        }
-        known = {name: names for name, names in found.items() if names is not None}
-        if len(known) == len(STRUCTURES):
-            return empty, known
+        found: dict[str, AnnotatedFrames] = {}
+        for structure in STRUCTURES:
+            for names in FRAME_RULES:
+                if (empty, structure.name, names) in rules:
+                    found.setdefault(structure.name, names)
+        if len(found) == len(STRUCTURES):
+            return empty, found
     return None
 
 
 def _tree(
-    dataset: str, studies: Sequence[ExportedStudy], table: str, empty: str, frames: dict[str, AnnotatedFrames]
+    dataset: str, studies: Sequence[ExportedStudy], empty: str, frames: dict[str, AnnotatedFrames]
 ) -> dict[str, Any]:
     stem = "{subject}/{subject}_" + ("4d" if studies[0].whole_cycle else "frame{frame}")
     phases = {"ed": "ed_frame_number", "es": "es_frame_number", "frames": "frames", "known_from": "phases_from"}
@@ -187,7 +181,7 @@ def _tree(
         "image": f"{stem}.nii.gz",
         "phases": phases,
         "counts_from": 1,
-        "table": {"file": table, **{name: name for name in columns}, **reported},
+        "table": {"file": STUDIES_TABLE, **{name: name for name in columns}, **reported},
         "diagnoses": {study.group or study.diagnosis.value: study.diagnosis.value for study in studies},
     }
     if studies[0].whole_cycle:
@@ -196,11 +190,3 @@ def _tree(
         covers = {name: list(names) for name, names in frames.items() if names not in ((), ("all",))}
         tree |= {"label": f"{stem}_label.nii.gz", "labels": annotated, "empty_slices": empty, "covers": covers}
     return tree
-
-
-def _terms_keys(terms: Terms) -> dict[str, str]:
-    return {} if terms == UNSPECIFIED else {"licence": terms.licence, "citation": terms.citation}
-
-
-def _text(tree: dict[str, Any]) -> str:
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)

@@ -23,10 +23,7 @@ def is_case(folder: Path) -> bool:
 
 
 def read_sidecar(folder: Path) -> dict[str, Any] | None:
-    """The sidecar of a finished case with its request and weights; None where ``folder`` holds no finished case.
-
-    Sidecars of earlier releases are migrated. `DataError` if the sidecar is damaged or lacks its provenance.
-    """
+    """The sidecar with its request and weights; None without a finished case, `DataError` if it is damaged."""
     if not is_case(folder):
         return None
     content = load_sidecar(folder)
@@ -47,16 +44,16 @@ def load_sidecar(folder: Path) -> dict[str, Any]:
 
 
 def read_case(folder: Path, subject: str) -> Study:
-    """The case in ``folder`` as a study: image 0-1000, every structure annotated in every frame.
-
-    `DataError` if a file is missing, damaged, or differs from the one that was generated.
-    """
+    """The case as a study, annotated everywhere; `DataError` if a file is missing, damaged or not the generated one."""
     folder = Path(folder)
     content = load_sidecar(folder)
     image = read_volume(folder / IMAGE, 4)
     label = read_labels(folder / LABEL, image)
     try:
-        _check_hashes(folder, content["files"])
+        for name in (IMAGE, LABEL):
+            if file_sha256(folder / name) != content["files"][name]:
+                hint = "copy the case again, or generate it again"
+                raise DataError(f"{folder / name} was changed after it was generated", hint=hint)
         study = Study(
             subject=subject,
             dataset=GENERATED,
@@ -79,24 +76,13 @@ def read_case(folder: Path, subject: str) -> Study:
 
 
 def case_terms(folder: Path) -> Terms:
-    """The terms of use of the case in ``folder``: those of the weights that generated it.
-
-    `DataError` if its sidecar is damaged.
-    """
+    """The terms of use of the weights that generated the case in ``folder``; `DataError` if its sidecar is damaged."""
     content = load_sidecar(folder)
     try:
         weights = content["provenance"].get("weights", {})
         return Terms(weights.get("licence", UNSPECIFIED.licence), "; ".join(weights.get("citations", ())))
     except (TypeError, AttributeError) as error:
         raise _damaged(Path(folder) / SIDECAR, repr(error)) from None
-
-
-def _check_hashes(folder: Path, hashes: dict[str, str]) -> None:
-    for name in (IMAGE, LABEL):
-        if file_sha256(folder / name) != hashes[name]:
-            raise DataError(
-                f"{folder / name} was changed after it was generated", hint="copy the case again, or generate it again"
-            )
 
 
 def _damaged(path: Path, reason: str) -> CinesynthError:

@@ -71,10 +71,7 @@ def requested(prior: ClinicalPrior) -> dict[str, object]:
 
 
 def achieved(cine: Cine) -> dict[str, float | int | None]:
-    """Volumes measured on the labels at ED and ES; the EF is None where there is no LV.
-
-    The myocardial mass is included if it was requested.
-    """
+    """Volumes of the labels at ED and ES, and the mass if it was requested; the EF is None where there is no LV."""
     ed, es = cine.ed_index, cine.es_index
     volumes = {structure: cine.volumes_ml(structure) for structure in STRUCTURES}
     mass_g = MYO_G_PER_ML * float(volumes[Label.MYO][ed])

@@ -10,35 +10,17 @@ from typing import Annotated
 import typer
 
 from cinesynth import __version__
-from cinesynth.cli import (
-    bundle,
-    console,
-    doctor,
-    evaluate,
-    export,
-    generate,
-    ingest,
-    patient,
-    serve,
-    study,
-    train,
-    weights,
-)
+from cinesynth.cli import console, dataset, evaluate, generate, ingest, patient, serve, train, weights
 from cinesynth.cli.options import with_new_names
 from cinesynth.errors import CinesynthError
 
 EXTRAS = {
-    "fastapi": "app",
-    "starlette": "app",
-    "uvicorn": "app",
-    "accelerate": "train",
-    "highdicom": "dicom",
-    "monai": "train",
-    "skimage": "train",
-    "submitit": "slurm",
-    "tensorboard": "train",
+    "app": ("fastapi", "starlette", "uvicorn"),
+    "dicom": ("highdicom",),
+    "slurm": ("submitit",),
+    "train": ("accelerate", "monai", "skimage", "tensorboard"),
 }
-"""The optional extra that installs each library."""
+"""The libraries that each optional extra installs."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,24 +34,16 @@ app = typer.Typer(
         "Generated data are synthetic. Research use only, not for diagnosis."
     ),
 )
-app.add_typer(ingest.app, name="ingest")
-app.command("prepare")(ingest.prepare)
-app.add_typer(train.app, name="train")
-app.command("bundle")(bundle.bundle)
-app.add_typer(weights.app, name="weights")
-app.command("generate")(generate.generate)
-app.command("annotate")(patient.annotate)
-app.command("animate")(patient.animate)
-app.command("score")(bundle.score)
-app.command("evaluate")(evaluate.evaluate)
-app.command("serve")(serve.serve)
-app.command("study")(study.study)
-app.command("card")(evaluate.card)
-app.command("training-index")(evaluate.training_index)
-app.command("look")(ingest.look)
-app.command("doctor")(doctor.doctor)
-app.command("qc")(doctor.qc)
-app.command("export")(export.export)
+VERBS = (
+    *(dataset.prepare, weights.bundle, generate.generate, patient.annotate, patient.animate, evaluate.score),
+    *(evaluate.evaluate, serve.serve, evaluate.study, evaluate.card, evaluate.training_index),
+    *(dataset.look, dataset.doctor, dataset.qc, dataset.export),
+)
+"""In the order of ``cinesynth --help``."""
+for verb in VERBS:
+    app.command()(verb)
+for name, verbs in (("ingest", ingest.app), ("train", train.app), ("weights", weights.app)):
+    app.add_typer(verbs, name=name)
 
 
 def _print_version(wanted: bool) -> None:
@@ -98,7 +72,8 @@ def main() -> None:
             console.err.print(f"hint: {error.hint}", markup=False)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
+        library = (error.name or "").split(".")[0]
+        extra = next((name for name, libraries in EXTRAS.items() if library in libraries), None)
         if extra is None:
             raise
         console.err.print(f"error: {error.name} is not installed, but this command needs it", style="red")

@@ -44,15 +44,15 @@ def progress() -> Iterator[ProgressCallback]:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout."""
+
+    def cell(value: object) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
     shown = Table(title=title, title_justify="left")
     for column in columns:
         shown.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
-        shown.add_row(*[_cell(value) for value in row])
+        shown.add_row(*map(cell, row))
     out.print(shown)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

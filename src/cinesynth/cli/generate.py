@@ -4,81 +4,68 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
-from cinesynth.cli import console
-from cinesynth.cli.options import (
-    EsIndex,
-    Frames,
-    Guidance,
-    MatchVolumes,
-    MaxAttempts,
-    Pictures,
-    Steps,
-    Weights,
-)
+from cinesynth.cli import console, options
 from cinesynth.errors import InputError
 from cinesynth.io.tasks import ProgressCallback
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
-    from cinesynth.io.tasks import ProgressCallback
     from cinesynth.synthesis.cohort import Share
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
 
+Values = dict[str, Any]
 Seed = Annotated[
-    int | None, typer.Option(help="The same seed gives the same case. Default: 0, or the seed of --keep-anatomy.")
+    int | None, Option(help="The same seed gives the same case. Default: 0, or the seed of --keep-anatomy.")
 ]
 Count = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Number of cases of a cohort, listed in its cohort.csv; --cohort repeats its cases if needed."
-    ),
+    Option(min=1, help="Number of cases of a cohort, listed in its cohort.csv; --cohort repeats its cases if needed."),
 ]
 Cohort = Annotated[
     Path | None,
-    typer.Option("--cohort", help="CSV or YAML file with the requested values of each case or group of a cohort."),
+    Option("--cohort", help="CSV or YAML file with the requested values of each case or group of a cohort."),
 ]
 TrainingIndex = Annotated[
     Path | None,
-    typer.Option(help="File of `cinesynth training-index`; samples too similar to a training subject are resampled."),
+    Option(help="File of `cinesynth training-index`; samples too similar to a training subject are resampled."),
 ]
 KeepAnatomy = Annotated[
-    Path | None,
-    typer.Option(help="Case folder whose ED anatomy is kept, with another EF, diagnosis, vendor or seed."),
+    Path | None, Option(help="Case folder whose ED anatomy is kept, with another EF, diagnosis, vendor or seed.")
 ]
 
 
 def generate(
-    out: Annotated[Path, typer.Option(help="Folder of the case; with --count or --cohort, folder of the cohort.")],
-    diagnosis: Annotated[str | None, typer.Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = None,
-    edv: Annotated[float | None, typer.Option(help="LV end-diastolic volume, mL.")] = None,
-    esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
-    ef: Annotated[float | None, typer.Option(help="Ejection fraction in percent, instead of --esv.")] = None,
-    slices: Annotated[int | None, typer.Option(help="Short-axis slices.")] = None,
-    rv_edv: Annotated[float | None, typer.Option(help="RV end-diastolic volume, mL.")] = None,
-    rv_esv: Annotated[float | None, typer.Option(help="RV end-systolic volume, mL.")] = None,
-    mass: Annotated[float | None, typer.Option(help="Myocardial mass at ED, g (1.05 g/mL).")] = None,
-    vendor: Annotated[str | None, typer.Option(help="Scanner vendor, as named in the training data.")] = None,
-    frames: Frames = 30,
-    es_index: EsIndex = None,
+    out: Annotated[Path, Option(help="Folder of the case; with --count or --cohort, folder of the cohort.")],
+    diagnosis: Annotated[str | None, Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = None,
+    edv: Annotated[float | None, Option(help="LV end-diastolic volume, mL.")] = None,
+    esv: options.Esv = None,
+    ef: options.Ef = None,
+    slices: Annotated[int | None, Option(help="Short-axis slices.")] = None,
+    rv_edv: Annotated[float | None, Option(help="RV end-diastolic volume, mL.")] = None,
+    rv_esv: Annotated[float | None, Option(help="RV end-systolic volume, mL.")] = None,
+    mass: Annotated[float | None, Option(help="Myocardial mass at ED, g (1.05 g/mL).")] = None,
+    vendor: options.Vendor = None,
+    frames: options.Frames = 30,
+    es_index: options.EsIndex = None,
     seed: Seed = None,
     count: Count = None,
     cohort: Cohort = None,
-    weights: Weights = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    max_attempts: MaxAttempts = 3,
-    match_volumes: MatchVolumes = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing case at --out.")] = False,
-    pictures: Pictures = True,
+    weights: options.Weights = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    max_attempts: options.MaxAttempts = 3,
+    match_volumes: options.MatchVolumes = True,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing case at --out.")] = False,
+    pictures: options.Pictures = True,
     training_index: TrainingIndex = None,
     keep_anatomy: KeepAnatomy = None,
 ) -> None:
@@ -92,28 +79,30 @@ def generate(
     settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}
     further = {"--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
     if cohort is not None:
+        from cinesynth.synthesis import cohort_file, cohort_schema
+
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
         others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
         _refuse({**core, **further, **others}, "--cohort", "the file sets the values, and cases are kept: leave it out")
-        requests_in = requests_of_file(cohort)  # an invalid file is refused before the weights are read
+        groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
-        requests = requests_in(pipe, seed or 0, count, settings)
+        requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)
     elif keep_anatomy is None:
-        prior = _prior(diagnosis, edv, esv, ef, slices)
+        prior = ClinicalPrior(Diagnosis.parse(diagnosis or "UNKNOWN"), edv, esv, slices)
+        prior = prior if ef is None else prior.with_ef(ef)
         prior = replace(prior, rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor)
         pipe = _pipe(weights, training_index)
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
-        _refuse(
-            {"--edv": edv, "--slices": slices, **further}, "--keep-anatomy", "the anatomy has its own: leave it out"
-        )
+        core = {"--edv": edv, "--slices": slices}
+        _refuse({**core, **further}, "--keep-anatomy", "the anatomy has its own: leave it out")
         pipe = _pipe(weights, training_index)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
         requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)
     if count is not None or cohort is not None:
-        make_cohort(pipe, requests, out, pictures)
-        return
-    _case(pipe, requests[0], out, overwrite, pictures)
+        _cohort(pipe, requests, out, pictures)
+    else:
+        _case(pipe, requests[0], out, overwrite, pictures)
 
 
 def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
@@ -127,22 +116,8 @@ def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
     return pipe
 
 
-def _prior(
-    diagnosis: str | None, edv: float | None, esv: float | None, ef: float | None, slices: int | None
-) -> ClinicalPrior:
-    """The prior that the options describe; `InputError` if they contradict each other."""
-    kind = Diagnosis.parse(diagnosis) if diagnosis else Diagnosis.UNKNOWN
-    prior = ClinicalPrior(kind, edv, esv, slices)
-    return prior if ef is None else prior.with_ef(ef)
-
-
-def _nothing_asked(prior: ClinicalPrior) -> bool:
-    """Whether no number is requested, so that the empirical prior may sample them."""
-    return replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) == ClinicalPrior()
-
-
 def _requests(
-    pipe: CinePipeline, prior: ClinicalPrior, count: int | None, seed: int, settings: dict[str, Any]
+    pipe: CinePipeline, prior: ClinicalPrior, count: int | None, seed: int, settings: Values
 ) -> list[Request]:
     """One request, or ``count`` requests with different seeds; each samples its own prior if no number is requested."""
     from cinesynth.io.reproducibility import case_seed
@@ -151,7 +126,7 @@ def _requests(
     from cinesynth.weights.registry import check_supported
 
     check_supported(prior, pipe.condition_set)
-    if not _nothing_asked(prior):
+    if replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) != ClinicalPrior():
         seeds = [seed] if count is None else [case_seed(seed, case) for case in range(count)]
         return [Request(prior, seed, **settings) for seed in seeds]
     diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
@@ -161,12 +136,7 @@ def _requests(
 
 
 def _counterfactuals(
-    pipe: CinePipeline,
-    case: Path,
-    changes: dict[str, Any],
-    count: int | None,
-    seed: int | None,
-    settings: dict[str, Any],
+    pipe: CinePipeline, case: Path, changes: Values, count: int | None, seed: int | None, settings: Values
 ) -> list[Request]:
     """Requests that keep the anatomy of ``case``: one, or ``count`` with different motions."""
     from cinesynth.io.reproducibility import case_seed
@@ -193,10 +163,6 @@ def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pict
     with console.err.status("generating"):
         (cine,) = pipe.generate([request])
         sidecar = save_case(cine, out, overwrite=overwrite, pictures=pictures)
-    _print_case(out, sidecar)
-
-
-def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
     asked, found = sidecar["requested"], sidecar["achieved"]
     names = {"lv_edv_ml": "EDV mL", "lv_esv_ml": "ESV mL", "ef_percent": "EF %", "slices": "slices"}
     further = {"rv_edv_ml": "RV EDV mL", "rv_esv_ml": "RV ESV mL", "myo_mass_g": "mass g", "vendor": "vendor"}
@@ -213,21 +179,12 @@ def _print_case(out: Path, sidecar: dict[str, Any]) -> None:
 # --- Cohorts ---------------------------------------------------------------------------------------------------------
 
 
-def requests_of_file(path: Path) -> Callable[[CinePipeline, int, int | None, dict[str, Any]], list[Request]]:
-    """Read a cohort file. The result turns a pipeline, a seed, a count and further settings into requests."""
-    from cinesynth.synthesis.cohort_file import read_cohort
-    from cinesynth.synthesis.cohort_schema import requests_of
-
-    groups = read_cohort(path)
-    return lambda pipe, seed, count, settings: requests_of(groups, pipe, seed=seed, count=count, **settings)
-
-
-def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
+def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
     """Generate this process' share of a cohort and summarise all cases that exist so far."""
     from cinesynth.cases.cohort import COHORT_TABLE
     from cinesynth.synthesis.cohort import generate_cohort
 
-    share = share_of_process()
+    share = _share_of_process()
     with console.progress() as step:
         rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=_progress(step))
     accepted = sum(bool(row["accepted"]) for row in rows)
@@ -236,7 +193,7 @@ def make_cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures
     )
 
 
-def share_of_process() -> Share:
+def _share_of_process() -> Share:
     """The share set by ``torchrun`` or ``accelerate launch``: ``RANK`` of ``WORLD_SIZE``, else the whole cohort."""
     from cinesynth.synthesis.cohort import Share
 

@@ -1,36 +1,27 @@
-"""``cinesynth ingest``, ``prepare`` and ``look``: add studies to a dataset, resample it, and view a study."""
+"""``cinesynth ingest``: add studies to a dataset."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
+from typer import Argument, Option
 
 from cinesynth.cli import console
-from cinesynth.cli.options import Dataset, Weights, Workers
-from cinesynth.config import load_config
+from cinesynth.cli.options import Weights, Workers
 from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
 
 if TYPE_CHECKING:
-    from cinesynth.data.dataset_table import SubjectRow
     from cinesynth.data.ingest import Summary
 
 app = typer.Typer(no_args_is_help=True, help="Add studies to a dataset folder, on the scanner's own grid.")
-
-
-class OnError(str, Enum):
-    """What happens when a study cannot be read."""
-
-    STOP = "stop"
-    SKIP = "skip"
 
 
 Verb = Callable[..., Source]
@@ -60,16 +51,16 @@ def _verb(name: str, *, without: tuple[str, ...] = ()) -> Callable[[Verb], Verb]
 
 def _ingest(
     source: Source,
-    out: Annotated[Path, typer.Option(help="Dataset folder; subjects from other sources are kept.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split by subject.")] = 0,
+    out: Annotated[Path, Option(help="Dataset folder; subjects from other sources are kept.")],
+    seed: Annotated[int, Option(min=0, help="Seed of the split by subject.")] = 0,
     on_error: Annotated[
-        OnError,
-        typer.Option(help="If a study cannot be read: stop and add nothing, or skip it and list it in skipped.csv."),
-    ] = OnError.STOP,
+        Literal["stop", "skip"],
+        Option(help="If a study cannot be read: stop and add nothing, or skip it and list it in skipped.csv."),
+    ] = "stop",
     workers: Workers = None,
     annotate: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--annotate", help="Detect ED and ES with the weights instead of assuming them where nothing states them."
         ),
     ] = False,
@@ -85,20 +76,13 @@ def _ingest(
     elif weights:
         raise InputError("--weights has no effect without --annotate", hint="pass both, or neither")
     with console.progress() as step:
-        summary = ingest(
-            source,
-            out,
-            seed=seed,
-            on_error="skip" if on_error is OnError.SKIP else "stop",
-            progress=step,
-            workers=workers,
-        )
+        summary = ingest(source, out, seed=seed, on_error=on_error, progress=step, workers=workers)
     _print(summary)
 
 
 @_verb("acdc", without=MASKS)
 def acdc(
-    root: Annotated[Path, typer.Argument(help="ACDC folder with patientNNN folders, training/ or testing/ in it.")],
+    root: Annotated[Path, Argument(help="ACDC folder with patientNNN folders, training/ or testing/ in it.")],
 ) -> Source:
     """ACDC (Bernard et al., 2018), complete with _4d files or with ED and ES frames only."""
     from cinesynth.data.sources.acdc import read_acdc
@@ -108,7 +92,7 @@ def acdc(
 
 @_verb("mnms")
 def mnms(
-    root: Annotated[Path, typer.Argument(help="M&Ms folder with the CSV, Training/, Validation/ and Testing/.")],
+    root: Annotated[Path, Argument(help="M&Ms folder with the CSV, Training/, Validation/ and Testing/.")],
 ) -> Source:
     """M&Ms (Campello et al., 2021) as downloaded: whole cycles, labelled at ED and ES."""
     from cinesynth.data.sources.mnms import read_mnms
@@ -118,8 +102,8 @@ def mnms(
 
 @_verb("mnms2", without=MASKS)
 def mnms2(
-    root: Annotated[Path, typer.Argument(help="M&Ms-2 folder with dataset_information.csv and dataset/.")],
-    cycles: Annotated[bool, typer.Option(help="Read whole cycles where available, or only ED and ES.")] = True,
+    root: Annotated[Path, Argument(help="M&Ms-2 folder with dataset_information.csv and dataset/.")],
+    cycles: Annotated[bool, Option(help="Read whole cycles where available, or only ED and ES.")] = True,
 ) -> Source:
     """M&Ms-2 (Martin-Isla et al., 2023) as downloaded: the short-axis stacks."""
     from cinesynth.data.sources.mnms import read_mnms2
@@ -129,7 +113,7 @@ def mnms2(
 
 @_verb("scd", without=MASKS)
 def scd(
-    root: Annotated[Path, typer.Argument(help="Sunnybrook folder with SCD_IMAGES_*, SCD_ManualContours and the CSV.")],
+    root: Annotated[Path, Argument(help="Sunnybrook folder with SCD_IMAGES_*, SCD_ManualContours and the CSV.")],
 ) -> Source:
     """Sunnybrook Cardiac Data as downloaded: DICOM, contours of the LV at ED and ES and of the myocardium at ED."""
     from cinesynth.data.sources.scd import read_scd
@@ -138,9 +122,7 @@ def scd(
 
 
 @_verb("dsb")
-def dsb(
-    root: Annotated[Path, typer.Argument(help="Data Science Bowl folder with train/, validate/ and test/.")],
-) -> Source:
+def dsb(root: Annotated[Path, Argument(help="Data Science Bowl folder with train/, validate/ and test/.")]) -> Source:
     """Kaggle's Second Annual Data Science Bowl (2015): DICOM without labels."""
     from cinesynth.data.sources.dicom import read_dsb
 
@@ -150,7 +132,7 @@ def dsb(
 @_verb("cinema")
 def cinema(
     root: Annotated[
-        Path, typer.Argument(help="Folder preprocessed by CineMA, with <split>_metadata.csv and subject folders.")
+        Path, Argument(help="Folder preprocessed by CineMA, with <split>_metadata.csv and subject folders.")
     ],
 ) -> Source:
     """Output of CineMA's preprocessing, of any dataset, with old or new column names."""
@@ -161,7 +143,7 @@ def cinema(
 
 @_verb("dicom")
 def dicom(
-    root: Annotated[Path, typer.Argument(help="Folder or zip of DICOM files, in any order and with any names.")],
+    root: Annotated[Path, Argument(help="Folder or zip of DICOM files, in any order and with any names.")],
 ) -> Source:
     """Any short-axis cine in DICOM. Scouts, long-axis views and duplicates are skipped and listed."""
     from cinesynth.data.sources.dicom import read_dicom
@@ -171,9 +153,9 @@ def dicom(
 
 @_verb("nifti")
 def nifti(
-    root: Annotated[Path, typer.Argument(help="Folder of NIfTI files.")],
+    root: Annotated[Path, Argument(help="Folder of NIfTI files.")],
     layout: Annotated[
-        str, typer.Option(help="YAML that describes the folder, or the name of a layout that ships (najman4d, ...).")
+        str, Option(help="YAML that describes the folder, or the name of a layout that ships (najman4d, ...).")
     ],
 ) -> Source:
     """Any folder of 3D or 4D NIfTI files, described by a small YAML."""
@@ -185,10 +167,8 @@ def nifti(
 
 @_verb("phantom", without=("on_error", *MASKS))
 def phantom(
-    subjects: Annotated[int, typer.Option(min=1, help="Number of analytic hearts.")] = 40,
-    frames: Annotated[
-        int | None, typer.Option(min=6, help="Frames per cycle. Default: 20-30, drawn per heart.")
-    ] = None,
+    subjects: Annotated[int, Option(min=1, help="Number of analytic hearts.")] = 40,
+    frames: Annotated[int | None, Option(min=6, help="Frames per cycle. Default: 20-30, drawn per heart.")] = None,
 ) -> Source:
     """Analytic beating hearts, labelled at every frame: no patient data, no usage restrictions."""
     from cinesynth.data.phantom import read_phantoms
@@ -204,8 +184,10 @@ def _print(summary: Summary, shown: int = 20) -> None:
         for group, counts in sorted(summary.counts().items())
     ]
     console.table(f"added to {summary.folder}", ("dataset", "vendor", "diagnosis", *splits, "subjects"), rows)
+    added = ((row.dataset, _annotated(row.coverage), row.phases_from, row.slices_from) for row in summary.added)
+    known = [(*kind, count) for kind, count in sorted(Counter(added).items())]
     columns = ("dataset", "annotated", "ED and ES from", "slice order from", "subjects")
-    console.table("their annotations and metadata", columns, _known(summary.added))
+    console.table("their annotations and metadata", columns, known)
     if summary.skipped:
         left_out = [(escape(r.name), escape(r.reason)) for r in summary.skipped[:shown]]
         console.table("skipped", ("name", "reason"), left_out)
@@ -217,61 +199,7 @@ def _print(summary: Summary, shown: int = 20) -> None:
     )
 
 
-def _known(rows: Sequence[SubjectRow]) -> list[tuple[str, str, str, str, int]]:
-    found = Counter((row.dataset, _annotated(row.coverage), row.phases_from, row.slices_from) for row in rows)
-    return [(*kind, count) for kind, count in sorted(found.items())]
-
-
 def _annotated(coverage: str) -> str:
     """Which structures are annotated at which phases: ``RV -; MYO ED 7/12; LV ED 7/12`` becomes ``MYO ED; LV ED``."""
     parts = re.sub(r" \d+/\d+", "", coverage).split("; ")
     return "; ".join(part for part in parts if not part.endswith(" -")) or "nothing"
-
-
-def prepare(
-    dataset: Dataset,
-    preset: Annotated[str, typer.Option(help="Preset whose grid the dataset is resampled to.")] = "small",
-) -> None:
-    """Resample a dataset to a preset's grid and report the effect on the volumes. Training does this automatically."""
-    from cinesynth.data.geometry import Grid
-    from cinesynth.data.packed import prepare as pack
-    from cinesynth.data.packed import volume_report
-
-    grid = Grid.from_config(load_config(preset).grid)
-    with console.progress() as step:
-        packed = pack(dataset, grid, step)
-    report = volume_report(dataset, grid)
-    edv, esv = report.median_percent
-    x, y, z = grid.size
-    spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
-    size = f"{packed.path.stat().st_size / 2**20:.1f} MiB"
-    console.out.print(f"{len(packed)} subjects on {x} x {y} x {z} voxels of {spacing} mm, {size}")
-    rows = [("EDV", edv, *_extremes(report.errors_percent()[0])), ("ESV", esv, *_extremes(report.errors_percent()[1]))]
-    columns = ("LV volume", "median |error| %", "mean error %", "largest |error| %", "subjects")
-    console.table("volumes on the grid, compared with the native labels", columns, rows)
-
-
-def _extremes(errors: object) -> tuple[float | None, float | None, int]:
-    import numpy as np
-
-    values = np.asarray(errors, dtype=np.float64)
-    if not len(values):
-        return None, None, 0
-    return float(values.mean()), float(np.abs(values).max()), len(values)
-
-
-def look(
-    dataset: Dataset,
-    subject: Annotated[str, typer.Option(help="Subject, as named in dataset.csv.")],
-    out: Annotated[Path, typer.Option(help="PNG file to write.")],
-) -> None:
-    """Draw a contact sheet of one subject, with its labels as contours."""
-    from cinesynth.data.dataset_table import DatasetTable
-    from cinesynth.data.packed import load_study
-    from cinesynth.reports.contact_sheet import render_study
-
-    rows = {row.subject: row for row in DatasetTable.read(dataset)}
-    if subject not in rows:
-        raise InputError(f"{subject} is not in {dataset}", hint=f"one of {', '.join(list(rows)[:5])}, ...")
-    render_study(load_study(dataset, rows[subject]), out)
-    console.out.print(str(out))

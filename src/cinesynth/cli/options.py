@@ -6,27 +6,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-Dataset = Annotated[Path, typer.Option(help="Dataset folder, made by `cinesynth ingest`.")]
+Dataset = Annotated[Path, Option(help="Dataset folder, made by `cinesynth ingest`.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         help="Weights folder, or a name shown by `weights list`. Default: that of `weights set-default`, else compact."
     ),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Number of processes. Default: one per core.")]
-Frames = Annotated[int, typer.Option(help="Frames per cycle; frame 0 is ED.")]
-EsIndex = Annotated[int | None, typer.Option(help="Zero-based frame of ES.")]
-Steps = Annotated[int | None, typer.Option(help="Sampling steps of both diffusion models.")]
-Guidance = Annotated[float | None, typer.Option(help="Classifier-free guidance scale; 1 turns guidance off.")]
+DatasetFolder = Annotated[Path, Argument(help="Dataset folder.")]
+Workers = Annotated[int | None, Option(min=1, help="Number of processes. Default: one per core.")]
+Esv = Annotated[float | None, Option(help="LV end-systolic volume, mL.")]
+Ef = Annotated[float | None, Option(help="Ejection fraction in percent, instead of --esv.")]
+Vendor = Annotated[str | None, Option(help="Scanner vendor, as named in the training data.")]
+Frames = Annotated[int, Option(help="Frames per cycle; frame 0 is ED.")]
+EsIndex = Annotated[int | None, Option(help="Zero-based frame of ES.")]
+Steps = Annotated[int | None, Option(help="Sampling steps of both diffusion models.")]
+Guidance = Annotated[float | None, Option(help="Classifier-free guidance scale; 1 turns guidance off.")]
 MaxAttempts = Annotated[
-    int, typer.Option(help="Maximum number of sampling attempts for the anatomy, and again for its motion.")
+    int, Option(help="Maximum number of sampling attempts for the anatomy, and again for its motion.")
 ]
-MatchVolumes = Annotated[
-    bool, typer.Option(help="Adjust the sampled latents until the masks have the requested volumes.")
-]
-Pictures = Annotated[bool, typer.Option(help="Also write the contact sheet and the GIF.")]
+MatchVolumes = Annotated[bool, Option(help="Adjust the sampled latents until the masks have the requested volumes.")]
+Pictures = Annotated[bool, Option(help="Also write the contact sheet and the GIF.")]
 
 SHARED_OPTIONS = {
     "--tries": "--max-attempts",

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
-from cinesynth.cli import console
-from cinesynth.cli.options import EsIndex, Frames, Guidance, MatchVolumes, MaxAttempts, Pictures, Steps, Weights
+from cinesynth.cli import console, options
 from cinesynth.types import ClinicalPrior, Diagnosis
 
-if TYPE_CHECKING:
-    from cinesynth.data.orientation import SliceOrder
-
-
-class SliceEnd(str, Enum):
-    """Which end of the stack is the base."""
-
-    AUTO = "auto"
-    BASE_FIRST = "base_first"
-    APEX_FIRST = "apex_first"
-
-    @property
-    def order(self) -> SliceOrder:
-        """The value as a dataset layout spells it."""
-        return self.value
-
-
-SliceOrderOption = Annotated[
-    SliceEnd,
-    typer.Option("--slice-order", help="Which end is the base; auto reads the header, else takes the first slice."),
+SliceOrder = Annotated[
+    Literal["auto", "base_first", "apex_first"],
+    Option("--slice-order", help="Which end is the base; auto reads the header, else takes the first slice."),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output of this command at --out.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace earlier output of this command at --out.")]
 REVERSED = "the masks are wider at the assumed apex: check sheet.png, and pass --slice-order if the stack is reversed"
 
 
 def annotate(
-    image: Annotated[Path, typer.Argument(help="Short-axis cine as 4D NIfTI, or one frame as 3D NIfTI.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the masks to.")],
-    weights: Weights = None,
-    slice_order: SliceOrderOption = SliceEnd.AUTO,
+    image: Annotated[Path, Argument(help="Short-axis cine as 4D NIfTI, or one frame as 3D NIfTI.")],
+    out: Annotated[Path, Option(help="Folder to write the masks to.")],
+    weights: options.Weights = None,
+    slice_order: SliceOrder = "auto",
     overwrite: Overwrite = False,
-    pictures: Pictures = True,
+    pictures: options.Pictures = True,
 ) -> None:
     """Segment every frame of a real cine with the autoencoder of the weights, on the voxel grid of the input file.
 
@@ -56,7 +37,7 @@ def annotate(
     from cinesynth.weights.registry import find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
-    patient = read_patient(image, slice_order.order)
+    patient = read_patient(image, slice_order)
     bundle = Bundle.load(find_bundle(weights))
     with console.err.status("annotating"):
         annotation = make_masks(bundle, patient)
@@ -69,28 +50,27 @@ def annotate(
 
 
 def animate(
-    image: Annotated[Path, typer.Argument(help="Short-axis stack at ED as 3D NIfTI, or a cine with --frame.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the animated case to.")],
-    diagnosis: Annotated[str, typer.Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = "UNKNOWN",
-    esv: Annotated[float | None, typer.Option(help="LV end-systolic volume, mL.")] = None,
-    ef: Annotated[float | None, typer.Option(help="Ejection fraction in percent, instead of --esv.")] = None,
-    vendor: Annotated[str | None, typer.Option(help="Scanner vendor, as named in the training data.")] = None,
-    frame: Annotated[int | None, typer.Option(help="ED frame of a cine, zero-based.")] = None,
+    image: Annotated[Path, Argument(help="Short-axis stack at ED as 3D NIfTI, or a cine with --frame.")],
+    out: Annotated[Path, Option(help="Folder to write the animated case to.")],
+    diagnosis: Annotated[str, Option(help="NOR, DCM, HCM, MINF, RV or UNKNOWN.")] = "UNKNOWN",
+    esv: options.Esv = None,
+    ef: options.Ef = None,
+    vendor: options.Vendor = None,
+    frame: Annotated[int | None, Option(help="ED frame of a cine, zero-based.")] = None,
     variation: Annotated[
-        float,
-        typer.Option(help="0 keeps the anatomy, 1 samples a new one; values between vary it. The EDV is preserved."),
+        float, Option(help="0 keeps the anatomy, 1 samples a new one; values between vary it. The EDV is preserved.")
     ] = 0.0,
-    frames: Frames = 30,
-    es_index: EsIndex = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same motion.")] = 0,
-    weights: Weights = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    max_attempts: MaxAttempts = 3,
-    match_volumes: MatchVolumes = True,
-    slice_order: SliceOrderOption = SliceEnd.AUTO,
+    frames: options.Frames = 30,
+    es_index: options.EsIndex = None,
+    seed: Annotated[int, Option(help="The same seed gives the same motion.")] = 0,
+    weights: options.Weights = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    max_attempts: options.MaxAttempts = 3,
+    match_volumes: options.MatchVolumes = True,
+    slice_order: SliceOrder = "auto",
     overwrite: Overwrite = False,
-    pictures: Pictures = True,
+    pictures: options.Pictures = True,
 ) -> None:
     """Animate a real heart at ED: image and masks at every frame, on the voxel grid of the input file.
 
@@ -109,7 +89,7 @@ def animate(
     request = Request(prior, seed, **settings, max_attempts=max_attempts, match_volumes=match_volumes)
     asked = AnimationRequest(request, ef, variation, frame)  # an invalid request is refused before any file is read
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
-    patient = read_patient(image, slice_order.order)
+    patient = read_patient(image, slice_order)
     asked.frame_of(len(patient.study.image))
     pipe = CinePipeline.from_pretrained(weights)
     with console.err.status("animating"):

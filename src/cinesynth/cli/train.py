@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from cinesynth.cli import console
 from cinesynth.config import Config, dump_config, load_config
@@ -15,26 +16,23 @@ app = typer.Typer(
     no_args_is_help=True, help="Train the four stages or the segmenter. Run the same command again to resume."
 )
 
-Dataset = Annotated[Path | None, typer.Option(help="Dataset folder, made by `cinesynth ingest`.")]
-Run = Annotated[Path | None, typer.Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
-Preset = Annotated[str, typer.Option(help="smoke, small, compact, base, paper, or a YAML file.")]
+Dataset = Annotated[Path | None, Option(help="Dataset folder, made by `cinesynth ingest`.")]
+Run = Annotated[Path | None, Option(help="Run folder: checkpoints, metrics, previews, finished stages.")]
+Preset = Annotated[str, Option(help="smoke, small, compact, base, paper, or a YAML file.")]
 Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500."),
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the resolved settings with their parameters and FLOPs, then stop.")
+    bool, Option("--dry-run", help="Print the resolved settings with their parameters and FLOPs, then stop.")
 ]
 
 Minutes = Annotated[
     float | None,
-    typer.Option(help="Stop at a checkpoint after this many minutes; the same command continues with the same result."),
+    Option(help="Stop at a checkpoint after this many minutes; the same command continues with the same result."),
 ]
 
 
-Initial = Annotated[
-    Path | None, typer.Option(help="Weights folder or run of the same architecture to start training from.")
-]
+Initial = Annotated[Path | None, Option(help="Weights folder or run of the same architecture to start training from.")]
 
 
 def _verb(stage: str, text: str) -> None:
@@ -59,7 +57,9 @@ def _verb(stage: str, text: str) -> None:
             raise InputError(
                 "--initial does not apply to the decoder stage", hint="the decoder stage starts from the VAE in --run"
             )
-        train(_stages(config) if stage == "all" else [stage], dataset, run, config, minutes, initial)
+        from cinesynth.training.run import stages_of
+
+        train(list(stages_of(config)) if stage == "all" else [stage], dataset, run, config, minutes, initial)
 
     run.__doc__ = text
     app.command(stage.replace("_", "-"))(run)
@@ -72,12 +72,6 @@ _verb("motion_diffusion", "Stage 4: the diffusion model from ED anatomy and clin
 _verb("decoder", "Fine-tune the decoder on noisy latents. If a run has this stage, bundle includes it.")
 _verb("all", "All four stages in order, and the decoder stage if the preset has one.")
 _verb("segmenter", "The independent segmenter used by evaluate, trained on annotated frames of real subjects only.")
-
-
-def _stages(config: Config) -> list[str]:
-    from cinesynth.training.run import stages_of
-
-    return list(stages_of(config))
 
 
 def train(

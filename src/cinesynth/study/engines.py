@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from accelerate import Accelerator
 
 from cinesynth.cases.export_items import dataset_items
 from cinesynth.cases.export_nnunet import ENDING, export_nnunet
-from cinesynth.cases.nifti import describe_origin, write_nifti
 from cinesynth.cases.schema import GENERATED
+from cinesynth.cases.writing import describe_origin, write_nifti
 from cinesynth.config import Config
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid
@@ -32,9 +33,8 @@ from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.codec import one_heart
 from cinesynth.models.layers import resolve_precision
 from cinesynth.study.metrics import ed_es_frames
-from cinesynth.study.runs import SegmenterTask
-from cinesynth.study.spec import NnunetSpec, StudySpec, UNetSpec
-from cinesynth.study.subjects import subject_name
+from cinesynth.study.plan import SegmenterTask, subject_name
+from cinesynth.study.spec import NnunetSpec, UNetSpec
 from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
 from cinesynth.training.trainer import Trainer
 from cinesynth.types import LabelArray, Study
@@ -49,11 +49,6 @@ class SegmenterEngine(Protocol):
 
     def segment(self, task: SegmenterTask, data: Path, rows: Sequence[SubjectRow]) -> Iterator[LabelArray]:
         """The labels ``T X Y Z`` of each row of the dataset ``data``, at the `ed_es_frames`, in its own voxels."""
-
-
-def engine_of(spec: StudySpec) -> SegmenterEngine:
-    """The engine of a study."""
-    return NnunetEngine(spec.engine) if isinstance(spec.engine, NnunetSpec) else UNetEngine(spec.engine)
 
 
 # --- 2D U-Net --------------------------------------------------------------------------------------------------------
@@ -71,12 +66,11 @@ class UNetEngine:
     def config(self, task: SegmenterTask) -> Config:
         """The training configuration of a run."""
         config = self.spec.config
-        last = config.training.segmenter.steps
         # Phantoms get the share that they have among the cases they are sampled with, so that each counts as one case.
         alike = [row for row in task.rows if task.real_fraction is None or row.dataset != GENERATED]
         phantoms = sum(row.dataset == PHANTOM for row in alike) / len(alike)
-        own = {"augment": task.augment, "validate_every_steps": last, "phantom_share": phantoms}
-        segmenter = config.training.segmenter.model_copy(update=own)
+        own = {"augment": task.augment, "validate_every_steps": config.training.segmenter.steps}
+        segmenter = config.training.segmenter.model_copy(update={**own, "phantom_share": phantoms})
         training = config.training.model_copy(update={"segmenter": segmenter, "seed": task.seed})
         return config.model_copy(update={"training": training})
 
@@ -95,7 +89,7 @@ class UNetEngine:
         stage = SegmenterStage(network, config, part, part, accelerator.device, generated_share)
         trained = Trainer(stage, task.folder / "training", accelerator, progress).run()
         network.load_state_dict(trained.state_dict())
-        count = {d: sum(r.dataset == d for r in part.records) for d in sorted({r.dataset for r in part.records})}
+        count = dict(sorted(Counter(record.dataset for record in part.records).items()))
         seen = {"split": "train", "subjects": count, "frames": sum(len(r.phases) for r in part.records)}
         save_stage(task.folder, NAME, network.cpu(), config, {"data_hash": packed.data_hash, "trained_on": seen})
         shutil.rmtree(task.folder / "training")
@@ -108,11 +102,7 @@ class UNetEngine:
 
 
 def segment_whole_field(segmenter: Segmenter, spacing_mm: tuple[float, float, float], study: Study) -> LabelArray:
-    """Labels of all frames of ``study``, ``T X Y Z`` in its voxels.
-
-    The whole image is resampled to ``spacing_mm`` and segmented, without a heart crop. Only the largest connected part
-    of each frame is kept.
-    """
+    """Labels of all frames, ``T X Y Z`` in its voxels: the largest part found in the whole image, without a crop."""
     native, slices = study.image.shape[1:], slices_on_grid(study, spacing_mm[2])
     x, y = (round(n * own / target) for n, own, target in zip(native, study.spacing_mm, spacing_mm[:2], strict=False))
     placement = Placement(native, study.affine, Grid((x, y, slices), spacing_mm), slices, (0, 0))
@@ -151,17 +141,14 @@ class NnunetEngine:
             write_text(task.folder / "preprocessed" / READY, "")
         progress("nnU-Net", 1, 2, {})
         resume = ["--c"] if any((task.folder / "results").rglob("checkpoint_latest.pth")) else []
-        self._call(task, "train", RUN[0], self.spec.configuration, FOLD, *self._device(), *resume)
+        self._call(task, "train", RUN[0], self.spec.configuration, FOLD, "-device", self.spec.device, *resume)
         write_text(task.folder / DONE, "")
         for part in ("raw", "preprocessed"):
             shutil.rmtree(task.folder / part)
         progress("nnU-Net", 2, 2, {})
 
     def _prepare(self, task: SegmenterTask, progress: ProgressCallback) -> None:
-        """Plan on the labelled subjects, and preprocess the training data by that plan, so that all arms share it.
-
-        A plan of real and generated data would take its voxel size, and thus the resolution, from both.
-        """
+        """Preprocess by a plan made on the labelled subjects, so that generated data do not change the voxel size."""
         real = {subject_name(row) for row in DatasetTable.read(task.dataset) if row.dataset != GENERATED}
         for (_, name), chosen in ((REAL, real), (RUN, {subject_name(row) for row in task.rows})):
             raw = task.folder / "raw" / name
@@ -180,28 +167,21 @@ class NnunetEngine:
         for folder in (images, predictions):
             shutil.rmtree(folder, ignore_errors=True)
             make_folder(folder)
-        frames = [self._write_frames(images, data, row) for row in rows]
-        folders = ["-i", str(images), "-o", str(predictions)]
-        mirror = [] if self.spec.mirror else ["--disable_tta"]
+        names: list[list[str]] = []
+        for row in rows:
+            study = ed_es_frames(load_study(data, row))
+            names.append([f"{subject_name(row)}_{frame:02d}" for frame in range(len(study.image))])
+            for name, image in zip(names[-1], study.image, strict=True):
+                origin = describe_origin(study, synthetic=False)
+                write_nifti(images / f"{name}_0000{ENDING}", image, study.affine, description=origin)
+        own = ["-device", self.spec.device, *([] if self.spec.mirror else ["--disable_tta"])]
         model = ["-d", RUN[0], "-c", self.spec.configuration, "-f", FOLD]
-        self._call(task, "predict", *folders, *model, *mirror, *self._device())
-        for names in frames:
-            volumes = (read_volume(predictions / f"{name}{ENDING}", 3) for name in names)
+        self._call(task, "predict", "-i", str(images), "-o", str(predictions), *model, *own)
+        for frames in names:
+            volumes = (read_volume(predictions / f"{name}{ENDING}", 3) for name in frames)
             yield np.stack([volume.data.astype(np.uint8) for volume in volumes])
         for folder in (images, predictions):
             shutil.rmtree(folder)
-
-    @staticmethod
-    def _write_frames(folder: Path, data: Path, row: SubjectRow) -> list[str]:
-        study = ed_es_frames(load_study(data, row))
-        names = [f"{subject_name(row)}_{frame:02d}" for frame in range(len(study.image))]
-        for name, image in zip(names, study.image, strict=True):
-            origin = describe_origin(study, synthetic=False)
-            write_nifti(folder / f"{name}_0000{ENDING}", image, study.affine, description=origin)
-        return names
-
-    def _device(self) -> list[str]:
-        return ["-device", self.spec.device]
 
     def _call(self, task: SegmenterTask, command: str, *arguments: str) -> None:
         """Run a command of nnU-Net on the folders of ``task``; its output goes to ``nnunet.log``."""

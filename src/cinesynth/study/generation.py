@@ -6,12 +6,9 @@ Every result is a folder whose name ends in a digest of its inputs; it is comple
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +28,8 @@ from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import file_sha256, make_folder, write_json
 from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.study.plan import Subjects, digest
 from cinesynth.study.spec import FIELD_FACTOR, CohortSpec, GeneratorSpec
-from cinesynth.study.subjects import Subjects
 from cinesynth.synthesis.cohort import draw_requests, generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.training.run import train_all
@@ -47,14 +44,8 @@ MAX_COHORT_FACTOR = 4
 """Largest cohort, in multiples of the hearts needed; if even that has too few acceptable hearts, the study stops."""
 BLEND_MM = 12.0
 """Width of the rim in which a pasted heart's field fades into the background, in mm."""
-
-Item = tuple[str, Callable[[], Study]]
-"""The split of a study in a new dataset, and a function that reads it."""
-
-
-def digest(*parts: object) -> str:
-    """A name of ten hexadecimal digits for whatever depends on ``parts``."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:10]
+Studies = Iterator[tuple[str, Study]]
+"""The split of each study in a new dataset, and the study, read when it is reached."""
 
 
 # --- The generator and its cohort ------------------------------------------------------------------------------------
@@ -75,16 +66,20 @@ def generator_dataset(
     known = {row.file for row in labelled}
     held = {row.file for row in labelled[VALIDATION_STEP - 1 :: VALIDATION_STEP]} or {labelled[-1].file}
     rows = [row for row in subjects.train if row.file in known or spec.unlabelled]
-    items: list[Item] = []
-    for row in rows:
-        read = partial(load_study if row.file in known else _load_unlabelled, subjects.data, row)
-        items.append(("validation" if row.file in held else "train", read))
-    if spec.phantoms:
-        phantoms = read_phantoms(spec.phantoms)
-        items += [("train", partial(phantoms.read, name)) for name in phantoms.names]
+
+    def studies() -> Studies:
+        for row in rows:
+            study = load_study(subjects.data, row)
+            split = "validation" if row.file in held else "train"
+            yield split, study if row.file in known else without_labels(study)
+        if spec.phantoms:
+            phantoms = read_phantoms(spec.phantoms)
+            yield from (("train", phantoms.read(name)) for name in phantoms.names)
+
     key = digest(subjects.data_hash, sorted(known), sorted(held), [row.file for row in rows], spec.phantoms)
     sources = [*(row.dataset for row in rows), *([PHANTOM] if spec.phantoms else [])]
-    return _dataset(stem.with_name(f"{stem.name}-{key}"), items, terms_of(subjects.data, sources), progress)
+    out, count = stem.with_name(f"{stem.name}-{key}"), len(rows) + spec.phantoms
+    return _dataset(out, studies(), count, terms_of(subjects.data, sources), progress)
 
 
 def without_labels(study: Study) -> Study:
@@ -100,15 +95,8 @@ def without_labels(study: Study) -> Study:
     )
 
 
-def _load_unlabelled(data: Path, row: SubjectRow) -> Study:
-    return without_labels(load_study(data, row))
-
-
 def train_generator(spec: GeneratorSpec, dataset: Path, stem: Path, progress: ProgressCallback) -> Path:
-    """The weights of a generator trained on ``dataset`` alone; resumes in ``STEM-DIGEST``.
-
-    `InputError` if ``spec.initial`` was trained on anything but phantoms.
-    """
+    """Weights trained on ``dataset`` alone, resumed in ``STEM-DIGEST``; `InputError` if they start from patients."""
     config, initial = spec.config, None if spec.initial is None else find_bundle(spec.initial)
     if initial is not None and (known := sorted(set(read_index(initial)["datasets"]) - {PHANTOM})):
         raise InputError(
@@ -131,11 +119,7 @@ def generate_hearts(spec: CohortSpec, weights: Path, stem: Path, needed: int, pr
     """
     out = stem.with_name(f"{stem.name}-{digest(weights.parent.name, weights.name, spec.model_dump(mode='json'))}")
     pipe = CinePipeline.from_pretrained(weights)
-    settings: dict[str, Any] = {
-        "frames": spec.frames,
-        "match_volumes": spec.match_volumes,
-        "max_attempts": spec.max_attempts,
-    }
+    settings: dict[str, Any] = spec.model_dump(include={"frames", "match_volumes", "max_attempts"})
     count = needed
     while True:
         requests = draw_requests(pipe, count, seed=spec.seed, **settings)
@@ -150,11 +134,6 @@ def generate_hearts(spec: CohortSpec, weights: Path, stem: Path, needed: int, pr
             )
         rate = max(len(good), 1) / count
         count = min(MAX_COHORT_FACTOR * needed, max(count + 1, math.ceil(needed / rate)))
-
-
-def hearts_of(ratio: float, labelled: int) -> int:
-    """Number of generated hearts for ``labelled`` subjects at a ratio, rounded half up; at least one."""
-    return max(1, math.floor(ratio * labelled + 0.5))
 
 
 # --- The segmenters' dataset -----------------------------------------------------------------------------------------
@@ -172,10 +151,15 @@ def segmenter_dataset(
 
     With ``paste``, hearts are pasted into the images of the labelled subjects, one subject after the other.
     """
-    items: list[Item] = [("train", partial(load_study, subjects.data, row)) for row in labelled]
-    for number, case in enumerate(cases):
-        background = labelled[number % len(labelled)] if paste else None
-        items.append(("train", partial(_load_heart, case, subjects.data, background)))
+
+    def studies() -> Studies:
+        yield from (("train", load_study(subjects.data, row)) for row in labelled)
+        for number, case in enumerate(cases):
+            heart = read_case(case, case.name)
+            if paste:
+                heart = paste_heart(heart, load_study(subjects.data, labelled[number % len(labelled)]))
+            yield "train", heart
+
     key = digest(
         subjects.data_hash,
         [row.file for row in labelled],
@@ -184,36 +168,28 @@ def segmenter_dataset(
     )
     terms = terms_of(subjects.data, [row.dataset for row in labelled])
     terms |= {GENERATED: case_terms(cases[0])} if cases else {}
-    return _dataset(stem.with_name(f"{stem.name}-{key}"), items, terms, progress)
+    out = stem.with_name(f"{stem.name}-{key}")
+    return _dataset(out, studies(), len(labelled) + len(cases), terms, progress)
 
 
-def _load_heart(case: Path, data: Path, background: SubjectRow | None) -> Study:
-    heart = read_case(case, case.name)
-    return heart if background is None else paste_heart(heart, load_study(data, background))
-
-
-def _dataset(out: Path, items: Sequence[Item], terms: dict[str, Terms], progress: ProgressCallback) -> Path:
-    """The dataset ``out``, written unless it exists; several processes may try at once."""
+def _dataset(out: Path, studies: Studies, count: int, terms: dict[str, Terms], progress: ProgressCallback) -> Path:
+    """The dataset ``out`` of ``count`` studies, written unless it exists; several processes may try at once."""
+    if (out / TABLE_FILE).is_file():
+        return out
     try:
-        if not (out / TABLE_FILE).is_file():
-            _write(out, items, terms, progress)
+        with new_folder(out) as folder:
+            make_folder(folder / "studies")
+            rows = []
+            for number, (split, study) in enumerate(studies, start=1):
+                file = study_file(study)
+                rows.append(describe(study, split, file, write_study(folder / file, study)))
+                progress("dataset", number, count, {})
+            write_json(folder / DATASET, about_dataset(terms))
+            DatasetTable(tuple(rows)).write(folder)
     except OutputError:
         if not (out / TABLE_FILE).is_file():  # otherwise another process was faster
             raise
     return out
-
-
-def _write(out: Path, items: Sequence[Item], terms: dict[str, Terms], progress: ProgressCallback) -> None:
-    with new_folder(out) as folder:
-        make_folder(folder / "studies")
-        rows = []
-        for number, (split, read) in enumerate(items, start=1):
-            study = read()
-            file = study_file(study)
-            rows.append(describe(study, split, file, write_study(folder / file, study)))
-            progress("dataset", number, len(items), {})
-        write_json(folder / DATASET, about_dataset(terms))
-        DatasetTable(tuple(rows)).write(folder)
 
 
 # --- Hearts pasted on a real background ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,27 @@ from cinesynth.errors import DataError
 from cinesynth.evaluation.overlap import Overlap, overlap
 from cinesynth.evaluation.statistics import crossed_interval, mean_known
 from cinesynth.io.files import write_json
-from cinesynth.study.runs import TrainingRun
+from cinesynth.study.plan import TrainingRun
 from cinesynth.types import STRUCTURES, LabelArray, Study
 
 METRICS = Overlap._fields
+Scores = dict[str, NDArray[np.float64]]
+"""By metric: ``S`` of one subject, ``subjects COLUMNS`` of a group."""
 
 
 def ed_es_frames(study: Study) -> Study:
-    """``study`` with its ED and ES frames only, the frames that are tested.
-
-    `DataError` if neither of them is annotated.
-    """
-    is_ed_es = np.isin(study.frame_index, (study.ed_index, study.es_index))
-    if not (study.labelled & is_ed_es).any():
+    """``study`` with its ED and ES frames only, which are tested; `DataError` if neither of them is annotated."""
+    kept = np.isin(study.frame_index, (study.ed_index, study.es_index))
+    if not (study.labelled & kept).any():
         raise DataError(
             f"{study.dataset} {study.subject} is annotated neither at ED nor at ES",
             hint="exclude this subject from the test groups",
         )
-    kept = np.flatnonzero(is_ed_es)
-    return replace(
-        study,
-        image=study.image[kept],
-        label=study.label[kept],
-        coverage=study.coverage[kept],
-        frame_index=study.frame_index[kept],
-    )
+    by_frame = ("image", "label", "coverage", "frame_index")
+    return replace(study, **{name: getattr(study, name)[kept] for name in by_frame})
 
 
-def segmentation_scores(predicted: LabelArray, study: Study) -> dict[str, NDArray[np.float64]]:
+def segmentation_scores(predicted: LabelArray, study: Study) -> Scores:
     """Each of `METRICS` by structure (``S``), mean over the frames of ``study``; NaN where nothing is annotated.
 
     ``predicted`` (``T X Y Z``) is compared in annotated slices, by the rule of `overlap` for a missed structure.
@@ -57,8 +50,6 @@ def segmentation_scores(predicted: LabelArray, study: Study) -> dict[str, NDArra
 MEAN = "mean"
 """Column of the mean over the structures that are annotated in a subject."""
 COLUMNS = (*(structure.name for structure in STRUCTURES), MEAN)
-Scores = dict[str, NDArray[np.float64]]
-"""By metric, ``subjects COLUMNS``."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +62,15 @@ class Estimate:
     subjects: int
     seeds: int
 
-    def to_json(self) -> dict[str, float | int]:
-        """Plain numbers."""
-        return asdict(self)
-
 
 def write_scores(path: Path, metadata: Mapping[str, Any], groups: Mapping[str, Sequence[Scores]]) -> None:
     """Write the scores of a segmenter, one entry per subject of each group, to JSON; ``metadata`` describes the run."""
+
+    def plain(values: NDArray[np.float64]) -> list[float | None]:
+        return [float(value) if np.isfinite(value) else None for value in values]
+
     by_group = {
-        group: {metric: [_plain(subject[metric]) for subject in subjects] for metric in METRICS}
+        group: {metric: [plain(subject[metric]) for subject in subjects] for metric in METRICS}
         for group, subjects in groups.items()
     }
     write_json(path, {**metadata, "structures": [s.name for s in STRUCTURES], "groups": by_group})
@@ -87,11 +78,16 @@ def write_scores(path: Path, metadata: Mapping[str, Any], groups: Mapping[str, S
 
 def read_scores(path: Path) -> dict[str, Scores] | None:
     """The scores of a run by group; None if the run is not finished."""
+
+    def with_mean(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
+        values = np.array(rows, dtype=np.float64)
+        return np.concatenate([values, mean_known(values, axis=1)[:, None]], axis=1)
+
     if not path.is_file():
         return None
     try:
         groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
-        return {name: {metric: _with_mean(group[metric]) for metric in METRICS} for name, group in groups.items()}
+        return {name: {metric: with_mean(group[metric]) for metric in METRICS} for name, group in groups.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is damaged: {error!r}", hint="delete the file; the same command scores the run again"
@@ -107,31 +103,26 @@ class Results:
     def seeds(self, n_labelled: int | str, arms: Iterable[str]) -> list[int]:
         """The seeds with a finished run in each of the ``arms``."""
         by_arm = [{r.seed for r in self.scores if r.n_labelled == n_labelled and r.arm.name == arm} for arm in arms]
-        return sorted(set.intersection(*by_arm)) if by_arm else []
-
-    def values(
-        self, group: str, n_labelled: int | str, arm: str, metric: str, seeds: Sequence[int]
-    ) -> NDArray[np.float64]:
-        """``seeds subjects COLUMNS``."""
-        runs = {(run.n_labelled, run.arm.name, run.seed): scores for run, scores in self.scores.items()}
-        return np.stack([runs[n_labelled, arm, seed][group][metric] for seed in seeds])
+        return sorted(set.intersection(*by_arm))
 
     def mean(self, group: str, n_labelled: int | str, arm: str, metric: str) -> dict[str, Estimate]:
         """The mean of an arm by column; empty without finished runs."""
-        seeds = self.seeds(n_labelled, [arm])
-        return _estimates(self.values(group, n_labelled, arm, metric, seeds)) if seeds else {}
+        return self._estimates(group, n_labelled, [arm], metric)
 
     def gain(self, group: str, n_labelled: int | str, arm: str, baseline: str, metric: str) -> dict[str, Estimate]:
         """The difference of an arm and the baseline by column, paired by subject and seed; empty without both."""
-        seeds = self.seeds(n_labelled, [arm, baseline])
+        return self._estimates(group, n_labelled, [arm, baseline], metric)
+
+    def _estimates(self, group: str, n_labelled: int | str, arms: Sequence[str], metric: str) -> dict[str, Estimate]:
+        """The mean of the first arm by column, or of its difference from the second; over the seeds that all have."""
+        seeds = self.seeds(n_labelled, arms)
         if not seeds:
             return {}
-        ours, theirs = (self.values(group, n_labelled, name, metric, seeds) for name in (arm, baseline))
-        return _estimates(ours - theirs)
-
-
-def _estimates(values: NDArray[np.float64]) -> dict[str, Estimate]:
-    return {column: estimate(values[..., i]) for i, column in enumerate(COLUMNS) if np.isfinite(values[..., i]).any()}
+        runs = {(run.n_labelled, run.arm.name, run.seed): scores for run, scores in self.scores.items()}
+        values, *baseline = (np.stack([runs[n_labelled, arm, seed][group][metric] for seed in seeds]) for arm in arms)
+        values = values - baseline[0] if baseline else values  # seeds subjects COLUMNS
+        known = [(column, values[..., i]) for i, column in enumerate(COLUMNS)]
+        return {column: estimate(each) for column, each in known if np.isfinite(each).any()}
 
 
 def estimate(values: NDArray[np.float64]) -> Estimate:
@@ -141,12 +132,3 @@ def estimate(values: NDArray[np.float64]) -> Estimate:
         return Estimate(float("nan"), float("nan"), float("nan"), 0, len(values))
     seeds, subjects = known.shape
     return Estimate(float(known.mean()), *crossed_interval(known), subjects, seeds)
-
-
-def _with_mean(rows: Sequence[Sequence[float | None]]) -> NDArray[np.float64]:
-    values = np.array(rows, dtype=np.float64)
-    return np.concatenate([values, mean_known(values, axis=1)[:, None]], axis=1)
-
-
-def _plain(values: NDArray[np.float64]) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]

@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cinesynth import __version__
-from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.io.files import make_folder, write_json, write_text
 from cinesynth.study.figures import draw_gains, draw_worst
 from cinesynth.study.metrics import COLUMNS, MEAN, METRICS, Estimate, Results
+from cinesynth.study.plan import BASELINE, Arm, arms_of, subject_name, training_runs
 from cinesynth.study.run import StudyRun
-from cinesynth.study.runs import BASELINE, Arm, arms_of, training_runs
 from cinesynth.study.spec import MixSpec, NnunetSpec, StudySpec, UNetSpec
-from cinesynth.study.subjects import subject_name
 
 PAGE, JSON = "study.md", "results.json"
-HEADER = (
-    "arm",
-    *(f"Dice {column}" for column in COLUMNS),
-    "HD95 mm",
-    "ASSD mm",
-    "Dice change, points",
-    "HD95 change, mm",
-    "seeds",
-)
+CHANGES = ("Dice change, points", "HD95 change, mm")
+HEADER = ("arm", *(f"Dice {column}" for column in COLUMNS), "HD95 mm", "ASSD mm", *CHANGES, "seeds")
 
 
 def write_report(run: StudyRun, command: str) -> Path:
-    """Write ``study.md``, its figures and ``results.json`` from the finished runs; returns the page.
-
-    ``command`` is the command line that repeats the study.
-    """
+    """Write the page, figures and ``results.json`` of the finished runs; ``command`` is how to repeat the study."""
     results, out = run.results(), make_folder(run.out)
     write_json(out / JSON, to_json(run, results))
     figures = [*draw_gains(run.spec, results, out), *draw_worst(run, results, out)]
@@ -42,8 +30,9 @@ def write_report(run: StudyRun, command: str) -> Path:
     lines = ["# Do generated hearts improve segmentation?", ""]
     lines += [f"{len(results.scores)} of {total} runs are finished. Data: {run.subjects.data_hash[:12]}.", ""]
     lines += ["## Comparison with the paper", "", *comparison_lines(run.spec, results), ""]
-    for group in run.spec.tests:
-        lines += [f"## {_title(run, group)}", ""]
+    for group, tested in run.spec.tests.items():
+        unseen = ", an unseen vendor" if tested.unseen else ""
+        lines += [f"## {group}: {len(run.subjects.tests[group])} subjects{unseen}", ""]
         for n_labelled in run.spec.n_labelled:
             lines += [*table(run.spec, results, group, n_labelled), ""]
     lines += ["## Figures", "", *(f"![{path.stem}]({path.name})" for path in figures), ""]
@@ -89,17 +78,32 @@ def _gain(results: Results, group: str, n_labelled: int | str, arm: Arm, metric:
     return {} if arm.name == BASELINE else results.gain(group, n_labelled, arm.name, BASELINE, metric)
 
 
+def _number(estimate: Estimate | None, digits: int) -> str:
+    return "-" if estimate is None else f"{estimate.value:.{digits}f}"
+
+
+def _interval(estimate: Estimate | None, factor: float) -> str:
+    if estimate is None:
+        return "-"
+    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
 def to_json(run: StudyRun, results: Results) -> dict[str, Any]:
     """All figures of the page, and the settings and subjects behind them."""
     spec, subjects = run.spec, run.subjects
+
+    def plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
+        return {column: asdict(estimate) for column, estimate in estimates.items()}
+
     rows = [
         {
             "group": group,
             "n_labelled": n_labelled,
             "arm": arm.name,
             "metric": metric,
-            "mean": _plain(mean),
-            "gain": _plain(_gain(results, group, n_labelled, arm, metric)),
+            "mean": plain(mean),
+            "gain": plain(_gain(results, group, n_labelled, arm, metric)),
         }
         for group in spec.tests
         for n_labelled in spec.n_labelled
@@ -107,11 +111,12 @@ def to_json(run: StudyRun, results: Results) -> dict[str, Any]:
         for metric in METRICS
         if (mean := results.mean(group, n_labelled, arm.name, metric))
     ]
+    groups = {"train": subjects.train, **subjects.tests}
     return {
         "cinesynth": __version__,
         "spec": spec.model_dump(mode="json", exclude={"data"}),
         "data_hash": subjects.data_hash,
-        "subjects": {"train": _names(subjects.train), **{g: _names(rows) for g, rows in subjects.tests.items()}},
+        "subjects": {group: [subject_name(row) for row in rows] for group, rows in groups.items()},
         "runs": {"finished": len(results.scores), "total": len(list(training_runs(spec)))},
         "results": rows,
     }
@@ -164,32 +169,8 @@ def _network(engine: UNetSpec | NnunetSpec) -> str:
     )
 
 
-def _title(run: StudyRun, group: str) -> str:
-    unseen = ", an unseen vendor" if run.spec.tests[group].unseen else ""
-    return f"{group}: {len(run.subjects.tests[group])} subjects{unseen}"
-
-
 def _overrides(settings: Sequence[str]) -> str:
     return f", {', '.join(settings)}" if settings else ""
-
-
-def _names(rows: Sequence[SubjectRow]) -> list[str]:
-    return [subject_name(row) for row in rows]
-
-
-def _plain(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    return {column: estimate.to_json() for column, estimate in estimates.items()}
-
-
-def _number(estimate: Estimate | None, digits: int) -> str:
-    return "-" if estimate is None else f"{estimate.value:.{digits}f}"
-
-
-def _interval(estimate: Estimate | None, factor: float) -> str:
-    if estimate is None:
-        return "-"
-    value, low, high = (factor * x for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 # --- Results of the paper --------------------------------------------------------------------------------------------
@@ -218,9 +199,7 @@ class PaperResult:
         if low > 0:
             reached = self.sign * self.factor * gain.value >= abs(self.amount)
             return "reproduced" if reached else "better, but by less than the paper reports"
-        if high < 0:
-            return "worse"
-        return "no effect shown"
+        return "worse" if high < 0 else "no effect shown"
 
 
 PAPER_RESULTS = (

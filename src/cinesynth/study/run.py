@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,26 +16,29 @@ from typing import Any
 
 import numpy as np
 
-from cinesynth.data.dataset_table import DatasetTable, SubjectRow
-from cinesynth.data.geometry import Grid
+from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.geometry import Grid, place
 from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
 from cinesynth.io.files import atomic_path, make_folder, write_text
 from cinesynth.io.tasks import ProgressCallback
-from cinesynth.study.engines import SegmenterEngine, engine_of
-from cinesynth.study.generation import (
+from cinesynth.study.engines import NnunetEngine, SegmenterEngine, UNetEngine
+from cinesynth.study.generation import generate_hearts, generator_dataset, segmenter_dataset, train_generator
+from cinesynth.study.metrics import Results, Scores, ed_es_frames, read_scores, segmentation_scores, write_scores
+from cinesynth.study.plan import (
+    SegmenterTask,
+    Subjects,
+    TrainingRun,
+    arms_of,
+    code_digest,
     digest,
-    generate_hearts,
-    generator_dataset,
     hearts_of,
-    segmenter_dataset,
-    train_generator,
+    subject_name,
+    subjects_of,
+    task_of,
+    training_runs,
 )
-from cinesynth.study.metrics import Results, ed_es_frames, read_scores, segmentation_scores, write_scores
-from cinesynth.study.runs import SegmenterTask, TrainingRun, arms_of, code_digest, task_of, training_runs
 from cinesynth.study.spec import StudySpec, UNetSpec
-from cinesynth.study.subjects import Subjects, check_fit, subject_name, subjects_of
-from cinesynth.types import LabelArray
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class StudyRun:
     @cached_property
     def engine(self) -> SegmenterEngine:
         """The engine that trains segmenters."""
-        return engine_of(self.spec)
+        spec = self.spec.engine
+        return UNetEngine(spec) if isinstance(spec, UNetSpec) else NnunetEngine(spec)
 
     # --- Units ---
 
@@ -102,11 +106,10 @@ class StudyRun:
         finished = self.finished_dataset(n_labelled, generated)
         if finished is not None:
             return finished
-        check_fit(self.subjects, self._grids())
-        labelled = self.subjects.labelled(n_labelled)
-        hearts = self._hearts(n_labelled, labelled) if generated else []
+        self._check_fit()
+        hearts = self._hearts(n_labelled) if generated else []
         paste = generated and self.spec.mix.paste_on_real_background
-        stem = self._stem("segmenter-datasets", n_labelled)
+        labelled, stem = self.subjects.labelled(n_labelled), self._stem("segmenter-datasets", n_labelled)
         made = segmenter_dataset(self.subjects, labelled, hearts, stem, self.progress, paste)
         write_text(self._note(n_labelled, generated), made.name)
         return made
@@ -116,16 +119,25 @@ class StudyRun:
         note = self._note(n_labelled, generated)
         return note.with_name(note.read_text()) if note.is_file() else None
 
-    def _hearts(self, n_labelled: int | str, labelled: Sequence[SubjectRow]) -> list[Path]:
-        """Folders of the hearts to learn from, made by a generator of the ``labelled`` subjects."""
-        dataset = generator_dataset(
-            self.subjects, labelled, self.spec.generator, self._stem("generator-datasets", n_labelled), self.progress
-        )
-        weights = train_generator(self.spec.generator, dataset, self._stem("generators", n_labelled), self.progress)
-        count = hearts_of(max(self.spec.ratios), len(labelled))
-        fraction = self.spec.mix.keep_best_fraction
+    def _check_fit(self) -> None:
+        """`DataError` if a training subject does not fit the grid of the generator or of the 2D U-Net."""
+        configs = [self.spec.generator.config]
+        if isinstance(self.spec.engine, UNetSpec):
+            configs.append(self.spec.engine.config)
+        for row in self.subjects.train:
+            study = load_study(self.subjects.data, row)
+            for config in configs:
+                place(study, Grid.from_config(config.grid))
+
+    def _hearts(self, n_labelled: int | str) -> list[Path]:
+        """Folders of the hearts to learn from, made by a generator of the ``n_labelled`` subjects."""
+        spec, labelled = self.spec, self.subjects.labelled(n_labelled)
+        stem = self._stem("generator-datasets", n_labelled)
+        dataset = generator_dataset(self.subjects, labelled, spec.generator, stem, self.progress)
+        weights = train_generator(spec.generator, dataset, self._stem("generators", n_labelled), self.progress)
+        count, fraction = hearts_of(max(spec.ratios), len(labelled)), spec.mix.keep_best_fraction
         candidates = math.ceil(count / fraction)
-        made = generate_hearts(self.spec.cohort, weights, self._stem("hearts", n_labelled), candidates, self.progress)
+        made = generate_hearts(spec.cohort, weights, self._stem("hearts", n_labelled), candidates, self.progress)
         return made if fraction == 1.0 else self._best(n_labelled, made, count)
 
     def _best(self, n_labelled: int | str, cases: Sequence[Path], count: int) -> list[Path]:
@@ -145,12 +157,6 @@ class StudyRun:
         ]
         best = sorted(np.argsort(dice, kind="stable")[::-1][:count])
         return [cases[i] for i in best]
-
-    def _grids(self) -> list[Grid]:
-        configs = [self.spec.generator.config]
-        if isinstance(self.spec.engine, UNetSpec):
-            configs.append(self.spec.engine.config)
-        return [Grid.from_config(config.grid) for config in configs]
 
     def _note(self, n_labelled: int | str, generated: bool) -> Path:
         """The file that names the dataset which these settings lead to, so that it is found without its hearts."""
@@ -172,17 +178,20 @@ class StudyRun:
         return task_of(self.spec, self.subjects, run, dataset, make_folder(self.out / "runs"))
 
     def train_and_score(self, run: TrainingRun) -> None:
-        """Train the segmenter of ``run`` and score it on all test subjects."""
-        task = self.task(run)
+        """Train the segmenter of ``run``, segment all test subjects, and save their labels and scores."""
+        task, data = self.task(run), self.subjects.data
         if read_scores(task.scores) is not None:
             return
         self.engine.train(task, self.progress)
-        scores = {}
+        scores: dict[str, list[Scores]] = {}
         for group, rows in self.subjects.tests.items():
-            scores[group] = [
-                segmentation_scores(label, ed_es_frames(load_study(self.subjects.data, row)))
-                for row, label in self._segment(task, group, rows)
-            ]
+            labels = self.engine.segment(task, data, rows)
+            scores[group] = []
+            for number, (row, label) in enumerate(zip(rows, labels, strict=True), start=1):
+                with atomic_path(task.label_file(group, row)) as path:
+                    np.savez_compressed(path, label=label)
+                self.progress(f"test {group}", number, len(rows), {})
+                scores[group].append(segmentation_scores(label, ed_es_frames(load_study(data, row))))
         metadata = {
             "n_labelled": run.n_labelled,
             "arm": run.arm.name,
@@ -194,32 +203,15 @@ class StudyRun:
         }
         write_scores(task.scores, metadata, scores)
 
-    def _segment(
-        self, task: SegmenterTask, group: str, rows: Sequence[SubjectRow]
-    ) -> Iterator[tuple[SubjectRow, LabelArray]]:
-        """Segment the subjects of a group, and save the labels."""
-        labels = self.engine.segment(task, self.subjects.data, rows)
-        for number, (row, label) in enumerate(zip(rows, labels, strict=True), start=1):
-            with atomic_path(label_file(task, group, row)) as path:
-                np.savez_compressed(path, label=label)
-            self.progress(f"test {group}", number, len(rows), {})
-            yield row, label
-
     def results(self) -> Results:
         """The scores of the finished runs."""
         scores = {}
         for run in training_runs(self.spec):
-            if self.finished_dataset(run.n_labelled, run.arm.generated) is None:
-                continue
-            scored = read_scores(self.task(run).scores)
-            if scored is not None:
-                scores[run] = scored
+            if self.finished_dataset(run.n_labelled, run.arm.generated) is not None:
+                scored = read_scores(self.task(run).scores)
+                if scored is not None:
+                    scores[run] = scored
         return Results(scores)
-
-
-def label_file(task: SegmenterTask, group: str, row: SubjectRow) -> Path:
-    """The file of the predicted labels of a test subject."""
-    return task.folder / "labels" / f"{group}_{subject_name(row)}.npz"
 
 
 def _hearts_name(n_labelled: int | str) -> str:

@@ -179,7 +179,16 @@ class StudySpec(Settings):
     @model_validator(mode="before")
     @classmethod
     def _accept_old_keys(cls, tree: Any) -> Any:
-        return with_current_keys(tree) if isinstance(tree, dict) else tree
+        """`RENAMED_KEYS` under today's names; an old key beside its new one is left in place."""
+        if not isinstance(tree, dict):
+            return tree
+        tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
+        for old, new in RENAMED_KEYS.items():
+            section, _, key = old.rpartition(".")
+            node, new_key = tree.get(section) if section else tree, new.rpartition(".")[2]
+            if isinstance(node, dict) and key in node and new_key not in node:
+                node[new_key] = node.pop(key)
+        return tree
 
     @field_validator("tests")
     @classmethod
@@ -203,17 +212,6 @@ class StudySpec(Settings):
         if self.mix.real_fraction is not None and not isinstance(self.engine, UNetSpec):
             raise ValueError("mix.real_fraction needs the engine unet: nnU-Net samples all cases equally often")
         return self
-
-
-def with_current_keys(tree: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``tree`` with `RENAMED_KEYS` under today's names; an old key beside its new one is left in place."""
-    tree = {key: dict(value) if isinstance(value, dict) else value for key, value in tree.items()}
-    for old, new in RENAMED_KEYS.items():
-        section, _, key = old.rpartition(".")
-        node, new_key = tree.get(section) if section else tree, new.rpartition(".")[2]
-        if isinstance(node, dict) and key in node and new_key not in node:
-            node[new_key] = node.pop(key)
-    return tree
 
 
 def read_spec(path: Path) -> StudySpec:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cinesynth
-from cinesynth.cases.nifti import write_like
 from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
-from cinesynth.cases.writing import case_folder, render_sheet
+from cinesynth.cases.writing import case_folder, render_sheet, write_like
 from cinesynth.data.nifti import read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
 from cinesynth.data.sources.cycle import unlabelled_study

@@ -23,14 +23,11 @@ from starlette.staticfiles import StaticFiles
 from cinesynth import __version__
 from cinesynth.cases.schema import NOTICE
 from cinesynth.errors import CinesynthError, OutputError
-from cinesynth.web.guard import REPORT_POLICY, Guard, refused
+from cinesynth.web.guard import REPORT_POLICY, Guard, ServeSettings, in_url, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
-from cinesynth.web.reports import Reports
 from cinesynth.web.schemas import AnimateRequest, AnnotateRequest, CohortRequest, GenerateRequest, without_paths
-from cinesynth.web.settings import ServeSettings, in_url
-from cinesynth.web.store import Entry, Store
-from cinesynth.web.uploads import TooLarge, receive, settle
+from cinesynth.web.store import Entry, Reports, Store, TooLarge, receive, settle
 
 if TYPE_CHECKING:
     from cinesynth.web.work import Workshop
@@ -217,7 +214,7 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
     @app.get("/api/jobs/{name}/zip")
     def cohort(request: Request, name: str) -> Response:
         """All results of a job as one zip with a folder per case and a cohort table."""
-        from cinesynth.web.downloads import together  # torch
+        from cinesynth.web.work import together  # torch
 
         session = _session(request)
         entries = [store.get(session, result) for result in jobs.get(session, name).results]
@@ -227,7 +224,7 @@ def _answer_files(app: FastAPI, store: Store, jobs: Jobs, settings: ServeSetting
     @app.get("/api/results/{name}/zip/{form}")
     def archive(request: Request, name: str, form: str) -> Response:
         """A result as a zip: ``files``, ``nnunet`` or ``dicom``."""
-        from cinesynth.web.downloads import packed  # torch
+        from cinesynth.web.work import packed  # torch
 
         path = packed(store.get(_session(request), name), form)
         return FileResponse(path, media_type="application/zip", filename=f"cinesynth-{form}.zip")
@@ -245,26 +242,14 @@ def _answer_reports(app: FastAPI, reports: Reports) -> None:
         page = reports.page(number)
         if page is None:
             return refused(404, "no such report", "see /api/reports")
-        return FileResponse(
-            page,
-            media_type="text/html; charset=utf-8",
-            headers={"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"},
-        )
+        headers = {"Content-Security-Policy": REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+        return FileResponse(page, media_type="text/html; charset=utf-8", headers=headers)
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
-    about = entry.about
-    return {
-        "id": entry.name,
-        "kind": entry.kind,
-        "made": entry.made,
-        "files": sorted(entry.files),
-        "accepted": about.get("accepted"),
-        "requested": about.get("requested"),
-        "achieved": about.get("achieved"),
-        "seed": about.get("seed"),
-        "unusual": about.get("unusual", ""),
-    }
+    shown = {name: entry.about.get(name) for name in ("accepted", "requested", "achieved", "seed")}
+    own = {"id": entry.name, "kind": entry.kind, "made": entry.made, "files": sorted(entry.files)}
+    return {**own, **shown, "unusual": entry.about.get("unusual", "")}
 
 
 # --- Run the server until it is interrupted --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from cinesynth.web.schemas import without_paths
 from cinesynth.web.store import GONE, token
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
+KEPT = 200
 log = logging.getLogger("cinesynth.web")
 
 
@@ -48,23 +49,15 @@ class Job:
         self.done, self.doing = min(max(done, self.done), 0.99), doing
 
     @property
-    def seconds_left(self) -> float | None:
-        """Estimated remaining time; None while too little is done to estimate it."""
-        if self.state != "running" or self.begun is None or self.done < 0.05:
-            return None
-        return (time.monotonic() - self.begun) * (1.0 - self.done) / self.done
-
-    @property
     def is_over(self) -> bool:
         """Whether the job has ended."""
         return self.state in ("done", "failed", "cancelled")
 
 
 class Jobs:
-    """The queue and its one worker. At most ``kept`` ended jobs are remembered."""
+    """The queue and its one worker. At most `KEPT` ended jobs are remembered."""
 
-    def __init__(self, waiting: int, waiting_all: int, kept: int = 200) -> None:
-        self.kept = kept
+    def __init__(self, waiting: int, waiting_all: int) -> None:
         self.waiting, self.waiting_all = waiting, waiting_all
         self._jobs: dict[str, Job] = {}
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -82,7 +75,7 @@ class Jobs:
                 whose = f"{mine} of your jobs" if mine >= self.waiting else f"{len(open_)} jobs of all users"
                 raise InputError(f"{whose} are already waiting", hint="wait for one to finish, or cancel one")
             self._jobs[job.name] = job
-            for old in [j for j in self._jobs.values() if j.is_over][: max(0, len(self._jobs) - self.kept)]:
+            for old in [j for j in self._jobs.values() if j.is_over][: max(0, len(self._jobs) - KEPT)]:
                 del self._jobs[old.name]
         self._queue.put(job)
         return job
@@ -102,25 +95,21 @@ class Jobs:
             if job.state == "waiting":
                 job.state, job.ended = "cancelled", time.monotonic()
 
-    def ahead(self, job: Job) -> int:
-        """Number of jobs before a waiting one."""
-        if job.state != "waiting":
-            return 0
-        with self._lock:
-            names = [name for name, each in self._jobs.items() if not each.is_over]
-        return names.index(job.name) if job.name in names else 0
-
     def to_json(self, job: Job) -> dict[str, Any]:
-        """State of a job for its owner."""
-        left = job.seconds_left
+        """State of a job for its owner; ``seconds_left`` is None while too little is done to estimate it."""
+        with self._lock:
+            waiting = [name for name, each in self._jobs.items() if not each.is_over]
+        left = None
+        if job.state == "running" and job.begun is not None and job.done >= 0.05:
+            left = round((time.monotonic() - job.begun) * (1.0 - job.done) / job.done, 1)
         return {
             "id": job.name,
             "kind": job.kind,
             "state": job.state,
             "done": round(job.done, 3),
             "doing": job.doing,
-            "ahead": self.ahead(job),
-            "seconds_left": None if left is None else round(left, 1),
+            "ahead": waiting.index(job.name) if job.state == "waiting" and job.name in waiting else 0,
+            "seconds_left": left,
             "results": job.results,
             "error": job.error,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,13 +58,11 @@ class Model:
     def load_beside(self) -> None:
         """Start loading in a background thread."""
         if self.state == "absent":
-            threading.Thread(target=self._try, name="load", daemon=True).start()
+            threading.Thread(target=self._load, name="load", daemon=True).start()
 
-    def _try(self) -> None:
-        try:
+    def _load(self) -> None:
+        with suppress(CinesynthError):  # reported by `state` and `error`
             self.get()
-        except CinesynthError:
-            return  # reported by `state` and `error`
 
     def describe(self) -> dict[str, Any]:
         """Conditions, limits and typical values for the page, by diagnosis of the training subjects."""
@@ -97,30 +96,28 @@ def seen(group: SubjectGroup) -> dict[str, Any]:
     """Typical values and the range of EDV (mL), EF (%) and slices of training subjects."""
 
     def values(row: list[float]) -> dict[str, float]:
-        return {
-            "edv": round(math.exp(row[0]), 1),
-            "ef": round(100.0 / (1.0 + math.exp(-row[1])), 1),
-            "slices": round(row[2]),
-        }
+        edv, ef = round(math.exp(row[0]), 1), round(100.0 / (1.0 + math.exp(-row[1])), 1)
+        return {"edv": edv, "ef": ef, "slices": round(row[2])}
 
     return {"count": group.count, "typical": values(group.mean), "low": values(group.low), "high": values(group.high)}
 
 
 def unusual(prior: EmpiricalPrior, asked: ClinicalPrior, max_sd: float = 3.0) -> str:
     """A warning if ``asked`` is more than ``max_sd`` (Mahalanobis distance) from the training subjects, else ""."""
-    group = (
-        prior.groups.get(asked.diagnosis, prior.overall) if asked.diagnosis is not Diagnosis.UNKNOWN else prior.overall
-    )
-    ef = asked.ef_percent
-    known = {
-        0: None if asked.lv_edv_ml is None else math.log(asked.lv_edv_ml),
-        1: None if ef is None else math.log(ef / (100.0 - ef)),
-        2: None if asked.slices is None else float(asked.slices),
-    }
-    axes = [axis for axis, value in known.items() if value is not None]
-    if not axes:
+    unknown = asked.diagnosis is Diagnosis.UNKNOWN
+    group = prior.overall if unknown else prior.groups.get(asked.diagnosis, prior.overall)
+    edv_ml, ef, slices = asked.lv_edv_ml, asked.ef_percent, asked.slices
+    known: dict[int, float] = {}
+    if edv_ml is not None:
+        known[0] = math.log(edv_ml)
+    if ef is not None:
+        known[1] = math.log(ef / (100.0 - ef))
+    if slices is not None:
+        known[2] = float(slices)
+    if not known:
         return ""
-    away = np.array([known[axis] for axis in axes]) - np.array(group.mean)[axes]
+    axes = list(known)
+    away = np.array(list(known.values())) - np.array(group.mean)[axes]
     distance = math.sqrt(float(away @ np.linalg.solve(np.array(group.covariance)[np.ix_(axes, axes)], away)))
     if distance <= max_sd:
         return ""

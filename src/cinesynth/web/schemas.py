@@ -45,9 +45,12 @@ class CaseRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _rename(cls, values: Any) -> Any:
-        return (
-            {OLD_FIELDS.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
-        )
+        return {OLD_FIELDS.get(key, key): v for key, v in values.items()} if isinstance(values, dict) else values
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of `Request` that every kind of case has."""
+        return {"frames": self.frames, "max_attempts": self.max_attempts, "match_volumes": self.match_volumes}
 
 
 class GenerateRequest(CaseRequest):
@@ -63,30 +66,13 @@ class GenerateRequest(CaseRequest):
     keep: Name | None = None
     """Identifier of a result whose anatomy is kept."""
 
-    def prior(self) -> ClinicalPrior:
-        """The requested prior; `InputError` for values that no heart has."""
-        prior = ClinicalPrior(
-            Diagnosis.parse(self.diagnosis),
-            self.edv,
-            slices=self.slices,
-            rv_edv_ml=self.rv_edv,
-            rv_esv_ml=self.rv_esv,
-            myo_mass_g=self.mass,
-            vendor=self.vendor,
-        )
-        return prior if self.ef is None else prior.with_ef(self.ef)
-
     def request(self) -> Request:
-        """The request for the pipeline."""
-        return Request(
-            self.prior(),
-            self.seed,
-            frames=self.frames,
-            steps=self.steps,
-            guidance=self.guidance,
-            max_attempts=self.max_attempts,
-            match_volumes=self.match_volumes,
-        )
+        """The request for the pipeline; `InputError` for values that no heart has."""
+        further = {"rv_edv_ml": self.rv_edv, "rv_esv_ml": self.rv_esv, "myo_mass_g": self.mass}
+        diagnosis = Diagnosis.parse(self.diagnosis)
+        prior = ClinicalPrior(diagnosis, self.edv, slices=self.slices, vendor=self.vendor, **further)
+        prior = prior if self.ef is None else prior.with_ef(self.ef)
+        return Request(prior, self.seed, steps=self.steps, guidance=self.guidance, **self.settings)
 
 
 class CohortRequest(GenerateRequest):

@@ -1,21 +1,27 @@
-"""The work of jobs: generate, animate and segment, each into an entry of the store."""
+"""The work of jobs (generate, animate and segment, each into an entry of the store), and their results as zip files."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from cinesynth.cases.cohort import write_cohort_table
+from cinesynth.cases.export_dicom import export_dicom
+from cinesynth.cases.export_items import case_items
+from cinesynth.cases.export_nnunet import export_nnunet
 from cinesynth.cases.schema import BEAT, IMAGE, LABEL, SHEET, SIDECAR
 from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError
+from cinesynth.io.files import atomic_path
 from cinesynth.io.reproducibility import case_seed
 from cinesynth.io.tasks import ProgressCallback
 from cinesynth.synthesis.animate import AnimationRequest, animate
 from cinesynth.synthesis.annotate import annotate
-from cinesynth.synthesis.cohort import counterfactual, draw_requests, kept_anatomy
+from cinesynth.synthesis.cohort import case_name, counterfactual, draw_requests, kept_anatomy
 from cinesynth.synthesis.cohort_file import read_cohort
 from cinesynth.synthesis.cohort_schema import CohortGroup, requests_of
 from cinesynth.synthesis.patient import ANIMATION, ANNOTATION, read_patient, save_animation, save_annotation
@@ -40,11 +46,18 @@ class Workshop:
 
     def generate(self, session: str, body: GenerateRequest) -> Callable[[Job], list[str]]:
         """One case; with ``keep``, the anatomy of a result with another motion."""
-        kept = None if body.keep is None else self._case_of(session, body.keep)
+        kept = None if body.keep is None else self.store.get(session, body.keep)
+        if kept is not None and kept.kind != "generate":
+            raise InputError("only the anatomy of a generated case can be kept", hint="choose a result of Generate")
 
         def work(job: Job) -> list[str]:
             pipe = self._pipe(job)
-            request = body.request() if kept is None else _changed(pipe, kept, body)
+            if kept is None:
+                request = body.request()
+            else:  # its anatomy with the requested motion
+                anatomy, diagnosis = kept_anatomy(kept.folder / CASE, pipe), Diagnosis.parse(body.diagnosis)
+                changes = {"ef_percent": body.ef, "vendor": body.vendor, "seed": body.seed, **body.settings}
+                request = counterfactual(anatomy, diagnosis=diagnosis, **changes)
             return [self._make(job, session, pipe, request, 0.0, 1.0)]
 
         return work
@@ -55,7 +68,10 @@ class Workshop:
 
         def work(job: Job) -> list[str]:
             pipe = self._pipe(job)
-            requests = _requests(pipe, body) if groups is None else _rows(pipe, groups, body)
+            if groups is None:
+                requests = _requests(pipe, body)
+            else:
+                requests = requests_of(groups, pipe, seed=body.seed, **body.settings)
             share = 1.0 / len(requests)
             made = []
             for number, request in enumerate(requests):
@@ -69,10 +85,7 @@ class Workshop:
         """Animate an uploaded heart."""
         image = self.store.get(session, body.upload).files["image"]
         prior = ClinicalPrior(Diagnosis.parse(body.diagnosis), vendor=body.vendor)
-        request = Request(
-            prior, body.seed, frames=body.frames, max_attempts=body.max_attempts, match_volumes=body.match_volumes
-        )
-        asked = AnimationRequest(request, body.ef, body.variation, body.frame)
+        asked = AnimationRequest(Request(prior, body.seed, **body.settings), body.ef, body.variation, body.frame)
 
         def work(job: Job) -> list[str]:
             pipe, patient = self._pipe(job), read_patient(image, body.slice_order)
@@ -102,12 +115,6 @@ class Workshop:
         job.step(0.0, "loading the model")
         return self.model.get()
 
-    def _case_of(self, session: str, name: str) -> Path:
-        entry = self.store.get(session, name)
-        if entry.kind != "generate":
-            raise InputError("only the anatomy of a generated case can be kept", hint="choose a result of Generate")
-        return entry.folder / CASE
-
     def _entry(self, session: str, kind: str) -> Entry:
         self.store.clean()
         return self.store.new(session, kind)
@@ -130,30 +137,12 @@ def _reporting(job: Job, before: float = 0.0, share: float = 1.0) -> ProgressCal
     return report
 
 
-def _changed(pipe: CinePipeline, case: Path, body: GenerateRequest) -> Request:
-    """The kept anatomy with the requested motion."""
-    return counterfactual(
-        kept_anatomy(case, pipe),
-        diagnosis=Diagnosis.parse(body.diagnosis),
-        ef_percent=body.ef,
-        vendor=body.vendor,
-        seed=body.seed,
-        frames=body.frames,
-        max_attempts=body.max_attempts,
-        match_volumes=body.match_volumes,
-    )
-
-
 def _requests(pipe: CinePipeline, body: CohortRequest) -> list[Request]:
     if body.sample_priors:
         diagnosis = Diagnosis.parse(body.diagnosis)
         asked = None if diagnosis is Diagnosis.UNKNOWN else diagnosis
-        settings: dict[str, Any] = {
-            "frames": body.frames,
-            "max_attempts": body.max_attempts,
-            "match_volumes": body.match_volumes,
-        }
-        return draw_requests(pipe, body.count, seed=body.seed, diagnosis=asked, vendor=body.vendor, **settings)
+        settings = {"seed": body.seed, "diagnosis": asked, "vendor": body.vendor, **body.settings}
+        return draw_requests(pipe, body.count, **settings)
     one = body.request()
     check_supported(one.prior, pipe.condition_set)
     return [replace(one, seed=case_seed(body.seed, number)) for number in range(body.count)]
@@ -173,17 +162,6 @@ def _groups(table: str, table_format: str) -> list[CohortGroup]:
     return groups
 
 
-def _rows(pipe: CinePipeline, groups: list[CohortGroup], body: CohortRequest) -> list[Request]:
-    return requests_of(
-        groups,
-        pipe,
-        seed=body.seed,
-        frames=body.frames,
-        max_attempts=body.max_attempts,
-        match_volumes=body.match_volumes,
-    )
-
-
 def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
     """List the files of an entry that may be downloaded; returns its name."""
     folder = entry.folder / CASE
@@ -191,3 +169,55 @@ def _publish(entry: Entry, record: str, image: str = IMAGE) -> str:
     names |= {SHEET: SHEET, BEAT: BEAT}
     entry.files = {name: folder / file for name, file in names.items() if (folder / file).is_file()}
     return entry.name
+
+
+# --- Results as zip files: the files of a case, an export of it, or a cohort -----------------------------------------
+
+EXPORTS: dict[str, tuple[str, Callable[..., object]]] = {
+    "nnunet": ("Dataset001_Generated", export_nnunet),
+    "dicom": ("dicom", export_dicom),
+}
+"""The folder and the function of each export."""
+
+
+def packed(entry: Entry, form: str) -> Path:
+    """A zip of a result, with its files or an export of them. It is made once and kept."""
+    target = entry.folder / f"{form}.zip"
+    if target.is_file():
+        return target
+    if form == "files":
+        _zip(entry.folder / CASE, target)
+        return target
+    if form not in EXPORTS or entry.kind != "generate":
+        raise InputError(
+            f"a result of {entry.kind} cannot be downloaded as {form[:20]!r}",
+            hint=f"choose files, or for generated cases {', '.join(EXPORTS)}",
+        )
+    name, export = EXPORTS[form]
+    out = entry.folder / form / name
+    if not out.is_dir():
+        out.parent.mkdir(exist_ok=True)
+        export(case_items([entry.folder / CASE]), out)
+    _zip(out.parent, target)
+    return target
+
+
+def together(entries: list[Entry], target: Entry) -> Path:
+    """Generated cases as a cohort with its table, in one zip in the folder of ``target``."""
+    if not entries:
+        raise InputError("there are no results yet", hint="wait until a case is finished")
+    cohort = target.folder / "cohort"
+    for number, entry in enumerate(entries):
+        shutil.copytree(entry.folder / CASE, cohort / case_name(number))
+    write_cohort_table(cohort, sorted(cohort.iterdir()))
+    path = target.folder / "cohort.zip"
+    _zip(cohort, path)
+    shutil.rmtree(cohort)
+    return path
+
+
+def _zip(folder: Path, target: Path) -> None:
+    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))

@@ -1,0 +1,209 @@
+"""``cinesynth prepare``, ``look``, ``doctor``, ``qc`` and ``export``: check, show and convert studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from rich.markup import escape
+from typer import Option
+
+from cinesynth.cli import console
+from cinesynth.cli.options import Dataset, DatasetFolder, Workers
+from cinesynth.config import load_config
+from cinesynth.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from cinesynth.cases.export_items import ExportItem
+    from cinesynth.cases.export_nnunet import FrameSelection, LabelOrder
+    from cinesynth.data.doctor import Checkup
+    from cinesynth.io.tasks import ProgressCallback
+
+
+def prepare(
+    dataset: Dataset, preset: Annotated[str, Option(help="Preset whose grid the dataset is resampled to.")] = "small"
+) -> None:
+    """Resample a dataset to a preset's grid and report the effect on the volumes. Training does this automatically."""
+    from cinesynth.data.geometry import Grid
+    from cinesynth.data.packed import prepare as pack
+    from cinesynth.data.packed import volume_report
+
+    grid = Grid.from_config(load_config(preset).grid)
+    with console.progress() as step:
+        packed = pack(dataset, grid, step)
+    x, y, z = grid.size
+    spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
+    size = f"{packed.path.stat().st_size / 2**20:.1f} MiB"
+    console.out.print(f"{len(packed)} subjects on {x} x {y} x {z} voxels of {spacing} mm, {size}")
+    report, rows = volume_report(dataset, grid), []
+    for name, median, errors in zip(("EDV", "ESV"), report.median_percent, report.errors_percent(), strict=True):
+        known = (float(errors.mean()), float(abs(errors).max())) if len(errors) else (None, None)
+        rows.append((name, median, *known, len(errors)))
+    columns = ("LV volume", "median |error| %", "mean error %", "largest |error| %", "subjects")
+    console.table("volumes on the grid, compared with the native labels", columns, rows)
+
+
+def look(
+    dataset: Dataset,
+    subject: Annotated[str, Option(help="Subject, as named in dataset.csv.")],
+    out: Annotated[Path, Option(help="PNG file to write.")],
+) -> None:
+    """Draw a contact sheet of one subject, with its labels as contours."""
+    from cinesynth.data.dataset_table import DatasetTable
+    from cinesynth.data.packed import load_study
+    from cinesynth.reports.contact_sheet import render_study
+
+    rows = {row.subject: row for row in DatasetTable.read(dataset)}
+    if subject not in rows:
+        raise InputError(f"{subject} is not in {dataset}", hint=f"one of {', '.join(list(rows)[:5])}, ...")
+    render_study(load_study(dataset, rows[subject]), out)
+    console.out.print(str(out))
+
+
+# --- Checks ----------------------------------------------------------------------------------------------------------
+
+SEEN = ("split", "dataset", "subjects", "cycles", "frames", "labelled", "RV/MYO/LV %")
+KNOWN = ("split", "dataset", "EDV", "EF", "reported", "diagnosis", "frame time")
+
+
+def doctor(
+    dataset: DatasetFolder,
+    preset: Annotated[str, Option(help="Preset whose grid every heart must fit into.")] = "small",
+) -> None:
+    """Check hashes, geometry, splits and labels of a dataset, and show what a training run would see.
+
+    Exits with an error if a finding must be resolved before training.
+    """
+    from cinesynth.data.doctor import examine
+    from cinesynth.data.geometry import Grid
+
+    grid = Grid.from_config(load_config(preset).grid)
+    with console.progress() as step:
+        checkup = examine(dataset, grid, step)
+    _print_checkup(checkup)
+    if count := len(checkup.serious):
+        raise DataError(
+            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
+            hint="ingest damaged studies again into a new folder, and remove one subject of each duplicate pair",
+        )
+    console.out.print(f"{dataset}: no problems found")
+
+
+def _print_checkup(checkup: Checkup, shown: int = 20) -> None:
+    from cinesynth.data.dataset_table import SPLITS
+    from cinesynth.types import STRUCTURES
+
+    tallies = sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
+    seen: list[tuple[object, ...]] = []
+    for place, tally in tallies:
+        percent = "/".join("-" if p is None else f"{p:.0f}" for p in map(tally.coverage_percent, STRUCTURES))
+        seen.append((*place, tally.subjects, tally.whole_cycles, tally.frames, tally.labelled_frames, percent))
+    console.table("what a training run would see", SEEN, seen)
+    console.out.print("cycles: subjects with all frames; %: annotated slices of labelled frames, by structure")
+    facts = ("edv", "ef", "reported edv", "diagnosis", "frame time")
+    rows = [(*place, *(tally.known[fact] for fact in facts)) for place, tally in tallies]
+    console.table("subjects with this metadata", KNOWN, rows)
+    console.out.print("reported: EDV stated by the source; it is not used in training")
+    known = [(name, what, count) for name, counts in checkup.origins.items() for what, count in sorted(counts.items())]
+    console.table("origin of the metadata", ("dataset", "from", "subjects"), known)
+    if checkup.notes:
+        notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:shown]]
+        console.table("notes on subjects", ("about", "what"), notes)
+        console.out.print(f"{len(checkup.notes)} subjects with notes; dataset.csv has all of them")
+    if checkup.findings:
+        found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
+        console.table("findings", ("", "about", "what"), found)
+
+
+def qc(
+    dataset: DatasetFolder,
+    out: Annotated[Path, Option(help="HTML page to write; it is self-contained.")] = Path("report.html"),
+    workers: Workers = None,
+) -> None:
+    """Make a quality-control page: subjects included and skipped, with slices, contours, volumes and flagged items."""
+    from cinesynth.reports.dataset_page import write_report
+
+    with console.progress() as step:
+        overview = write_report(dataset, out, workers=workers, progress=step)
+    if overview.flags:
+        console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
+    console.out.print(
+        f"{overview.path}: {overview.subjects} subjects, {overview.rejected} skipped, {overview.flagged} flagged"
+    )
+
+
+# --- Other tools' formats --------------------------------------------------------------------------------------------
+
+
+def export(
+    to: Annotated[
+        Literal["nifti", "nnunet", "dicom"], Option(help="NIfTI files, an nnU-Net v2 raw dataset, or DICOM.")
+    ],
+    out: Annotated[Path, Option(help="New folder; for nnunet, with a name such as Dataset027_ACDC.")],
+    dataset: Annotated[Path | None, Option(help="Dataset folder.")] = None,
+    case: Annotated[list[Path] | None, Option(help="Generated case or cohort folder; can be repeated.")] = None,
+    split: Annotated[str | None, Option(help="Only this split of --dataset: train, validation or test.")] = None,
+    subject: Annotated[list[str] | None, Option(help="Only this subject of --dataset; can be repeated.")] = None,
+    label_order: Annotated[
+        Literal["acdc", "mnms"], Option(help="nnunet: 1 RV 2 MYO 3 LV (acdc), or 1 LV 2 MYO 3 RV (mnms).")
+    ] = "acdc",
+    select: Annotated[Literal["all", "edes"], Option(help="nnunet: all labelled frames, or only ED and ES.")] = "all",
+    segmentations: Annotated[bool, Option(help="dicom: also write the labels as DICOM SEG.")] = True,
+) -> None:
+    """Export studies of a dataset, generated cases, or both.
+
+    Generated data are marked as synthetic. For nnU-Net the splits of the dataset are kept, and generated cases are
+    used in training only.
+    """
+    from cinesynth.cases.export_items import case_items, dataset_items
+
+    items = dataset_items(dataset, split, subject or ()) if dataset is not None else []
+    items += case_items(case or ())
+    with console.progress() as step:
+        if to == "nifti":
+            lines = _nifti(items, out, step)
+        elif to == "nnunet":
+            lines = _nnunet(items, out, label_order, select, step)
+        else:
+            lines = _dicom(items, out, segmentations, step)
+    for line in lines:
+        console.out.print(line, markup=False)
+
+
+def _nifti(items: list[ExportItem], out: Path, progress: ProgressCallback) -> list[str]:
+    from cinesynth.cases.export_nifti import export_nifti
+
+    done = export_nifti(items, out, progress)
+    again = [f"to read them back: cinesynth ingest nifti {path.parent} --layout {path}" for path in done.layouts]
+    lost = [f"{name}: partly labelled, which a layout cannot express; see studies.csv" for name in done.without_layout]
+    return [f"{_studies(done.studies)} in {out}", *again, *lost]
+
+
+def _nnunet(
+    items: list[ExportItem], out: Path, order: LabelOrder, select: FrameSelection, progress: ProgressCallback
+) -> list[str]:
+    from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
+
+    done = export_nnunet(items, out, order=order, frames=select, progress=progress)
+    counts = ", ".join(f"{done.cases[split]} {split}" for split in ("train", "validation", "test"))
+    lines = [f"cases in {out}: {counts}"]
+    if done.with_ignored:
+        lines.append(f"{done.with_ignored} are partly annotated: unannotated structures have the ignore label")
+    if done.unlabelled:
+        lines.append(f"skipped without labels: {_studies(len(done.unlabelled))}, the first is {done.unlabelled[0]}")
+    if done.has_splits:
+        lines.append(f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train fold 0")
+    else:
+        lines.append("no validation subjects: train nnU-Net with fold all")
+    return lines
+
+
+def _dicom(items: list[ExportItem], out: Path, segmentations: bool, progress: ProgressCallback) -> list[str]:
+    from cinesynth.cases.export_dicom import export_dicom
+
+    done = export_dicom(items, out, segmentations=segmentations, progress=progress)
+    return [f"{_studies(done.studies)} in {out}: {done.images} images, {done.segmentations} segmentations"]
+
+
+def _studies(count: int) -> str:
+    return f"{count} {'study' if count == 1 else 'studies'}"
