@@ -42,10 +42,7 @@ class ExportItem:
 
 
 def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[str] = ()) -> list[ExportItem]:
-    """The studies of a dataset in the order of its table, optionally of one split or of some subjects only.
-
-    Files are checked when they are loaded. `InputError` if the split or a subject does not exist, or nothing is left.
-    """
+    """Studies of a dataset, of one split or some subjects; `InputError` for none. Files are checked when loaded."""
     if split not in (None, *SPLITS):
         raise InputError(f"there is no split {split!r}", hint=f"choose one of {', '.join(SPLITS)}")
     manifest = DatasetTable.read(dataset)

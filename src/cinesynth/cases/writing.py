@@ -31,7 +31,8 @@ def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bo
     then no partial case is left.
     """
     with case_folder(Path(folder), overwrite=overwrite) as temporary:
-        write_image(cine, temporary / IMAGE)
+        stored = to_stored(cine.image)  # int16 from 0 to 1000
+        write_nifti(temporary / IMAGE, stored, cine.affine, frame_time_ms=cine.frame_time_ms, description=SYNTHETIC)
         write_label(cine, temporary / LABEL)
         content = sidecar(cine, {name: file_sha256(temporary / name) for name in (IMAGE, LABEL)})
         if pictures:
@@ -39,12 +40,6 @@ def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bo
             render_gif(cine.image, cine.label, cine.spacing_mm, cine.frame_time_ms, temporary / BEAT)
         (temporary / SIDECAR).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return content
-
-
-def write_image(cine: Cine, path: Path) -> None:
-    """Write the image as 4D NIfTI, int16 from 0 to 1000."""
-    stored = to_stored(cine.image)
-    write_nifti(path, stored, cine.affine, frame_time_ms=cine.frame_time_ms, description=SYNTHETIC)
 
 
 def write_label(cine: Cine, path: Path) -> None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Add studies to a dataset folder, on the scanner's own grid.")
 
-
 Verb = Callable[..., Source]
 MASKS = ("annotate", "weights")
 """Options that are useless for sources that always state ED and ES."""

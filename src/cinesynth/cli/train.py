@@ -25,13 +25,10 @@ Set = Annotated[
 DryRun = Annotated[
     bool, Option("--dry-run", help="Print the resolved settings with their parameters and FLOPs, then stop.")
 ]
-
 Minutes = Annotated[
     float | None,
     Option(help="Stop at a checkpoint after this many minutes; the same command continues with the same result."),
 ]
-
-
 Initial = Annotated[Path | None, Option(help="Weights folder or run of the same architecture to start training from.")]
 
 

@@ -141,10 +141,7 @@ class StudyRun:
         return made if fraction == 1.0 else self._best(n_labelled, made, count)
 
     def _best(self, n_labelled: int | str, cases: Sequence[Path], count: int) -> list[Path]:
-        """The ``count`` cases, in their order, whose masks the baseline segmenter of the first seed confirms best.
-
-        The measure is the mean Dice of the structures at ED and ES.
-        """
+        """The ``count`` cases whose masks at ED and ES the first baseline confirms best (mean Dice), in their order."""
         task = self.task(TrainingRun(n_labelled, arms_of(self.spec)[0], self.spec.seeds[0]))
         self.engine.train(task, self.progress)
         candidates = segmenter_dataset(self.subjects, [], cases, self._stem("candidates", n_labelled), self.progress)
