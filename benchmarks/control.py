@@ -30,10 +30,10 @@ from cinesynth.data.packed import prepare
 from cinesynth.evaluation.agreement import QUANTITIES, Agreement, agreement
 from cinesynth.evaluation.cases import Case, CaseSet, cohort, patients, without_phantoms
 from cinesynth.evaluation.control import DIAGNOSES, MEASURER, PairedValues
-from cinesynth.evaluation.figures import DIAGNOSIS_COLOURS
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
+from cinesynth.reports.plots import DIAGNOSIS_COLOURS
 from cinesynth.reports.slices import View, tile, window_of
 from cinesynth.weights.folder import stage_info
 from cinesynth.weights.registry import find_bundle

@@ -20,8 +20,8 @@ from cinesynth.config import parse_config
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import prepare
+from cinesynth.evaluation.agreement import overlap
 from cinesynth.evaluation.cases import without_phantoms
-from cinesynth.evaluation.overlap import overlap
 from cinesynth.models.codec import clean_mask, one_heart
 from cinesynth.types import STRUCTURES, Label, LabelArray
 from cinesynth.weights.folder import Bundle, stage_info

@@ -15,8 +15,9 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import CaseSet
-from cinesynth.evaluation.codec import score_codec, score_frame, section_spec
+from cinesynth.evaluation.codec import section_spec
 from cinesynth.evaluation.measure import measure
+from cinesynth.evaluation.reconstruction import score_codec, score_frame
 from cinesynth.evaluation.score import ScoreReport
 from cinesynth.models.vae import Decoded
 from cinesynth.types import Label, covered_label

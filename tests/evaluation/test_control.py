@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from cinesynth.data.packed import PackedDataset
-from cinesynth.evaluation.agreement import RequestedPair, agree, agreement, r_interval
+from cinesynth.evaluation.agreement import RequestedPair, agree, agreement, dice, r_interval
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.codec import mean_ssim
 from cinesynth.evaluation.control import section_spec
 from cinesynth.evaluation.generation import prior_of, requests_of
-from cinesynth.evaluation.overlap import dice
+from cinesynth.evaluation.reconstruction import mean_ssim
 from cinesynth.evaluation.section import Metric, Section
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.types import CONDITIONS, STRUCTURES, Label

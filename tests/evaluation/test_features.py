@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import save_file
 
 from cinesynth.errors import WeightsError
+from cinesynth.evaluation import networks, radiomic
 from cinesynth.evaluation.cases import Case, CaseSet
-from cinesynth.evaluation.features import radiomic, randconv
-from cinesynth.evaluation.features.latent import LatentExtractor
-from cinesynth.evaluation.features.radiomic import BANDS, NAMES, SHAPE, STATISTICS, frame_features, histogram, spectrum
-from cinesynth.evaluation.features.randconv import evenly
-from cinesynth.evaluation.features.video import I3D, VideoExtractor, clip_of
+from cinesynth.evaluation.codec import LatentExtractor
 from cinesynth.evaluation.measure import measure, thumbnails_of
+from cinesynth.evaluation.networks import I3D, VideoExtractor, clip_of, evenly
+from cinesynth.evaluation.radiomic import BANDS, NAMES, SHAPE, STATISTICS, frame_features, histogram, spectrum
 from cinesynth.types import Label
 from cinesynth.weights.registry import find_bundle
 from tests.evaluation.planted import blurred, noisy
@@ -86,7 +85,7 @@ def test_radiomic_features_of_a_heart(train: CaseSet) -> None:
 def test_what_was_not_annotated_has_no_features_and_what_is_not_there_has_those_of_nothing(train: CaseSet) -> None:
     case = train[0]
     blind = replace(case, coverage=case.coverage & (np.arange(len(case.coverage)) != case.es)[:, None, None])
-    ed, es = radiomic.radiomic().measure(blind)["frames"]
+    ed, es = radiomic.RADIOMIC.measure(blind)["frames"]
     assert np.isfinite(ed).all()
     assert np.isnan(es).all()
     without = replace(case, label=np.where(case.label == Label.RV, 0, case.label).astype(np.uint8))
@@ -120,25 +119,25 @@ def test_a_thumbnail_does_not_depend_on_where_the_heart_lies(train: CaseSet) -> 
 
 
 def test_the_random_network_is_the_same_everywhere() -> None:
-    digest = hashlib.sha256(b"".join(w.tobytes() for w in randconv.weights())).hexdigest()
+    digest = hashlib.sha256(b"".join(w.tobytes() for w in networks.random_weights())).hexdigest()
     assert digest == "c40101b178983053a718c6c0374b8e33b91a6e28c7467fe3a99ea93235abf40f"
-    for kernel in randconv.weights():
+    for kernel in networks.random_weights():
         assert kernel.var() == pytest.approx(2 / kernel[0].size, rel=0.15)
 
 
 def test_a_cycle_has_the_same_features_whichever_frame_comes_first(train: CaseSet) -> None:
     case = train[0]
     turned = replace(case, image=np.roll(case.image, 3, axis=0))
-    one, two = (randconv.randconv3d().measure(c)["cycle"] for c in (case, turned))
+    one, two = (networks.RANDCONV3D.measure(c)["cycle"] for c in (case, turned))
     np.testing.assert_allclose(one, two, rtol=2e-4, atol=1e-5)
-    assert np.isnan(randconv.randconv3d().measure(replace(case, whole_cycle=False))["cycle"]).all()
+    assert np.isnan(networks.RANDCONV3D.measure(replace(case, whole_cycle=False))["cycle"]).all()
 
 
 def test_forked_workers_use_networks_after_their_parent_did(train: CaseSet) -> None:
     """A worker that waits for threads of its parent would hang here for ever."""
     torch.nn.functional.conv3d(torch.zeros(2, 8, 16, 64, 64), torch.zeros(8, 8, 3, 3, 3))
     few = replace(train, names=train.names[:3])
-    one, two = (measure(few, [randconv.randconv3d()], workers=n) for n in (1, 2))
+    one, two = (measure(few, [networks.RANDCONV3D], workers=n) for n in (1, 2))
     for name, values in one.values.items():
         np.testing.assert_allclose(values, two[name], rtol=1e-5)
 

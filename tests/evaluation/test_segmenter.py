@@ -74,7 +74,7 @@ def test_two_workers_see_what_one_sees(segmenter: Segmenter, held_out: CaseSet) 
 def test_an_altered_segmenter_is_refused(segmenter: Segmenter, tmp_path: Path) -> None:
     for name in ("segmenter.json", "segmenter.safetensors"):
         shutil.copy(segmenter.folder / name, tmp_path / name)
-    assert Segmenter.load(tmp_path).identity == segmenter.identity
+    assert measurer(Segmenter.load(tmp_path)).identity == measurer(segmenter).identity
     altered = tmp_path / "altered"
     shutil.copytree(tmp_path, altered)
     content = bytearray((altered / "segmenter.safetensors").read_bytes())

@@ -11,11 +11,10 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import prepare
 from cinesynth.evaluation.cases import Case, CaseSet, patients
-from cinesynth.evaluation.limits import MOTION_LIMITS, MotionLimit
 from cinesynth.evaluation.measure import Measured, measure
-from cinesynth.evaluation.motion import PHASES, measure_motion, motion, of_curve
+from cinesynth.evaluation.motion import MOTION, PHASES, measure_motion, of_curve
 from cinesynth.evaluation.section import Measurements, Metric, Section
-from cinesynth.evaluation.temporal import section_spec
+from cinesynth.evaluation.temporal import MOTION_LIMITS, MotionLimit, section_spec
 from tests.evaluation.conftest import noisy, shuffled
 from tests.real_subjects import table
 
@@ -154,7 +153,7 @@ def test_a_structure_that_was_not_annotated_has_no_curve(train: CaseSet) -> None
 
 def asked(train: CaseSet, held_out: CaseSet, synthetic: CaseSet) -> Section:
     sets: list[CaseSet] = [synthetic, train, held_out]
-    return section_spec().evaluate(Measurements(*(measure(s, [motion()], workers=1) for s in sets), *sets))
+    return section_spec().evaluate(Measurements(*(measure(s, [MOTION], workers=1) for s in sets), *sets))
 
 
 def by_name(section: Section) -> dict[str, Metric]:
@@ -219,7 +218,7 @@ def test_real_whole_cycles_keep_every_limit(cine_data: Path, tmp_path: Path) -> 
     ingest(read_nifti(cine_data / "najman4d", load_layout("najman4d")), tmp_path)
     ingest(read_scd(cine_data / "scd"), tmp_path)
     ingest([read_acdc(cine_data / "acdc").read("patient090")], tmp_path)
-    people: Measured = measure(patients(prepare(tmp_path, Grid((96, 96, 24), (2.0, 2.0, 10.0))), "real"), [motion()])
+    people: Measured = measure(patients(prepare(tmp_path, Grid((96, 96, 24), (2.0, 2.0, 10.0))), "real"), [MOTION])
     known_throughout = len(table(cine_data / "najman4d"))
     everyone = known_throughout + 3
     assert (len(people), people["motion.whole"].sum()) == (everyone, everyone)

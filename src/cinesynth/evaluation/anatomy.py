@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,15 +11,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.comparison import THRESHOLDS, one_sided_test, two_sided_test
-from cinesynth.evaluation.contours import measure_edges, measure_wall
+from cinesynth.evaluation.comparison import THRESHOLDS, judge_value, one_sided_test, two_sided_test
+from cinesynth.evaluation.contours import EDGES, WALL
 from cinesynth.evaluation.control import NO_SEGMENTER
-from cinesynth.evaluation.figures import dice_figure, distributions
 from cinesynth.evaluation.measure import Measured, Measurer
 from cinesynth.evaluation.section import Figure, Judgement, Measurements, Metric, Section, SectionSpec, Table
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
 from cinesynth.evaluation.statistics import known
+from cinesynth.reports.plots import strip_plots
 from cinesynth.synthesis.acceptance import Verdict, judge_anatomy, judge_motion
 from cinesynth.types import STRUCTURES, BoolArray, Label
 
@@ -37,19 +38,17 @@ CYCLE_RULES = (
     "es_myo_encloses_base",
 )
 PHASES = ("ED", "ES")
-WALLS = (("thickness_mm", "wall thickness", "mm"), ("mass_g", "myocardial mass", "g"))
-"""Quantities of `measure_wall` at ED and ES: key, name, unit."""
+WALLS = tuple(
+    (f"wall.{key}", place, phase, name, unit)
+    for key, name, unit in (("thickness_mm", "wall thickness", "mm"), ("mass_g", "myocardial mass", "g"))
+    for place, phase in enumerate(PHASES)
+)
+"""Quantities at ED and ES: key among the measurements, position and name of the phase, name, unit."""
 
 
 def section_spec(segmenter: Segmenter | None) -> SectionSpec:
     """Acceptance, walls, mass and edges; with the agreement of image and mask where there is a segmenter."""
-    measurers = [
-        Measurer(NAME, "2", measure_rules),
-        Measurer("wall", "1", measure_wall),
-        Measurer("edges", "1", measure_edges),
-    ]
-    if segmenter is not None:
-        measurers.append(measurer(segmenter))
+    measurers = [Measurer(NAME, "2", measure_rules), WALL, EDGES, *([measurer(segmenter)] if segmenter else [])]
     return SectionSpec(TITLE, measurers, partial(_evaluate, segmenter is not None))
 
 
@@ -74,25 +73,31 @@ def _passed(rules: tuple[Verdict, ...], names: tuple[str, ...]) -> NDArray[np.fl
 
 
 def _evaluate(segmented: bool, measurements: Measurements) -> Section:
-    metrics = [
-        _acceptance(measurements, "ed", "accepted at ED"),
-        _acceptance(measurements, "cycle", "accepted over the cycle"),
-    ]
-    metrics += [_wall(measurements, *wall, phase) for wall in WALLS for phase in (0, 1)]
-    metrics += [_es_over_ed(measurements), _variation(measurements)]
-    metrics += [_edge_ratio(measurements), _edge_offset(measurements)]
-    metrics += _segmented_dice(measurements) if segmented else [Metric.unknown("Dice of image and mask", NO_SEGMENTER)]
-    return Section(
-        TITLE,
-        "Are generated hearts anatomically plausible, with walls and mass like real ones, and do their images show "
-        "what the masks say?",
-        metrics,
-        [_rules_table(measurements), _walls_table(measurements)],
-        _figures(measurements, segmented),
-        NOTES,
-    )
+    sets = measurements.synthetic, measurements.train, measurements.held_out
+    differs = partial(two_sided_test, comparisons=len(WALLS) + 1)  # `WALLS`, and ES over ED
+    worse = partial(one_sided_test, comparisons=2 + 2 * len(STRUCTURES))  # edges, and Dice of each structure and phase
+    metrics = [_acceptance(sets, "ed", "accepted at ED"), _acceptance(sets, "cycle", "accepted over the cycle")]
+    for key, place, phase, name, unit in WALLS:
+        metrics.append(differs(f"{name} at {phase}, distance", *(m[key][:, place] for m in sets), unit=unit))
+    metrics.append(differs("myocardial volume ES over ED, distance", *(m["wall.es_over_ed"] for m in sets)))
+    metrics.append(_variation(sets))
+    metrics.append(worse("edge ratio", *(m["edges.ratio"] for m in sets), high_is_bad=False))
+    metrics.append(worse("edge offset", *(m["edges.offset_mm"] for m in sets), high_is_bad=True, unit="mm"))
+    if segmented:  # the real hearts are those that the segmenter was not trained on
+        dice, floor = (m[f"{SEGMENTER}.dice"] for m in (measurements.synthetic, measurements.held_out))
+        for i, structure in reversed(list(enumerate(STRUCTURES))):
+            for p, phase in enumerate(PHASES):
+                name, own = f"Dice of image and mask, {structure.name} at {phase}", floor[:, p, i]
+                metrics.append(worse(name, dice[:, p, i], own, own, high_is_bad=False))
+    else:
+        metrics.append(Metric.unknown("Dice of image and mask", NO_SEGMENTER))
+    return Section(TITLE, QUESTION, metrics, _tables(sets), _figures(sets, segmented), NOTES)
 
 
+QUESTION = (
+    "Are generated hearts anatomically plausible, with walls and mass like real ones, and do their images show what "
+    "the masks say?"
+)
 NOTES = (
     "Wall thickness: mean length of myocardium along 72 rays from the LV's centre, mid-ventricular third. Mass: 1.05 "
     "g/mL.",
@@ -106,138 +111,60 @@ NOTES = (
 )
 
 
-def _acceptance(
-    measurements: Measurements, rules: str, name: str, pass_at: float = 0.95, warn_at: float = 0.8
-) -> Metric:
+def _acceptance(sets: Sequence[Measured], rules: str, name: str, pass_at: float = 0.95, warn_at: float = 0.8) -> Metric:
     """Share of hearts that meet all rules, judged by two shares and against real hearts (Fisher's exact test)."""
-    train, held, synthetic = (_passing(m[f"{NAME}.{rules}"]) for m in measurements.sets)
+    tables = [m[f"{NAME}.{rules}"] for m in sets]
+    synthetic, train, held = ((t[np.isfinite(t).all(axis=1)] == 1).all(axis=1).astype(np.float64) for t in tables)
     if len(synthetic) == 0:
         return Metric.unknown(name, "no generated heart has the frames that the rules need")
     rate, real = float(synthetic.mean()), np.concatenate([train, held])
-    p = _fewer(synthetic, real)
+    p, detail = 0.0, "no real hearts to compare with"
+    if len(real):  # the chance that as few as ours pass if they are like real ones
+        counts = np.array([[x.sum(), len(x) - x.sum()] for x in (synthetic, real)])
+        p = float(stats.fisher_exact(counts, alternative="less").pvalue)
+        detail = f"p = {p:.2g} against {len(real)} real hearts (Fisher)"
     judgement: Judgement = "warn"
     if rate >= pass_at or p >= THRESHOLDS.warn_p:
         judgement = "pass"
     elif rate < warn_at and p < THRESHOLDS.fail_p:
         judgement = "fail"
-    return Metric(
-        name,
-        rate,
-        "share",
-        len(synthetic),
-        floor=float(held.mean()) if len(held) else None,
-        limit=f"at least {pass_at:g} (fail: {warn_at:g}), or no fewer than of real hearts",
-        judgement=judgement,
-        detail=f"p = {p:.2g} against {len(real)} real hearts (Fisher)"
-        if len(real)
-        else "no real hearts to compare with",
-    )
+    limit = f"at least {pass_at:g} (fail: {warn_at:g}), or no fewer than of real hearts"
+    floor = float(held.mean()) if len(held) else None
+    return Metric(name, rate, "share", len(synthetic), floor=floor, limit=limit, judgement=judgement, detail=detail)
 
 
-def _passing(rules: NDArray[np.float32]) -> NDArray[np.float64]:
-    """1 where all rules hold, 0 elsewhere, of the hearts that could be judged."""
-    return np.asarray((rules[np.isfinite(rules).all(axis=1)] == 1).all(axis=1), dtype=np.float64)
-
-
-def _fewer(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    """Chance that as few as ours pass if they are like theirs; 0 without any of theirs to compare with."""
-    if len(theirs) == 0:
-        return 0.0
-    table = np.array([[x.sum(), len(x) - x.sum()] for x in (ours, theirs)])
-    return float(stats.fisher_exact(table, alternative="less").pvalue)
-
-
-def _wall(measurements: Measurements, quantity: str, name: str, unit: str, phase: int) -> Metric:
-    train, held, synthetic = (m[f"wall.{quantity}"][:, phase] for m in measurements.sets)
-    return _differs(f"{name} at {PHASES[phase]}, distance", synthetic, train, held, unit=unit)
-
-
-def _es_over_ed(measurements: Measurements) -> Metric:
-    train, held, synthetic = (m["wall.es_over_ed"] for m in measurements.sets)
-    return _differs("myocardial volume ES over ED, distance", synthetic, train, held)
-
-
-_differs = partial(two_sided_test, comparisons=2 * len(WALLS) + 1)
-"""Thickness and mass at ED and ES, ES over ED."""
-_worse = partial(one_sided_test, comparisons=2 + 2 * len(STRUCTURES))
-"""Two metrics of edges, and Dice of each structure at both phases."""
-
-
-def _variation(measurements: Measurements, pass_at: float = 10.0, warn_at: float = 20.0) -> Metric:
+def _variation(sets: Sequence[Measured], pass_at: float = 10.0, warn_at: float = 20.0) -> Metric:
     """Myocardium is nearly incompressible; segmented, its volume varies by a tenth over a cycle. Judged against real
     hearts or, with too few of them, by an absolute limit in percent."""
     name, unit = "myocardial volume over the cycle, SD / mean", "%"
-    train, held, synthetic = (known(m["wall.variation_percent"]) for m in measurements.sets)
+    synthetic, train, held = (known(m["wall.variation_percent"]) for m in sets)
     real = np.concatenate([train, held])
     if len(synthetic) < THRESHOLDS.min_hearts:
         return Metric.unknown(name, f"only {len(synthetic)} generated hearts are whole cycles", unit=unit)
     if len(real) >= THRESHOLDS.min_hearts:
         return one_sided_test(name, synthetic, real, held, high_is_bad=True, unit=unit)
-    mean = float(synthetic.mean())
-    return Metric(
-        name,
-        mean,
-        unit,
-        len(synthetic),
-        floor=float(held.mean()) if len(held) else None,
-        limit=f"at most {pass_at:g} % (fail: {warn_at:g} %)",
-        judgement="pass" if mean <= pass_at else "warn" if mean <= warn_at else "fail",
-        detail=f"only {len(real)} real hearts are annotated over the whole cycle: an absolute limit",
-    )
-
-
-def _edge_ratio(measurements: Measurements) -> Metric:
-    train, held, synthetic = (m["edges.ratio"] for m in measurements.sets)
-    return _worse("edge ratio", synthetic, train, held, high_is_bad=False)
-
-
-def _edge_offset(measurements: Measurements) -> Metric:
-    train, held, synthetic = (m["edges.offset_mm"] for m in measurements.sets)
-    return _worse("edge offset", synthetic, train, held, high_is_bad=True, unit="mm")
-
-
-def _segmented_dice(measurements: Measurements) -> list[Metric]:
-    """Dice of segmenter and mask at ED and ES; the real hearts are those that the segmenter was not trained on."""
-    ours, theirs = (m[f"{SEGMENTER}.dice"] for m in (measurements.synthetic, measurements.held_out))
-    return [
-        _worse(
-            f"Dice of image and mask, {structure.name} at {phase}",
-            ours[:, p, s],
-            theirs[:, p, s],
-            theirs[:, p, s],
-            high_is_bad=False,
-        )
-        for s, structure in reversed(list(enumerate(STRUCTURES)))
-        for p, phase in enumerate(PHASES)
-    ]
+    mean, floor = float(synthetic.mean()), float(held.mean()) if len(held) else None
+    limit, judgement = f"at most {pass_at:g} % (fail: {warn_at:g} %)", judge_value(mean, pass_at, warn_at)
+    detail = f"only {len(real)} real hearts are annotated over the whole cycle: an absolute limit"
+    return Metric(name, mean, unit, len(synthetic), floor=floor, limit=limit, judgement=judgement, detail=detail)
 
 
 SETS = ("synthetic", "train", "held out")
 
 
-def _in_table_order(measurements: Measurements) -> tuple[Measured, Measured, Measured]:
-    return measurements.synthetic, measurements.train, measurements.held_out
-
-
-def _rules_table(measurements: Measurements) -> Table:
-    rows = []
+def _tables(sets: Sequence[Measured]) -> list[Table]:
+    rules = []
     for kind, names in (("ed", ED_RULES), ("cycle", CYCLE_RULES)):
         for i, name in enumerate(names):
-            columns = [known(m[f"{NAME}.{kind}"][:, i]) for m in _in_table_order(measurements)]
-            rows.append((name, *(f"{int(c.sum())} of {len(c)}" for c in columns)))
-    return Table("Hearts that meet each rule of acceptance", ("rule", *SETS), rows)
-
-
-def _walls_table(measurements: Measurements) -> Table:
-    columns = {
-        f"{name} [{unit}] at {phase}": [m[f"wall.{quantity}"][:, p] for m in _in_table_order(measurements)]
-        for quantity, name, unit in WALLS
-        for p, phase in enumerate(PHASES)
-    }
-    columns["myocardium ES / ED"] = [m["wall.es_over_ed"] for m in _in_table_order(measurements)]
-    columns["over the cycle, SD / mean [%]"] = [m["wall.variation_percent"] for m in _in_table_order(measurements)]
-    rows = [(name, *map(_mean_sd, sets)) for name, sets in columns.items()]
-    return Table("Walls: mean ± SD (hearts)", ("", *SETS), rows)
+            judged = [known(m[f"{NAME}.{kind}"][:, i]) for m in sets]
+            rules.append((name, *(f"{int(j.sum())} of {len(j)}" for j in judged)))
+    walls = [(f"{name} [{unit}] at {phase}", [m[key][:, p] for m in sets]) for key, p, phase, name, unit in WALLS]
+    walls.append(("myocardium ES / ED", [m["wall.es_over_ed"] for m in sets]))
+    walls.append(("over the cycle, SD / mean [%]", [m["wall.variation_percent"] for m in sets]))
+    return [
+        Table("Hearts that meet each rule of acceptance", ("rule", *SETS), rules),
+        Table("Walls: mean ± SD (hearts)", ("", *SETS), [(name, *map(_mean_sd, values)) for name, values in walls]),
+    ]
 
 
 def _mean_sd(values: NDArray[np.float32]) -> str:
@@ -245,18 +172,19 @@ def _mean_sd(values: NDArray[np.float32]) -> str:
     return f"{found.mean():.3g} ± {found.std():.2g} ({len(found)})" if len(found) else "-"
 
 
-def _figures(measurements: Measurements, segmented: bool) -> list[Figure]:
-    sets = _in_table_order(measurements)
+def _figures(sets: Sequence[Measured], segmented: bool) -> list[Figure]:
     titles = [m.title for m in sets]
-    plotted = {
-        f"{name} [{unit}], {phase}": [known(m[f"wall.{quantity}"][:, p]) for m in sets]
-        for quantity, name, unit in WALLS
-        for p, phase in enumerate(PHASES)
-    }
+    plotted = {f"{name} [{unit}], {phase}": [known(m[key][:, p]) for m in sets] for key, p, phase, name, unit in WALLS}
     plotted["edge ratio"] = [known(m["edges.ratio"]) for m in sets]
     plotted["edge offset [mm]"] = [known(m["edges.offset_mm"]) for m in sets]
-    figures = [distributions(titles, plotted)]
+    caption = "Walls and edges of generated and of real hearts: one point per heart, median and quartiles."
+    figures = [Figure(caption, strip_plots(titles, plotted, panel_height_px=260))]
     if segmented:
-        dice = [m[f"{SEGMENTER}.dice"] for m in (measurements.synthetic, measurements.held_out)]
-        figures.append(dice_figure([titles[0], titles[2]], dice))
+        tables = [m[f"{SEGMENTER}.dice"] for m in (sets[0], sets[2])]
+        dice = {f"Dice {s.name}": [known(t[:, :, i]) for t in tables] for i, s in enumerate(STRUCTURES)}
+        caption = (
+            "The independent segmenter against the masks of generated images and the annotations of real ones, ED and "
+            "ES."
+        )
+        figures.append(Figure(caption, strip_plots([titles[0], titles[2]], dice, panel_height_px=280)))
     return figures

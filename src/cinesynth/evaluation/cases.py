@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.cases.cohort import cohort_cases
-from cinesynth.cases.reading import load_sidecar
-from cinesynth.cases.schema import IMAGE, LABEL, SIDECAR, from_stored, prior_from_json
+from cinesynth.cases.reading import load_sidecar, read_case
+from cinesynth.cases.schema import SIDECAR, from_stored, prior_from_json
 from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.normalisation import from_uint8, to_uint8
 from cinesynth.data.packed import PackedDataset
@@ -163,14 +162,12 @@ def cohort(folder: Path, title: str = "synthetic") -> CaseSet:
     folder = Path(folder)
     names = cohort_cases(folder)
     sidecars = [_sidecar(folder / name) for name in names]
-    grids = {(*s["size"][:2], *s["spacing_mm"]) for s in sidecars}
+    grids = {Grid((*s["size"][:2], SLICE_RANGE[1]), tuple(s["spacing_mm"])) for s in sidecars}
     if len(grids) > 1:
-        found = "; ".join(f"{x} x {y} voxels of {a:g} x {b:g} x {c:g} mm" for x, y, a, b, c in sorted(grids))
+        found = "; ".join(map(grid_in_words, sorted(grids, key=lambda grid: (grid.size, grid.spacing_mm))))
         raise DataError(f"{folder} holds cases on several grids: {found}", hint="evaluate one preset's cases at a time")
-    ((x, y, *spacing),) = grids
-    hashes = [s["files"] for s in sidecars]
-    grid = Grid((x, y, SLICE_RANGE[1]), (spacing[0], spacing[1], spacing[2]))
-    return CaseSet(title, names, partial(_generated, folder, names), grid, _digest(hashes))
+    key = _digest([s["files"] for s in sidecars])
+    return CaseSet(title, names, partial(_generated, folder, names), grids.pop(), key)
 
 
 def _sidecar(folder: Path) -> dict[str, Any]:
@@ -185,37 +182,26 @@ def _sidecar(folder: Path) -> dict[str, Any]:
 
 
 def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
-    case = folder / names[index]
-    content = _sidecar(case)
-    image, label = (_volumes(case / name) for name in (IMAGE, LABEL))
-    if image.shape != label.shape:
-        raise DataError(
-            f"{case}: image {image.shape} and label {label.shape} differ in shape", hint="generate it again"
-        )
-    if label.max(initial=0) > max(Label):
-        raise DataError(f"{case} has label {label.max()}, expected 0 to {max(Label):d}", hint="generate it again")
-    request = content["requested"]
+    content, study = _sidecar(folder / names[index]), read_case(folder / names[index], names[index])
     return Case(
-        name=names[index],
-        diagnosis=Diagnosis(request["diagnosis"]),
-        image=to_uint8(from_stored(image)),
-        label=label.astype(np.uint8),
-        coverage=full_coverage(np.ones(len(label), dtype=np.bool_), label.shape[-1]),
+        name=study.subject,
+        diagnosis=study.diagnosis,
+        image=to_uint8(from_stored(study.image)),
+        label=study.label,
+        coverage=study.coverage,
         spacing_mm=tuple(content["spacing_mm"]),
-        ed=content["ed_index"],
-        es=content["es_index"],
-        whole_cycle=len(label) > 2,
-        frame_time_ms=content["frame_time_ms"],
-        requested=prior_from_json(request),
+        ed=study.ed_index,
+        es=study.es_index,
+        whole_cycle=len(study.label) > 2,
+        frame_time_ms=study.frame_time_ms,
+        requested=prior_from_json(content["requested"]),
     )
 
 
-def _volumes(path: Path) -> NDArray[Any]:
-    try:
-        volume = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise DataError(f"{path} cannot be read: {error}", hint="generate the case again") from None
-    return np.moveaxis(volume, -1, 0)  # T X Y Z
+def grid_in_words(grid: Grid) -> str:
+    """Pixels and voxels of ``grid``; the number of slices may differ."""
+    (x, y, _), (a, b, c) = grid.size, grid.spacing_mm
+    return f"{x} x {y} voxels of {a:g} x {b:g} x {c:g} mm"
 
 
 def _digest(*parts: object) -> str:

@@ -1,140 +1,46 @@
-"""Section "Reconstruction": what encoding and decoding alone costs on held-out patients.
+"""The autoencoder (codec) of a weights folder on real hearts: section "Reconstruction", and the features `vae-latent`.
 
-No generated heart can be better than what the autoencoder (codec) makes of a real one.
+No generated heart can be better than what the codec makes of a real one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cinesynth.config import parse_config
-from cinesynth.data.geometry import slice_mask
-from cinesynth.data.normalisation import from_uint8
-from cinesynth.data.packed import PackedDataset
+from cinesynth.data.geometry import Grid, crop_pad, slice_mask
 from cinesynth.errors import InputError
-from cinesynth.evaluation.cases import Case
+from cinesynth.evaluation.cases import Case, grid_in_words
+from cinesynth.evaluation.comparison import mean_of_frames
 from cinesynth.evaluation.measure import Measured, Measurer
-from cinesynth.evaluation.overlap import overlap
-from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec, Table
-from cinesynth.evaluation.statistics import known, mean_interval, mean_known
-from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.evaluation.networks import mean_and_sd, one_thread
+from cinesynth.evaluation.reconstruction import QUANTITIES, score_image
+from cinesynth.evaluation.section import Measurements, Section, SectionSpec, Table
+from cinesynth.evaluation.statistics import known
+from cinesynth.memorisation.thumbnails import HEIGHTS, centre_of, slices_at
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
-from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
+from cinesynth.types import STRUCTURES, FloatArray
 from cinesynth.weights.folder import load_stage, stage_info
 from cinesynth.weights.registry import find_bundle
 
 TITLE = "Reconstruction"
 NAME = "codec"
 STAGE = "vae"
-ORDER = tuple(reversed(tuple(enumerate(STRUCTURES))))
-QUANTITIES: tuple[tuple[str, str, str, int | None], ...] = (
-    ("PSNR", "dB", "psnr_db", None),
-    ("SSIM", "", "ssim", None),
-    *((f"Dice {s.name}", "", "dice", i) for i, s in ORDER),
-    *((f"HD95 {s.name}", "mm", "hd95_mm", i) for i, s in ORDER),
-    ("LV volume |error|", "%", "lv_error_percent", None),
-)
-"""Name, unit, key among the measurements, and position in `STRUCTURES`."""
 
 
-@dataclass(frozen=True)
-class FrameScore:
-    """One reconstructed frame: PSNR (dB) and SSIM, Dice and HD95 (mm) of each annotated structure, LV volumes (mL)."""
-
-    subject: str
-    phase: str
-    psnr_db: float
-    ssim: float
-    dice: dict[str, float]
-    hd95_mm: dict[str, float]
-    lv_ml: float
-    lv_reconstructed_ml: float
-    dataset: str = ""
-    vendor: str = ""
-
-    @property
-    def lv_error_percent(self) -> float:
-        """Relative error of the LV volume."""
-        return 100.0 * (self.lv_reconstructed_ml / self.lv_ml - 1.0)
-
-
-def score_codec(codec: Codec, data: PackedDataset, progress: ProgressCallback = no_progress) -> list[FrameScore]:
-    """Encode and decode the labelled ED and ES frames of every subject of ``data``."""
-    frames = [
-        (i, name, t)
-        for i, record in enumerate(data.records)
-        for name, t in (("ED", record.ed), ("ES", record.es))
-        if record.labelled[t]
-    ]
-    scores = []
-    for done, (i, name, t) in enumerate(frames, start=1):
-        scores.append(score_frame(codec, data, i, t, name))
-        progress("codec", done, len(frames), {})
-    return scores
-
-
-def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, phase: str) -> FrameScore:
-    """Scores of one frame in its acquired slices."""
-    record = data.records[subject]
-    acquired = slice_mask(record.slices, data.grid.size[2])
-    image, truth = from_uint8(data.image(subject, frame)), data.label(subject, frame)[..., acquired]
-    made, predicted = reconstruct(codec, image, acquired)
-    coverage, spacing_mm = record.coverage[frame, acquired], data.grid.spacing_mm
-    score = _compare(record.subject, phase, (image[..., acquired], truth), (made, predicted), coverage, spacing_mm)
-    return replace(score, dataset=record.dataset, vendor=record.vendor)
-
-
-@torch.inference_mode()
-def reconstruct(codec: Codec, image: FloatArray, acquired: BoolArray) -> tuple[FloatArray, LabelArray]:
-    """Encode and decode ``X Y Z`` in [-1, 1]: image and label of its acquired slices."""
-    mask = torch.from_numpy(acquired)[None]
-    decoded = codec.decode(codec.encode(torch.from_numpy(np.ascontiguousarray(image))[None, None], mask), mask)
-    label = codec.labels(decoded.logits, mask)[0]
-    return decoded.image[0, 0].clamp(-1, 1).numpy()[..., acquired], label[..., acquired]
-
-
-def _compare(
-    subject: str,
-    phase: str,
-    real: tuple[FloatArray, LabelArray],
-    made: tuple[FloatArray, LabelArray],
-    coverage: BoolArray,
-    spacing_mm: tuple[float, float, float],
-) -> FrameScore:
-    truth, label = real[1], covered_label(made[1][None], coverage[None])[0]
-    agreement = overlap(label[None], truth[None], coverage[None], spacing_mm)
-    dice, hd95_mm = (
-        {
-            s.name: float(value)
-            for s, value in zip(STRUCTURES, values[0].astype(np.float32), strict=True)
-            if np.isfinite(value)
-        }
-        for values in (agreement.dice, agreement.hd95_mm)
-    )
-    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
-    return FrameScore(
-        subject,
-        phase,
-        float(peak_signal_noise_ratio(real[0], made[0], data_range=2.0)),
-        mean_ssim(real[0], made[0]),
-        dice,
-        hd95_mm,
-        float((truth == Label.LV).sum() * voxel_ml),
-        float((label == Label.LV).sum() * voxel_ml),
-    )
-
-
-def mean_ssim(a: FloatArray, b: FloatArray) -> float:
-    """SSIM of ``X Y Z`` images in [-1, 1], slice by slice (Wang et al., 2004)."""
-    return float(np.mean([structural_similarity(a[..., z], b[..., z], data_range=2.0) for z in range(a.shape[2])]))
+@lru_cache(maxsize=2)
+def _codec(folder: Path, sha256: str) -> Codec:
+    """Loaded once in each process that uses it."""
+    codec = build_codec(parse_config(stage_info(folder, STAGE)["config"]))
+    load_stage(folder, STAGE, codec)
+    return codec.eval().requires_grad_(False)
 
 
 # --- The section of the report ---------------------------------------------------------------------------------------
@@ -162,55 +68,31 @@ def measure_codec(folder: Path, sha256: str, case: Case) -> dict[str, NDArray[np
             f"the codec of {folder} works at {codec.grid.spacing_mm} mm, the hearts are at {case.spacing_mm} mm",
             hint="pass the weights that generated the cohort",
         )
+    everywhere = np.ones(case.image.shape[-1], dtype=np.bool_)
     for p, t in enumerate((case.ed, case.es)):
-        _fill(values, p, _score_case(codec, case, t))
+        about = {"subject": case.name, "phase": ""}
+        image, label, coverage = case.intensity[t], case.label[t], case.coverage[t]
+        score = score_image(codec, image, everywhere, label, coverage, case.spacing_mm, **about)
+        values["psnr_db"][p], values["ssim"][p] = score.psnr_db, score.ssim
+        if score.lv_ml > 0:
+            values["lv_error_percent"][p] = score.lv_error_percent
+        for key, found in (("dice", score.dice), ("hd95_mm", score.hd95_mm)):
+            values[key][p] = [found.get(structure.name, np.nan) for structure in STRUCTURES]
     return values
 
 
-def _score_case(codec: Codec, case: Case, frame: int) -> FrameScore:
-    image = case.intensity[frame]
-    made = reconstruct(codec, image, np.ones(image.shape[-1], dtype=np.bool_))
-    return _compare(case.name, "", (image, case.label[frame]), made, case.coverage[frame], case.spacing_mm)
-
-
-def _fill(values: dict[str, NDArray[np.float32]], phase: int, score: FrameScore) -> None:
-    values["psnr_db"][phase], values["ssim"][phase] = score.psnr_db, score.ssim
-    if score.lv_ml > 0:
-        values["lv_error_percent"][phase] = score.lv_error_percent
-    for i, structure in enumerate(STRUCTURES):
-        values["dice"][phase, i] = score.dice.get(structure.name, np.nan)
-        values["hd95_mm"][phase, i] = score.hd95_mm.get(structure.name, np.nan)
-
-
-@lru_cache(maxsize=2)
-def _codec(folder: Path, sha256: str) -> Codec:
-    """Loaded once in each process that uses it."""
-    codec = build_codec(parse_config(stage_info(folder, STAGE)["config"]))
-    load_stage(folder, STAGE, codec)
-    return codec.eval().requires_grad_(False)
-
-
 def _evaluate(sha256: str, measurements: Measurements) -> Section:
-    rows = [
-        (name, unit, _values(measurements.held_out, key, place), _values(measurements.train, key, place))
-        for name, unit, key, place in QUANTITIES
-    ]
-    return Section(
-        TITLE,
-        "How good can a generated heart be at best: what is lost when real hearts are only encoded and decoded?",
-        [_metric(name, unit, held_out) for name, unit, held_out, _ in rows],
-        [
-            Table(
-                "Mean / median / SD (frames)",
-                ("", "unit", "held out", "train"),
-                [(name, unit, _summary(held_out), _summary(train)) for name, unit, held_out, train in rows],
-            )
-        ],
-        notes=(
-            f"Weights of the codec: {sha256[:12]}. ED and ES of each subject, acquired slices. Not judged: it is the "
-            "upper bound for the models behind the codec.",
-        ),
-    )
+    metrics, rows = [], []
+    for name, unit, key, place in QUANTITIES:
+        sets = [_values(measured, key, place) for measured in (measurements.held_out, measurements.train)]
+        missing, detail = "not annotated in any held-out subject", "frames at ED and ES"
+        metrics.append(mean_of_frames(name, sets[0], missing, unit=unit, detail=detail))
+        rows.append((name, unit, *map(_summary, sets)))
+    question = "How good can a generated heart be at best: what is lost when real hearts are only encoded and decoded?"
+    tables = [Table("Mean / median / SD (frames)", ("", "unit", "held out", "train"), rows)]
+    note = f"Weights of the codec: {sha256[:12]}. ED and ES of each subject, acquired slices. Not judged: it is the "
+    note += "upper bound for the models behind the codec."
+    return Section(TITLE, question, metrics, tables, notes=(note,))
 
 
 def _values(measured: Measured, key: str, structure: int | None) -> NDArray[np.float64]:
@@ -220,14 +102,61 @@ def _values(measured: Measured, key: str, structure: int | None) -> NDArray[np.f
     return np.abs(chosen) if key == "lv_error_percent" else chosen.astype(np.float64)
 
 
-def _metric(name: str, unit: str, values: NDArray[np.float64]) -> Metric:
-    frames = known(values)
-    if not len(frames):
-        return Metric.unknown(name, "not annotated in any held-out subject", unit=unit)
-    low, high = mean_interval(mean_known(values, axis=1))  # over subjects, not frames
-    return Metric(name, float(frames.mean()), unit, len(frames), low, high, detail="frames at ED and ES")
-
-
 def _summary(values: NDArray[np.float64]) -> str:
     v = known(values)
     return f"{v.mean():.3g} / {np.median(v):.3g} / {v.std():.2g} ({len(v)})" if len(v) else "-"
+
+
+# --- Features in the latent space ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LatentExtractor:
+    """The codec of ``folder`` as a measurer; ``identity`` is the hash of its weights."""
+
+    folder: Path
+    identity: str
+    grid: Grid
+    channels: int
+
+    @classmethod
+    def of(cls, folder: Path) -> LatentExtractor:
+        """The codec of a weights folder; `WeightsError` where there is none. Nothing is loaded yet."""
+        info = stage_info(Path(folder), STAGE)
+        config = parse_config(info["config"])
+        return cls(Path(folder), info["sha256"], Grid.from_config(config.grid), config.vae.latent_channels)
+
+    def misfit(self, grid: Grid) -> str:
+        """Why hearts on ``grid`` cannot be encoded, empty if they can. Their number of slices may differ."""
+        if grid.size[:2] == self.grid.size[:2] and np.allclose(grid.spacing_mm, self.grid.spacing_mm):
+            return ""
+        own = grid_in_words(self.grid)
+        return f"the hearts lie on {grid_in_words(grid)}, the codec of {self.folder} works on {own}"
+
+    def measurer(self) -> Measurer:
+        """``frames``: ``2 2C``, mean and SD of each channel over acquired slices at ED and ES; ``places``: the ED
+        latent of the heart, centred in the field of view, ``5 C x y``. NaN where the codec cannot encode the heart."""
+        return Measurer("vae-latent", f"1 {self.identity}", self._measure)
+
+    def _measure(self, case: Case) -> dict[str, NDArray[np.float32]]:
+        with one_thread():
+            codec = _codec(self.folder, self.identity)
+            x, y, depth = codec.latent_size
+            shape = Grid((*case.image.shape[1:3], depth), case.spacing_mm)
+            if self.misfit(shape) or case.image.shape[3] > depth:
+                empty = np.full((len(HEIGHTS), self.channels, x, y), np.nan, dtype=np.float32)
+                return {"frames": np.full((2, 2 * self.channels), np.nan, dtype=np.float32), "places": empty}
+            frames = [mean_and_sd(_encode(codec, case.intensity[t])) for t in (case.ed, case.es)]
+            image, label = case.intensity[case.ed], case.label[case.ed]
+            x, y = (round(c - (n - 1) / 2) for c, n in zip(centre_of(label), label.shape[:2], strict=True))
+            centred = _encode(codec, crop_pad(image, (x, y, 0), image.shape, fill=-1.0)).numpy()
+            return {"frames": np.stack(frames), "places": np.moveaxis(centred[..., slices_at(label, HEIGHTS)], -1, 0)}
+
+
+def _encode(codec: Codec, volume: FloatArray) -> torch.Tensor:
+    """Latent ``C x y Z`` of the acquired slices ``X Y Z``."""
+    mask = slice_mask(volume.shape[2], codec.grid.size[2])
+    whole = np.full((*volume.shape[:2], len(mask)), -1.0, dtype=np.float32)
+    whole[..., mask] = volume
+    latent = codec.encode(torch.from_numpy(whole)[None, None], torch.from_numpy(mask)[None])
+    return latent[0][..., torch.from_numpy(mask)]

@@ -24,7 +24,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cinesynth.evaluation.section import Judgement, Metric
-from cinesynth.evaluation.statistics import Indices, Numbers, Tail, known, mean_interval, p_value, permutations
+from cinesynth.evaluation.statistics import (
+    Indices,
+    Numbers,
+    Tail,
+    known,
+    mean_interval,
+    mean_known,
+    p_value,
+    permutations,
+)
 
 Statistic = Callable[[Indices, Indices], float]
 """A function of a group and its reference. Both are indices into arrays of train, held-out and synthetic hearts, in
@@ -58,7 +67,25 @@ class Thresholds:
 THRESHOLDS = Thresholds()
 
 
+def judge_value(value: float, pass_at: float, warn_at: float) -> Judgement:
+    """The judgement of a number that should be small."""
+    return "pass" if value <= pass_at else "warn" if value <= warn_at else "fail"
+
+
 # --- Numbers of single hearts ----------------------------------------------------------------------------------------
+
+
+def mean_of_frames(name: str, values: Numbers, missing: str, *, unit: str = "", detail: str = "") -> Metric:
+    """Mean over the frames of ``values`` (``N 2``, ED and ES), with its interval over subjects; not judged.
+
+    ``missing`` says why no frame has a value; ``detail`` may contain ``{median}``.
+    """
+    frames = known(values)
+    if not len(frames):
+        return Metric.unknown(name, missing, unit=unit)
+    low, high = mean_interval(mean_known(values, axis=1))
+    detail = detail.format(median=np.median(frames))
+    return Metric(name, float(frames.mean()), unit, len(frames), low, high, detail=detail)
 
 
 def one_sided_test(
@@ -82,19 +109,12 @@ def one_sided_test(
     share = float(statistic) / (len(ours) * len(theirs))
     share = share if high_is_bad else 1.0 - share
     low, high = mean_interval(ours)
+    best = float(floor.mean()) if len(floor) else None
     warn, fail = THRESHOLDS.warn_share, THRESHOLDS.fail_share
-    return Metric(
-        name,
-        float(ours.mean()),
-        unit,
-        len(ours),
-        low,
-        high,
-        float(floor.mean()) if len(floor) else None,
-        f"worse than a real heart in less than {warn:.0%} of pairs (fail: {fail:.0%}), or not significant",
-        _judge(share, warn, fail, float(p), comparisons),
-        detail=f"worse in {share:.0%} of pairs with {len(theirs)} real hearts, p = {p:.2g} (Mann-Whitney)",
-    )
+    limit = f"worse than a real heart in less than {warn:.0%} of pairs (fail: {fail:.0%}), or not significant"
+    judgement = _judge(share, warn, fail, float(p), comparisons)
+    detail = f"worse in {share:.0%} of pairs with {len(theirs)} real hearts, p = {p:.2g} (Mann-Whitney)"
+    return Metric(name, float(ours.mean()), unit, len(ours), low, high, best, limit, judgement, detail=detail)
 
 
 def two_sided_test(
@@ -108,17 +128,13 @@ def two_sided_test(
     sd = max(float(theirs.std()), 1e-9)
     count = min(len(ours), len(floor)) if len(floor) else len(ours)
     warn, fail = THRESHOLDS.warn_sd, THRESHOLDS.fail_sd
-    return Metric(
-        name,
-        _subsampled_distance(ours, theirs, count),
-        unit,
-        count,
-        floor=_subsampled_distance(floor, theirs, count) if len(floor) else None,
-        limit=f"at most {warn:g} SD of real hearts (fail: {fail:g}), or not significant",
-        judgement=_judge(distance / sd, warn, fail, p, comparisons),
-        detail=f"means {ours.mean():.3g} and {theirs.mean():.3g} {unit}; {len(ours)} hearts against {len(theirs)}: "
-        f"{distance / sd:.2f} SD, p = {p:.2g} (permutation)",
-    )
+    value = _subsampled_distance(ours, theirs, count)
+    best = _subsampled_distance(floor, theirs, count) if len(floor) else None
+    limit = f"at most {warn:g} SD of real hearts (fail: {fail:g}), or not significant"
+    judgement = _judge(distance / sd, warn, fail, p, comparisons)
+    detail = f"means {ours.mean():.3g} and {theirs.mean():.3g} {unit}; {len(ours)} hearts against {len(theirs)}: "
+    detail += f"{distance / sd:.2f} SD, p = {p:.2g} (permutation)"
+    return Metric(name, value, unit, count, floor=best, limit=limit, judgement=judgement, detail=detail)
 
 
 def _judge(size: float, warn: float, fail: float, p: float, comparisons: int) -> Judgement:
@@ -205,25 +221,17 @@ class Comparison:
         null = np.array([statistic(x, y) for x, y in self.divisions])
         value = self.against_train(statistic, "synthetic")
         p = p_value(value, null, tail)
-        return Metric(
-            name,
-            value,
-            count=self.count,
-            floor=self.against_train(statistic, "held_out"),
-            limit=_limit(null, tail),
-            judgement="fail" if p <= THRESHOLDS.fail_p_set else "warn" if p <= THRESHOLDS.warn_p_set else "pass",
-            **rest,
-        )
+        ends: Sequence[float] = {"high": (99.0,), "low": (1.0,), "both": (0.5, 99.5)}[tail]
+        edges = " to ".join(f"{edge:.3g}" for edge in np.percentile(null, ends))
+        words = {"high": "at most", "low": "at least", "both": "within"}[tail]
+        limit = f"{words} {edges}: 99 % of {len(null)} random divisions of real subjects"
+        judged: Judgement = "warn" if p <= THRESHOLDS.warn_p_set else "pass"
+        judgement = "fail" if p <= THRESHOLDS.fail_p_set else judged
+        floor = self.against_train(statistic, "held_out")
+        return Metric(name, value, count=self.count, floor=floor, limit=limit, judgement=judgement, **rest)
 
     def describe(self) -> str:
         """The counts in words."""
         averaged = f"; mean of {THRESHOLDS.subsamples} subsamples" if self.synthetic != self.held_out else ""
         small = f"{self.count} of {self.synthetic} generated and {self.count} of {self.held_out} held-out"
         return f"{small} against {self.train} train{averaged}"
-
-
-def _limit(null: NDArray[np.float64], tail: Tail) -> str:
-    ends: Sequence[float] = {"high": (99.0,), "low": (1.0,), "both": (0.5, 99.5)}[tail]
-    edges = " to ".join(f"{edge:.3g}" for edge in np.percentile(null, ends))
-    words = {"high": "at most", "low": "at least", "both": "within"}[tail]
-    return f"{words} {edges}: 99 % of {len(null)} random divisions of real subjects"

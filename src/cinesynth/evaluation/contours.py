@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from cinesynth.evaluation.cases import Case
+from cinesynth.evaluation.measure import Measurer
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray
 
@@ -18,31 +17,14 @@ Points = NDArray[np.float64]
 # --- Does the mask lie where the image has its edges -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class EdgeSearch:
-    """Where edges are compared with those under the contour of the LV."""
-
-    smoothing_mm: float = 2.0
-    """Standard deviation of the Gaussian before the gradient."""
-    displaced_mm: float = 4.0
-    """Two voxels of 2 mm: far enough to leave an edge, near enough to stay within the wall."""
-    directions: int = 16
-    reach_mm: float = 8.0
-    """Largest shift at which stronger edges are searched."""
-    step_mm: float = 1.0
-    min_points: int = 40
-    """Contour points without which a frame has no measurement."""
-
-
-EDGES = EdgeSearch()
-
-
-def gradient(frame: FloatArray, spacing_mm: tuple[float, float, float]) -> FloatArray:
-    """In-plane gradient magnitude of ``X Y Z``, per mm, at a fixed scale in mm."""
-    sigma = [EDGES.smoothing_mm / spacing_mm[0], EDGES.smoothing_mm / spacing_mm[1], 0.0]
-    smooth = ndimage.gaussian_filter(frame, sigma, mode="nearest")
-    gx, gy = np.gradient(smooth, *spacing_mm[:2], axis=(0, 1))
-    return np.asarray(np.hypot(gx, gy), dtype=np.float32)
+SMOOTHING_MM = 2.0
+"""Standard deviation of the Gaussian before the gradient."""
+DISPLACED_MM, DIRECTIONS = 4.0, 16
+"""Two voxels of 2 mm: far enough to leave an edge, near enough to stay within the wall."""
+REACH_MM, STEP_MM = 8.0, 1.0
+"""Largest shift at which stronger edges are searched."""
+MIN_POINTS = 40
+"""Contour points without which a frame has no measurement."""
 
 
 def contour(mask: BoolArray) -> Points:
@@ -77,28 +59,28 @@ def measure_edges(case: Case) -> dict[str, float]:
 def _frame_edges(case: Case, frame: int) -> tuple[float, float]:
     covered = case.coverage[frame, :, STRUCTURES.index(Label.LV)]
     points = contour((case.label[frame] == Label.LV)[..., covered])
-    if points.shape[1] < EDGES.min_points:
+    if points.shape[1] < MIN_POINTS:
         return float("nan"), float("nan")
-    slope = gradient(case.intensity[frame][..., covered], case.spacing_mm)
+    # in-plane gradient magnitude, per mm, at a fixed scale in mm
+    x_mm, y_mm, _ = case.spacing_mm
+    sigma = [SMOOTHING_MM / x_mm, SMOOTHING_MM / y_mm, 0.0]
+    smooth = ndimage.gaussian_filter(case.intensity[frame][..., covered], sigma, mode="nearest")
+    slope = np.asarray(np.hypot(*np.gradient(smooth, x_mm, y_mm, axis=(0, 1))), dtype=np.float32)
     here = edge_strength(slope, points, np.zeros((1, 2)), case.spacing_mm)[0]
-    around = edge_strength(slope, points, _ring_mm(), case.spacing_mm).mean()
-    shifts = _disc_mm()
-    best = shifts[edge_strength(slope, points, shifts, case.spacing_mm).argmax()]
+    angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
+    ring_mm = DISPLACED_MM * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    around = edge_strength(slope, points, ring_mm, case.spacing_mm).mean()
+    # shifts within the reach, the shortest first: of equally strong edges the nearest counts
+    steps = np.arange(-REACH_MM, REACH_MM + STEP_MM / 2, STEP_MM)
+    square_mm = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    length_mm = np.hypot(*square_mm.T)
+    order = np.argsort(length_mm, kind="stable")
+    shifts_mm = square_mm[order][length_mm[order] <= REACH_MM]
+    best = shifts_mm[edge_strength(slope, points, shifts_mm, case.spacing_mm).argmax()]
     return float(here / max(around, 1e-9)), float(np.hypot(*best))
 
 
-def _ring_mm() -> Points:
-    angles = np.linspace(0, 2 * np.pi, EDGES.directions, endpoint=False)
-    return EDGES.displaced_mm * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
-def _disc_mm() -> Points:
-    """Shifts within the reach, the shortest first: of equally strong edges the nearest counts."""
-    steps = np.arange(-EDGES.reach_mm, EDGES.reach_mm + EDGES.step_mm / 2, EDGES.step_mm)
-    shifts = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    length = np.hypot(*shifts.T)
-    order = np.argsort(length, kind="stable")
-    return np.asarray(shifts[order][length[order] <= EDGES.reach_mm])
+EDGES = Measurer("edges", "1", measure_edges)
 
 
 # --- The myocardium as clinicians measure it -------------------------------------------------------------------------
@@ -141,14 +123,13 @@ def measure_wall(case: Case) -> dict[str, float | list[float]]:
     myo_ml, both = case.known_volumes_ml(Label.MYO), [case.ed, case.es]
     whole = case.whole_cycle and bool(np.isfinite(myo_ml).all()) and float(myo_ml.mean()) > 0
     ed_ml, es_ml = (float(v) for v in myo_ml[both])
+    covered: BoolArray = case.coverage[..., [STRUCTURES.index(s) for s in (Label.LV, Label.MYO)]].all(axis=2)  # T Z
     return {
-        "thickness_mm": [_frame_thickness_mm(case, t) for t in both],
+        "thickness_mm": [thickness_mm(case.label[t][..., covered[t]], case.spacing_mm) for t in both],
         "mass_g": [MYO_G_PER_ML * ed_ml, MYO_G_PER_ML * es_ml],
         "es_over_ed": es_ml / ed_ml if ed_ml > 0 else float("nan"),
         "variation_percent": 100.0 * float(myo_ml.std() / myo_ml.mean()) if whole else float("nan"),
     }
 
 
-def _frame_thickness_mm(case: Case, frame: int) -> float:
-    covered: BoolArray = case.coverage[frame][:, [STRUCTURES.index(s) for s in (Label.LV, Label.MYO)]].all(axis=1)
-    return thickness_mm(case.label[frame][..., covered], case.spacing_mm)
+WALL = Measurer("wall", "1", measure_wall)

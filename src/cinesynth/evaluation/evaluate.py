@@ -5,22 +5,22 @@ from __future__ import annotations
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from cinesynth import __version__
 from cinesynth.cases.reading import read_sidecar
-from cinesynth.config import load_config
+from cinesynth.config import load_config, parse_config
 from cinesynth.data.dataset_table import is_dataset
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation import anatomy, codec, control, memorisation, realism, segmenter, temporal
 from cinesynth.evaluation.cases import CaseSet, cohort, patients, without_phantoms
-from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.report import EvaluationReport
 from cinesynth.evaluation.section import Measurements, SectionSpec
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
@@ -34,16 +34,8 @@ from cinesynth.weights.registry import find_bundle
 HELD_OUT = ("test", "validation")
 """Splits that nothing was trained on: choose models on validation, report figures on test."""
 PACKAGES = ("numpy", "scipy", "torch", "monai", "scikit-image")
-
-
-@dataclass(frozen=True)
-class _Sets:
-    """The three sets of hearts on one grid, and what is known of them."""
-
-    train: CaseSet
-    held_out: CaseSet
-    synthetic: CaseSet
-    metadata: dict[str, Any]
+Sets = tuple[CaseSet, CaseSet, CaseSet]
+"""Generated, training and held-out hearts on one grid."""
 
 
 def evaluate(
@@ -71,21 +63,39 @@ def evaluate(
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     bundle = None if weights is None else find_bundle(weights)
     specs = section_specs(bundle, segmenter, i3d)
-    sets = _sets(Path(real), Path(synthetic), split, bundle)
-    measurements = _measured(sets, specs, Path(out) / "cache" if cache is None else Path(cache), workers, progress)
+    sets, compared = _sets(Path(real), Path(synthetic), split, bundle)
+    cache = Path(out) / "cache" if cache is None else Path(cache)
+    measurers = [measurer for spec in specs for measurer in spec.measurers]
+    measured = [  # every heart is read once, for all sections
+        measure(replace(cases, title=title), measurers, cache, workers=workers, progress=progress)
+        for title, cases in zip(("synthetic", "train", "held-out"), sets, strict=True)
+    ]
     sections = []
     for done, spec in enumerate(specs, start=1):
-        sections.append(spec.evaluate(measurements))
+        sections.append(spec.evaluate(Measurements(*measured, *sets)))
         progress("sections", done, len(specs), {})
     given = {"weights": weights, "segmenter": segmenter, "i3d": i3d}
-    command = _command({"real": real, "synthetic": synthetic, "out": out, **given}, split)
-    metadata = {**_metadata(sets, given), "cautions": list(_cautions(sets, given)), "command": command}
+    command = ["cinesynth", "evaluate"]
+    for name, path in {"real": real, "synthetic": synthetic, "out": out, **given}.items():
+        command += [f"--{name}", str(path)] if path is not None else []
+    command += ["--split", split] if split != HELD_OUT[0] else []
+    metadata = {
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "versions": {"cinesynth": __version__, "python": platform.python_version(), **package_versions(PACKAGES)},
+        "machine": platform.machine(),
+        "seed": 0,
+        **compared,
+        "networks": _identities(bundle, segmenter, i3d),
+        "cautions": list(_cautions(compared["real"]["data_hash"], bundle, segmenter)),
+        "command": shlex.join(command),
+    }
     report = EvaluationReport(metadata, tuple(sections))
     report.write(Path(out))
     return report
 
 
-def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Sets:
+def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tuple[Sets, dict[str, Any]]:
+    """The three sets of hearts, and what is known of them."""
     if is_dataset(synthetic):
         grid = _grid_of(weights)
         subjects = without_phantoms(prepare(synthetic, grid).split(split))
@@ -101,31 +111,23 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> _Set
         )
     data = prepare(real, grid)
     train, held_out = (without_phantoms(data.split(name)) for name in ("train", split))
-    return _Sets(
-        patients(train, f"train of {real}"),
-        patients(held_out, f"{split} of {real}"),
-        made,
-        {
-            "real": {
-                "folder": real.resolve().name,
-                "data_hash": data.data_hash,
-                "train": _counts(train),
-                "held_out": {"split": split, **_counts(held_out)},
-            },
-            "synthetic": {"folder": synthetic.resolve().name, "cases": len(made), "key": made.key, **about},
-            "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
+    compared = {
+        "real": {
+            "folder": real.resolve().name,
+            "data_hash": data.data_hash,
+            "train": _counts(train),
+            "held_out": {"split": split, **_counts(held_out)},
         },
-    )
+        "synthetic": {"folder": synthetic.resolve().name, "cases": len(made), "key": made.key, **about},
+        "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
+    }
+    return (made, patients(train, f"train of {real}"), patients(held_out, f"{split} of {real}")), compared
 
 
 def _grid_of(weights: Path | None) -> Grid:
     """Where two sets of real subjects are compared: on the grid of the weights, or on that of the smallest preset."""
-    if weights is None:
-        config = load_config("small").grid.model_dump(mode="python")
-    else:
-        config = stage_info(weights, "vae")["config"]["grid"]
-    (x, y, _), (a, b, c) = config["size"], config["spacing_mm"]
-    return Grid((x, y, SLICE_RANGE[1]), (a, b, c))
+    config = load_config("small") if weights is None else parse_config(stage_info(weights, "vae")["config"])
+    return Grid((*config.grid.size[:2], SLICE_RANGE[1]), config.grid.spacing_mm)
 
 
 def _counts(data: PackedDataset) -> dict[str, Any]:
@@ -149,60 +151,23 @@ def _of_cohort(folder: Path, made: CaseSet) -> dict[str, Any]:
     return {"kind": "cohort", "weights": next(iter(found.values()), {}), "frames": frames, "accepted": accepted}
 
 
-def _measured(
-    sets: _Sets, specs: list[SectionSpec], cache: Path, workers: int | None, progress: ProgressCallback
-) -> Measurements:
-    """Every heart of the three sets is read once, for all sections."""
-    measurers = [measurer for spec in specs for measurer in spec.measurers]
-    titled = {"synthetic": sets.synthetic, "train": sets.train, "held-out": sets.held_out}
-    found: dict[str, Measured] = {}
-    for title, cases in titled.items():
-        found[title] = measure(replace(cases, title=title), measurers, cache, workers=workers, progress=progress)
-    return Measurements(
-        found["synthetic"], found["train"], found["held-out"], sets.synthetic, sets.train, sets.held_out
-    )
+def _identities(bundle: Path | None, segmenter: Path | None, i3d: Path | None) -> dict[str, str]:
+    """SHA-256 of each network: of its file, or of the record that names the weights in its folder."""
+    files = {"segmenter": segmenter, "i3d": i3d}
+    found = {"weights": bundle_sha256(bundle)} if bundle else {}
+    return found | {n: file_sha256(p if p.is_file() else p / f"{SEGMENTER}.json") for n, p in files.items() if p}
 
 
-def _metadata(sets: _Sets, given: Mapping[str, Path | None]) -> dict[str, Any]:
-    """What was compared, with what: enough to do it again."""
-    return {
-        "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {"cinesynth": __version__, "python": platform.python_version(), **package_versions(PACKAGES)},
-        "machine": platform.machine(),
-        "seed": 0,
-        **sets.metadata,
-        "networks": {name: _identity(name, path) for name, path in given.items() if path is not None},
-    }
-
-
-def _cautions(sets: _Sets, given: Mapping[str, Path | None]) -> Iterator[str]:
+def _cautions(expected: str, bundle: Path | None, segmenter: Path | None) -> Iterator[str]:
     """Networks trained on another dataset than is compared may have been trained on its held-out subjects."""
-    expected = sets.metadata["real"]["data_hash"]
-    for name, stage in (("weights", "vae"), ("segmenter", SEGMENTER)):
-        if (path := given[name]) is None:
-            continue
-        found = stage_info(find_bundle(path) if name == "weights" else Path(path), stage).get("data_hash")
+    for name, folder, stage in (("weights", bundle, "vae"), ("segmenter", segmenter, SEGMENTER)):
+        found = stage_info(folder, stage).get("data_hash") if folder else expected
         if found != expected:
             yield (
                 f"The training data of the {name} have SHA-256 {str(found)[:12]}..., this dataset has "
                 f"{expected[:12]}...: some held-out subjects may have been seen in training, and some training "
                 "subjects not. Memorisation, and what this network judges, are valid only if they were not."
             )
-
-
-def _identity(name: str, path: Path) -> str:
-    """SHA-256 of a network: of its file, or of the record that names the weights in its folder."""
-    if name == "weights":
-        return bundle_sha256(find_bundle(path))
-    return file_sha256(path if path.is_file() else path / f"{SEGMENTER}.json")
-
-
-def _command(paths: Mapping[str, Path | None], split: str) -> str:
-    """The command that writes this report again."""
-    words = ["cinesynth", "evaluate"]
-    for name, path in paths.items():
-        words += [f"--{name}", str(path)] if path is not None else []
-    return shlex.join([*words, *(["--split", split] if split != HELD_OUT[0] else [])])
 
 
 # --- The sections of a report, in their order ------------------------------------------------------------------------
@@ -216,12 +181,12 @@ def section_specs(
     `WeightsError` where one of them is missing, damaged or of another kind.
     """
     loaded = segmenter.Segmenter.load(segmenter_folder) if segmenter_folder else None
-    specs = [
+    return [
         control.section_spec(loaded),
         realism.section_spec(weights, i3d),
         temporal.section_spec(),
         anatomy.section_spec(loaded),
         memorisation.section_spec(weights),
+        *([segmenter.section_spec(loaded)] if loaded else []),
+        *([codec.section_spec(weights)] if weights else []),
     ]
-    specs += [segmenter.section_spec(loaded)] if loaded else []
-    return specs + ([codec.section_spec(weights)] if weights else [])

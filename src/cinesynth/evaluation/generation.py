@@ -13,9 +13,9 @@ from cinesynth.cases.schema import accepted
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.evaluation.agreement import QUANTITIES, UNITS, RequestedPair, achieved, requested
-from cinesynth.evaluation.cases import Case, generated
-from cinesynth.evaluation.measure import Measured, Values, measure_case, stack_measured, thumbnails
-from cinesynth.evaluation.motion import motion
+from cinesynth.evaluation.cases import generated
+from cinesynth.evaluation.measure import THUMBNAILS, Values, measure_case
+from cinesynth.evaluation.motion import MOTION
 from cinesynth.io.reproducibility import case_seed
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.conditioning import CORE, ConditionSet
@@ -26,7 +26,7 @@ from cinesynth.types import FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior,
 
 CONTROLLED = ("EDV", "ESV", "EF", "RV EDV", "RV ESV", "mass")
 """Quantities of `agreement` that are scored."""
-MEASURERS = (motion(), thumbnails())
+MEASURERS = (MOTION, THUMBNAILS)
 
 
 def requests_of(
@@ -53,20 +53,20 @@ def prior_of(data: PackedDataset, index: int, condition_set: ConditionSet = CORE
     further = [name for name in FURTHER_CONDITIONS if name in condition_set.names]
     if not further:
         return prior
-    found = measured_prior(record, *(_volumes(data, index, frame) for frame in (record.ed, record.es)))
+    # volumes of the structures that were annotated in a frame without a gap
+    volumes = []
+    for frame in (record.ed, record.es):
+        label, covered = data.label(index, frame)[None], record.coverage[frame].T  # S Z
+        known = [
+            float(volumes_ml(label, s, data.grid.voxel_ml)[0]) if is_contiguous(c) else None
+            for s, c in zip(STRUCTURES, covered, strict=True)
+        ]
+        volumes.append(Volumes(*known))
+    found = measured_prior(record, *volumes)
     values = {name: getattr(found, name) for name in further}
     if condition_set.vendor_index(found.vendor) == 0:  # a vendor the weights were not trained on
         values.pop("vendor", None)
     return replace(prior, **values)
-
-
-def _volumes(data: PackedDataset, index: int, frame: int) -> Volumes:
-    """Volumes of the structures that were annotated in a frame without a gap."""
-    label, coverage = data.label(index, frame)[None], data.records[index].coverage[frame]
-    covered = [is_contiguous(coverage[:, i]) for i in range(len(STRUCTURES))]
-    voxel_ml = data.grid.voxel_ml
-    found = (float(volumes_ml(label, s, voxel_ml)[0]) if c else None for s, c in zip(STRUCTURES, covered, strict=True))
-    return Volumes(*found)
 
 
 # --- Generating, and measuring each heart when it is there -----------------------------------------------------------
@@ -84,11 +84,6 @@ class GeneratedHearts:
     rows: list[list[Values]] = field(default_factory=list)
     """`MEASURERS` of each heart."""
 
-    def measured(self) -> Measured:
-        """All hearts as a set; there must be one."""
-        names = [f"case {number}" for number in range(len(self.rows))]
-        return stack_measured("synthetic", names, MEASURERS, self.rows)
-
 
 def generate(
     pipe: CinePipeline,
@@ -96,27 +91,22 @@ def generate(
     progress: ProgressCallback = no_progress,
     seen: Callable[[Cine], None] | None = None,
 ) -> GeneratedHearts:
-    """Generate the requests and measure every heart; ``seen`` is called with each."""
+    """Generate the requests and measure every heart; ``seen`` is called with each.
+
+    A heart without an LV has 0 mL and no EF.
+    """
     hearts, cines = GeneratedHearts(), pipe.generate(requests)
     for done in range(1, len(requests) + 1):
         begin = perf_counter()
         cine = next(cines)
         hearts.seconds.append(perf_counter() - begin)
         case = generated(f"case {done - 1}", cine)
-        hearts.pairs += requested_pairs(case)
+        for name, unit, asked, found in zip(QUANTITIES, UNITS, requested(case), achieved(case), strict=True):
+            if name in CONTROLLED and np.isfinite(asked) and np.isfinite(found):
+                hearts.pairs.append(RequestedPair(f"{name} {unit}", float(asked), float(found)))
         hearts.accepted += bool(accepted(cine))
         hearts.rows.append(measure_case(case, MEASURERS))
         if seen is not None:
             seen(cine)
         progress("control", done, len(requests), {})
     return hearts
-
-
-def requested_pairs(case: Case) -> list[RequestedPair]:
-    """What was requested of a heart and what its masks show; a heart without an LV has 0 mL and no EF."""
-    values = zip(QUANTITIES, UNITS, requested(case), achieved(case), strict=True)
-    return [
-        RequestedPair(f"{name} {unit}", float(asked), float(found))
-        for name, unit, asked, found in values
-        if name in CONTROLLED and np.isfinite(asked) and np.isfinite(found)
-    ]

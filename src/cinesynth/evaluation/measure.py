@@ -11,6 +11,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.io.files import atomic_path
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
-from cinesynth.memorisation.thumbnails import image_thumbnail, mask_thumbnail
+from cinesynth.memorisation.thumbnails import ed_thumbnails
 
 Values = dict[str, NDArray[np.float32]]
 
@@ -66,18 +67,24 @@ def measure(
 ) -> Measured:
     """Measure every heart of ``cases``, except what ``cache`` already holds."""
     measurers = list({m.name: m for m in measurers}.values())  # several sections may need the same numbers
-    arrays = {m.name: _cached(cache, cases, m) for m in measurers}
-    missing = [m for m in measurers if arrays[m.name] is None]
+    keys = [hashlib.sha256(f"{cases.key} {m.name} {m.identity}".encode()).hexdigest()[:16] for m in measurers]
+    files = [cache and cache / f"{m.name}-{key}.safetensors" for m, key in zip(measurers, keys, strict=True)]
+    arrays = [_cached(file) for file in files]
+    missing = [i for i, values in enumerate(arrays) if values is None]
     if missing:
         rows: list[list[Values]] = []
-        with closing(ordered_map(_Task(cases, missing), range(len(cases)), workers)) as results:
+        task = partial(_measure_indexed, cases, [measurers[i] for i in missing])
+        with closing(ordered_map(task, range(len(cases)), workers)) as results:
             for done, row in enumerate(results, start=1):
                 rows.append(row)
                 progress(cases.title, done, len(cases), {})
-        for i, m in enumerate(missing):
-            arrays[m.name] = _stacked(rows, i)
-            _keep(cache, cases, m, arrays[m.name])
-    return Measured(cases.title, cases.names, _named(arrays))
+        for i, values in zip(missing, _stacked(rows), strict=True):
+            arrays[i] = values
+            if (file := files[i]) is not None and values:
+                with atomic_path(file) as temporary:
+                    # safetensors writes an array's memory and ignores its strides
+                    save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, temporary)
+    return Measured(cases.title, cases.names, _named(measurers, arrays))
 
 
 def measure_case(case: Case, measurers: Sequence[Measurer]) -> list[Values]:
@@ -90,66 +97,39 @@ def stack_measured(
     title: str, names: Sequence[str], measurers: Sequence[Measurer], rows: list[list[Values]]
 ) -> Measured:
     """Hearts measured one by one with `measure_case`; at least one."""
-    return Measured(title, tuple(names), _named({m.name: _stacked(rows, i) for i, m in enumerate(measurers)}))
+    return Measured(title, tuple(names), _named(measurers, _stacked(rows)))
 
 
-def _stacked(rows: list[list[Values]], place: int) -> Values:
-    return {k: np.stack([row[place][k] for row in rows]) for k in rows[0][place]}
+def _stacked(rows: list[list[Values]]) -> list[Values]:
+    """The numbers of all hearts by measurer, from those of each heart."""
+    return [{k: np.stack([values[k] for values in column]) for k in column[0]} for column in zip(*rows, strict=True)]
 
 
-def _named(found: Mapping[str, Values | None]) -> Values:
-    return {f"{name}.{k}": v for name, arrays in found.items() for k, v in (arrays or {}).items()}
+def _named(measurers: Sequence[Measurer], arrays: Sequence[Values | None]) -> Values:
+    return {f"{m.name}.{k}": v for m, values in zip(measurers, arrays, strict=True) for k, v in (values or {}).items()}
 
 
-@dataclass(frozen=True)
-class _Task:
+def _measure_indexed(cases: CaseSet, measurers: Sequence[Measurer], index: int) -> list[Values]:
     """All measurers on one heart, which is read once."""
-
-    cases: CaseSet
-    measurers: Sequence[Measurer]
-
-    def __call__(self, index: int) -> list[Values]:
-        if multiprocessing.parent_process() is not None:
-            torch.set_num_threads(1)  # one core a worker; and a fork has none of its parent's threads
-        return measure_case(self.cases[index], self.measurers)
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # one core a worker; and a fork has none of its parent's threads
+    return measure_case(cases[index], measurers)
 
 
-def _file(cache: Path, cases: CaseSet, measurer: Measurer) -> Path:
-    digest = hashlib.sha256(f"{cases.key} {measurer.name} {measurer.identity}".encode()).hexdigest()
-    return cache / f"{measurer.name}-{digest[:16]}.safetensors"
-
-
-def _cached(cache: Path | None, cases: CaseSet, measurer: Measurer) -> Values | None:
-    if cache is None or not (path := _file(cache, cases, measurer)).is_file():
+def _cached(file: Path | None) -> Values | None:
+    if file is None or not file.is_file():
         return None
     try:
-        return dict(load_file(path))
+        return dict(load_file(file))
     except Exception:  # a damaged file, whatever safetensors raises: it is only a cache
         return None
-
-
-def _keep(cache: Path | None, cases: CaseSet, measurer: Measurer, values: Values | None) -> None:
-    if cache is not None and values:
-        with atomic_path(_file(cache, cases, measurer)) as temporary:
-            # safetensors writes an array's memory and ignores its strides
-            save_file({k: np.ascontiguousarray(v) for k, v in values.items()}, temporary)
-
-
-# --- Thumbnails ------------------------------------------------------------------------------------------------------
 
 
 def thumbnails_of(case: Case) -> Mapping[str, NDArray[np.float32]]:
     """``image`` (integers 0-255) and ``mask`` (labels) of ED, ``5 P P`` each; the mask is NaN if ED is not fully
     annotated."""
-    image, label = case.image[case.ed], case.label[case.ed]
-    mask = mask_thumbnail(label, case.spacing_mm)
-    whole = case.coverage[case.ed].all()
-    return {
-        "image": image_thumbnail(image, label, case.spacing_mm),
-        "mask": mask if whole else np.full_like(mask, np.nan),
-    }
+    annotated = bool(case.coverage[case.ed].all())
+    return ed_thumbnails(case.image[case.ed], case.label[case.ed], case.spacing_mm, annotated=annotated)
 
 
-def thumbnails() -> Measurer:
-    """The measurer of `thumbnails_of`."""
-    return Measurer("thumbnail", "1", thumbnails_of)
+THUMBNAILS = Measurer("thumbnail", "1", thumbnails_of)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest, mannwhitneyu
 
+from cinesynth.evaluation.codec import LatentExtractor
 from cinesynth.evaluation.comparison import THRESHOLDS
-from cinesynth.evaluation.features.latent import LatentExtractor
-from cinesynth.evaluation.features.radiomic import middle_slice
-from cinesynth.evaluation.figures import draw_pairs
-from cinesynth.evaluation.measure import Measured, thumbnails
+from cinesynth.evaluation.measure import THUMBNAILS, Measured
+from cinesynth.evaluation.radiomic import middle_slice
 from cinesynth.evaluation.section import Figure, Measurements, Metric, Section, SectionSpec, Table
 from cinesynth.memorisation.nearest import IMAGE, LATENT, MASK, NEIGHBOURS, NearDuplicates, Space, find_near_duplicates
+from cinesynth.reports.plots import paired_slices
 
 TITLE = "Memorisation"
 QUESTION = "Is any generated heart a copy of a training subject?"
@@ -23,19 +24,18 @@ QUESTION = "Is any generated heart a copy of a training subject?"
 def section_spec(codec: Path | None = None) -> SectionSpec:
     """Memorisation; also in the latent space of a weights folder's autoencoder. `WeightsError` where it has none."""
     latent = LatentExtractor.of(codec) if codec else None
-
-    def evaluate(measurements: Measurements) -> Section:
-        misfit = latent.misfit(measurements.synthetic_cases.grid) if latent else "no weights folder was given"
-        return _section(measurements, misfit)
-
-    return SectionSpec(TITLE, [thumbnails(), *([latent.measurer()] if latent else [])], evaluate)
+    measurers = [THUMBNAILS, *([latent.measurer()] if latent else [])]
+    return SectionSpec(TITLE, measurers, partial(_evaluate, latent))
 
 
-def _section(measurements: Measurements, no_latent: str) -> Section:
+def _evaluate(latent: LatentExtractor | None, measurements: Measurements) -> Section:
+    no_latent = latent.misfit(measurements.synthetic_cases.grid) if latent else "no weights folder was given"
     spaces = [IMAGE, MASK] if no_latent else [IMAGE, MASK, LATENT]
     found = [search(space, measurements.synthetic, measurements.train, measurements.held_out) for space in spaces]
     able = [f for f in found if not f.missing]
-    metrics = [m for f in found for m in (_metrics(f) if f in able else [_unknown(f.space, f.missing)])]
+    metrics: list[Metric] = []
+    for f in found:
+        metrics += [_unknown(f.space, f.missing)] if f.missing else _metrics(f)
     if no_latent:
         metrics.append(_unknown(LATENT, no_latent))
     return Section(
@@ -53,8 +53,7 @@ def _section(measurements: Measurements, no_latent: str) -> Section:
 
 def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> NearDuplicates:
     """The nearest training subjects of all hearts in one space."""
-    made, known, others = (measured[space.quantity] for measured in (synthetic, train, held_out))
-    return find_near_duplicates(space, made, known, others)
+    return find_near_duplicates(space, *(measured[space.quantity] for measured in (synthetic, train, held_out)))
 
 
 def _unknown(space: Space, why: str) -> Metric:
@@ -62,52 +61,41 @@ def _unknown(space: Space, why: str) -> Metric:
 
 
 def _metrics(found: NearDuplicates) -> list[Metric]:
-    return [_rate(found), _closeness(found), _distance(found)]
-
-
-def _rate(found: NearDuplicates) -> Metric:
-    """The fraction of near-copies: there should be none."""
-    known, limit, copies = found.synthetic.known, found.limit, found.copies
+    space, known, limit, copies = found.space.name, found.synthetic.known, found.limit, found.copies
     interval = binomtest(copies, len(known)).proportion_ci(method="exact")
-    return Metric(
-        f"near-copies ({found.space.name})",
-        copies / len(known),
-        "of hearts",
-        len(known),
-        float(interval.low),
-        float(interval.high),
-        float((found.held_out.known < limit).mean()) if len(found.held_out.known) else None,
-        limit=f"none of closeness below {limit:.3f}",
-        judgement="fail" if copies else "pass",
-        detail=f"limit from {len(found.real)} subjects; exact binomial interval",
-    )
-
-
-def _closeness(found: NearDuplicates) -> Metric:
-    """Whether hearts as a whole are close to single training subjects, copies or not."""
-    warn_p = THRESHOLDS.warn_p_set
-    p = float(mannwhitneyu(found.synthetic.known, found.real, alternative="less").pvalue)
-    return Metric(
-        f"closeness ({found.space.name})",
-        float(np.median(found.synthetic.known)),
-        "median",
-        len(found.synthetic.known),
-        floor=float(np.median(found.real)),
-        limit=f"not lower than for real subjects (Mann-Whitney p {p:.2g}, at least {warn_p:g})",
-        judgement="warn" if p < warn_p else "pass",
-    )
-
-
-def _distance(found: NearDuplicates) -> Metric:
+    warn_p, p = THRESHOLDS.warn_p_set, float(mannwhitneyu(known, found.real, alternative="less").pvalue)
     held_out = found.held_out.distance[np.isfinite(found.held_out.distance)]
-    return Metric(
-        f"nearest distance ({found.space.name})",
-        float(np.nanmedian(found.synthetic.distance)),
-        "median",
-        len(found.synthetic.known),
-        floor=float(np.median(held_out)) if len(held_out) else None,
-        detail="smoother hearts are nearer to all subjects: not judged",
-    )
+    return [
+        Metric(  # there should be none
+            f"near-copies ({space})",
+            copies / len(known),
+            "of hearts",
+            len(known),
+            float(interval.low),
+            float(interval.high),
+            float((found.held_out.known < limit).mean()) if len(found.held_out.known) else None,
+            limit=f"none of closeness below {limit:.3f}",
+            judgement="fail" if copies else "pass",
+            detail=f"limit from {len(found.real)} subjects; exact binomial interval",
+        ),
+        Metric(  # whether hearts as a whole are close to single training subjects, copies or not
+            f"closeness ({space})",
+            float(np.median(known)),
+            "median",
+            len(known),
+            floor=float(np.median(found.real)),
+            limit=f"not lower than for real subjects (Mann-Whitney p {p:.2g}, at least {warn_p:g})",
+            judgement="warn" if p < warn_p else "pass",
+        ),
+        Metric(
+            f"nearest distance ({space})",
+            float(np.nanmedian(found.synthetic.distance)),
+            "median",
+            len(known),
+            floor=float(np.median(held_out)) if len(held_out) else None,
+            detail="smoother hearts are nearer to all subjects: not judged",
+        ),
+    ]
 
 
 def _ranked(found: Sequence[NearDuplicates]) -> list[tuple[int, NearDuplicates]]:
@@ -135,6 +123,5 @@ def _figure(measurements: Measurements, found: Sequence[NearDuplicates], shown: 
         first, second = (middle_slice(case, pixels=96, pixel_mm=1.5) for case in (generated, subject))
         title = f"{generated.name}\n{f.space.name} {f.synthetic.closeness[i]:.2f}"
         pairs.append(((title, first), (subject.name, second)))
-    return Figure(
-        "The closest pairs: generated (above), nearest in training (below); ED, middle slice", draw_pairs(pairs)
-    )
+    caption = "The closest pairs: generated (above), nearest in training (below); ED, middle slice"
+    return Figure(caption, paired_slices(pairs))

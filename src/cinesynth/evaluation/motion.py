@@ -6,7 +6,7 @@ frame, rates without a frame time, and everything except the change from ED to E
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, is_contiguous
+from cinesynth.types import STRUCTURES, BoolArray, Label, is_contiguous
 
 PHASES = 32
 """Points of a resampled curve, evenly spaced in time, the first at ED."""
@@ -30,30 +30,27 @@ ED_ES = ("ed_es_change_outside", "ed_es_change_inside")
 Curve = NDArray[np.float64]
 
 
-def motion() -> Measurer:
-    """The measurer of `measure_motion`."""
-    return Measurer("motion", "2", measure_motion)
-
-
 def measure_motion(case: Case) -> dict[str, object]:
     """``curves``, ``path`` and the numbers of `CURVE`, `CYCLE` and `ED_ES`; and 1 or 0 for what the heart has: a
     ``whole`` cycle, something imaged ``around`` the heart in it, the LV ``known`` at every frame, and these ``timed``.
     """
     cycle = _Cycle.of(case)
-    unknown = {name: np.nan for name in (*CURVE, *CYCLE)}
-    found: dict[str, object] = {**unknown, **_has(cycle), **_ed_to_es(cycle)}
+    whole, known = case.whole_cycle, cycle.known[Label.LV]
+    found: dict[str, object] = {name: np.nan for name in (*CURVE, *CYCLE)}
+    found |= {"whole": whole, "around": whole and cycle.outside.size > 0}
+    found |= {"known": known, "timed": known and case.frame_time_ms is not None}
+    # mean change from ED to ES in and around the heart, in percent of the grey range; every study has both frames
+    for name, greys in zip(ED_ES, (cycle.outside, cycle.inside), strict=True):
+        found[name] = 100.0 * float(np.abs(greys[0] - greys[cycle.case.es]).mean()) / MAX_GREY if greys.size else np.nan
     found |= {"curves": cycle.curves(), "path": cycle.path()}
-    if case.whole_cycle:
+    if whole:
         found |= _of_cycle(cycle)
-        if cycle.known[Label.LV] and cycle.volumes[Label.LV][0] > 0:
-            found |= of_curve(cycle.volumes[Label.LV], cycle.es, case.frame_time_ms)
+        if known and cycle.volumes[Label.LV][0] > 0:
+            found |= of_curve(cycle.volumes[Label.LV], cycle.case.es, case.frame_time_ms)
     return found
 
 
-def _has(cycle: _Cycle) -> dict[str, bool]:
-    whole, known = cycle.case.whole_cycle, cycle.known[Label.LV]
-    around, timed = cycle.outside.size > 0, cycle.case.frame_time_ms is not None
-    return {"whole": whole, "around": whole and around, "known": known, "timed": known and timed}
+MOTION = Measurer("motion", "2", measure_motion)
 
 
 def of_curve(volumes_ml: Curve, es: int, frame_time_ms: float | None) -> dict[str, float]:
@@ -107,44 +104,31 @@ def _of_cycle(cycle: _Cycle) -> dict[str, float]:
     return result
 
 
-def _ed_to_es(cycle: _Cycle) -> dict[str, float]:
-    """Mean change from ED to ES in and around the heart, in percent of the grey range; every study has both frames."""
-    parts = {"ed_es_change_inside": cycle.inside, "ed_es_change_outside": cycle.outside}
-    return {
-        name: 100.0 * float(np.abs(x[0] - x[cycle.es]).mean()) / MAX_GREY if x.size else np.nan
-        for name, x in parts.items()
-    }
-
-
 @dataclass(frozen=True, eq=False)
 class _Cycle:
-    """The frames of a heart from ED on."""
+    """A heart with ED as frame 0."""
 
     case: Case
-    image: NDArray[np.uint8]  # T X Y Z
-    label: LabelArray  # T X Y Z
-    coverage: BoolArray  # T Z S
-    es: int
 
     @classmethod
     def of(cls, case: Case) -> _Cycle:
-        """The same heart, with ED as frame 0."""
-        image, label = (np.roll(volumes, -case.ed, axis=0) for volumes in (case.image, case.label))
-        coverage = np.roll(case.coverage, -case.ed, axis=0)
-        return cls(case, image, label, coverage, (case.es - case.ed) % len(image))
+        """The frames of a heart from ED on."""
+        image, label, coverage = (np.roll(x, -case.ed, axis=0) for x in (case.image, case.label, case.coverage))
+        es = (case.es - case.ed) % len(image)
+        return cls(replace(case, image=image, label=label, coverage=coverage, ed=0, es=es))
 
     @cached_property
     def known(self) -> dict[Label, bool]:
         """Structures whose volume is known at every frame of a whole cycle."""
         return {
-            s: self.case.whole_cycle and all(is_contiguous(frame) for frame in self.coverage[..., i])
+            s: self.case.whole_cycle and all(is_contiguous(frame) for frame in self.case.coverage[..., i])
             for i, s in enumerate(STRUCTURES)
         }
 
     @cached_property
     def volumes(self) -> dict[Label, Curve]:
         """Millilitres ``T`` by structure."""
-        shown = [(self.label == s).reshape(len(self.label), -1).sum(axis=1) for s in STRUCTURES]
+        shown = [(self.case.label == s).reshape(len(self.case.label), -1).sum(axis=1) for s in STRUCTURES]
         return {s: n * self.case.voxel_ml for s, n in zip(STRUCTURES, shown, strict=True)}
 
     def curves(self) -> Curve:
@@ -156,28 +140,28 @@ class _Cycle:
         """In-plane displacement of the LV's centre from its place at ED, in cm, ``2 PHASES``."""
         if not self.known[Label.LV] or not self.volumes[Label.LV].all():
             return np.full((2, PHASES), np.nan)
-        centres = [ndimage.center_of_mass((frame == Label.LV).sum(axis=-1)) for frame in self.label]
+        centres = [ndimage.center_of_mass((frame == Label.LV).sum(axis=-1)) for frame in self.case.label]
         cm = (np.array(centres) - centres[0]) * np.array(self.case.spacing_mm[:2]) / 10.0  # T 2
         return np.stack([resampled(axis) for axis in cm.T])
 
     @cached_property
     def inside(self) -> NDArray[np.float32]:
         """Grey values ``T V`` in and near the heart: all slices of the plane in `_near`."""
-        return self.image[:, self._near].reshape(len(self.image), -1).astype(np.float32)
+        return self.case.image[:, self._near].reshape(len(self.case.image), -1).astype(np.float32)
 
     @cached_property
     def outside(self) -> NDArray[np.float32]:
         """Grey values ``T V`` of all other voxels that are not black at every frame."""
-        far = self.image[:, ~self._near].reshape(len(self.image), -1)
+        far = self.case.image[:, ~self._near].reshape(len(self.case.image), -1)
         return far[:, far.any(axis=0)].astype(np.float32)
 
     @cached_property
     def _near(self) -> BoolArray:
         """Pixels (``X Y``) within a margin of what is annotated of the heart in any slice and frame."""
-        heart: BoolArray = np.asarray(self.label.any(axis=(0, 3)), dtype=np.bool_)
+        heart: BoolArray = np.asarray(self.case.label.any(axis=(0, 3)), dtype=np.bool_)
         if not heart.any():
             return np.ones(heart.shape, dtype=np.bool_)
-        with_rv = bool(self.coverage[..., STRUCTURES.index(Label.RV)].any())
+        with_rv = bool(self.case.coverage[..., STRUCTURES.index(Label.RV)].any())
         away_mm = ndimage.distance_transform_edt(~heart, sampling=self.case.spacing_mm[:2])
         return np.asarray(away_mm <= (10.0 if with_rv else 45.0), dtype=np.bool_)  # 45 mm from the LV hold the RV too
 

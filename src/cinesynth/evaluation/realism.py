@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, partial
 from itertools import combinations
 from pathlib import Path
 
@@ -15,26 +15,14 @@ from numpy.typing import NDArray
 from scipy.stats import wasserstein_distance
 
 from cinesynth.data.geometry import Grid
-from cinesynth.evaluation.comparison import Comparison, Statistic
-from cinesynth.evaluation.features.latent import LatentExtractor
-from cinesynth.evaluation.features.radiomic import BANDS, GREYS, appearance, radiomic
-from cinesynth.evaluation.features.randconv import one_thread, randconv3d
-from cinesynth.evaluation.features.video import VideoExtractor
+from cinesynth.evaluation import statistics
+from cinesynth.evaluation.codec import LatentExtractor
+from cinesynth.evaluation.comparison import Comparison
 from cinesynth.evaluation.measure import Measured
+from cinesynth.evaluation.networks import RANDCONV3D, VideoExtractor, one_thread
+from cinesynth.evaluation.radiomic import APPEARANCE, BANDS, GREYS, RADIOMIC
 from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec
-from cinesynth.evaluation.statistics import (
-    NEIGHBOURS,
-    Indices,
-    Manifolds,
-    Points,
-    frechet,
-    kernel,
-    manifolds,
-    mmd2,
-    mmd2_interval,
-    neighbours,
-    pairwise,
-)
+from cinesynth.evaluation.statistics import Indices, Points
 from cinesynth.types import FloatArray
 
 TITLE = "Realism"
@@ -60,13 +48,9 @@ def section_spec(codec: Path | None = None, i3d: Path | None = None) -> SectionS
     """
     latent = LatentExtractor.of(codec) if codec else None
     video = VideoExtractor.of(i3d) if i3d else None
-    measurers = [appearance(), radiomic(), randconv3d()]
+    measurers = [APPEARANCE, RADIOMIC, RANDCONV3D]
     measurers += [x.measurer() for x in (latent, video) if x]
-
-    def evaluate(measurements: Measurements) -> Section:
-        return _section(measurements, _features(latent, video, measurements.synthetic_cases.grid))
-
-    return SectionSpec(TITLE, measurers, evaluate)
+    return SectionSpec(TITLE, measurers, partial(_evaluate, latent, video))
 
 
 def _features(latent: LatentExtractor | None, video: VideoExtractor | None, grid: Grid) -> list[Features]:
@@ -83,10 +67,10 @@ def _features(latent: LatentExtractor | None, video: VideoExtractor | None, grid
     ]
 
 
-def _section(measurements: Measurements, features: Sequence[Features]) -> Section:
-    metrics = [m for f in features for m in _of_features(measurements, f)]
-    sets = measurements.sets
+def _evaluate(latent: LatentExtractor | None, video: VideoExtractor | None, measurements: Measurements) -> Section:
+    features, sets = _features(latent, video, measurements.synthetic_cases.grid), measurements.sets
     all_hearts = Comparison(*(len(s) for s in sets))
+    metrics = [m for f in features for m in _of_features(measurements, f)]
     metrics += [*_of_appearance(sets, all_hearts), _diversity(sets)]
     return Section(TITLE, QUESTION, metrics, notes=(f"Compared: {all_hearts.describe()}.", *_left_out(sets, features)))
 
@@ -104,11 +88,23 @@ def _of_features(measurements: Measurements, features: Features) -> list[Metric]
     points = np.concatenate(known)
     alike = standardised(points, sets.real)
     detail = f"{features.detail}; {sets.describe()}"
-    return [
-        _frechet(frechet_name, points if features.raw else alike, sets, detail, features.raw),
-        _mmd(names[1], alike, sets, detail),
-        *_overlaps(names[2:], alike, sets, detail),
-    ]
+    own, how = (points, "unstandardised") if features.raw else (alike, "standardised by real hearts")
+    # of all features, not of their principal components: defects show where real hearts hardly vary
+    distance = sets.metric(
+        frechet_name,
+        lambda x, y: statistics.frechet(own[x], own[y]),
+        "high",
+        detail=f"{detail}; {own.shape[1]} features, {how}; biased upwards at these counts, as is its floor",
+    )
+    gram = statistics.kernel(alike)
+    discrepancy = sets.metric(
+        names[1],
+        lambda x, y: statistics.mmd2(gram, x, y),
+        "high",
+        detail=f"{detail}; unbiased squared MMD, kernel (x.y/{alike.shape[1]} + 1)^3 of standardised features",
+    )
+    low, high = statistics.mmd2_interval(gram, sets.groups("synthetic")[0], np.arange(sets.train))
+    return [distance, replace(discrepancy, low=low, high=high), *_overlaps(names[2:], alike, sets, detail)]
 
 
 def _known(values: NDArray[np.float32]) -> Points:
@@ -125,51 +121,22 @@ def standardised(points: Points, real_count: int) -> Points:
     return np.asarray((points[:, varied] - mean[varied]) / sd[varied])
 
 
-def _frechet(name: str, points: Points, sets: Comparison, detail: str, raw: bool) -> Metric:
-    """Of all features, not of their principal components: defects show where real hearts hardly vary."""
-    how = "unstandardised" if raw else "standardised by real hearts"
-    return sets.metric(
-        name,
-        lambda x, y: frechet(points[x], points[y]),
-        "high",
-        detail=f"{detail}; {points.shape[1]} features, {how}; biased upwards at these counts, as is its floor",
-    )
-
-
-def _mmd(name: str, points: Points, sets: Comparison, detail: str) -> Metric:
-    gram = kernel(points)
-    found = sets.metric(
-        name,
-        lambda x, y: mmd2(gram, x, y),
-        "high",
-        detail=f"{detail}; unbiased squared MMD, kernel (x.y/{points.shape[1]} + 1)^3 of standardised features",
-    )
-    low, high = mmd2_interval(gram, sets.groups("synthetic")[0], np.arange(sets.train))
-    return replace(found, low=low, high=high)
-
-
 def _overlaps(names: Sequence[str], points: Points, sets: Comparison, detail: str) -> list[Metric]:
-    away = pairwise(points)
-    k = min(neighbours(sets.count, sets.train), sets.train - 1)
-    seen: dict[bytes, Manifolds] = {}  # four metrics share the groups
+    away = statistics.pairwise(points)
+    k = min(statistics.neighbours(sets.count, sets.train), sets.train - 1)
 
-    def within(x: Indices, y: Indices) -> Manifolds:
-        key = x.tobytes()
-        if key not in seen:
-            seen[key] = manifolds(away, x, y, k)
-        return seen[key]
+    @cache  # four metrics share the groups
+    def within(x: bytes, y: bytes) -> statistics.Manifolds:
+        return statistics.manifolds(away, np.frombuffer(x, np.intp), np.frombuffer(y, np.intp), k)
 
-    statistics: dict[str, Statistic] = {
-        "precision": lambda x, y: within(x, y).precision,
-        "recall": lambda x, y: within(x, y).recall,
-        "density": lambda x, y: within(x, y).density,
-        "coverage": lambda x, y: within(x, y).coverage,
-    }
-    used = {"precision": NEIGHBOURS, "recall": NEIGHBOURS, "density": k, "coverage": k}
-    return [
-        sets.metric(name, statistic, "low", detail=f"{detail}; {used[kind]} neighbours")
-        for name, (kind, statistic) in zip(names, statistics.items(), strict=True)
-    ]
+    def metric(name: str, kind: str, used: int) -> Metric:
+        def statistic(x: Indices, y: Indices) -> float:
+            return float(getattr(within(x.tobytes(), y.tobytes()), kind))
+
+        return sets.metric(name, statistic, "low", detail=f"{detail}; {used} neighbours")
+
+    kinds = {"precision": statistics.NEIGHBOURS, "recall": statistics.NEIGHBOURS, "density": k, "coverage": k}
+    return [metric(name, kind, used) for name, (kind, used) in zip(names, kinds.items(), strict=True)]
 
 
 def _of_appearance(sets: Sequence[Measured], all_hearts: Comparison) -> list[Metric]:
@@ -189,18 +156,11 @@ def _of_appearance(sets: Sequence[Measured], all_hearts: Comparison) -> list[Met
         return float(10 * (fine[x].mean() - fine[y].mean()))
 
     rings = f"{BANDS} rings of frequency up to Nyquist, ED, three slices"
+    wasserstein, less = f"Wasserstein, {GREYS} greys, ED", "energy above half of Nyquist, less that of real hearts"
     return [
-        all_hearts.metric(
-            "grey values", grey_distance, "high", unit="of the range", detail=f"Wasserstein, {GREYS} greys, ED"
-        ),
+        all_hearts.metric("grey values", grey_distance, "high", unit="of the range", detail=wasserstein),
         all_hearts.metric("power spectrum", band_distance, "high", unit="dB", detail=f"RMS over {rings}"),
-        all_hearts.metric(
-            "sharpness",
-            sharpness,
-            "both",
-            unit="dB",
-            detail=f"energy above half of Nyquist, less that of real hearts; {rings}",
-        ),
+        all_hearts.metric("sharpness", sharpness, "both", unit="dB", detail=f"{less}; {rings}"),
     ]
 
 
@@ -208,61 +168,40 @@ def _diversity(sets: Sequence[Measured], max_hearts: int = 64) -> Metric:
     """Whether generated hearts differ from each other as much as real ones do."""
     images = [s["appearance.middle"][:max_hearts] for s in sets]
     few = Comparison(*(len(i) for i in images))
-    pairs = Pairs(np.concatenate(images), (np.arange(few.real), np.arange(few.real, sum(map(len, images)))))
-    return few.metric(
-        "similarity of pairs",
-        lambda x, _: pairs.mean(x),
-        "high",
-        unit="MS-SSIM",
-        detail=f"mean over all pairs of {few.count} mid-ventricular ED slices; higher is less varied",
-    )
+    table = np.zeros((0, 0)) if few.missing else _similarities(np.concatenate(images), few.real)
+
+    def mean_of_pairs(group: Indices, _: Indices) -> float:
+        return float(table[np.ix_(group, group)][np.triu_indices(len(group), k=1)].mean())
+
+    detail = f"mean over all pairs of {few.count} mid-ventricular ED slices; higher is less varied"
+    return few.metric("similarity of pairs", mean_of_pairs, "high", unit="MS-SSIM", detail=detail)
+
+
+def _similarities(images: FloatArray, real: int, batch: int = 256) -> NDArray[np.float64]:
+    """MS-SSIM (Wang et al., 2003) of images ``N X Y`` in [-1, 1] at three scales, ``N N``.
+
+    It is of the pairs within the ``real`` first images and within the others; NaN for the rest.
+    """
+    # the first three of Wang's five scales, normalised to a sum of 1: 64 pixels have no room for the others
+    weights = (0.0710, 0.4530, 0.4760)
+    metric = MultiScaleSSIMMetric(2, data_range=2.0, kernel_size=7, kernel_sigma=1.5, weights=weights)
+    table = np.full((len(images), len(images)), np.nan)
+    for group in (np.arange(real), np.arange(real, len(images))):
+        first, second = np.array(list(combinations(group, 2))).T
+        with one_thread():
+            for start in range(0, len(first), batch):
+                i, j = first[start : start + batch], second[start : start + batch]
+                pair = (torch.from_numpy(images[x])[:, None] for x in (i, j))
+                table[i, j] = table[j, i] = np.nan_to_num(metric(*pair).flatten().double().numpy())
+    return table
 
 
 def _left_out(sets: Sequence[Measured], features: Sequence[Features]) -> list[str]:
     """How many hearts an extractor could not describe."""
     lines = []
-    for f in features:
-        if not f.why_missing:
-            gone = [f"{len(s) - len(_known(s[f.quantity]))} of {len(s)} {s.title}" for s in sets]
-            if any(not text.startswith("0 ") for text in gone):
-                lines.append(
-                    f"{f.name} leaves out {', '.join(gone)}: not annotated at ED and ES, or not a whole cycle."
-                )
+    for f in (f for f in features if not f.why_missing):
+        gone = [len(s) - len(_known(s[f.quantity])) for s in sets]
+        if any(gone):
+            counted = ", ".join(f"{n} of {len(s)} {s.title}" for n, s in zip(gone, sets, strict=True))
+            lines.append(f"{f.name} leaves out {counted}: not annotated at ED and ES, or not a whole cycle.")
     return lines
-
-
-# --- MS-SSIM of pairs of hearts --------------------------------------------------------------------------------------
-
-
-def ms_ssim(a: FloatArray, b: FloatArray, batch: int = 256) -> NDArray[np.float64]:
-    """MS-SSIM (Wang et al., 2003) of each of ``N`` pairs of ``X Y`` images in [-1, 1], at three scales: ``N``."""
-    # the first three of Wang's five scales, normalised to a sum of 1: 64 pixels have no room for the others
-    weights = (0.0710, 0.4530, 0.4760)
-    metric = MultiScaleSSIMMetric(2, data_range=2.0, kernel_size=7, kernel_sigma=1.5, weights=weights)
-    parts = []
-    with one_thread():
-        for start in range(0, len(a), batch):
-            pair = (torch.from_numpy(x[start : start + batch])[:, None] for x in (a, b))
-            parts.append(metric(*pair).flatten().double().numpy())
-    return np.asarray(np.nan_to_num(np.concatenate(parts)), dtype=np.float64)
-
-
-class Pairs:
-    """MS-SSIM of all pairs of ``images`` (``N X Y``) within each of the sets of positions ``among``."""
-
-    def __init__(self, images: FloatArray, among: tuple[Indices, ...]) -> None:
-        self.images, self.among = images, among
-
-    @cached_property
-    def table(self) -> NDArray[np.float64]:
-        """``N N``, NaN for pairs of two sets."""
-        table = np.full((len(self.images), len(self.images)), np.nan)
-        for places in self.among:
-            first, second = np.array(list(combinations(places, 2))).T
-            table[first, second] = table[second, first] = ms_ssim(self.images[first], self.images[second])
-        return table
-
-    def mean(self, places: Indices) -> float:
-        """Mean over the pairs of a group."""
-        square = self.table[np.ix_(places, places)]
-        return float(square[np.triu_indices(len(places), k=1)].mean())

@@ -1,18 +1,20 @@
-"""The report: sections and the verdict on each, as one HTML page and as JSON."""
+"""The report of an evaluation as one HTML page and as JSON, and the model card of weights that rests on it."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cinesynth.errors import DataError
-from cinesynth.evaluation.section import Figure, Judgement, Metric, Section, worst
+from cinesynth.config import STAGES
+from cinesynth.errors import DataError, InputError
+from cinesynth.evaluation.section import Judgement, Metric, Section, worst
 from cinesynth.io.files import write_json, write_text
-from cinesynth.reports.html import render_template
+from cinesynth.reports import render_template
+from cinesynth.weights.folder import INDEX, bundle_sha256, read_json, stage_info
+from cinesynth.weights.registry import find_bundle
 
 FORMAT = 2
 PAGE, JSON = "index.html", "report.json"
@@ -35,12 +37,10 @@ class SectionVerdict:
             return cls(title, None, f"nothing could be judged: {missing[0]}" if missing else "no metric has a limit")
         names = [m.name for m in section.metrics if m.judgement == judgement]
         if judgement == "pass":
-            return cls(title, judgement, f"all {len(names)} judged metrics" + _more(len(missing), " without a value"))
-        return cls(title, judgement, "; ".join(names[:named]) + _more(len(names) - named, " more"))
-
-
-def _more(count: int, what: str) -> str:
-    return f"; {count}{what}" if count > 0 else ""
+            without = f"; {len(missing)} without a value" if missing else ""
+            return cls(title, judgement, f"all {len(names)} judged metrics{without}")
+        more = f"; {len(names) - named} more" if len(names) > named else ""
+        return cls(title, judgement, "; ".join(names[:named]) + more)
 
 
 @dataclass(frozen=True)
@@ -74,26 +74,31 @@ class EvaluationReport:
 
     def to_html(self) -> str:
         """One page that needs no other file."""
-        metadata = self.metadata
-        return render_template(
-            "evaluation.html",
-            title=f"Evaluation of {metadata['synthetic']['folder']}",
-            subtitle=_subtitle(metadata),
-            report=self,
-            cautions=metadata.get("cautions", ()),
-            compared=list(_compared(metadata)),
-            command=metadata["command"],
-            missing_of=missing_by_reason,
-            data_url=_data_url,
-            number=number,
-            is_number=lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-            glossary=GLOSSARY,
-        )
+        metadata, missing = self.metadata, missing_by_reason
+        return render_template("evaluation.html", report=self, metadata=metadata, missing_of=missing, number=number)
 
     def write(self, folder: Path) -> None:
         """``report.json`` and ``index.html`` in ``folder``, each whole or not at all; `OutputError` on failure."""
         write_json(folder / JSON, self.to_json())
         write_text(folder / PAGE, self.to_html())
+
+
+def number(value: object) -> str:
+    """A number to read: three significant digits, thousands and integers whole; other values as they are."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
+
+
+def missing_by_reason(metrics: Sequence[Metric]) -> list[tuple[str, str, Judgement | None]]:
+    """Names of the metrics without a value, why, and the judgement: a missing value may be a defect itself."""
+    reasons: dict[tuple[str, Judgement | None], list[str]] = {}
+    for m in metrics:
+        if m.missing:
+            reasons.setdefault((m.missing, m.judgement), []).append(m.name)
+    return [(", ".join(names), reason, judgement) for (reason, judgement), names in reasons.items()]
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -130,82 +135,38 @@ def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
     return {names.get(key, key): value for key, value in content.items()}
 
 
-# --- What the page shows ---------------------------------------------------------------------------------------------
+# --- The model card of weights (Mitchell et al., FAT* 2019) ----------------------------------------------------------
 
 
-def number(value: object) -> str:
-    """A number to read: three significant digits, thousands and integers whole; other values as they are."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool | int) or not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+def write_card(report: Path, weights: Path | str | None, out: Path) -> None:
+    """Write the card of ``weights`` from the JSON of their evaluation.
+
+    `DataError` where the report is damaged, `InputError` where it is of other weights, `WeightsError` where the
+    folder is incomplete.
+    """
+    write_text(Path(out), render_card(read_report(report), find_bundle(weights)))
 
 
-def missing_by_reason(metrics: Sequence[Metric]) -> list[tuple[str, str, Judgement | None]]:
-    """Names of the metrics without a value, why, and the judgement: a missing value may be a defect itself."""
-    reasons: dict[tuple[str, Judgement | None], list[str]] = {}
-    for m in metrics:
-        if m.missing:
-            reasons.setdefault((m.missing, m.judgement), []).append(m.name)
-    return [(", ".join(names), reason, judgement) for (reason, judgement), names in reasons.items()]
-
-
-def _data_url(figure: Figure) -> str:
-    return f"data:image/png;base64,{base64.b64encode(figure.png).decode('ascii')}"
-
-
-def _subtitle(metadata: Mapping[str, Any]) -> str:
-    real, synthetic = metadata["real"], metadata["synthetic"]
-    return (
-        f"{synthetic['cases']} hearts of {synthetic['folder']} compared with {real['train']['subjects']} training and "
-        f"{real['held_out']['subjects']} held-out subjects of {real['folder']}"
+def render_card(report: Mapping[str, Any], folder: Path) -> str:
+    """The card as Markdown; every number is read from the report of an evaluation or from the weights folder."""
+    found = report["metadata"]["synthetic"].get("weights", {}).get("sha256")
+    expected = bundle_sha256(folder) if (folder / INDEX).is_file() else None
+    if expected and found != expected:
+        of = f"weights with SHA-256 {str(found)[:12]}..." if found else "an unknown cohort"
+        raise InputError(
+            f"the report is about {of}, {folder} has SHA-256 {expected[:12]}...",
+            hint="evaluate a cohort that these weights generated",
+        )
+    index = read_json(folder / INDEX, f"the weights folder {folder}")
+    stages = {stage: stage_info(folder, stage) for stage in STAGES}
+    return render_template(
+        "model_card.md",
+        title=folder.resolve().name,
+        index=index,
+        trained_on=stages[STAGES[0]].get("trained_on", {}),
+        made=stages[STAGES[-1]].get("environment", {}),
+        sha256=bundle_sha256(folder),
+        report=report,
+        missing=[(s["title"], m) for s in report["sections"] for m in s["metrics"] if m["value"] is None],
+        number=number,
     )
-
-
-def _compared(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    real, synthetic, grid = metadata["real"], metadata["synthetic"], metadata["grid"]
-    yield "generated", _synthetic(synthetic)
-    yield "reference", f"train split of {real['folder']}: {_subjects(real['train'])}"
-    yield "floor", f"{real['held_out']['split']} split of {real['folder']}: {_subjects(real['held_out'])}"
-    x, y, _ = grid["size"]
-    yield "grid", f"{x} x {y} voxels of {' x '.join(f'{s:g}' for s in grid['spacing_mm'])} mm, acquired slices"
-    yield "data", f"SHA-256 {real['data_hash']} (subject table of {real['folder']}), {synthetic['key']} (cases)"
-    for name, digest in metadata["networks"].items():
-        yield f"{name} given", f"SHA-256 {digest}"
-    yield "versions", ", ".join(f"{name} {version}" for name, version in metadata["versions"].items())
-    yield "seed", f"{metadata['seed']} for every subsample, division and bootstrap"
-    yield "made", f"{metadata['made']} on {metadata['machine']}"
-
-
-def _synthetic(part: Mapping[str, Any]) -> str:
-    if part["kind"] != "cohort":
-        return f"{part['kind']}: {_subjects(part)}"
-    frames, weights = " or ".join(map(str, part["frames"])), part["weights"]
-    by = f"weights {weights.get('preset', '')} with SHA-256 {weights.get('sha256', 'unknown')}"
-    return f"{part['cases']} cases of {frames} frames, {part['accepted']} accepted, {by}"
-
-
-def _subjects(part: Mapping[str, Any]) -> str:
-    counts = "; ".join(
-        ", ".join(f"{name} {count}" for name, count in part[kind].items())
-        for kind in ("datasets", "vendors", "diagnoses")
-    )
-    return f"{part['subjects']} subjects, {part['whole_cycles']} with a whole cycle ({counts})"
-
-
-GLOSSARY = (
-    ("ED, ES", "end diastole, when the left ventricle is fullest, and end systole, when it is emptiest"),
-    ("EDV, ESV, EF", "volume of the LV at ED and at ES in mL, and the percentage of EDV that is ejected"),
-    ("LV, RV, MYO", "cavity of the left ventricle, cavity of the right ventricle, myocardium of the left ventricle"),
-    ("train, held-out", "subjects the weights may have been trained on, and subjects nothing was trained on"),
-    ("real", "the same number for held-out subjects against train, or for real cycles: the best to expect"),
-    ("limit", "the rule of the verdict; its numbers come from real hearts, or from physiology where it says so"),
-    ("hearts", "how many hearts the number rests on"),
-    ("interval", "below a value: 95 % bootstrap interval over hearts"),
-    ("random division", "real subjects of both splits divided at random into two groups: how far real groups differ"),
-    ("Frechet distance, fd-", "distance of two normal distributions fitted to features; fd- names the features"),
-    ("MMD", "maximum mean discrepancy, a distance of distributions that is unbiased in small samples"),
-    ("FVD", "Frechet distance of the features of one video network (I3D), and of no other network"),
-    ("pass, warn, fail", "no reason to object; look at it; a defect that real hearts do not have"),
-)

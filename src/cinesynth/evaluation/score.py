@@ -7,13 +7,12 @@ of a cycle keeps, and the time per case. `evaluate` looks closer, at a cohort th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 
 from cinesynth import __version__
@@ -22,32 +21,31 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import Agreement, agree
 from cinesynth.evaluation.cases import patients, without_phantoms
-from cinesynth.evaluation.codec import QUANTITIES as CODEC_QUANTITIES
-from cinesynth.evaluation.codec import FrameScore, score_codec
-from cinesynth.evaluation.cycles import CycleScore, score_cycles, summary
 from cinesynth.evaluation.generation import MEASURERS, GeneratedHearts, generate, requests_of
-from cinesynth.evaluation.limits import MOTION_LIMITS
-from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.measure import Measured, measure, stack_measured
 from cinesynth.evaluation.memorisation import search
+from cinesynth.evaluation.reconstruction import (
+    CYCLE_FIGURES,
+    CycleScore,
+    FrameScore,
+    codec_scores,
+    score_codec,
+    score_cycles,
+    summary,
+)
 from cinesynth.evaluation.section import Metric, Table
-from cinesynth.evaluation.temporal import within_limit
+from cinesynth.evaluation.temporal import MOTION_LIMITS, within_limit
 from cinesynth.io.files import write_text
 from cinesynth.io.tasks import ProgressCallback, no_progress
-from cinesynth.memorisation.nearest import IMAGE, MASK
+from cinesynth.memorisation.nearest import IMAGE, MASK, Space
 from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.types import STRUCTURES
 from cinesynth.weights.scores import FORMAT
 
 HELD_OUT = ("validation", "test")
 MOTION = ("closure", "background_temporal_sd", "roughness")
 """Quantities of `MOTION_LIMITS` that are scored."""
-CYCLE_COLUMNS = {
-    "psnr_codec": "PSNR codec",
-    "psnr_code": "with code",
-    "psnr_ends": "from ED, ES",
-    "rmse_code": "LV RMSE % of EDV",
-    "rmse_ends": "of ED, ES",
-}
+GROUPED = ("PSNR", "SSIM", "Dice LV", "Dice MYO", "Dice RV", "LV volume |error|")
+"""Figures of the codec that are shown by dataset and vendor."""
 
 
 # --- Comparing with real subjects ------------------------------------------------------------------------------------
@@ -68,64 +66,31 @@ class NearCopies:
 
 
 def compare_hearts(
-    made: Measured, train: PackedDataset, held_out: PackedDataset, workers: int | None, progress: ProgressCallback
+    hearts: GeneratedHearts, train: PackedDataset, held: PackedDataset, workers: int | None, progress: ProgressCallback
 ) -> tuple[list[Metric], list[NearCopies]]:
     """Motion beside real whole cycles, and near-copies of training subjects; ``train`` may be empty."""
 
     def real(data: PackedDataset, title: str) -> Measured:
         return measure(patients(data, title), MEASURERS, workers=workers, progress=progress)
 
-    others = real(held_out, "held-out")
+    made = stack_measured("synthetic", [f"case {i}" for i in range(len(hearts.rows))], MEASURERS, hearts.rows)
+    others = real(held, "held-out")
     known = real(train, "train") if train.records else others.where([], "train")
     metrics = [within_limit(limit, (known, others, made)) for limit in MOTION_LIMITS if limit.quantity in MOTION]
-    copies = []
-    for space in (IMAGE, MASK):
+
+    def near_copies(space: Space) -> NearCopies:
         if not len(known):
-            why = "the dataset has no subjects in training"
-            copies.append(NearCopies(space.name, len(made), None, None, None, 0, why))
-            continue
+            return NearCopies(space.name, len(made), None, None, None, 0, "the dataset has no subjects in training")
         found = search(space, made, known, others)
         count = len(found.synthetic.known)
-        if why := found.missing:
-            copies.append(NearCopies(space.name, count, None, None, None, len(known), why))
-        else:
-            rate = found.copies / count
-            copies.append(NearCopies(space.name, count, found.copies, rate, found.limit, len(known)))
-    return metrics, copies
+        if found.missing:
+            return NearCopies(space.name, count, None, None, None, len(known), found.missing)
+        return NearCopies(space.name, count, found.copies, found.copies / count, found.limit, len(known))
+
+    return metrics, [near_copies(IMAGE), near_copies(MASK)]
 
 
 # --- The report ------------------------------------------------------------------------------------------------------
-
-
-def codec_scores(frames: Sequence[FrameScore]) -> dict[str, Any]:
-    """Figures of all frames, and of the frames of each dataset and each vendor."""
-
-    def grouped(key: Callable[[FrameScore], str]) -> dict[str, Any]:
-        return {name: _figures([f for f in frames if key(f) == name]) for name in sorted({key(f) for f in frames})}
-
-    by = {"datasets": grouped(lambda f: f.dataset or "unknown"), "vendors": grouped(lambda f: f.vendor or "unknown")}
-    return {"all": _figures(frames), **by}
-
-
-def _figures(frames: Sequence[FrameScore]) -> dict[str, Any]:
-    figures: dict[str, Any] = {}
-    for name, unit, key, place in CODEC_QUANTITIES:
-        values = np.array(_values(frames, key, place))
-        statistics: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median, "sd": np.std}
-        known = {k: float(statistic(values)) if len(values) else None for k, statistic in statistics.items()}
-        figures[name] = {"name": name, "unit": unit, "count": len(values), **known}
-    subjects = len({(f.dataset, f.subject) for f in frames})
-    return {"subjects": subjects, "frames": len(frames), "figures": figures}
-
-
-def _values(frames: Sequence[FrameScore], key: str, structure: int | None) -> list[float]:
-    """A quantity of the frames that have it; errors without their sign."""
-    if key == "lv_error_percent":
-        return [abs(f.lv_error_percent) for f in frames if f.lv_ml > 0]
-    if structure is None:
-        return [getattr(f, key) for f in frames]
-    name = STRUCTURES[structure].name
-    return [found[name] for f in frames if name in (found := getattr(f, key))]
 
 
 @dataclass(frozen=True)
@@ -146,22 +111,28 @@ class ScoreReport:
 
     def tables(self) -> Iterator[Table]:
         """The figures to print."""
-        codec, split = codec_scores(self.frames), self.metadata["split"]
-        figures = codec["all"]["figures"].values()
+        codec, split, hearts = codec_scores(self.frames), self.metadata["split"], self.hearts
         rows: list[Sequence[object]] = [
-            (f"{f['name']} {f['unit']}".strip(), f["mean"], f["median"], f["sd"], f["count"]) for f in figures
+            (f"{f['name']} {f['unit']}".strip(), f["mean"], f["median"], f["sd"], f["count"])
+            for f in codec["all"]["figures"].values()
         ]
         caption = f"codec on {codec['all']['subjects']} {split} patients, ED and ES"
         yield Table(caption, ("", "mean", "median", "SD", "frames"), rows)
         for kind in ("dataset", "vendor"):
-            if len(codec[f"{kind}s"]) > 1:
+            if len(groups := codec[f"{kind}s"]) > 1:
+                rows = [(n, g["subjects"], *(g["figures"][f]["mean"] for f in GROUPED)) for n, g in groups.items()]
                 caption = f"codec on {split} patients, means by {kind} (structures: Dice)"
-                yield _group_table(caption, kind, codec[f"{kind}s"])
+                yield Table(caption, (kind, "subjects", "PSNR", "SSIM", "LV", "MYO", "RV", "LV err %"), rows)
         if self.cycles:
-            rows = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_COLUMNS)) for c in self.cycles]
+            rows = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_FIGURES)) for c in self.cycles]
             caption = "the code of a cycle, compared with the codec's own frames"
-            yield Table(caption, ("whole cycle of", "frames", *CYCLE_COLUMNS.values()), rows)
-        yield self._control_table()
+            figures = "PSNR codec", "with code", "from ED, ES", "LV RMSE % of EDV", "of ED, ES"
+            yield Table(caption, ("whole cycle of", "frames", *figures), rows)
+        mode = "volumes matched" if self.metadata["match_volumes"] else "volumes not matched"
+        caption = f"control over {len(hearts.seconds)} cases ({mode}), {hearts.accepted} accepted"
+        caption += f", {median(hearts.seconds):.2g} s a case" if hearts.seconds else ""
+        rows = [(a.quantity, a.r, a.slope, a.bias, a.mae, a.count) for a in self.agreements]
+        yield Table(caption, ("", "Pearson r", "slope", "bias", "MAE", "cases"), rows)
         if self.motion:
             rows = [(m.name, m.value, m.floor, m.count, m.judgement, m.missing) for m in self.motion]
             yield Table("motion, median", ("", "generated", "real", "hearts", "verdict", "why not"), rows)
@@ -169,15 +140,6 @@ class ScoreReport:
             rows = [(c.space, c.rate, c.copies, c.hearts, c.training_subjects, c.why) for c in self.copies]
             columns = ("near-copies by", "rate", "copies", "hearts", "subjects in training", "why not")
             yield Table("memorisation", columns, rows)
-
-    def _control_table(self) -> Table:
-        hearts = self.hearts
-        mode = "volumes matched" if self.metadata["match_volumes"] else "volumes not matched"
-        caption = f"control over {len(hearts.seconds)} cases ({mode}), {hearts.accepted} accepted"
-        if hearts.seconds:
-            caption += f", {median(hearts.seconds):.2g} s a case"
-        rows = [(a.quantity, a.r, a.slope, a.bias, a.mae, a.count) for a in self.agreements]
-        return Table(caption, ("", "Pearson r", "slope", "bias", "MAE", "cases"), rows)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, in the form that `weights compare` reads."""
@@ -204,17 +166,6 @@ class ScoreReport:
     def write(self, path: Path) -> None:
         """Everything as JSON."""
         write_text(path, json.dumps(self.to_json(), indent=1))
-
-
-def _group_table(caption: str, kind: str, groups: dict[str, Any]) -> Table:
-    columns = {
-        "PSNR": "PSNR",
-        "SSIM": "SSIM",
-        **{f"Dice {s}": s for s in ("LV", "MYO", "RV")},
-        "LV volume |error|": "LV err %",
-    }
-    rows = [(name, g["subjects"], *(g["figures"][f]["mean"] for f in columns)) for name, g in groups.items()]
-    return Table(caption, (kind, "subjects", *columns.values()), rows)
 
 
 def score_bundle(
@@ -246,23 +197,10 @@ def score_bundle(
     settings = {"frames": frames, "max_attempts": max_attempts, "match_volumes": match_volumes}
     requests = requests_of(held, count, seed, pipe.condition_set, **settings) if count else []
     hearts = generate(pipe, requests, progress)
-    compared = compare_hearts(hearts.measured(), train, held, workers, progress) if requests else ([], [])
-    metadata = {
-        "split": split,
-        **_provenance(pipe, held),
-        "cases": count,
-        "seed": seed,
-        "frames_per_case": frames,
-        "match_volumes": match_volumes,
-        "max_attempts": max_attempts,
-    }
-    return ScoreReport(metadata, reconstructed, hearts, *compared, cycles)
-
-
-def _provenance(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
-    """What was scored, on whom and where: enough to do it again."""
+    compared = compare_hearts(hearts, train, held, workers, progress) if requests else ([], [])
     info, grid = pipe.bundle.info, pipe.grid
-    return {
+    metadata = {  # what was scored, on whom and where: enough to do it again
+        "split": split,
         "subjects": [record.subject for record in held.records],
         "n_subjects": len(held.records),
         "data_hash": held.data_hash,
@@ -272,4 +210,10 @@ def _provenance(pipe: CinePipeline, held: PackedDataset) -> dict[str, Any]:
         "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
         "versions": {"cinesynth": __version__, "torch": str(torch.__version__)},
         "machine": {"device": pipe.device.type, "threads": torch.get_num_threads()},
+        "cases": count,
+        "seed": seed,
+        "frames_per_case": frames,
+        "match_volumes": match_volumes,
+        "max_attempts": max_attempts,
     }
+    return ScoreReport(metadata, reconstructed, hearts, *compared, cycles)

@@ -97,10 +97,7 @@ class Section:
             "question": self.question,
             "judgement": self.judgement,
             "metrics": [asdict(m) for m in self.metrics],
-            "tables": [
-                {"caption": t.caption, "columns": list(t.columns), "rows": [list(r) for r in t.rows]}
-                for t in self.tables
-            ],
+            "tables": [asdict(t) for t in self.tables],
             "notes": list(self.notes),
         }
 

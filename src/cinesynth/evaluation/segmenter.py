@@ -15,12 +15,12 @@ from torch import Tensor
 
 from cinesynth.config import parse_config
 from cinesynth.errors import InputError
-from cinesynth.evaluation.agreement import achieved
+from cinesynth.evaluation.agreement import achieved, overlap
 from cinesynth.evaluation.cases import Case
+from cinesynth.evaluation.comparison import mean_of_frames
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.evaluation.overlap import overlap
 from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec
-from cinesynth.evaluation.statistics import known, mean_interval, mean_known
+from cinesynth.evaluation.statistics import mean_known
 from cinesynth.models.layers import resolve_precision
 from cinesynth.training.stages.segmenter import SliceUNet, with_neighbours
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
@@ -28,6 +28,8 @@ from cinesynth.weights.folder import load_stage, stage_info
 
 NAME = "segmenter"
 TITLE = "The independent segmenter"
+MAX_ZOOM = 3.0
+"""Largest ratio of an image's pixels to the segmenter's, either way."""
 PUBLISHED_DICE = {Label.RV: 0.911, Label.MYO: 0.900, Label.LV: 0.945}
 """Dice of nnU-Net on ACDC, at full resolution and on another split (as quoted by arXiv 2606.26764)."""
 
@@ -51,33 +53,22 @@ class Segmenter:
         x, y, _ = parse_config(info["config"]).grid.spacing_mm
         return cls(folder, info["sha256"], (x, y), info["trained_on"], info["data_hash"])
 
-    @property
-    def identity(self) -> str:
-        """What its labels depend on: weights, and the precision of this machine."""
-        return f"{self.sha256} {_precision()}"
-
     def segment(self, image: FloatArray, spacing_mm: tuple[float, float, float]) -> LabelArray:
         """Label frames ``T X Y Z`` in [-1, 1] (acquired slices, base first), each on its own.
 
         Frames of another in-plane spacing are resampled to that of training and the logits back, both bilinearly.
         `InputError` where the two differ by more than a factor of three.
         """
-        size = self._size(image.shape[1:3], spacing_mm)
-        frames = torch.from_numpy(np.ascontiguousarray(image))
-        return np.stack([self._frame(frame, size) for frame in frames])
-
-    def _size(
-        self, size: tuple[int, int], spacing_mm: tuple[float, float, float], max_zoom: float = 3.0
-    ) -> tuple[int, int]:
         zoom = [found / own for found, own in zip(spacing_mm, self.spacing_mm, strict=False)]
-        if any(not 1 / max_zoom <= z <= max_zoom for z in zoom):
+        if any(not 1 / MAX_ZOOM <= z <= MAX_ZOOM for z in zoom):
             raise InputError(
                 f"pixels of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm differ too much from the segmenter's of "
                 f"{self.spacing_mm[0]:g} x {self.spacing_mm[1]:g} mm",
                 hint="train one on this grid: cinesynth train segmenter --preset PRESET",
             )
-        x, y = (n if abs(z - 1) < 0.01 else round(n * z) for n, z in zip(size, zoom, strict=True))
-        return x, y
+        x, y = (n if abs(z - 1) < 0.01 else round(n * z) for n, z in zip(image.shape[1:3], zoom, strict=True))
+        frames = torch.from_numpy(np.ascontiguousarray(image))
+        return np.stack([self._frame(frame, (x, y)) for frame in frames])
 
     @torch.inference_mode()
     def _frame(self, frame: Tensor, size: tuple[int, int]) -> LabelArray:
@@ -110,8 +101,11 @@ def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def measurer(segmenter: Segmenter) -> Measurer:
-    """The measurer of `look_at`; it has one name for all sections, so that every heart is segmented once."""
-    return Measurer(NAME, f"3 {segmenter.identity}", partial(look_at, segmenter))
+    """The measurer of `look_at`; it has one name for all sections, so that every heart is segmented once.
+
+    Its numbers depend on the weights, and on the precision of this machine.
+    """
+    return Measurer(NAME, f"3 {segmenter.sha256} {_precision()}", partial(look_at, segmenter))
 
 
 def look_at(segmenter: Segmenter, case: Case) -> dict[str, Any]:
@@ -148,14 +142,18 @@ def section_spec(segmenter: Segmenter) -> SectionSpec:
 
 def _evaluate(segmenter: Segmenter, measurements: Measurements) -> Section:
     held = measurements.held_out
-    metrics = [_dice_metric(s, held[f"{NAME}.dice"][:, :, i]) for i, s in enumerate(STRUCTURES)]
-    metrics += [_distance_metric(s, held[f"{NAME}.hd95_mm"][:, :, i]) for i, s in enumerate(STRUCTURES)]
+    dice = [_dice_metric(structure, held[f"{NAME}.dice"][:, :, i]) for i, structure in enumerate(STRUCTURES)]
+    detail = "3D surfaces; median {median:.2f} mm"
+    distances = [
+        mean_of_frames(f"HD95 {s.name}", held[f"{NAME}.hd95_mm"][:, :, i], _nowhere(s), unit="mm", detail=detail)
+        for i, s in enumerate(STRUCTURES)
+    ]
     subjects = ", ".join(f"{count} of {dataset}" for dataset, count in segmenter.trained_on["subjects"].items())
     return Section(
         TITLE,
         "Can the segmenter that checks images against masks be trusted? Its error on real held-out subjects is the "
         "floor of every comparison that uses it.",
-        metrics,
+        [*dice, *distances],
         notes=(
             f"A plain 2D U-Net (MONAI), trained on {subjects} (annotated frames, training split), never on a generated "
             f"image; weights {segmenter.sha256[:12]}.",
@@ -165,27 +163,16 @@ def _evaluate(segmenter: Segmenter, measurements: Measurements) -> Section:
     )
 
 
+def _nowhere(structure: Label) -> str:
+    return f"no held-out frame has {structure.name} annotated"
+
+
 def _dice_metric(structure: Label, values: FloatArray, tolerance: float = 0.05) -> Metric:
     """Dice, judged by the published one less what a small network on a coarse grid may lose."""
-    name, dice, published = f"Dice {structure.name}", known(values), PUBLISHED_DICE[structure]
-    if not len(dice):
-        return Metric.unknown(name, f"no held-out frame has {structure.name} annotated")
-    return Metric(
-        name,
-        float(dice.mean()),
-        "",
-        len(dice),
-        *mean_interval(mean_known(values, axis=1)),  # over subjects, not frames
-        limit=f"at least the published {published:g} - {tolerance:g}",
-        judgement="pass" if dice.mean() >= published - tolerance else "warn",
-        detail=f"frames at ED and ES; median {np.median(dice):.3f}; published {published:g}",
-    )
-
-
-def _distance_metric(structure: Label, values: FloatArray) -> Metric:
-    name, hd95_mm = f"HD95 {structure.name}", known(values)
-    if not len(hd95_mm):
-        return Metric.unknown(name, f"no held-out frame has {structure.name} annotated", unit="mm")
-    low, high = mean_interval(mean_known(values, axis=1))
-    detail = f"3D surfaces; median {np.median(hd95_mm):.2f} mm"
-    return Metric(name, float(hd95_mm.mean()), "mm", len(hd95_mm), low, high, detail=detail)
+    published = PUBLISHED_DICE[structure]
+    detail = f"frames at ED and ES; median {{median:.3f}}; published {published:g}"
+    found = mean_of_frames(f"Dice {structure.name}", values, _nowhere(structure), detail=detail)
+    if found.value is None:
+        return found
+    limit = f"at least the published {published:g} - {tolerance:g}"
+    return replace(found, limit=limit, judgement="pass" if found.value >= published - tolerance else "warn")

@@ -61,27 +61,6 @@ def mean_interval(values: Numbers) -> tuple[float, float]:
     return low_high
 
 
-def weighted_interval(
-    statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float], counts: tuple[int, int], resamples: int
-) -> tuple[float, float]:
-    """95 % bootstrap interval over two sets, of a statistic of how often each member was drawn.
-
-    Not `scipy.stats.bootstrap`: the statistic must know that two draws are of one heart, and a resample of a single
-    heart has no value and is drawn again.
-    """
-    rng = np.random.default_rng(0)
-    n, m = counts
-    return _interval(np.array([statistic(_multiplicity(rng, n), _multiplicity(rng, m)) for _ in range(resamples)]))
-
-
-def _multiplicity(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """How often each of ``count`` members is drawn with replacement; at least two of them are."""
-    while True:
-        weights = np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
-        if (weights > 0).sum() > 1:
-            return weights
-
-
 def crossed_interval(values: NDArray[np.float64], resamples: int = 5000) -> tuple[float, float]:
     """95 % bootstrap interval of the mean of ``A B`` values, where both factors are random.
 
@@ -155,9 +134,21 @@ def mmd2(gram: Points, x: Indices, y: Indices) -> float:
 
 
 def mmd2_interval(gram: Points, x: Indices, y: Indices, resamples: int = 1000) -> tuple[float, float]:
-    """Bootstrap interval of 95 % of `mmd2`. Two draws of one heart are no pair: they would add similarity."""
-    xx, yy, xy = gram[np.ix_(x, x)], gram[np.ix_(y, y)], gram[np.ix_(x, y)]
-    return weighted_interval(lambda u, v: _weighted_mmd2(xx, yy, xy, u, v), (len(x), len(y)), resamples)
+    """Bootstrap interval of 95 % of `mmd2`. Two draws of one heart are no pair: they would add similarity.
+
+    Not `scipy.stats.bootstrap`, for which two draws of one heart are two hearts. A resample of a single heart has no
+    value and is drawn again.
+    """
+    rng, squares = np.random.default_rng(0), (gram[np.ix_(x, x)], gram[np.ix_(y, y)], gram[np.ix_(x, y)])
+
+    def times_drawn(count: int) -> NDArray[np.float64]:
+        weights = np.zeros(count)
+        while (weights > 0).sum() < 2:
+            weights = np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
+        return weights
+
+    drawn = ((times_drawn(len(x)), times_drawn(len(y))) for _ in range(resamples))
+    return _interval(np.array([_weighted_mmd2(*squares, *weights) for weights in drawn]))
 
 
 def _weighted_mmd2(xx: Points, yy: Points, xy: Points, u: NDArray[np.float64], v: NDArray[np.float64]) -> float:

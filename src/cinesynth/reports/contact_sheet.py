@@ -88,18 +88,30 @@ def render_contact_sheet(
     shown, depth = timing.shown(len(image)), image.shape[-1]
     slices = np.unique(np.linspace(0, depth - 1, 12).round().astype(int))  # 12 columns at most
     view, window = View.of(label, image.shape, spacing_mm, field_mm, pixels), window_of(image)
-    rows = [
-        np.hstack([tile(image[t, ..., z], None if label is None else label[t, ..., z], view, window) for z in slices])
+    tiles = [
+        [tile(image[t, ..., z], None if label is None else label[t, ..., z], view, window) for z in slices]
         for t, _ in shown
     ]
-    mosaic = np.vstack(rows)
+    mosaic = np.vstack([np.hstack(row) for row in tiles])
     figure, picture, curves, words = _layout(mosaic.shape[0], mosaic.shape[1])
     picture.imshow(mosaic, interpolation="none")
-    picture.set_xticks((np.arange(len(slices)) + 0.5) * pixels, _slice_names(slices, depth))
-    names = [f"{name}\n{_moment(timing, frame, len(image))}" for frame, name in shown]
+    columns = [{depth - 1: "apex", 0: "base"}.get(z, str(z)) for z in slices.tolist()]
+    picture.set_xticks((np.arange(len(slices)) + 0.5) * pixels, columns)
+    moments = [f"{timing.time(t, len(image)):.0f} ms" if timing.frame_time_ms else f"frame {t}" for t, _ in shown]
+    names = [f"{name}\n{moment}" for (_, name), moment in zip(shown, moments, strict=True)]
     picture.set_yticks((np.arange(len(shown)) + 0.5) * pixels, names)
     _draw_curves(curves, label, annotated, float(np.prod(spacing_mm)) / 1000.0, timing)
-    _draw_table(words, table)
+    if table:
+        drawn = words.table(
+            [[*row] for row in table],
+            colLabels=["", "requested", "measured"],
+            edges="horizontal",
+            loc="center",
+            cellLoc="right",
+        )
+        drawn.auto_set_font_size(False)
+        drawn.set_fontsize(9)
+        drawn.scale(1.0, 1.3)
     figure.suptitle(title, fontsize=11)
     save_png(figure, path)
 
@@ -138,29 +150,6 @@ def _draw_curves(
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_table(axes: Axes, rows: Sequence[tuple[str, str, str]]) -> None:
-    if not rows:
-        return
-    cells = [list(row) for row in rows]
-    columns = ["", "requested", "measured"]
-    table = axes.table(cellText=cells, colLabels=columns, edges="horizontal", loc="center", cellLoc="right")
-    table.auto_set_font_size(False)
-    table.set_fontsize(9)
-    table.scale(1.0, 1.3)
-
-
-def _slice_names(slices: NDArray[np.int64], depth: int) -> list[str]:
-    names = [str(z) for z in slices]
-    names[0] = "base"
-    if depth > 1:
-        names[-1] = "apex"
-    return names
-
-
-def _moment(timing: Timing, frame: int, frames: int) -> str:
-    return f"{timing.time(frame, frames):.0f} ms" if timing.frame_time_ms else f"frame {frame}"
-
-
 # --- The sheet of a subject on the quality-control page --------------------------------------------------------------
 
 Tile = tuple[int, int]
@@ -191,24 +180,24 @@ def time_order(study: Study) -> NDArray[np.intp]:
 
 def _tiles(study: Study) -> tuple[list[list[Tile]], tuple[list[str], list[str]]]:
     """The tiles by row and column, and the names of the rows and the columns."""
-    frames, depth = _shown_frames(study), study.image.shape[3]
-    if len(frames) > 3:
-        slices = sorted(set(slices_of_heart(study.label, (1 / 6, 3 / 6, 5 / 6))))
-        tiles = [[(t, z) for t in frames] for z in slices]
-        return tiles, ([_slice_name(z, depth) for z in slices], [_frame_name(study, t) for t in frames])
-    slices = [int(z) for z in np.unique(np.linspace(0, depth - 1, MAX_COLUMNS).round())]
-    tiles = [[(t, z) for z in slices] for t in frames]
-    return tiles, ([_frame_name(study, t) for t in frames], [_slice_name(z, depth) for z in slices])
-
-
-def _shown_frames(study: Study) -> list[int]:
-    """Up to eight frames spread over time: ED first, ES among them."""
-    order = time_order(study)
+    order, depth = time_order(study), study.image.shape[3]
+    # up to eight frames spread over time: ED first, ES among them
     shown = np.unique(np.linspace(0, len(order) - 1, MAX_COLUMNS).round().astype(int))
     es = int(np.flatnonzero(study.frame_index[order] == study.es_index)[0])
     if es not in shown:
         shown[1 + np.abs(shown[1:] - es).argmin()] = es
-    return [int(t) for t in order[shown]]
+    frames = [int(t) for t in order[shown]]
+    cycle = len(frames) > 3
+    if cycle:
+        slices = sorted(set(slices_of_heart(study.label, (1 / 6, 3 / 6, 5 / 6))))
+    else:
+        slices = [int(z) for z in np.unique(np.linspace(0, depth - 1, MAX_COLUMNS).round())]
+    phases, ends = {study.ed_index: "ED, ", study.es_index: "ES, "}, {0: ", base", depth - 1: ", apex"}
+    frame_names = [f"{phases.get(t, '')}frame {t}" for t in study.frame_index[frames].tolist()]
+    slice_names = [f"slice {z}{ends.get(z, '')}" for z in slices]
+    if cycle:
+        return [[(t, z) for t in frames] for z in slices], (slice_names, frame_names)
+    return [[(t, z) for z in slices] for t in frames], (frame_names, slice_names)
 
 
 def _draw_tiles(axes: Axes, study: Study, tiles: list[list[Tile]], names: tuple[list[str], list[str]]) -> None:
@@ -254,13 +243,3 @@ def _draw_study_curves(axes: Axes, study: Study) -> None:
     axes.tick_params(labelsize=8)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
-
-
-def _frame_name(study: Study, position: int) -> str:
-    frame = int(study.frame_index[position])
-    name = {study.ed_index: "ED, ", study.es_index: "ES, "}.get(frame, "")
-    return f"{name}frame {frame}"
-
-
-def _slice_name(z: int, depth: int) -> str:
-    return f"slice {z}" + {0: ", base", depth - 1: ", apex"}.get(z, "")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cinesynth import __version__
@@ -18,8 +18,8 @@ from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
+from cinesynth.reports import render_template
 from cinesynth.reports.contact_sheet import render_subject
-from cinesynth.reports.html import render_template
 
 SUBJECT_COLUMNS = ("subject", "dataset", "group", "split", "frames", "slices", "EDV mL", "ESV mL", "EF %", "flags")
 RIGHT_ALIGNED = ("subjects", *SPLITS, "share", "frames", "slices", "EDV mL", "ESV mL", "EF %")
@@ -44,16 +44,6 @@ class SubjectEntry:
         """The ``id`` of the subject on the page."""
         return f"{self.row.dataset}_{self.row.subject}".replace(" ", "_")
 
-    @property
-    def picture(self) -> str:
-        """The contact sheet in Base64; empty if the subject could not be read."""
-        return base64.b64encode(self.png).decode("ascii")
-
-    @property
-    def facts(self) -> str:
-        """What the dataset records about the subject, in one line."""
-        return " · ".join(_facts(self.row))
-
 
 @dataclass(frozen=True)
 class Overview:
@@ -66,18 +56,12 @@ class Overview:
     flags: dict[str, int]
 
 
-@dataclass(frozen=True)
-class _Examiner:
-    """Reads, checks and draws the subjects of one dataset; picklable."""
-
-    dataset: Path
-
-    def __call__(self, row: SubjectRow) -> SubjectEntry:
-        try:
-            study = load_study(self.dataset, row)
-        except DataError as error:
-            return SubjectEntry(row, (), b"", error.message)
-        return SubjectEntry(row, flagged_checks(study), render_subject(study))
+def _examined(dataset: Path, row: SubjectRow) -> SubjectEntry:
+    try:
+        study = load_study(dataset, row)
+    except DataError as error:
+        return SubjectEntry(row, (), b"", error.message)
+    return SubjectEntry(row, flagged_checks(study), render_subject(study))
 
 
 def write_report(
@@ -92,7 +76,7 @@ def write_report(
     dataset = Path(dataset_folder)
     manifest, rejected = DatasetTable.read(dataset), read_skipped(dataset)
     entries: list[SubjectEntry] = []
-    with closing(ordered_map(_Examiner(dataset), manifest.rows, workers)) as examined:
+    with closing(ordered_map(partial(_examined, dataset), manifest.rows, workers)) as examined:
         for entry in examined:
             entries.append(entry)
             progress("qc", len(entries), len(manifest), {})
@@ -106,6 +90,7 @@ def write_report(
         anchors=[entry.anchor for entry in entries],
         numbers=RIGHT_ALIGNED,
         subjects=entries,
+        ml=_number,
     )
     write_text(Path(out_html), page)
     return Overview(Path(out_html), len(entries), flagged, len(rejected), dict(_counts(entries).most_common()))
@@ -130,29 +115,12 @@ def _overview(
     yield "Left out", ("name", "reason", "what to do"), left_out
     found = [(name, n, f"{100 * n / len(entries):.1f} %") for name, n in _counts(entries).most_common()]
     yield "Flags", ("flag", "subjects", "share"), found
-    yield "List of subjects", SUBJECT_COLUMNS, [_summary(entry) for entry in entries]
-
-
-def _summary(entry: SubjectEntry) -> tuple[object, ...]:
-    row = entry.row
-    volumes = (_number(row.lv_edv_ml), _number(row.lv_esv_ml), _number(row.ef_percent))
-    frames = f"{row.stored_frames} of {row.frames}"
-    group = row.group or row.diagnosis.value
-    return (row.subject, row.dataset, group, row.split, frames, row.slices, *volumes, "; ".join(entry.remarks))
-
-
-def _facts(row: SubjectRow) -> Iterator[str]:
-    group = row.diagnosis.value if row.group in ("", row.diagnosis.value) else f"{row.group} ({row.diagnosis.value})"
-    yield from (row.dataset, row.vendor, group, row.split)
-    yield f"{row.spacing_x_mm:.3g} x {row.spacing_y_mm:.3g} x {row.spacing_z_mm:.3g} mm, {row.slices} slices"
-    time = f" of {row.frame_time_ms:.1f} ms" if row.frame_time_ms else ""
-    yield f"{row.stored_frames} of {row.frames} frames{time}, ED {row.ed_index}, ES {row.es_index}"
-    heart = f"LV {_number(row.lv_edv_ml)} / {_number(row.lv_esv_ml)} mL, EF {_number(row.ef_percent)} %"
-    if row.reported_lv_edv_ml or row.reported_lv_esv_ml:
-        heart += f" (reported {_number(row.reported_lv_edv_ml)} / {_number(row.reported_lv_esv_ml)} mL)"
-    yield heart
-    yield f"labels: {row.coverage}" if row.coverage else f"labels: {row.labels or 'none'}"
-    yield f"phases from {row.phases_from}, slice order {row.slices_from}"
+    summaries: list[tuple[object, ...]] = []
+    for row, remarks in ((entry.row, entry.remarks) for entry in entries):
+        about = row.subject, row.dataset, row.group or row.diagnosis.value, row.split
+        volumes = map(_number, (row.lv_edv_ml, row.lv_esv_ml, row.ef_percent))
+        summaries.append((*about, f"{row.stored_frames} of {row.frames}", row.slices, *volumes, "; ".join(remarks)))
+    yield "List of subjects", SUBJECT_COLUMNS, summaries
 
 
 def _number(value: float | None) -> str:

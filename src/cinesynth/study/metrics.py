@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.errors import DataError
-from cinesynth.evaluation.overlap import Overlap, overlap
+from cinesynth.evaluation.agreement import Overlap, overlap
 from cinesynth.evaluation.statistics import crossed_interval, mean_known
 from cinesynth.io.files import write_json
 from cinesynth.study.plan import TrainingRun

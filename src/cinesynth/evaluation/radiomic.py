@@ -45,20 +45,6 @@ QUARTERS = (0.25, 0.5, 0.75)
 """Heights in the ventricle of the slices whose texture and spectrum are taken."""
 
 
-def radiomic() -> Measurer:
-    """``frames``: `NAMES` of ED and ES, ``2 F``."""
-    return Measurer("radiomic", "1", _measure_radiomic)
-
-
-def appearance() -> Measurer:
-    """``histogram`` (`GREYS`), ``spectrum`` (`BANDS`) and ``middle`` (``64 64``, the mid-ventricular slice), at ED."""
-    return Measurer("appearance", "1", _measure_appearance)
-
-
-def _measure_radiomic(case: Case) -> dict[str, NDArray[np.float64]]:
-    return {"frames": np.stack([frame_features(case, t) for t in (case.ed, case.es)])}
-
-
 def frame_features(case: Case, frame: int) -> NDArray[np.float64]:
     """`NAMES` of one frame; NaN where a structure was not annotated in some slice."""
     if not case.coverage[frame].all():
@@ -77,6 +63,14 @@ def frame_features(case: Case, frame: int) -> NDArray[np.float64]:
     )
 
 
+def _measure_radiomic(case: Case) -> dict[str, NDArray[np.float64]]:
+    return {"frames": np.stack([frame_features(case, t) for t in (case.ed, case.es)])}
+
+
+RADIOMIC = Measurer("radiomic", "1", _measure_radiomic)
+"""``frames``: `NAMES` of ED and ES, ``2 F``."""
+
+
 # --- Shape of one structure in one frame -----------------------------------------------------------------------------
 
 
@@ -85,62 +79,38 @@ def shape_of(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
     if not mask.any():
         return np.zeros(len(SHAPE))
     volume_mm3 = float(mask.sum() * np.prod(spacing_mm))
-    areas = _areas_mm2(mask, spacing_mm)
-    return np.array(
-        [
-            volume_mm3 / 1000.0,
-            np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / _surface_mm2(mask, spacing_mm),
-            *_axis_ratios(mask, spacing_mm),
-            *areas / 100.0,
-            _roundness(mask, spacing_mm),
-        ]
-    )
+    boxed = np.pad(mask[ndimage.find_objects(mask.astype(np.int8))[0]], 1)
+    vertices, faces, _, _ = marching_cubes(boxed.astype(np.float32), 0.5, spacing=tuple(spacing_mm))
+    sphericity = np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / float(mesh_surface_area(vertices, faces))
+    # principal axes; a voxel counts as a solid box, not as a point
+    points = np.argwhere(mask) * np.asarray(spacing_mm)
+    covariance = np.cov(points.T, bias=True) + np.diag(np.square(spacing_mm)) / 12
+    third, second, first = np.sqrt(np.linalg.eigvalsh(covariance))
+    # areas near the base, in the middle and near the apex of the structure's own extent
+    voxels = mask.sum(axis=(0, 1))
+    occupied = np.flatnonzero(voxels)
+    slices = np.rint(occupied[0] + np.asarray((0.1, 0.5, 0.9)) * (occupied[-1] - occupied[0])).astype(int)
+    areas_cm2 = voxels[slices] * spacing_mm[0] * spacing_mm[1] / 100.0
+    # 4 pi area / perimeter^2 of the largest slice: 1 for a disc
+    largest = mask[..., int(voxels.argmax())]
+    edge = max(float(perimeter_crofton(largest, directions=4)), 1.0)
+    roundness = float(4 * np.pi * largest.sum() / edge**2)
+    return np.array([volume_mm3 / 1000.0, sphericity, second / first, third / first, *areas_cm2, roundness])
 
 
 def wall_of(label: LabelArray, spacing_mm: Spacing) -> NDArray[np.float64]:
     """`WALL`: from the edge of the cavity to the outside of the wall, slice by slice in plane; 0 without one."""
-    found = [_thickness_mm(label[..., z], spacing_mm) for z in range(label.shape[2])]
-    thickness = np.concatenate(found) if found else np.zeros(0)
-    if not len(thickness):
+    found = []
+    for z in range(label.shape[2]):
+        cavity, wall = label[..., z] == Label.LV, label[..., z] == Label.MYO
+        if cavity.any() and wall.any():
+            edge = cavity & ~ndimage.binary_erosion(cavity)
+            outside = ndimage.distance_transform_edt(np.pad(cavity | wall, 1), sampling=list(spacing_mm[:2]))
+            found.append(np.asarray(outside[1:-1, 1:-1][edge] - spacing_mm[0] / 2, dtype=np.float64))
+    if not found:
         return np.zeros(len(WALL))
+    thickness = np.concatenate(found)
     return np.array([thickness.mean(), thickness.std(), *np.percentile(thickness, (10, 90))])
-
-
-def _surface_mm2(mask: Mask, spacing_mm: Spacing) -> float:
-    boxed = np.pad(mask[ndimage.find_objects(mask.astype(np.int8))[0]], 1)
-    vertices, faces, _, _ = marching_cubes(boxed.astype(np.float32), 0.5, spacing=tuple(spacing_mm))
-    return float(mesh_surface_area(vertices, faces))
-
-
-def _axis_ratios(mask: Mask, spacing_mm: Spacing) -> tuple[float, float]:
-    """Second and third principal axis over the first; a voxel counts as a solid box, not as a point."""
-    points = np.argwhere(mask) * np.asarray(spacing_mm)
-    covariance = np.cov(points.T, bias=True) + np.diag(np.square(spacing_mm)) / 12
-    third, second, first = np.sqrt(np.linalg.eigvalsh(covariance))
-    return float(second / first), float(third / first)
-
-
-def _areas_mm2(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
-    """Areas near the base, in the middle and near the apex of a structure's own extent."""
-    occupied = np.flatnonzero(mask.any(axis=(0, 1)))
-    slices = np.rint(occupied[0] + np.asarray((0.1, 0.5, 0.9)) * (occupied[-1] - occupied[0])).astype(int)
-    return np.asarray(mask[..., slices].sum(axis=(0, 1)) * spacing_mm[0] * spacing_mm[1], dtype=np.float64)
-
-
-def _roundness(mask: Mask, spacing_mm: Spacing) -> float:
-    """4 pi area / perimeter^2 of the largest slice: 1 for a disc."""
-    largest = mask[..., int(mask.sum(axis=(0, 1)).argmax())]
-    edge = max(float(perimeter_crofton(largest, directions=4)), 1.0)
-    return float(4 * np.pi * largest.sum() / edge**2)
-
-
-def _thickness_mm(label: LabelArray, spacing_mm: Spacing) -> NDArray[np.float64]:
-    cavity, heart = label == Label.LV, (label == Label.LV) | (label == Label.MYO)
-    if not cavity.any() or not (label == Label.MYO).any():
-        return np.zeros(0)
-    edge = cavity & ~ndimage.binary_erosion(cavity)
-    outside = ndimage.distance_transform_edt(np.pad(heart, 1), sampling=list(spacing_mm[:2]))
-    return np.asarray(outside[1:-1, 1:-1][edge] - spacing_mm[0] / 2, dtype=np.float64)
 
 
 # --- Grey values of one frame ----------------------------------------------------------------------------------------
@@ -183,14 +153,12 @@ def texture(image: FloatArray, label: LabelArray, spacing_mm: Spacing, side_mm: 
     x, y = (round(c) for c in centre_of(label))
     box = image[max(x - half[0], 0) : x + half[0], max(y - half[1], 0) : y + half[1]]
     grey = np.clip((box + 1) * 8.0, 0, 15).astype(np.uint8)  # [-1, 1] as 16 levels
-    planes = [_cooccurrence(grey[..., z]) for z in slices_at(label, QUARTERS)]
-    return np.asarray(np.mean(planes, axis=0), dtype=np.float64)
-
-
-def _cooccurrence(plane: NDArray[np.uint8]) -> NDArray[np.float64]:
     angles = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
-    matrix = graycomatrix(plane, DISTANCES_PX, angles, levels=16, symmetric=True, normed=True)
-    return np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in PROPERTIES])
+    planes = []
+    for z in slices_at(label, QUARTERS):
+        matrix = graycomatrix(grey[..., z], DISTANCES_PX, angles, levels=16, symmetric=True, normed=True)
+        planes.append(np.concatenate([graycoprops(matrix, name).mean(axis=1) for name in PROPERTIES]))
+    return np.asarray(np.mean(planes, axis=0), dtype=np.float64)
 
 
 # --- Appearance of the whole ED image --------------------------------------------------------------------------------
@@ -228,3 +196,7 @@ def middle_slice(case: Case, *, pixels: int, pixel_mm: float) -> NDArray[np.floa
     chosen = slices_at(label, [0.5])
     image = case.intensity[case.ed][..., chosen]
     return window(image, centre_of(label), case.spacing_mm, pixels=pixels, pixel_mm=pixel_mm, fill=-1.0)[..., 0]
+
+
+APPEARANCE = Measurer("appearance", "1", _measure_appearance)
+"""``histogram`` (`GREYS`), ``spectrum`` (`BANDS`) and ``middle`` (``64 64``, the mid-ventricular slice), at ED."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cinesynth.evaluation.overlap import dice, overlap, surface_distances_mm
+from cinesynth.evaluation.agreement import dice, overlap, surface_distances_mm
 from cinesynth.types import Label
 
 SPACING = (1.5, 2.0, 10.0)

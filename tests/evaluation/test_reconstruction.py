@@ -9,7 +9,7 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
-from cinesynth.evaluation.cycles import score_cycles, summary
+from cinesynth.evaluation.reconstruction import score_cycles, summary
 from cinesynth.models.build import build_codec, build_residual_motion
 from cinesynth.models.codec import Codec
 from cinesynth.weights.folder import load_stage

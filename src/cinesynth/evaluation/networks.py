@@ -1,9 +1,20 @@
-"""`fvd-i3d`: features of whole cycles by I3D weights that the user provides, for FVD (Unterthiner et al., 2018)."""
+"""Features of whole images by networks: `randconv3d-seed0`, and `fvd-i3d` by weights that the user provides.
+
+`randconv3d-seed0` is a small random 3D network, the same on every machine; it needs no weights file. Random
+convolutions with pooled statistics tell texture, edges and their arrangement apart without training (Saxe et al., 2011;
+Ustyuzhaninov et al., 2017). The weights come from the bits of the counter-based generator Philox (Salmon et al., 2011)
+by integer division alone, so they do not depend on a library's version of a normal distribution.
+
+`fvd-i3d` are the logits of I3D for whole cycles, for FVD (Unterthiner et al., 2018).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +26,89 @@ from torch import Tensor, nn
 
 from cinesynth.errors import WeightsError
 from cinesynth.evaluation.cases import Case
-from cinesynth.evaluation.features.randconv import evenly, one_thread
 from cinesynth.evaluation.measure import Measurer
 from cinesynth.io.files import file_sha256
 from cinesynth.memorisation.thumbnails import slices_at
+from cinesynth.types import FloatArray
 from cinesynth.weights.folder import read_tensors
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """No gradients, and a single thread: a forked worker would wait for its parent's threads forever."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def evenly(cycle: FloatArray, frames: int) -> FloatArray:
+    """A cycle ``T ...`` at ``frames`` even times, linear in time; its last frame is followed by the first."""
+    places = np.arange(frames) * len(cycle) / frames
+    before = np.floor(places).astype(int)
+    share = (places - before).astype(np.float32).reshape(-1, *[1] * (cycle.ndim - 1))
+    return np.asarray(cycle[before] * (1 - share) + cycle[(before + 1) % len(cycle)] * share, dtype=np.float32)
+
+
+def mean_and_sd(features: Tensor) -> NDArray[np.float32]:
+    """Mean and standard deviation of each channel of ``C ...``: ``2C``."""
+    flat = features.flatten(1)
+    return np.concatenate([flat.mean(dim=1).numpy(), flat.std(dim=1, correction=0).numpy()])
+
+
+# --- A random network ------------------------------------------------------------------------------------------------
+
+
+CHANNELS = (1, 16, 32, 64)
+
+
+@lru_cache(maxsize=1)
+def random_weights() -> tuple[NDArray[np.float32], ...]:
+    """The kernels ``out in 3 3 3`` of each layer: uniform with He's variance, 2 over the number of inputs."""
+    bits, kernels = np.random.Philox(key=0), []
+    for into, out in pairwise(CHANNELS):
+        shape = (out, into, 3, 3, 3)
+        unit = (bits.random_raw(int(np.prod(shape))) >> np.uint64(11)) / 2.0**53  # [0, 1), exact
+        values = (2.0 * unit - 1.0) * np.sqrt(6.0 / (into * 27))
+        kernels.append(np.asarray(values, dtype=np.float32).reshape(shape))
+    return tuple(kernels)
+
+
+def _pooled(volume: NDArray[np.float32], cyclic: bool = False) -> NDArray[np.float32]:
+    """Mean and SD of each layer's channels for ``A B C``; the network halves B and C at each layer.
+
+    With ``cyclic``, A wraps around; other edges are repeated.
+    """
+    x, found = torch.from_numpy(np.ascontiguousarray(volume))[None, None], []
+    for kernel in random_weights():
+        x = F.pad(x, (1, 1, 1, 1, 0, 0), mode="replicate")
+        x = F.pad(x, (0, 0, 0, 0, 1, 1), mode="circular" if cyclic else "replicate")
+        x = F.leaky_relu(F.conv3d(x, torch.from_numpy(kernel), stride=(1, 2, 2)), 0.1)
+        found.append(mean_and_sd(x[0]))
+    return np.concatenate(found)
+
+
+def _measure_random(
+    case: Case, frames: int = 16, heights: tuple[float, ...] = (0.25, 0.5, 0.75)
+) -> dict[str, NDArray[np.float32]]:
+    cycle = np.full(2 * sum(CHANNELS[1:]), np.nan, dtype=np.float32)
+    with one_thread():
+        if case.whole_cycle:  # T X Y at even times, mean of the slices at three heights in the ventricle
+            even = evenly(case.intensity[..., slices_at(case.label[case.ed], heights)], frames)  # T X Y Z
+            planes = [_pooled(even[..., z], cyclic=True) for z in range(even.shape[-1])]
+            cycle = np.asarray(np.mean(planes, axis=0), dtype=np.float32)
+        pair = [_pooled(np.moveaxis(case.intensity[t], -1, 0)) for t in (case.ed, case.es)]  # Z X Y
+        return {"frames": np.stack(pair), "cycle": cycle}
+
+
+RANDCONV3D = Measurer("randconv3d-seed0", "1", _measure_random)
+"""``frames``: ``2 F`` of ED and ES; ``cycle``: ``F`` of space and time, NaN without a whole cycle."""
+
+
+# --- I3D -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -43,7 +132,22 @@ class VideoExtractor:
                 f"{path} is not a complete safetensors file: {error}",
                 hint="convert the state dict of I3D with safetensors.torch.save_file; pickles are not opened",
             ) from None
-        _check(path, found)
+        with torch.device("meta"):
+            expected = {name: tuple(t.shape) for name, t in I3D().state_dict().items()}
+        optional = {name for name in expected if name.endswith("num_batches_tracked")}
+        problems = {
+            "lacks": expected.keys() - found.keys() - optional,
+            "has the unknown tensor": found.keys() - expected.keys(),
+            "has another shape for": {
+                n for n in (expected.keys() & found.keys()) - optional if expected[n] != found[n]
+            },
+        }
+        for problem, names in problems.items():
+            if names:
+                raise WeightsError(
+                    f"{path} is not I3D for Kinetics 400: it {problem} {min(names)} ({len(names)} in all)",
+                    hint="expected the tensors of the PyTorch port: Conv3d_1a_7x7.conv3d.weight ... logits.conv3d.bias",
+                )
         return cls(path, file_sha256(path))
 
     def measurer(self) -> Measurer:
@@ -51,10 +155,9 @@ class VideoExtractor:
         return Measurer("fvd-i3d", f"1 {self.sha256}", self._measure)
 
     def _measure(self, case: Case) -> dict[str, NDArray[np.float32]]:
-        if not case.whole_cycle:
-            return {"cycle": np.full(CLASSES, np.nan, dtype=np.float32)}
         with one_thread():
-            logits: torch.Tensor = _network(self.path)(clip_of(case))
+            empty = torch.full((1, CLASSES), torch.nan)
+            logits: Tensor = _i3d(self.path)(clip_of(case)) if case.whole_cycle else empty
             return {"cycle": logits[0].numpy()}
 
 
@@ -66,30 +169,12 @@ def clip_of(case: Case, frames: int = 16, side_px: int = 224) -> torch.Tensor:
     return large.permute(1, 0, 3, 2).expand(3, -1, -1, -1)[None]
 
 
-def _check(path: Path, found: dict[str, tuple[int, ...]]) -> None:
-    with torch.device("meta"):
-        expected = {name: tuple(t.shape) for name, t in I3D().state_dict().items()}
-    optional = {name for name in expected if name.endswith("num_batches_tracked")}
-    lacking = sorted(expected.keys() - found.keys() - optional)
-    strange = sorted(found.keys() - expected.keys())
-    other = sorted(n for n in (expected.keys() & found.keys()) - optional if expected[n] != found[n])
-    for problem, names in (("lacks", lacking), ("has the unknown tensor", strange), ("has another shape for", other)):
-        if names:
-            raise WeightsError(
-                f"{path} is not I3D for Kinetics 400: it {problem} {names[0]} ({len(names)} in all)",
-                hint="expected the tensors of the PyTorch port: Conv3d_1a_7x7.conv3d.weight ... logits.conv3d.bias",
-            )
-
-
 @lru_cache(maxsize=1)
-def _network(path: Path) -> I3D:
+def _i3d(path: Path) -> I3D:
     """Loaded once in each process that uses it."""
     network = I3D()
     network.load_state_dict({name: t.float() for name, t in read_tensors(path).items()}, strict=False)
     return network.eval().requires_grad_(False)
-
-
-# --- The network -----------------------------------------------------------------------------------------------------
 
 
 INCEPTIONS = {
@@ -159,19 +244,6 @@ class Inception(nn.Module):
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), pooled], dim=1)
 
 
-class Logits(nn.Module):
-    """The last layer, under the name that its weights have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv3d = nn.Conv3d(1024, CLASSES, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``B C T Y X``."""
-        out: Tensor = self.conv3d(x)
-        return out
-
-
 class I3D(nn.Module):
     """``B 3 T Y X`` in [-1, 1], at least 9 frames of 224 x 224, to the ``B 400`` logits averaged over time."""
 
@@ -182,12 +254,12 @@ class I3D(nn.Module):
         self.Conv3d_2c_3x3 = ConvUnit(64, 192, (3, 3, 3))
         for name, (into, out) in INCEPTIONS.items():
             self.add_module(name, Inception(into, out))
-        self.logits = Logits()
+        self.logits = nn.ModuleDict({"conv3d": nn.Conv3d(1024, CLASSES, 1)})  # the name that its weights have
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits of the Kinetics classes."""
         for name, layer in self.named_children():
             if name != "logits":
                 x = pool(layer(x), *POOLS[name]) if name in POOLS else layer(x)
-        logits: Tensor = self.logits(F.avg_pool3d(x, (2, 7, 7), stride=1))
+        logits: Tensor = self.logits["conv3d"](F.avg_pool3d(x, (2, 7, 7), stride=1))
         return logits.mean(dim=(2, 3, 4))
