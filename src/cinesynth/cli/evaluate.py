@@ -155,7 +155,7 @@ def card(
     out: Annotated[Path, Option(help="Markdown file to write.")] = Path("MODEL_CARD.md"),
 ) -> None:
     """Write a model card: what the weights are, what they were trained on, their intended use and their scores."""
-    from cinesynth.evaluation.report import write_card
+    from cinesynth.evaluation.evaluate import write_card
 
     write_card(report, weights, out)
     console.out.print(f"{out}: model card of {weights or 'the default weights'}")

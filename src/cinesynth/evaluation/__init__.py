@@ -5,7 +5,7 @@ How a number gets into the report::
     cases.py       reads patients and generated hearts as one `Case`
     measure.py     runs every `Measurer` on every heart, in parallel and cached: named arrays, NaN where unknown
     a section      compares the arrays of three sets (synthetic, train, held-out) and gives `Metric`s with a judgement
-    report.py      writes them as ``index.html`` and ``report.json``, and a model card
+    report.py      writes them as ``index.html`` and ``report.json``
 
 `evaluate.section_specs` lists the sections: `control`, `realism`, `temporal`, `anatomy`, `memorisation`, `segmenter`
 and `codec`. Each has a ``section_spec`` (what to measure) and an ``_evaluate`` (what to compare).
@@ -23,5 +23,6 @@ To add a metric:
 4. Test it with a planted defect (``tests/evaluation/test_planted.py``): it must fail, and real hearts must pass.
 5. Describe it in ``docs/reference/evaluation-metrics.md``.
 
-`score` uses the same measurers on hearts that it generates for held-out patients.
+`score` uses the same measurers on hearts that it generates for held-out patients; `evaluate.write_card` writes
+a model card.
 """

@@ -1,11 +1,11 @@
-"""One evaluation: read three sets of hearts, measure them, make every section, write the report."""
+"""One evaluation: read three sets of hearts, measure them, make every section, write the report or a model card."""
 
 from __future__ import annotations
 
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from cinesynth import __version__
 from cinesynth.cases.reading import read_sidecar
-from cinesynth.config import load_config, parse_config
+from cinesynth.config import STAGES, load_config, parse_config
 from cinesynth.data.dataset_table import is_dataset
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
@@ -21,14 +21,15 @@ from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation import anatomy, codec, control, memorisation, realism, segmenter, temporal
 from cinesynth.evaluation.cases import CaseSet, cohort, patients, without_phantoms
 from cinesynth.evaluation.measure import measure
-from cinesynth.evaluation.report import EvaluationReport
+from cinesynth.evaluation.report import EvaluationReport, number, read_report
 from cinesynth.evaluation.section import Measurements, SectionSpec
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
-from cinesynth.io.files import file_sha256
+from cinesynth.io.files import file_sha256, write_text
 from cinesynth.io.reproducibility import package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
-from cinesynth.weights.folder import bundle_sha256, stage_info
+from cinesynth.reports import render_template
+from cinesynth.weights.folder import INDEX, bundle_sha256, read_json, stage_info
 from cinesynth.weights.registry import find_bundle
 
 HELD_OUT = ("test", "validation")
@@ -190,3 +191,40 @@ def section_specs(
         *([segmenter.section_spec(loaded)] if loaded else []),
         *([codec.section_spec(weights)] if weights else []),
     ]
+
+
+# --- The model card of weights (Mitchell et al., FAT* 2019) ----------------------------------------------------------
+
+
+def write_card(report: Path, weights: Path | str | None, out: Path) -> None:
+    """Write the card of ``weights`` from the JSON of their evaluation.
+
+    `DataError` where the report is damaged, `InputError` where it is of other weights, `WeightsError` where the
+    folder is incomplete.
+    """
+    write_text(Path(out), render_card(read_report(report), find_bundle(weights)))
+
+
+def render_card(report: Mapping[str, Any], folder: Path) -> str:
+    """The card as Markdown; every number is read from the report of an evaluation or from the weights folder."""
+    found = report["metadata"]["synthetic"].get("weights", {}).get("sha256")
+    expected = bundle_sha256(folder) if (folder / INDEX).is_file() else None
+    if expected and found != expected:
+        of = f"weights with SHA-256 {str(found)[:12]}..." if found else "an unknown cohort"
+        raise InputError(
+            f"the report is about {of}, {folder} has SHA-256 {expected[:12]}...",
+            hint="evaluate a cohort that these weights generated",
+        )
+    index = read_json(folder / INDEX, f"the weights folder {folder}")
+    stages = {stage: stage_info(folder, stage) for stage in STAGES}
+    return render_template(
+        "model_card.md",
+        title=folder.resolve().name,
+        index=index,
+        trained_on=stages[STAGES[0]].get("trained_on", {}),
+        made=stages[STAGES[-1]].get("environment", {}),
+        sha256=bundle_sha256(folder),
+        report=report,
+        missing=[(s["title"], m) for s in report["sections"] for m in s["metrics"] if m["value"] is None],
+        number=number,
+    )

@@ -1,4 +1,4 @@
-"""The report of an evaluation as one HTML page and as JSON, and the model card of weights that rests on it."""
+"""The report: sections and the verdict on each, as one HTML page and as JSON."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cinesynth.config import STAGES
-from cinesynth.errors import DataError, InputError
+from cinesynth.errors import DataError
 from cinesynth.evaluation.section import Judgement, Metric, Section, worst
 from cinesynth.io.files import write_json, write_text
 from cinesynth.reports import render_template
-from cinesynth.weights.folder import INDEX, bundle_sha256, read_json, stage_info
-from cinesynth.weights.registry import find_bundle
 
 FORMAT = 2
 PAGE, JSON = "index.html", "report.json"
@@ -133,40 +130,3 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
 
 def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in content.items()}
-
-
-# --- The model card of weights (Mitchell et al., FAT* 2019) ----------------------------------------------------------
-
-
-def write_card(report: Path, weights: Path | str | None, out: Path) -> None:
-    """Write the card of ``weights`` from the JSON of their evaluation.
-
-    `DataError` where the report is damaged, `InputError` where it is of other weights, `WeightsError` where the
-    folder is incomplete.
-    """
-    write_text(Path(out), render_card(read_report(report), find_bundle(weights)))
-
-
-def render_card(report: Mapping[str, Any], folder: Path) -> str:
-    """The card as Markdown; every number is read from the report of an evaluation or from the weights folder."""
-    found = report["metadata"]["synthetic"].get("weights", {}).get("sha256")
-    expected = bundle_sha256(folder) if (folder / INDEX).is_file() else None
-    if expected and found != expected:
-        of = f"weights with SHA-256 {str(found)[:12]}..." if found else "an unknown cohort"
-        raise InputError(
-            f"the report is about {of}, {folder} has SHA-256 {expected[:12]}...",
-            hint="evaluate a cohort that these weights generated",
-        )
-    index = read_json(folder / INDEX, f"the weights folder {folder}")
-    stages = {stage: stage_info(folder, stage) for stage in STAGES}
-    return render_template(
-        "model_card.md",
-        title=folder.resolve().name,
-        index=index,
-        trained_on=stages[STAGES[0]].get("trained_on", {}),
-        made=stages[STAGES[-1]].get("environment", {}),
-        sha256=bundle_sha256(folder),
-        report=report,
-        missing=[(s["title"], m) for s in report["sections"] for m in s["metrics"] if m["value"] is None],
-        number=number,
-    )

@@ -10,7 +10,8 @@ import pytest
 from cinesynth.config import STAGES
 from cinesynth.config.migration import stage_path
 from cinesynth.errors import DataError, InputError
-from cinesynth.evaluation.report import EvaluationReport, number, read_report, render_card, write_card
+from cinesynth.evaluation.evaluate import render_card, write_card
+from cinesynth.evaluation.report import EvaluationReport, number, read_report
 from cinesynth.evaluation.section import Metric, Section
 from cinesynth.io.files import file_sha256
 from cinesynth.weights.folder import INDEX
