@@ -169,7 +169,7 @@ def other_labels(folder: Path) -> None:
         (lambda f: change(f, labels={"LV": 1}), "expected 1 RV"),
         (other_weights, "2 sets of weights"),
         (truncate, "case_0003.*cannot be read"),
-        (other_labels, "has label 7, expected 0 to 3"),
+        (other_labels, "case_0002.*holds the labels 0, 1, 2, 7"),
     ],
 )
 def test_bad_cohorts_are_refused_and_nothing_is_written(
