@@ -123,7 +123,8 @@ def measure_wall(case: Case) -> dict[str, float | list[float]]:
     myo_ml, both = case.known_volumes_ml(Label.MYO), [case.ed, case.es]
     whole = case.whole_cycle and bool(np.isfinite(myo_ml).all()) and float(myo_ml.mean()) > 0
     ed_ml, es_ml = (float(v) for v in myo_ml[both])
-    covered: BoolArray = case.coverage[..., [STRUCTURES.index(s) for s in (Label.LV, Label.MYO)]].all(axis=2)  # T Z
+    needed = [STRUCTURES.index(s) for s in (Label.LV, Label.MYO)]
+    covered: BoolArray = np.asarray(case.coverage[..., needed].all(axis=2))  # T Z
     return {
         "thickness_mm": [thickness_mm(case.label[t][..., covered[t]], case.spacing_mm) for t in both],
         "mass_g": [MYO_G_PER_ML * ed_ml, MYO_G_PER_ML * es_ml],

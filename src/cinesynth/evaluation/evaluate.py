@@ -67,13 +67,14 @@ def evaluate(
     sets, compared = _sets(Path(real), Path(synthetic), split, bundle)
     cache = Path(out) / "cache" if cache is None else Path(cache)
     measurers = [measurer for spec in specs for measurer in spec.measurers]
-    measured = [  # every heart is read once, for all sections
+    made, train, held_out = (  # every heart is read once, for all sections
         measure(replace(cases, title=title), measurers, cache, workers=workers, progress=progress)
         for title, cases in zip(("synthetic", "train", "held-out"), sets, strict=True)
-    ]
+    )
+    measurements = Measurements(made, train, held_out, *sets)
     sections = []
     for done, spec in enumerate(specs, start=1):
-        sections.append(spec.evaluate(Measurements(*measured, *sets)))
+        sections.append(spec.evaluate(measurements))
         progress("sections", done, len(specs), {})
     given = {"weights": weights, "segmenter": segmenter, "i3d": i3d}
     command = ["cinesynth", "evaluate"]

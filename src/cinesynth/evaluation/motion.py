@@ -113,7 +113,8 @@ class _Cycle:
     @classmethod
     def of(cls, case: Case) -> _Cycle:
         """The frames of a heart from ED on."""
-        image, label, coverage = (np.roll(x, -case.ed, axis=0) for x in (case.image, case.label, case.coverage))
+        image, label = (np.roll(volumes, -case.ed, axis=0) for volumes in (case.image, case.label))
+        coverage = np.roll(case.coverage, -case.ed, axis=0)
         es = (case.es - case.ed) % len(image)
         return cls(replace(case, image=image, label=label, coverage=coverage, ed=0, es=es))
 
