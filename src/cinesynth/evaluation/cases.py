@@ -183,10 +183,12 @@ def _sidecar(folder: Path) -> dict[str, Any]:
 
 def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
     content, study = _sidecar(folder / names[index]), read_case(folder / names[index], names[index])
+    # in the order of memory of the file: the last digit of a sum of intensities depends on it
+    image = to_uint8(from_stored(np.asfortranarray(np.moveaxis(study.image, 0, -1))))
     return Case(
         name=study.subject,
         diagnosis=study.diagnosis,
-        image=to_uint8(from_stored(study.image)),
+        image=np.moveaxis(image, -1, 0),  # T X Y Z
         label=study.label,
         coverage=study.coverage,
         spacing_mm=tuple(content["spacing_mm"]),

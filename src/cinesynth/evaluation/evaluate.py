@@ -36,7 +36,6 @@ HELD_OUT = ("test", "validation")
 """Splits that nothing was trained on: choose models on validation, report figures on test."""
 PACKAGES = ("numpy", "scipy", "torch", "monai", "scikit-image")
 Sets = tuple[CaseSet, CaseSet, CaseSet]
-"""Generated, training and held-out hearts on one grid."""
 
 
 def evaluate(
@@ -97,7 +96,7 @@ def evaluate(
 
 
 def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tuple[Sets, dict[str, Any]]:
-    """The three sets of hearts, and what is known of them."""
+    """Generated, training and held-out hearts on one grid, and what is known of them."""
     if is_dataset(synthetic):
         grid = _grid_of(weights)
         subjects = without_phantoms(prepare(synthetic, grid).split(split))

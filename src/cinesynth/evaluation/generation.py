@@ -91,10 +91,7 @@ def generate(
     progress: ProgressCallback = no_progress,
     seen: Callable[[Cine], None] | None = None,
 ) -> GeneratedHearts:
-    """Generate the requests and measure every heart; ``seen`` is called with each.
-
-    A heart without an LV has 0 mL and no EF.
-    """
+    """Generate the requests and measure every heart; ``seen`` is called with each. Without an LV it has no EF."""
     hearts, cines = GeneratedHearts(), pipe.generate(requests)
     for done in range(1, len(requests) + 1):
         begin = perf_counter()

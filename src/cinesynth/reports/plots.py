@@ -18,7 +18,8 @@ from PIL import Image
 from cinesynth.reports.slices import COLOURS, for_plots
 from cinesynth.types import Label
 
-DPI = 100
+DPI, PAGE_DPI = 100, 110
+"""Dots per inch; those of the page of an evaluation."""
 Values = NDArray[Any]
 Curve = tuple[Values, Values]
 """Times and values of one curve."""
@@ -48,6 +49,13 @@ def axes_at(figure: Figure, left_px: float, bottom_px: float, width_px: float, h
 def save_png(figure: Figure, target: Path | io.BytesIO, dpi: int = DPI) -> None:
     """Write ``figure`` as PNG without the name of the software, so that equal figures are equal bytes."""
     figure.savefig(target, dpi=dpi, format="png", metadata={"Software": None})
+
+
+def to_png(figure: Figure, dpi: int = DPI) -> bytes:
+    """``figure`` as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    save_png(figure, buffer, dpi)
+    return buffer.getvalue()
 
 
 def to_palette_png(figure: Figure) -> bytes:
@@ -93,12 +101,6 @@ def name_time_axis(axes: Axes, in_ms: bool, **text: Any) -> None:
 # --- Sets of hearts, as PNG for the page of an evaluation ------------------------------------------------------------
 
 
-def _evaluation_png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    save_png(figure, buffer, dpi=110)
-    return buffer.getvalue()
-
-
 def agreement_plots(
     title: str, panels: Mapping[str, tuple[Values, Values, Sequence[str], str, Sequence[float | None]]]
 ) -> bytes:
@@ -124,7 +126,7 @@ def agreement_plots(
         )
     axes[0, 0].legend(fontsize=7, loc="upper left")
     figure.suptitle(title, fontsize=10)
-    return _evaluation_png(figure)
+    return to_png(figure, PAGE_DPI)
 
 
 def _points(axes: Axes, x: Values, y: Values, diagnoses: Sequence[str], labels: tuple[str, str]) -> None:
@@ -161,7 +163,7 @@ def strip_plots(titles: Sequence[str], quantities: Mapping[str, Sequence[Values]
         axes.set_title(name, fontsize=9)
     for axes in panels[len(quantities) :]:
         axes.set_visible(False)
-    return _evaluation_png(figure)
+    return to_png(figure, PAGE_DPI)
 
 
 def cycle_plot(generated: Sequence[Values], real: Sequence[Values], shown: int = 60) -> bytes:
@@ -178,7 +180,7 @@ def cycle_plot(generated: Sequence[Values], real: Sequence[Values], shown: int =
     axes.set(xlabel="fraction of the cycle after ED", ylabel="LV volume / EDV", xlim=(0, 1), ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
-    return _evaluation_png(figure)
+    return to_png(figure, PAGE_DPI)
 
 
 def paired_slices(pairs: Sequence[Sequence[tuple[str, Values]]]) -> bytes:
@@ -189,4 +191,4 @@ def paired_slices(pairs: Sequence[Sequence[tuple[str, Values]]]) -> bytes:
             axes.imshow(plane.T, cmap="gray", vmin=-1, vmax=1)
             axes.set_title(title, fontsize=8)
             axes.set_axis_off()
-    return _evaluation_png(figure)
+    return to_png(figure, PAGE_DPI)
