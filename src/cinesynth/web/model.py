@@ -15,7 +15,6 @@ from cinesynth.physiology import EDV_RANGE_ML, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES
 from cinesynth.types import ClinicalPrior, Diagnosis
 from cinesynth.web.schemas import without_paths
-from cinesynth.weights.registry import find_bundle
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
@@ -28,6 +27,8 @@ class Model:
     """One set of weights, shared by all threads."""
 
     def __init__(self, weights: Path | None) -> None:
+        from cinesynth.weights.registry import find_bundle  # imports torch
+
         self.folder = find_bundle(weights)
         self.error = ""
         self._pipe: CinePipeline | None = None
