@@ -192,12 +192,11 @@ def _check_volumes(ventricle: str, edv_ml: float | None, esv_ml: float | None) -
     if esv_ml is None:
         return
     least, most = ESV_SHARE_RANGE
-    if edv_ml is None:
-        if not least * low <= esv_ml <= high:
-            raise InputError(
-                f"{ventricle}ESV {esv_ml:g} mL is outside {least * low:g}-{high:g} mL", hint="give millilitres"
-            )
-    elif not least * edv_ml <= esv_ml <= most * edv_ml:
+    if edv_ml is None and not least * low <= esv_ml <= high:
+        raise InputError(
+            f"{ventricle}ESV {esv_ml:g} mL is outside {least * low:g}-{high:g} mL", hint="give millilitres"
+        )
+    if edv_ml is not None and not least * edv_ml <= esv_ml <= most * edv_ml:
         raise InputError(
             f"{ventricle}ESV {esv_ml:g} mL does not fit {ventricle}EDV {edv_ml:g} mL "
             f"(EF {100 * (1 - esv_ml / edv_ml):.0f} %)",
@@ -209,8 +208,25 @@ UNCONDITIONAL = ClinicalPrior()
 """The one "no condition": everything unknown. Training's dropout and guidance both use it."""
 
 
+class _OnGrid:
+    """What the affine of a grid says about its voxels."""
+
+    affine: Affine  # 4 4, voxel to millimetre
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths, the column norms of the affine."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
 @dataclass(frozen=True)
-class Study:
+class Study(_OnGrid):
     """One subject's cine on the scanner's grid, as a source yields it and the dataset keeps it.
 
     ``image`` and ``label`` hold the *stored* frames (all of the cycle, or only ED and ES), slices base first;
@@ -245,20 +261,9 @@ class Study:
         """The frames in which anything was annotated, shape ``T``."""
         return np.asarray(self.coverage.any(axis=(1, 2)), dtype=np.bool_)
 
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel edge lengths, the column norms of the affine."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
-
 
 @dataclass(frozen=True)
-class Cine:
+class Cine(_OnGrid):
     """One generated case: an image and its segmentation at every frame."""
 
     image: FloatArray  # T X Y Z in [-1, 1]; of an animated patient the scanner's own numbers
@@ -270,17 +275,6 @@ class Cine:
     prior: ClinicalPrior
     seed: int
     provenance: dict[str, object]
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel edge lengths, the column norms of the affine."""
-        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(x), float(y), float(z)
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
     def volumes_ml(self, structure: Label) -> FloatArray:
         """Volume of one structure at every frame, shape ``T``."""

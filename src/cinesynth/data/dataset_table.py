@@ -19,7 +19,6 @@ from cinesynth.io.reproducibility import shuffle_key
 from cinesynth.types import (
     SAME_ORIENTATION,
     STRUCTURES,
-    BoolArray,
     Diagnosis,
     Label,
     Orientation,
@@ -34,6 +33,11 @@ TABLE_FILE = "dataset.csv"
 OLD_TABLE_FILE = "manifest.csv"
 """Its name in older datasets, read where there is no `TABLE_FILE`. Older cohorts use the same name."""
 SPLITS = ("train", "validation", "test")
+OF_STUDY = (
+    *("subject", "dataset", "vendor", "diagnosis", "ed_index", "es_index"),
+    *("group", "phases_from", "slices_from", "reported_lv_edv_ml", "reported_lv_esv_ml"),
+)
+"""Columns that hold what a study states, as it is."""
 FRACTIONS = (0.7, 0.1, 0.2)
 """Fractions of the subjects in the order of `SPLITS`."""
 
@@ -212,17 +216,12 @@ def describe(study: Study, split: str, file: str, sha256: str) -> SubjectRow:
     lv_ed, lv_es = ed[Label.LV], es[Label.LV]
     x, y, z = (round(s, 6) for s in study.spacing_mm)
     return SubjectRow(
-        subject=study.subject,
-        dataset=study.dataset,
-        vendor=study.vendor,
-        diagnosis=study.diagnosis,
+        **{name: getattr(study, name) for name in OF_STUDY},
         split=split,
         frames=study.frames_in_cycle,
         stored_frames=len(study.image),
         labelled_frames=int(study.labelled.sum()),
         labels=" ".join(s.name for s in STRUCTURES if (study.label == s).any()),
-        ed_index=study.ed_index,
-        es_index=study.es_index,
         frame_time_ms=None if study.frame_time_ms is None else round(study.frame_time_ms, 6),
         slices=study.image.shape[3],
         spacing_x_mm=x,
@@ -237,24 +236,19 @@ def describe(study: Study, split: str, file: str, sha256: str) -> SubjectRow:
         myo_es_ml=es[Label.MYO],
         file=file,
         sha256=sha256,
-        group=study.group,
-        phases_from=study.phases_from,
-        slices_from=study.slices_from,
         to_source=orientation_text(study.to_source),
-        coverage="; ".join(f"{s.name} {_covered(study, study.coverage[..., i])}" for i, s in enumerate(STRUCTURES)),
-        reported_lv_edv_ml=study.reported_lv_edv_ml,
-        reported_lv_esv_ml=study.reported_lv_esv_ml,
+        coverage="; ".join(_coverage_text(study)),
         notes="; ".join(study.notes),
     )
 
 
-def _covered(study: Study, coverage: BoolArray) -> str:
-    """Slices annotated at ED and at ES out of all, for the coverage ``T Z`` of one structure: ``ED 7/12 ES 5/12``."""
-    counts = {
-        name: int(coverage[study.frame_index == index].sum())
-        for name, index in (("ED", study.ed_index), ("ES", study.es_index))
-    }
-    return " ".join(f"{name} {count}/{coverage.shape[1]}" for name, count in counts.items() if count) or "-"
+def _coverage_text(study: Study) -> Iterator[str]:
+    """For each structure, the slices annotated at ED and at ES out of all: ``RV -``, ``LV ED 7/12 ES 5/12``."""
+    for i, structure in enumerate(STRUCTURES):
+        at = {"ED": study.frame_index == study.ed_index, "ES": study.frame_index == study.es_index}
+        counts = {name: int(study.coverage[frame, :, i].sum()) for name, frame in at.items()}
+        parts = [f"{name} {count}/{study.coverage.shape[1]}" for name, count in counts.items() if count]
+        yield f"{structure.name} {' '.join(parts) or '-'}"
 
 
 def _volumes(study: Study, frame: int) -> dict[Label, float | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from cinesynth.data.dataset_table import COLUMNS, FIRST_COLUMNS, SPLITS, TABLE_FILE, DatasetTable, SubjectRow, describe
 from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.geometry import Grid, place
-from cinesynth.data.nifti import PLANE_STEP_MM, SLICE_STEP_MM
+from cinesynth.data.nifti import is_plausible_spacing
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError
 from cinesynth.io.tasks import ProgressCallback, no_progress
@@ -108,8 +108,15 @@ def examine(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
             sketches[_name(row)] = sketch(study)
         progress("doctor", number, len(table), {})
     checkup.findings += _duplicate_findings(table, sketches)
-    checkup.findings += _split_findings(table)
-    checkup.findings += _unlisted_files(dataset, table)
+    counts = Counter(row.split for row in table)
+    for split in SPLITS:
+        if not counts[split]:
+            checkup.findings.append(Finding("splits", f"{split} has no subjects", serious=split == SPLITS[0]))
+    known = {row.file for row in table}
+    found = {f"studies/{path.name}" for path in dataset.glob("studies/*")}
+    if unlisted := sorted(found - known):
+        text = f"{len(unlisted)} files are not listed in {TABLE_FILE}: {Path(unlisted[0]).name} ..."
+        checkup.findings.append(Finding("studies", text, serious=False))
     return checkup
 
 
@@ -118,8 +125,9 @@ def _name(row: SubjectRow) -> str:
 
 
 def _subject_findings(row: SubjectRow, study: Study, grid: Grid) -> Iterator[Finding]:
-    name = _name(row)
-    if columns := _contradictions(row, study):
+    name, true = _name(row), describe(study, row.split, row.file, row.sha256)
+    columns = COLUMNS if row.coverage else FIRST_COLUMNS  # older datasets lack some columns
+    if columns := tuple(column for column in columns if getattr(row, column) != getattr(true, column)):
         yield Finding(name, f"{TABLE_FILE} contradicts the study: {', '.join(columns)}")
     try:
         place(study, grid)
@@ -128,16 +136,8 @@ def _subject_findings(row: SubjectRow, study: Study, grid: Grid) -> Iterator[Fin
     yield from (Finding(name, text, serious=False) for text in (*_odd_geometry(study), *_odd_labels(row, study)))
 
 
-def _contradictions(row: SubjectRow, study: Study) -> list[str]:
-    """Columns of the row that disagree with the study; older datasets lack some columns."""
-    true = describe(study, row.split, row.file, row.sha256)
-    columns = COLUMNS if row.coverage else FIRST_COLUMNS
-    return [name for name in columns if getattr(row, name) != getattr(true, name)]
-
-
 def _odd_geometry(study: Study) -> Iterator[str]:
-    ranges = (PLANE_STEP_MM, PLANE_STEP_MM, SLICE_STEP_MM)
-    if not all(low <= step <= high for step, (low, high) in zip(study.spacing_mm, ranges, strict=True)):
+    if not is_plausible_spacing(study.spacing_mm):
         yield f"voxels of {' x '.join(f'{step:g}' for step in study.spacing_mm)} mm are not plausible for a cine"
     axes = study.affine[:3, :3] / study.spacing_mm
     if (skew := float(np.abs(axes.T @ axes - np.eye(3)).max())) > 0.01:
@@ -168,19 +168,3 @@ def _duplicate_findings(table: DatasetTable, sketches: dict[str, FloatArray]) ->
             f"shows the same images as {second} (correlation {pair.correlation:.3f}), {where}: probably the same person"
         )
         yield Finding(first, text, serious=apart)
-
-
-def _split_findings(table: DatasetTable) -> Iterator[Finding]:
-    counts = Counter(row.split for row in table)
-    for split in SPLITS:
-        if not counts[split]:
-            yield Finding("splits", f"{split} has no subjects", serious=split == SPLITS[0])
-
-
-def _unlisted_files(dataset: Path, table: DatasetTable) -> Iterator[Finding]:
-    known = {row.file for row in table}
-    files = (dataset / "studies").iterdir() if (dataset / "studies").is_dir() else ()
-    unlisted = sorted(path.name for path in files if f"studies/{path.name}" not in known)
-    if unlisted:
-        text = f"{len(unlisted)} files are not listed in {TABLE_FILE}: {unlisted[0]} ..."
-        yield Finding("studies", text, serious=False)

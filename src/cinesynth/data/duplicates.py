@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,21 +76,14 @@ def _correlations(one: FloatArray, slices: FloatArray, starts: NDArray[np.int_])
     in-plane orientations the best counts.
     """
     sizes = np.diff([*starts, len(slices)])
+    turns = [plane[:, ::x, ::y] for plane in (one, one.transpose(0, 2, 1)) for x in (1, -1) for y in (1, -1)]
     results = []
-    for turned in _turns(one):
-        match = turned.reshape(len(one), -1) @ slices.T  # slices of one, slices of all others
+    for turned in turns:  # rows and columns exchanged and reversed
+        match = np.ascontiguousarray(turned).reshape(len(one), -1) @ slices.T  # slices of one, slices of all others
         mine = np.maximum.reduceat(match, starts, axis=1).mean(axis=0)
         theirs = np.add.reduceat(match.max(axis=0), starts) / sizes
         results.append(np.where(sizes < len(one), theirs, mine))
     return np.asarray(np.max(results, axis=0), dtype=np.float64)
-
-
-def _turns(one: FloatArray) -> Iterator[FloatArray]:
-    """The eight ways to exchange and reverse rows and columns."""
-    for plane in (one, one.transpose(0, 2, 1)):
-        for x in (1, -1):
-            for y in (1, -1):
-                yield np.ascontiguousarray(plane[:, ::x, ::y])
 
 
 def _averages(size: int) -> NDArray[np.float64]:

@@ -258,14 +258,11 @@ def _study_axis(study: Study, grid: Grid, axis: int, offset: int) -> Axis:
 def _does_not_fit(study: Study, found: str, grid: Grid) -> DataError:
     voxels, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:g}" for s in grid.spacing_mm)
     message = f"{study.subject} does not fit the grid: {found}, but the grid has {voxels} voxels of {spacing} mm"
-    names = [name for name in presets() if _fits(study, Grid.from_config(load_config(name).grid))]
-    hint = (
-        f"use a preset with a larger grid: {', '.join(names)}"
-        if names
-        else "increase grid.size; no preset is large enough"
-    )
-    return DataError(message, hint=hint)
-
-
-def _fits(study: Study, grid: Grid) -> bool:
-    return slices_on_grid(study, grid.spacing_mm[2]) <= grid.size[2] and _labels_fit(study, grid, _offset(study, grid))
+    grids = {name: Grid.from_config(load_config(name).grid) for name in presets()}
+    larger = [
+        name
+        for name, grid in grids.items()
+        if slices_on_grid(study, grid.spacing_mm[2]) <= grid.size[2] and _labels_fit(study, grid, _offset(study, grid))
+    ]
+    hint = f"use a preset with a larger grid: {', '.join(larger)}" if larger else ""
+    return DataError(message, hint=hint or "increase grid.size; no preset is large enough")

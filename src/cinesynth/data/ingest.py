@@ -179,11 +179,7 @@ def _sketch(out: Path, row: SubjectRow) -> FloatArray:
 
 
 def _publish(
-    files: Mapping[str, Path],
-    out: Path,
-    table: DatasetTable,
-    skipped: Sequence[Skipped],
-    terms: Mapping[str, Terms],
+    files: Mapping[str, Path], out: Path, table: DatasetTable, skipped: Sequence[Skipped], terms: Mapping[str, Terms]
 ) -> None:
     """Move ``files`` (target relative to ``out``: present path), then write the table that makes them part of ``out``.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ HEADER_BYTES, MORE_BYTES = 540, 16 << 20
 Numbers = Mapping[int, Label]
 """The meaning of each number in a label file; 0 is always background."""
 OUR_NUMBERS: Numbers = {int(label): label for label in Label}
+NAMES = {Label.BACKGROUND: "background", Label.RV: "RV cavity", Label.MYO: "LV myocardium", Label.LV: "LV cavity"}
 MNMS_NUMBERS: Numbers = {1: Label.LV, 2: Label.MYO, 3: Label.RV}
 """Labels of both M&Ms challenges, the reverse of ACDC's."""
 
@@ -65,18 +66,7 @@ def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> 
         raise DataError(
             f"{path} does not exist or is not a file", hint="copy the dataset again, with all files of each subject"
         )
-    data, header_mm, affine, frame_time_ms = _load(path)
-    if dimensions == 3 and data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != dimensions or min(data.shape) < 1:
-        expected = "x y z" if dimensions == 3 else "x y z time"
-        raise DataError(
-            f"{path} has {data.ndim} dimensions {data.shape}, expected {dimensions} ({expected})",
-            hint="use the short-axis stack, not a single slice",
-        )
-    spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
-    _check_values(path, data, spacing_mm)
-    return Volume(path, data, spacing_mm, _affine(path, affine, spacing_mm), frame_time_ms, known_mm)
+    return _checked(path, (dimensions,), known_mm)
 
 
 def read_stack(path: Path) -> Volume:
@@ -88,14 +78,7 @@ def read_stack(path: Path) -> Volume:
         )
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file", hint="use the .nii or .nii.gz of a short-axis stack")
-    data, spacing_mm, affine, frame_time_ms = _load(path)
-    if data.ndim not in (3, 4) or min(data.shape) < 1:
-        raise DataError(
-            f"{path} has {data.ndim} dimensions {data.shape}, expected 3 (x y z) or 4 (x y z time)",
-            hint="use the short-axis stack, not a single slice",
-        )
-    _check_values(path, data, spacing_mm)
-    return Volume(path, data, spacing_mm, _affine(path, affine, spacing_mm), frame_time_ms)
+    return _checked(path, (3, 4), NO_SPACING)
 
 
 def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
@@ -117,6 +100,40 @@ def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> Lab
     return _translate(label, numbers)
 
 
+def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volume:
+    """The volume in a file; `DataError` unless it has so many dimensions and plausible content."""
+    data, header_mm, affine, frame_time_ms = _load(path)
+    if dimensions == (3,) and data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim not in dimensions or min(data.shape) < 1:
+        expected = " or ".join(f"{n} ({'x y z' if n == 3 else 'x y z time'})" for n in dimensions)
+        raise DataError(
+            f"{path} has {data.ndim} dimensions {data.shape}, expected {expected}",
+            hint="use the short-axis stack, not a single slice",
+        )
+    if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data) or not np.isfinite(data).all():
+        raise DataError(f"{path} holds values that are not finite numbers", hint="the file is damaged: copy it again")
+    spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
+    if not is_plausible_spacing(spacing_mm):
+        raise DataError(
+            f"{path} has voxels of {' x '.join(f'{z:g}' for z in spacing_mm)} mm",
+            hint=f"expected {PLANE_STEP_MM[0]:g}-{PLANE_STEP_MM[1]:g} mm in the plane and slices of "
+            f"{SLICE_STEP_MM[0]:g}-{SLICE_STEP_MM[1]:g} mm: correct pixdim in the header",
+        )
+    # directions from the header, scaled to the spacing
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.5:
+        raise DataError(f"{path} has a degenerate affine", hint="correct the sform or qform of the header")
+    affine[:3, :3] *= np.array(spacing_mm) / lengths
+    return Volume(path, data, spacing_mm, affine, frame_time_ms, known_mm)
+
+
+def is_plausible_spacing(spacing_mm: Sequence[float]) -> bool:
+    """Whether a short-axis cine can have voxels with these edges, ``X Y Z``."""
+    ranges = (PLANE_STEP_MM, PLANE_STEP_MM, SLICE_STEP_MM)
+    return all(low <= step <= high for step, (low, high) in zip(spacing_mm, ranges, strict=True))
+
+
 def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | None]:
     """Voxels, voxel edges, affine and frame time, not checked yet."""
     try:
@@ -124,8 +141,12 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
             _check_content(path)
             image: Any = nib.load(path)
         _promised_bytes(path, image.header)
-        affine = np.asarray(image.affine, dtype=np.float64)
-        return np.asanyarray(image.dataobj), _edges_mm(image), affine, _frame_time_ms(image.header)
+        place = image.file_map.get("header", image.file_map["image"])
+        with place.get_prepare_fileobj("rb") as file:  # nibabel has replaced voxel edges of 0 by 1
+            written = type(image.header).from_fileobj(file, check=False)
+        edges_mm = tuple(abs(float(edge)) for edge in written["pixdim"][1:4])
+        affine = np.array(image.affine, dtype=np.float64)
+        return np.asanyarray(image.dataobj), edges_mm, affine, _frame_time_ms(image.header)
     except MemoryError:  # reported by the caller, who knows how many files are read at once
         raise
     except Exception as error:  # a damaged header can make the parser raise anything
@@ -176,24 +197,14 @@ def _silence() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _edges_mm(image: Any) -> tuple[float, ...]:
-    """Voxel edges as written in the file; nibabel would replace zeros by ones."""
-    place = image.file_map.get("header", image.file_map["image"])
-    with place.get_prepare_fileobj("rb") as file:
-        header = type(image.header).from_fileobj(file, check=False)
-    return tuple(abs(float(edge)) for edge in header["pixdim"][1:4])
-
-
 def _check_grid(label: Volume, image: Volume, shape: tuple[int, ...]) -> None:
     hint = "label and image must have the same grid: take both from the same copy of the dataset"
     if label.data.shape != shape:
         found = f"{label.path} has {label.data.shape} voxels, its image {image.path.name} has {shape}"
         raise DataError(found, hint=hint)
     if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=0.01):
-        found = (
-            f"{label.path} has voxels of {label.spacing_mm} mm, its image {image.path.name} of {image.spacing_mm} mm"
-        )
-        raise DataError(found, hint=hint)
+        edges = f"{label.spacing_mm} mm, its image {image.path.name} of {image.spacing_mm} mm"
+        raise DataError(f"{label.path} has voxels of {edges}", hint=hint)
 
 
 def _translate(label: Volume, numbers: Numbers) -> LabelArray:
@@ -203,44 +214,13 @@ def _translate(label: Volume, numbers: Numbers) -> LabelArray:
     meaning = {0: Label.BACKGROUND, **numbers}
     # a scale factor in the header leaves label numbers slightly off
     if np.abs(found - whole).max() > 1e-3 or not {int(n) for n in whole} <= set(meaning):
-        names = ", ".join(f"{n} {_NAMES[structure]}" for n, structure in sorted(meaning.items()))
+        names = ", ".join(f"{n} {NAMES[structure]}" for n, structure in sorted(meaning.items()))
         raise DataError(
             f"{label.path} holds the labels {', '.join(f'{v:g}' for v in found[:8])}", hint=f"allowed are {names}"
         )
     ours = np.array([meaning[int(n)] for n in whole], dtype=np.uint8)
     frames: LabelArray = ours[np.searchsorted(whole, np.rint(label.frames))]
     return frames
-
-
-_NAMES = {
-    Label.BACKGROUND: "background",
-    Label.RV: "RV cavity",
-    Label.MYO: "LV myocardium",
-    Label.LV: "LV cavity",
-}
-
-
-def _check_values(path: Path, data: NDArray[Any], spacing_mm: tuple[float, ...]) -> None:
-    if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data) or not np.isfinite(data).all():
-        raise DataError(f"{path} holds values that are not finite numbers", hint="the file is damaged: copy it again")
-    ranges = (PLANE_STEP_MM, PLANE_STEP_MM, SLICE_STEP_MM)
-    for step, (low, high) in zip(spacing_mm, ranges, strict=True):
-        if not low <= step <= high:
-            raise DataError(
-                f"{path} has voxels of {' x '.join(f'{z:g}' for z in spacing_mm)} mm",
-                hint=f"expected {PLANE_STEP_MM[0]:g}-{PLANE_STEP_MM[1]:g} mm in the plane and slices of "
-                f"{SLICE_STEP_MM[0]:g}-{SLICE_STEP_MM[1]:g} mm: correct pixdim in the header",
-            )
-
-
-def _affine(path: Path, affine: Affine, spacing_mm: tuple[float, ...]) -> Affine:
-    """``affine`` with its columns scaled to ``spacing_mm``; `DataError` if they are far from perpendicular."""
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.5:
-        raise DataError(f"{path} has a degenerate affine", hint="correct the sform or qform of the header")
-    result = affine.copy()
-    result[:3, :3] *= np.array(spacing_mm) / lengths
-    return result
 
 
 def _frame_time_ms(header: Any) -> float | None:

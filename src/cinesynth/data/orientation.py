@@ -83,8 +83,11 @@ def reorient(study: Study, transform: Orientation) -> Study:
 def oriented(study: Study, order: SliceOrder = "auto") -> Study:
     """``study``, given in the voxel order of its source, in the orientation of this package (see above)."""
     if order == "auto":
-        label, coverage = _reference(study)
-        flip, decided_by = base_first(label, coverage, study.affine)
+        # labels at ED, else at ES, else of the first annotated frame
+        named = [np.flatnonzero(study.frame_index == index) for index in (study.ed_index, study.es_index)]
+        frames = (*np.concatenate(named), *range(len(study.image)))
+        frame = next((frame for frame in frames if study.labelled[frame]), 0)
+        flip, decided_by = base_first(study.label[frame], study.coverage[frame], study.affine)
     else:
         flip, decided_by = order == "apex_first", "declared"
     x, y, _ = plane_order(study.affine)
@@ -137,16 +140,4 @@ def plane_order(affine: Affine) -> Orientation:
     if abs(lead) < 0.2:  # at 45 degrees neither order is right
         return SAME_ORIENTATION
     x, y = (0, 1) if lead > 0 else (1, 0)
-    return (x, _sign(cosines[x, 0])), (y, _sign(cosines[y, 1])), (2, 1)
-
-
-def _sign(cosine: float) -> int:
-    return 1 if cosine > 0 else -1
-
-
-def _reference(study: Study) -> tuple[LabelArray, BoolArray]:
-    """Label ``X Y Z`` and coverage ``Z S`` at ED, else at ES, else of the first annotated frame."""
-    labelled = study.labelled
-    named = [np.flatnonzero(study.frame_index == index) for index in (study.ed_index, study.es_index)]
-    frame = next((f for f in (*np.concatenate(named), *range(len(labelled))) if labelled[f]), 0)
-    return study.label[frame], study.coverage[frame]
+    return (x, 1 if cosines[x, 0] > 0 else -1), (y, 1 if cosines[y, 1] > 0 else -1), (2, 1)

@@ -131,7 +131,9 @@ def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
     """
     dataset = Path(dataset)
     table, digest = DatasetTable.read(dataset), data_hash(dataset)
-    path = dataset / "grids" / f"{_key(grid, digest)}.h5"
+    size, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:g}" for s in grid.spacing_mm)
+    exact = hashlib.sha256(json.dumps([FORMAT, asdict(grid), digest]).encode()).hexdigest()
+    path = dataset / "grids" / f"{size}_{spacing}mm_{exact[:12]}.h5"
     if not path.exists():
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             misfits: list[tuple[SubjectRow, DataError]] = []
@@ -145,15 +147,10 @@ def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
                     _pack(file, row, study, placement)
                 progress("prepare", number, len(table), {})
             if misfits:
-                raise _all_of(misfits)
-    return _read(path, grid, digest)
-
-
-def _all_of(misfits: Sequence[tuple[SubjectRow, DataError]]) -> DataError:
-    """One error that names all subjects that do not fit a grid."""
-    (_, first), *others = misfits
-    names = ", ".join(row.subject for row, _ in others)
-    return DataError(f"{first.message}; {names} do not fit either" if others else first.message, hint=first.hint)
+                (_, first), *others = misfits
+                too = f"; {', '.join(row.subject for row, _ in others)} do not fit either" if others else ""
+                raise DataError(f"{first.message}{too}", hint=first.hint)
+    return _read(path, grid, digest, table)
 
 
 def load_study(dataset: Path, row: SubjectRow) -> Study:
@@ -166,55 +163,20 @@ def load_study(dataset: Path, row: SubjectRow) -> Study:
     return read_study(path)
 
 
-@dataclass(frozen=True)
-class VolumeChange:
-    """LV volumes of one subject on its native grid and on the model's, mL; None where not labelled."""
+def volume_errors_percent(dataset: Path, grid: Grid) -> dict[str, NDArray[np.float64]]:
+    """Relative errors of the LV volumes ``EDV`` and ``ESV`` on ``grid``, percent, for the subjects with known volumes.
 
-    subject: str
-    native_edv_ml: float | None
-    grid_edv_ml: float | None
-    native_esv_ml: float | None
-    grid_esv_ml: float | None
-
-
-@dataclass(frozen=True)
-class VolumeReport:
-    """The effect of a grid on LV volumes, one row per subject."""
-
-    rows: tuple[VolumeChange, ...]
-
-    def errors_percent(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Relative errors of EDV and of ESV in percent, for the subjects with known volumes."""
-        edv = [(row.native_edv_ml, row.grid_edv_ml) for row in self.rows]
-        esv = [(row.native_esv_ml, row.grid_esv_ml) for row in self.rows]
-        return _relative(edv), _relative(esv)
-
-    @property
-    def median_percent(self) -> tuple[float | None, float | None]:
-        """Median absolute error of EDV and of ESV in percent; None without known volumes."""
-        edv, esv = (float(np.median(np.abs(e))) if len(e) else None for e in self.errors_percent())
-        return edv, esv
-
-
-def volume_report(dataset: Path, grid: Grid) -> VolumeReport:
-    """LV volumes of every subject on the native grid and on ``grid``; builds the cache if it is absent."""
+    They refer to the native labels. The cache is built if it is absent.
+    """
     records, rows = prepare(dataset, grid).records, DatasetTable.read(Path(dataset)).rows
-    pairs = zip(rows, records, strict=True)
-    return VolumeReport(
-        tuple(VolumeChange(a.subject, a.lv_edv_ml, b.lv_edv_ml, a.lv_esv_ml, b.lv_esv_ml) for a, b in pairs)
-    )
-
-
-def _relative(pairs: Sequence[tuple[float | None, float | None]]) -> NDArray[np.float64]:
-    known = [(native, grid) for native, grid in pairs if native is not None and grid is not None]
-    return np.array([100.0 * (grid / native - 1.0) for native, grid in known])
-
-
-def _key(grid: Grid, digest: str) -> str:
-    """Name of the cache of a grid and a dataset with the hash ``digest``."""
-    size, spacing = "x".join(map(str, grid.size)), "x".join(f"{s:g}" for s in grid.spacing_mm)
-    exact = hashlib.sha256(json.dumps([FORMAT, asdict(grid), digest]).encode()).hexdigest()
-    return f"{size}_{spacing}mm_{exact[:12]}"
+    pairs = {
+        "EDV": [(row.lv_edv_ml, record.lv_edv_ml) for row, record in zip(rows, records, strict=True)],
+        "ESV": [(row.lv_esv_ml, record.lv_esv_ml) for row, record in zip(rows, records, strict=True)],
+    }
+    return {
+        name: np.array([100.0 * (there / native - 1.0) for native, there in both if native and there])
+        for name, both in pairs.items()
+    }
 
 
 def _pack(file: Any, row: SubjectRow, study: Study, placement: Placement) -> None:
@@ -257,18 +219,14 @@ def _record(row: SubjectRow, study: Study, placement: Placement, label: LabelArr
     }
 
 
-def _read(path: Path, grid: Grid, digest: str) -> PackedDataset:
-    rows = DatasetTable.read(path.parent.parent).rows
-    keys = [f"{row.dataset}_{row.subject}" for row in rows]
+def _read(path: Path, grid: Grid, digest: str, table: DatasetTable) -> PackedDataset:
+    keys, records = [f"{row.dataset}_{row.subject}" for row in table], []
     try:
         with h5py.File(path, "r") as file:
-            records = [_parse_record(file[key]) for key in keys]
+            for key in keys:
+                content = json.loads(file[key].attrs["record"])
+                content["diagnosis"], content["phases"] = Diagnosis(content["diagnosis"]), np.array(content["phases"])
+                records.append(Record(coverage=file[key]["coverage"][()], **content))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", hint="delete it and run cinesynth prepare") from None
     return PackedDataset(path, grid, digest, records, keys)
-
-
-def _parse_record(group: Any) -> Record:
-    content = json.loads(group.attrs["record"])
-    diagnosis, phases = Diagnosis(content.pop("diagnosis")), np.array(content.pop("phases"))
-    return Record(diagnosis=diagnosis, phases=phases, coverage=group["coverage"][()], **content)

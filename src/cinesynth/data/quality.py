@@ -14,15 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cinesynth.physiology import (
-    FRAMES_IN_CYCLE_RANGE,
-    LV_BY_DIAGNOSIS,
-    LV_RANGES,
-    MYO_ES_PERCENT_RANGE,
-    MYO_RANGE_ML,
-    RV_EDV_RANGE_ML,
-    SLICE_STEP_RANGE_MM,
-)
+from cinesynth import physiology
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
 
 
@@ -102,22 +94,17 @@ def image_checks(study: Study) -> Iterator[QualityCheck]:
     spread = float(image.std()) / 100.0 or math.inf
     for name, axes in (("contrast of a frame", (1, 2, 3)), ("contrast of a slice", (1, 2))):
         spreads = image.std(axis=axes)
-        place = _place(spreads.argmin(), spreads.shape)
-        yield QualityCheck(
-            name, float(spreads[place]) / spread, LIMITS.min_contrast_percent, unit="%", where=_where(study, *place)
-        )
+        where = _where(study, *np.unravel_index(spreads.argmin(), spreads.shape))
+        yield QualityCheck(name, float(spreads.min()) / spread, LIMITS.min_contrast_percent, unit="%", where=where)
     change = brightness_change_percent(image)
-    place = _place(change.argmax(), change.shape)
-    if len(image) > 3:
-        yield QualityCheck(
-            "flicker", float(change[place]), high=LIMITS.max_flicker_percent, unit="%", where=_where(study, *place)
-        )
-    else:
-        where = _where(study, place[0])
-        yield QualityCheck("flicker", float(change[place]), high=LIMITS.max_pair_flicker_percent, unit="%", where=where)
+    frame, place = np.unravel_index(change.argmax(), change.shape)
+    whole = len(image) > 3
+    most = LIMITS.max_flicker_percent if whole else LIMITS.max_pair_flicker_percent
+    where = _where(study, frame, place) if whole else _where(study, frame)
+    yield QualityCheck("flicker", float(change.max()), high=most, unit="%", where=where)
     yield QualityCheck("frames that differ", len({frame.tobytes() for frame in study.image}), low=len(image))
     if study.frames_in_cycle > 2:
-        yield QualityCheck("frames in the cycle", study.frames_in_cycle, *FRAMES_IN_CYCLE_RANGE)
+        yield QualityCheck("frames in the cycle", study.frames_in_cycle, *physiology.FRAMES_IN_CYCLE_RANGE)
 
 
 def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
@@ -137,11 +124,11 @@ def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
 
 def lv_limits(diagnosis: Diagnosis) -> tuple[Limits, Limits, Limits]:
     """Limits of EDV and ESV in mL and of EF in percent: those of the group, where narrower than those of all hearts."""
-    if diagnosis not in LV_BY_DIAGNOSIS:
-        return LV_RANGES
+    if diagnosis not in physiology.LV_BY_DIAGNOSIS:
+        return physiology.LV_RANGES
     edv, esv, ef = (
         (max(low, mean - LIMITS.max_group_deviation * spread), min(high, mean + LIMITS.max_group_deviation * spread))
-        for (low, high), (mean, spread) in zip(LV_RANGES, LV_BY_DIAGNOSIS[diagnosis], strict=True)
+        for (low, high), (mean, spread) in zip(physiology.LV_RANGES, physiology.LV_BY_DIAGNOSIS[diagnosis], strict=True)
     )
     return edv, esv, ef
 
@@ -151,12 +138,14 @@ def volume_checks(study: Study) -> Iterator[QualityCheck]:
     curves = {structure: volume_curve(study, structure) for structure in STRUCTURES}
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in (study.ed_index, study.es_index))
     yield from _lv_checks(study, curves[Label.LV], ed, es)
-    for name, structure, limits in (("RV EDV", Label.RV, RV_EDV_RANGE_ML), ("MYO at ED", Label.MYO, MYO_RANGE_ML)):
+    ranges = (("RV EDV", Label.RV, physiology.RV_EDV_RANGE_ML), ("MYO at ED", Label.MYO, physiology.MYO_RANGE_ML))
+    for name, structure, limits in ranges:
         if np.isfinite(curves[structure][ed]):
             yield QualityCheck(name, float(curves[structure][ed]), *limits, unit="mL")
     muscle_ed, muscle_es = curves[Label.MYO][[ed, es]]
     if muscle_ed > 0 and np.isfinite(muscle_es):
-        yield QualityCheck("MYO at ES of ED", 100.0 * float(muscle_es / muscle_ed), *MYO_ES_PERCENT_RANGE, unit="%")
+        percent = 100.0 * float(muscle_es / muscle_ed)
+        yield QualityCheck("MYO at ES of ED", percent, *physiology.MYO_ES_PERCENT_RANGE, unit="%")
 
 
 def volume_curve(study: Study, structure: Label) -> FloatArray:
@@ -179,12 +168,9 @@ def _lv_checks(study: Study, curve: FloatArray, ed: int, es: int) -> Iterator[Qu
     alike = (coverage == coverage[es]).all(axis=1)
     largest, smallest = int(np.nanargmax(curve)), int(np.nanargmin(np.where(alike, curve, np.nan)))
     above, below = 100.0 * (float(curve[largest]) / edv - 1.0), 100.0 * (1.0 - float(curve[smallest]) / esv)
-    yield QualityCheck(
-        "LV above ED", above, high=LIMITS.max_phase_excess_percent, unit="%", where=_where(study, largest)
-    )
-    yield QualityCheck(
-        "LV below ES", below, high=LIMITS.max_phase_excess_percent, unit="%", where=_where(study, smallest)
-    )
+    for name, percent, frame in (("LV above ED", above, largest), ("LV below ES", below, smallest)):
+        where = _where(study, frame)
+        yield QualityCheck(name, percent, high=LIMITS.max_phase_excess_percent, unit="%", where=where)
 
 
 def label_checks(study: Study) -> Iterator[QualityCheck]:
@@ -196,7 +182,7 @@ def label_checks(study: Study) -> Iterator[QualityCheck]:
             yield QualityCheck(
                 f"{structure.name} apart", percent, high=LIMITS.max_apart_percent, unit="%", where=_where(study, frame)
             )
-    heart, cavity = _projected(study.label > 0), _projected(study.label == Label.LV)  # X Y
+    heart, cavity = (np.asarray(mask.any(axis=(0, 3))) for mask in (study.label > 0, study.label == Label.LV))  # X Y
     if not heart.any():
         return
     centre = _centre(cavity if cavity.any() else heart, study)
@@ -204,16 +190,22 @@ def label_checks(study: Study) -> Iterator[QualityCheck]:
     yield QualityCheck("reach of the labels", float(np.hypot(*offsets.T).max()), high=LIMITS.max_reach_mm, unit="mm")
     near = ndimage.distance_transform_edt(~heart, sampling=study.spacing_mm[:2]) <= LIMITS.motion_margin_mm
     if len(study.image) > 1 and not near.all():
-        yield QualityCheck("motion under the labels", _motion_ratio(study, near), low=LIMITS.min_motion_ratio)
+        image = study.image.astype(np.float32) - float(study.image.min())
+        image /= np.maximum(image.mean(axis=(1, 2, 3), keepdims=True), 1e-9)  # each frame has mean 1
+        motion = image.std(axis=0).mean(axis=-1)  # X Y
+        ratio = float(motion[near].mean()) / max(float(motion[~near].mean()), 1e-3)  # less than noise alone makes
+        yield QualityCheck("motion under the labels", ratio, low=LIMITS.min_motion_ratio)
 
 
 def stack_checks(study: Study) -> Iterator[QualityCheck]:
     """Slice step, and gaps and shifts between slices as shown by the labels."""
-    yield QualityCheck("slice step", study.spacing_mm[2], *SLICE_STEP_RANGE_MM, unit="mm")
+    yield QualityCheck("slice step", study.spacing_mm[2], *physiology.SLICE_STEP_RANGE_MM, unit="mm")
     present = np.stack([(study.label == structure).any(axis=(1, 2)) for structure in STRUCTURES], axis=-1)  # T Z S
     if not present.any():
         return
-    yield QualityCheck("slices without labels between labelled ones", int(_gaps(present).max()), high=0)
+    begun, to_come = (np.logical_or.accumulate(part, axis=1) for part in (present, present[:, ::-1]))
+    gaps = (begun & to_come[:, ::-1] & ~present).sum(axis=1)  # T S
+    yield QualityCheck("slices without labels between labelled ones", int(gaps.max()), high=0)
     shifts = slice_shifts_mm(study)
     if np.isfinite(shifts).any():
         worst = int(np.nanargmax(shifts))
@@ -235,13 +227,6 @@ def slice_shifts_mm(study: Study) -> NDArray[np.float64]:
     return result
 
 
-def _gaps(present: BoolArray) -> NDArray[np.int64]:
-    """Number of empty slices between non-empty ones of ``T Z S``, shape ``T S``."""
-    begun = np.logical_or.accumulate(present, axis=1)
-    to_come = np.logical_or.accumulate(present[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray((begun & to_come & ~present).sum(axis=1))
-
-
 def _apart_percent(mask: BoolArray) -> float:
     """Percentage of an ``X Y Z`` mask outside its largest piece; pieces that touch at a corner are connected."""
     where = np.nonzero(mask)
@@ -253,28 +238,11 @@ def _apart_percent(mask: BoolArray) -> float:
     return 100.0 * (1.0 - float(sizes.max()) / float(sizes.sum()))
 
 
-def _motion_ratio(study: Study, near: BoolArray) -> float:
-    """Mean change over time within ``near`` (``X Y``) relative to the rest; each frame is scaled to mean 1."""
-    image = study.image.astype(np.float32) - float(study.image.min())
-    image /= np.maximum(image.mean(axis=(1, 2, 3), keepdims=True), 1e-9)
-    motion = image.std(axis=0).mean(axis=-1)  # X Y
-    return float(motion[near].mean()) / max(float(motion[~near].mean()), 1e-3)  # less change than noise alone makes
-
-
-def _projected(mask: BoolArray) -> BoolArray:
-    """Where a mask ``T X Y Z`` is set in any frame and slice, ``X Y``."""
-    return np.asarray(mask.any(axis=(0, 3)), dtype=np.bool_)
-
-
 def _centre(weight: NDArray[np.float64] | BoolArray, study: Study) -> NDArray[np.float64]:
     """Centre of mass of a weight ``X Y``, mm."""
     return np.asarray(ndimage.center_of_mass(weight)) * study.spacing_mm[:2]
 
 
-def _place(flat: np.intp, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(flat, shape))
-
-
-def _where(study: Study, frame: int, slice_index: int | None = None) -> str:
+def _where(study: Study, frame: int | np.intp, slice_index: int | np.intp | None = None) -> str:
     name = f"frame {study.frame_index[frame]}"
     return name if slice_index is None else f"{name}, slice {slice_index}"

@@ -71,9 +71,11 @@ def resample_scores(label: LabelArray, axes: Axes, reach: float = 1.0) -> FloatA
 
     ``reach`` is the in-plane half-width of the kernel in voxels of ``label``.
     """
-    weights, (columns, rows) = _weights(label.shape, axes, reach), _touched(label)
-    weights = weights[0][:, columns], weights[1][:, rows], weights[2]
-    heart = label[columns, rows]
+    in_x, in_y, in_z = _weights(label.shape, axes, reach)
+    # resampling columns and rows without labels would add zeros
+    x, y = np.flatnonzero(label.any(axis=(1, 2))), np.flatnonzero(label.any(axis=(0, 2)))
+    columns, rows = (slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)) if len(x) else (slice(0), slice(0))
+    weights, heart = (in_x[:, columns], in_y[:, rows], in_z), label[columns, rows]
     scores = apply(np.stack([heart == structure for structure in STRUCTURES]).astype(np.float32), weights)
     return np.concatenate([1.0 - scores.sum(axis=0, keepdims=True), scores])
 
@@ -145,12 +147,6 @@ def _price(lead: NDArray[np.float64], count: int) -> float:
     above = ranked[count - 1] if count > 0 else ranked[0] + 1.0
     below = ranked[count] if count < len(ranked) else ranked[-1] - 1.0
     return -float(above + below) / 2.0
-
-
-def _touched(label: LabelArray) -> tuple[slice, slice]:
-    """The columns and rows with labels; resampling the others would add zeros."""
-    x, y = np.flatnonzero(label.any(axis=(1, 2))), np.flatnonzero(label.any(axis=(0, 2)))
-    return (slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)) if len(x) else (slice(0), slice(0))
 
 
 def _weights(shape: tuple[int, ...], axes: Axes, reach: float = 1.0) -> Weights:

@@ -17,7 +17,7 @@ from cinesynth.data.sources import Source
 from cinesynth.data.store import FORMAT, read_study, study_file, write_study
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import file_sha256, make_folder
-from cinesynth.types import FloatArray, Study
+from cinesynth.types import FloatArray
 
 STAGING = ".staging"
 KEPT = re.compile(r"[0-9a-f]{64}\.h5")
@@ -54,7 +54,10 @@ class Stager:
 
     def _stage(self, name: str, number: int) -> Staged:
         path = self.folder / f"{content_key(self.source, name) or number}.h5"
-        study = _finished(path)
+        study = None
+        if path.exists():  # an interrupted ingestion left it
+            with suppress(DataError):  # damaged: it is read again
+                study = read_study(path)
         if study is None:
             study = self.source.read(name)
             target, digest = study_file(study), write_study(path, study)
@@ -93,26 +96,13 @@ def content_key(source: Source, name: str) -> str | None:
     """
     if source.files is None:
         return None
-    digest = hashlib.sha256(_bytes(f"{__version__} {FORMAT} {name}{source.version}"))
+    known = [f"{__version__} {FORMAT} {name}{source.version}"]
     try:
-        for path in source.files(name):
-            digest.update(_bytes(f"\n{path.name} {file_sha256(path)}"))
+        known += [f"{path.name} {file_sha256(path)}" for path in source.files(name)]
     except OSError:
         return None  # reading the study will name the file
-    return digest.hexdigest()
-
-
-def _bytes(text: str) -> bytes:
-    """``text`` as bytes; file names that are not UTF-8 reach Python as surrogates, which plain UTF-8 rejects."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _finished(path: Path) -> Study | None:
-    """The study that an interrupted ingestion left at ``path``; None if it is absent or damaged."""
-    if path.exists():
-        with suppress(DataError):
-            return read_study(path)
-    return None
+    # file names that are not UTF-8 reach Python as surrogates, which plain UTF-8 rejects
+    return hashlib.sha256("\n".join(known).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _sweep(folder: Path) -> None:

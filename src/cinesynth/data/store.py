@@ -14,16 +14,7 @@ import numpy as np
 
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_bytes
-from cinesynth.types import (
-    STRUCTURES,
-    Diagnosis,
-    Orientation,
-    PhasesFrom,
-    SlicesFrom,
-    Study,
-    covered_label,
-    full_coverage,
-)
+from cinesynth.types import STRUCTURES, Diagnosis, PhasesFrom, SlicesFrom, Study, covered_label, full_coverage
 
 FORMAT = 2
 """Format 1 had no coverage, only labelled frames: all structures in all of their slices count as annotated."""
@@ -44,7 +35,21 @@ def write_study(path: Path, study: Study) -> str:
     check_study(study)
     memory = io.BytesIO()  # on a full disk, HDF5 prints errors when closing; plain bytes fail cleanly
     with h5py.File(memory, "w") as file:
-        _fill(file, study)
+        for name in VOLUMES:
+            # higher gzip levels take several times as long to save a few percent
+            how: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+            file.create_dataset(name, data=getattr(study, name), chunks=(1, *study.image.shape[1:]), **how)
+        for name in ("coverage", *ARRAYS):
+            file[name] = getattr(study, name)
+        for name in (*TEXTS, *NUMBERS, *ORIGINS, "to_source"):
+            file.attrs[name] = getattr(study, name)
+        file.attrs["format"] = FORMAT
+        file.attrs["diagnosis"] = study.diagnosis.value
+        for name in IF_KNOWN:
+            if (value := getattr(study, name)) is not None:
+                file.attrs[name] = value
+        if study.notes:
+            file.attrs["notes"] = json.dumps(study.notes)
     write_bytes(path, memory.getvalue())
     return hashlib.sha256(memory.getvalue()).hexdigest()
 
@@ -85,7 +90,8 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
         return [(True, f"coverage {study.coverage.shape} {study.coverage.dtype} is not T Z S, {expected} bool")]
     if index.shape != shape[:1]:
         return [(True, "frame_index and image differ in length")]
-    stored = set(index.tolist())
+    stored, known = set(index.tolist()), {name: getattr(study, name) for name in IF_KNOWN}
+    axes, signs = sorted(axis for axis, _ in study.to_source), {sign for _, sign in study.to_source}
     return [
         (study.label.dtype != np.uint8 or int(study.label.max()) > 3, "labels are not bytes 0-3"),
         (len(stored) != len(index), "a frame is stored twice"),
@@ -98,24 +104,15 @@ def _faults(study: Study) -> list[tuple[bool, str]]:
             "a structure has labels in a slice where coverage says it was not annotated",
         ),
         (not (np.isfinite(study.affine).all() and study.voxel_ml > 0), "the affine spans no volume"),
-        *((value is not None and not value > 0, f"{name} is not positive") for name, value in _if_known(study)),
+        *((value is not None and not value > 0, f"{name} is not positive") for name, value in known.items()),
         (study.phases_from not in get_args(PhasesFrom), f"ED and ES cannot come from {study.phases_from!r}"),
         (study.slices_from not in get_args(SlicesFrom), f"slice order cannot come from {study.slices_from!r}"),
         (
             any(map(UNWRITABLE.search, (study.subject, study.vendor, study.group, *study.notes))),
             "a name or note contains characters that cannot be written",
         ),
-        (not _is_orientation(study.to_source), f"to_source {study.to_source} is not an orientation"),
+        (axes != [0, 1, 2] or not signs <= {1, -1}, f"to_source {study.to_source} is not an orientation"),
     ]
-
-
-def _if_known(study: Study) -> list[tuple[str, float | None]]:
-    return [(name, getattr(study, name)) for name in IF_KNOWN]
-
-
-def _is_orientation(transform: Orientation) -> bool:
-    axes, signs = {axis for axis, _ in transform}, {sign for _, sign in transform}
-    return len(transform) == 3 and axes == {0, 1, 2} and signs <= {1, -1}
 
 
 def _read(path: Path, file: Any) -> Study:
@@ -136,23 +133,3 @@ def _read(path: Path, file: Any) -> Study:
     values |= {name: float(file.attrs[name]) for name in IF_KNOWN if name in file.attrs}
     values["notes"] = tuple(json.loads(file.attrs.get("notes", "[]")))
     return Study(diagnosis=Diagnosis(file.attrs["diagnosis"]), **values)
-
-
-def _fill(file: Any, study: Study) -> None:
-    frame = (1, *study.image.shape[1:])
-    for name in VOLUMES:
-        # higher gzip levels take several times as long to save a few percent
-        file.create_dataset(
-            name, data=getattr(study, name), chunks=frame, compression="gzip", compression_opts=1, shuffle=True
-        )
-    for name in ("coverage", *ARRAYS):
-        file[name] = getattr(study, name)
-    for name in (*TEXTS, *NUMBERS, *ORIGINS, "to_source"):
-        file.attrs[name] = getattr(study, name)
-    file.attrs["format"] = FORMAT
-    file.attrs["diagnosis"] = study.diagnosis.value
-    for name, value in _if_known(study):
-        if value is not None:
-            file.attrs[name] = value
-    if study.notes:
-        file.attrs["notes"] = json.dumps(study.notes)

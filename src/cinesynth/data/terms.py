@@ -21,16 +21,8 @@ from cinesynth.types import Diagnosis
 
 UNKNOWN = "unknown terms"
 RESEARCH = "research and non-commercial use"
-LICENCES = (
-    "CC0-1.0",
-    "Apache-2.0",
-    "CC-BY-4.0",
-    "CC-BY-SA-4.0",
-    "CC-BY-NC-4.0",
-    "CC-BY-NC-SA-4.0",
-    RESEARCH,
-    UNKNOWN,
-)
+OPEN = ("CC0-1.0", "Apache-2.0", "CC-BY-4.0", "CC-BY-SA-4.0")
+LICENCES = (*OPEN, "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", RESEARCH, UNKNOWN)
 """From permissive to strict. Any other licence cannot be compared, and counts as strict as `RESEARCH`."""
 DATASET = "dataset.json"
 """File of a dataset folder that keeps the terms stated by its sources."""
@@ -50,11 +42,7 @@ UNSPECIFIED = Terms(UNKNOWN)
 KNOWN: Mapping[str, Terms] = MappingProxyType(
     {
         "acdc": Terms("CC-BY-NC-SA-4.0", "Bernard et al., IEEE TMI 2018, doi:10.1109/TMI.2018.2837502"),
-        "dsb": Terms(
-            RESEARCH,
-            "Second Annual Data Science Bowl, Kaggle 2015",
-            "rules of the competition",
-        ),
+        "dsb": Terms(RESEARCH, "Second Annual Data Science Bowl, Kaggle 2015", "rules of the competition"),
         "mnms": Terms(
             RESEARCH, "Campello et al., IEEE TMI 2021, doi:10.1109/TMI.2021.3090082", "terms of the M&Ms challenge"
         ),
@@ -75,7 +63,10 @@ def terms_of(folder: Path, datasets: Iterable[str]) -> dict[str, Terms]:
 
     `DataError` if its ``dataset.json`` is damaged.
     """
-    known = {**_shipped(), **KNOWN, **stated_terms(folder)}
+    # A dataset that was ingested with a layout that ships may come from a version that did not keep its terms.
+    shipped = [load_layout(name) for name in layouts()]
+    of_layouts = {layout.dataset: Terms(layout.licence, layout.citation, layout.note) for layout in shipped}
+    known = {**of_layouts, **KNOWN, **stated_terms(folder)}
     return {name: known.get(name, UNSPECIFIED) for name in sorted(set(datasets))}
 
 
@@ -92,13 +83,9 @@ def stated_terms(folder: Path) -> dict[str, Terms]:
 
 
 def about_dataset(terms: Mapping[str, Terms]) -> dict[str, Any]:
-    """The content of ``dataset.json`` for these terms by dataset name."""
-    return {"format": 1, "kind": "cinesynth dataset", "table": TABLE_FILE, "terms": terms_to_json(terms)}
-
-
-def terms_to_json(terms: Mapping[str, Terms]) -> dict[str, dict[str, str]]:
-    """``terms`` as JSON, read back by `stated_terms`."""
-    return {name: asdict(each) for name, each in sorted(terms.items())}
+    """The content of ``dataset.json`` for these terms by dataset name, read back by `stated_terms`."""
+    stated = {name: asdict(each) for name, each in sorted(terms.items())}
+    return {"format": 1, "kind": "cinesynth dataset", "table": TABLE_FILE, "terms": stated}
 
 
 def combined(terms: Mapping[str, Terms]) -> dict[str, Any]:
@@ -113,24 +100,16 @@ def combined(terms: Mapping[str, Terms]) -> dict[str, Any]:
 
 def strictest(terms: Iterable[Terms]) -> str:
     """The strictest licence; several equally strict ones are joined by "and", since all of them apply."""
-    licences = {each.licence for each in terms}
-    top = max(map(_strictness, licences))
-    return " and ".join(sorted(licence for licence in licences if _strictness(licence) == top))
+    strictness = {
+        each.licence: LICENCES.index(each.licence if each.licence in LICENCES else RESEARCH) for each in terms
+    }
+    top = max(strictness.values())
+    return " and ".join(sorted(licence for licence, strict in strictness.items() if strict == top))
 
 
 def cited(terms: Iterable[Terms]) -> list[str]:
     """Everything users should cite, each once."""
     return list(dict.fromkeys(each.citation for each in terms if each.citation))
-
-
-def _strictness(licence: str) -> int:
-    return LICENCES.index(licence if licence in LICENCES else RESEARCH)
-
-
-def _shipped() -> dict[str, Terms]:
-    """Terms of the layouts that ship; a dataset may have been read by a version that did not keep them."""
-    found = (load_layout(name) for name in layouts())
-    return {layout.dataset: Terms(layout.licence, layout.citation, layout.note) for layout in found}
 
 
 # --- Vendors and diagnosis groups: from the spelling of each dataset to that of this package -----------------------
@@ -156,10 +135,9 @@ _GROUPS = {
     "DRV": Diagnosis.RV,
 }
 """Groups that have another name here. HHD, AHS, IHD, LVNC, ARR, FALL, CIA, TRI and others have no counterpart."""
-NO_GROUPS: Mapping[str, Diagnosis] = MappingProxyType({})
 
 
-def diagnosis_of(group: str, more: Mapping[str, Diagnosis] = NO_GROUPS) -> Diagnosis:
+def diagnosis_of(group: str, more: Mapping[str, Diagnosis] = MappingProxyType({})) -> Diagnosis:
     """The diagnosis of a group as its source spells it (in any case); UNKNOWN if it has no counterpart.
 
     ``more`` maps further groups of the source and takes precedence.

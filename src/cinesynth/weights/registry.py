@@ -154,8 +154,7 @@ def _of(bundles: dict[str, Path], name: str) -> Path:
     if name not in bundles:
         known = ", ".join(bundles) or "none in this installation"
         raise WeightsError(
-            f"there are no weights {name}",
-            hint=f"name a folder written by `cinesynth bundle`, or one of: {known}",
+            f"there are no weights {name}", hint=f"name a folder written by `cinesynth bundle`, or one of: {known}"
         )
     return bundles[name]
 
