@@ -71,3 +71,14 @@ def test_an_old_verb_says_its_new_name(run: Run) -> None:
     assert "`train dynamics` is now called `train motion-diffusion`" in err
     assert "is now" not in run("train", "motion-diffusion", "--dry-run", "--preset", "smoke")[2]
     assert "dynamics" not in run("train", "--help")[1]
+
+
+@pytest.mark.parametrize("words", [("--set", "training.dynamics.steps=7"), ("--set=training.dynamics.steps=7",)])
+def test_an_old_setting_says_its_new_name_and_is_understood(run: Run, words: tuple[str, ...]) -> None:
+    code, out, err = run("train", "all", "--dry-run", "--preset", "smoke", *words)
+    assert (code, yaml.safe_load(out.partition("preset smoke")[0])["training"]["motion_diffusion"]["steps"]) == (0, 7)
+    assert err.splitlines() == [
+        "warning: the setting training.dynamics.steps is now called training.motion_diffusion.steps; "
+        "the old name will stop working"
+    ]
+    assert run("train", "all", "--dry-run", "--preset", "smoke", "--set", "vae.blocks=2")[2] == ""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cinesynth.config import GridConfig, load_config
+from cinesynth.config import load_config
+from cinesynth.config.schema import GridConfig
 from cinesynth.models.codec import Codec, clean_mask
 from cinesynth.types import Label, LabelArray
 from tests.real_subjects import real_subjects

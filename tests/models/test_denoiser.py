@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cinesynth.config import DenoiserConfig, load_config
+from cinesynth.config import load_config
+from cinesynth.config.schema import DenoiserConfig
 from cinesynth.errors import ConfigError
 from cinesynth.models.conditioning import encode_priors
 from cinesynth.models.denoiser import DenoiserUNet

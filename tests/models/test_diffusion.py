@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cinesynth.config import DiffusionConfig, load_config
+from cinesynth.config import load_config
+from cinesynth.config.schema import DiffusionConfig
 from cinesynth.models.build import build_anatomy_diffusion, build_motion_diffusion
 from cinesynth.models.conditioning import encode_priors
 from cinesynth.models.diffusion import LatentDiffusion

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from cinesynth.config import GridConfig
+from cinesynth.config.schema import GridConfig
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest

@@ -24,9 +24,11 @@ def prepare(
     dataset: Dataset, preset: Annotated[str, Option(help="Preset whose grid the dataset is resampled to.")] = "small"
 ) -> None:
     """Resample a dataset to a preset's grid and report the effect on the volumes. Training does this automatically."""
+    import numpy as np
+
     from cinesynth.data.geometry import Grid
     from cinesynth.data.packed import prepare as pack
-    from cinesynth.data.packed import volume_report
+    from cinesynth.data.packed import volume_errors_percent
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
@@ -35,10 +37,10 @@ def prepare(
     spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
     size = f"{packed.path.stat().st_size / 2**20:.1f} MiB"
     console.out.print(f"{len(packed)} subjects on {x} x {y} x {z} voxels of {spacing} mm, {size}")
-    report, rows = volume_report(dataset, grid), []
-    for name, median, errors in zip(("EDV", "ESV"), report.median_percent, report.errors_percent(), strict=True):
-        known = (float(errors.mean()), float(abs(errors).max())) if len(errors) else (None, None)
-        rows.append((name, median, *known, len(errors)))
+    rows: list[tuple[object, ...]] = []
+    for name, errors in volume_errors_percent(dataset, grid).items():
+        measures = (np.median(abs(errors)), errors.mean(), abs(errors).max()) if len(errors) else (None, None, None)
+        rows.append((name, *measures, len(errors)))
     columns = ("LV volume", "median |error| %", "mean error %", "largest |error| %", "subjects")
     console.table("volumes on the grid, compared with the native labels", columns, rows)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from cinesynth.config.migration import migrate_key
+
 Dataset = Annotated[Path, Option(help="Dataset folder, made by `cinesynth ingest`.")]
 Weights = Annotated[
     Path | None,
@@ -55,16 +57,23 @@ VERBS = {
 
 
 def with_new_names(arguments: Sequence[str], warn: Callable[[str], None]) -> list[str]:
-    """A command line in which old names of verbs and options are replaced; ``warn`` is called once for each."""
+    """A command line in which old names of verbs and options are replaced; ``warn`` is called for each.
+
+    It is also called for old names of settings after ``--set``, which are understood later.
+    """
     words = list(arguments)
     for old, new in VERBS.items():
         if tuple(words[: len(old)]) == old:
             warn(f"`{' '.join(old)}` is now called `{' '.join(new)}`; the old name will stop working")
             words[: len(old)] = new
     renamed = SHARED_OPTIONS | OPTIONS_BY_VERB.get(words[0] if words else "", {})
-    for i, word in enumerate(words):
+    for i, (word, following) in enumerate(zip(words, [*words[1:], ""], strict=True)):
         name, equals, value = word.partition("=")
         if name in renamed:
             warn(f"{name} is now called {renamed[name]}; the old name will stop working")
             words[i] = renamed[name] + equals + value
+        elif name == "--set":  # the setting itself stays as it was written: weights record it
+            key = (value if equals else following).partition("=")[0].strip()
+            if (new := migrate_key(key)) != key:
+                warn(f"the setting {key} is now called {new}; the old name will stop working")
     return words

@@ -16,48 +16,9 @@ import yaml
 from pydantic import ValidationError
 
 from cinesynth.config.migration import migrate_key, migrate_settings, original_settings
-from cinesynth.config.schema import (
-    STAGES,
-    AutoencodingLosses,
-    Config,
-    DecoderTraining,
-    DenoiserConfig,
-    DiffusionConfig,
-    GridConfig,
-    OptimConfig,
-    ResidualMotionConfig,
-    SegmenterConfig,
-    SegmenterTraining,
-    Settings,
-    VAEConfig,
-    VAETraining,
-)
+from cinesynth.config.schema import STAGES as STAGES
+from cinesynth.config.schema import Config as Config
 from cinesynth.errors import ConfigError
-
-__all__ = [
-    "STAGES",
-    "AutoencodingLosses",
-    "Config",
-    "DecoderTraining",
-    "DenoiserConfig",
-    "DiffusionConfig",
-    "GridConfig",
-    "OptimConfig",
-    "ResidualMotionConfig",
-    "SegmenterConfig",
-    "SegmenterTraining",
-    "Settings",
-    "VAEConfig",
-    "VAETraining",
-    "apply_override",
-    "dump_config",
-    "hashed_settings",
-    "load_config",
-    "parse_config",
-    "presets",
-]
-
-KEYS_HINT = "list all keys with cinesynth train all --dry-run"
 
 
 def presets() -> list[str]:
@@ -80,7 +41,8 @@ def parse_config(tree: dict[str, Any]) -> Config:
         return Config.model_validate(migrate_settings(tree))
     except ValidationError as error:
         lines = [_explain(e["loc"], e["msg"], e["type"]) for e in error.errors()]
-        raise ConfigError("\n".join(lines), hint=KEYS_HINT) from None
+        hint = "list all keys with cinesynth train all --dry-run"
+        raise ConfigError("\n".join(lines), hint=hint) from None
 
 
 def dump_config(config: Config) -> str:
@@ -136,13 +98,9 @@ def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
     path = ".".join(str(part) for part in location)
     if kind != "extra_forbidden":
         return f"{path or 'config'}: {message.removeprefix('Value error, ')}"
-    near = difflib.get_close_matches(str(location[-1]), _keys_beside(location), n=1, cutoff=0.5)
-    return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
-
-
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
     node: Any = Config
     for part in location[:-1]:
-        field = node.model_fields.get(str(part)) if hasattr(node, "model_fields") else None
+        field = getattr(node, "model_fields", {}).get(str(part))
         node = field.annotation if field else None
-    return list(node.model_fields) if hasattr(node, "model_fields") else []
+    near = difflib.get_close_matches(str(location[-1]), getattr(node, "model_fields", {}), n=1, cutoff=0.5)
+    return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.config import GridConfig, load_config, presets
+from cinesynth.config import load_config, presets
+from cinesynth.config.schema import GridConfig
 from cinesynth.data.normalisation import heart_centre, label_bounds
 from cinesynth.data.resample import Axes, Axis, at_nearest, held_labels, owed_labels, resample_image, resample_scores
 from cinesynth.errors import DataError, InputError

@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cinesynth.config import GridConfig, VAEConfig
+from cinesynth.config.schema import GridConfig, VAEConfig
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import VAE, Decoded
 from cinesynth.types import STRUCTURES, BoolArray, Image, Label, LabelArray, LabelBatch, Latent, Logits, SliceMask

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cinesynth.config import DenoiserConfig
+from cinesynth.config.schema import DenoiserConfig
 from cinesynth.models.conditioning import CORE, ClinicalEmbedding, Conditions, ConditionSet, ScalarEmbedding
 from cinesynth.models.layers import (
     Conv,

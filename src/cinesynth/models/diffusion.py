@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from cinesynth.config import DiffusionConfig
+from cinesynth.config.schema import DiffusionConfig
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.layers import broadcast_mask

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cinesynth.config import ResidualMotionConfig
+from cinesynth.config.schema import ResidualMotionConfig
 from cinesynth.models.layers import Conv, Stack, broadcast_mask, make_norm
 from cinesynth.types import Latent, Phases, SliceMask, Trajectory
 

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cinesynth.config import Config, Settings, dump_config, hashed_settings, load_config
+from cinesynth.config import Config, dump_config, hashed_settings, load_config
+from cinesynth.config.schema import Settings
 from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.errors import InputError
 from cinesynth.weights.folder import bundle_sha256

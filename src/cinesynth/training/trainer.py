@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from cinesynth.config import OptimConfig
+from cinesynth.config.schema import OptimConfig
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.tasks import ProgressCallback
