@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cinesynth.io.files import with_either_name
+
 RENAMED_STAGES = {"motion": "residual_motion", "anatomy": "anatomy_diffusion", "dynamics": "motion_diffusion"}
 """Old name of a stage, then its name today. No old name is the name of another stage today."""
 ORIGINAL_NAMES = {new: old for old, new in RENAMED_STAGES.items()}
@@ -56,8 +58,7 @@ def migrate_stage(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def stage_path(folder: Path, stage: str, suffix: str = "") -> Path:
     """A stage's file in ``folder``, or without ``suffix`` its folder; under the old name where only that exists."""
-    path, old = folder / f"{stage}{suffix}", folder / f"{original_name(stage)}{suffix}"
-    return old if old.exists() and not path.exists() else path
+    return with_either_name(folder / f"{stage}{suffix}", folder / f"{original_name(stage)}{suffix}")
 
 
 def _renamed(tree: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cinesynth.errors import DataError
-from cinesynth.io.files import write_text
+from cinesynth.io.files import with_either_name, write_csv
 from cinesynth.io.reproducibility import shuffle_key
 from cinesynth.types import (
     SAME_ORIENTATION,
@@ -141,11 +141,8 @@ class DatasetTable:
 
     def write(self, folder: Path) -> None:
         """Replace the table of ``folder`` atomically; a table under the old name is removed."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in self.rows)
-        write_text(Path(folder) / TABLE_FILE, text.getvalue())
+        rows = ([_cell(getattr(row, name)) for name in COLUMNS] for row in self.rows)
+        write_csv(Path(folder) / TABLE_FILE, [COLUMNS, *rows])
         if _lists_subjects(old := Path(folder) / OLD_TABLE_FILE):
             with suppress(OSError):  # harmless if it stays: the new name is read first
                 old.unlink()
@@ -153,8 +150,7 @@ class DatasetTable:
 
 def table_path(folder: Path) -> Path:
     """The table of the dataset in ``folder``, which need not exist; the old name only where the new one is absent."""
-    path, old = Path(folder) / TABLE_FILE, Path(folder) / OLD_TABLE_FILE
-    return old if old.exists() and not path.exists() else path
+    return with_either_name(Path(folder) / TABLE_FILE, Path(folder) / OLD_TABLE_FILE)
 
 
 def is_dataset(folder: Path) -> bool:

@@ -19,7 +19,7 @@ from cinesynth.data.sources import Skipped, Source
 from cinesynth.data.staging import STAGING, Staged, Stager, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
-from cinesynth.io.files import make_folder, only_writer, write_json, write_text, writing
+from cinesynth.io.files import make_folder, only_writer, with_either_name, write_csv, write_json, writing
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.types import FloatArray, Study
 
@@ -71,7 +71,9 @@ def ingest(
     With ``on_error="skip"`` bad studies are skipped. Whatever was skipped, here or by the source, is listed with the
     reason in ``skipped.csv``.
     """
-    out, source = Path(out), studies if isinstance(studies, Source) else _as_source(studies)
+    numbered = {} if isinstance(studies, Source) else {f"{number}": study for number, study in enumerate(studies)}
+    source = studies if isinstance(studies, Source) else Source(tuple(numbered), numbered.__getitem__)
+    out = Path(out)
     with only_writer(out):
         before, skipped_before = _existing(out), read_skipped(out)
         with staging(out) as folder:
@@ -85,11 +87,6 @@ def ingest(
             _publish(files, out, table, (*skipped_before, *skipped), terms)
     file_bytes = sum((out / row.file).stat().st_size for row in added)
     return Summary(out, added, skipped, len(table), file_bytes)
-
-
-def _as_source(studies: Sequence[Study]) -> Source:
-    numbered = {f"{number}": study for number, study in enumerate(studies)}
-    return Source(tuple(numbered), numbered.__getitem__)
 
 
 def _existing(out: Path) -> DatasetTable:
@@ -121,17 +118,10 @@ def _stage(
                 failed.append(Skipped(name, error.message, error.hint))
             progress("ingest", number, len(source), {})
     if not staged:
-        raise DataError(
-            f"no study could be read: {_reasons(failed)}", hint="mend these studies, or name another folder"
-        )
+        more = [f"and {len(failed) - 5} more"] if len(failed) > 5 else []
+        reasons = "; ".join([*(each.reason for each in failed[:5]), *more]) or "the source holds none"
+        raise DataError(f"no study could be read: {reasons}", hint="mend these studies, or name another folder")
     return staged, failed
-
-
-def _reasons(failed: Sequence[Skipped], shown: int = 5) -> str:
-    if not failed:
-        return "the source holds none"
-    more = f"; and {len(failed) - shown} more" if len(failed) > shown else ""
-    return "; ".join(each.reason for each in failed[:shown]) + more
 
 
 def _accept(outcome: Staged | DataError, owners: dict[str, str]) -> Staged:
@@ -211,8 +201,7 @@ def _publish(
 
 def read_skipped(folder: Path) -> tuple[Skipped, ...]:
     """Everything skipped so far on the way into the dataset in ``folder``; `DataError` if the list is damaged."""
-    path, old = Path(folder) / SKIPPED_FILE, Path(folder) / OLD_SKIPPED_FILE
-    path = old if old.exists() and not path.exists() else path
+    path = with_either_name(Path(folder) / SKIPPED_FILE, Path(folder) / OLD_SKIPPED_FILE)
     if not path.exists():
         return ()
     try:
@@ -226,14 +215,10 @@ def read_skipped(folder: Path) -> tuple[Skipped, ...]:
 
 def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     """Replace the list of ``folder`` atomically, without repetitions; an empty list makes no file."""
-    if not skipped:
-        return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(SKIPPED_COLUMNS)
-    writer.writerows(dict.fromkeys(tuple(map(_cell, each)) for each in skipped))
-    write_text(Path(folder) / SKIPPED_FILE, text.getvalue())
-    (Path(folder) / OLD_SKIPPED_FILE).unlink(missing_ok=True)
+    if skipped:
+        rows = dict.fromkeys(tuple(map(_cell, each)) for each in skipped)
+        write_csv(Path(folder) / SKIPPED_FILE, [SKIPPED_COLUMNS, *rows])
+        (Path(folder) / OLD_SKIPPED_FILE).unlink(missing_ok=True)
 
 
 def _cell(text: str, max_length: int = 2000) -> str:

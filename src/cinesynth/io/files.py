@@ -90,6 +90,13 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write ``rows``, the first of which names the columns, as CSV with plain newlines, completely or not at all."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` as indented JSON; ``ValueError`` if it holds NaN or infinity."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -105,6 +112,11 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
 
 
 # --- Reading files from unknown sources, and hashing them ------------------------------------------------------------
+
+
+def with_either_name(path: Path, old: Path) -> Path:
+    """``path``, which need not exist; ``old``, its earlier name, where only that exists."""
+    return old if old.exists() and not path.exists() else path
 
 
 def open_regular(path: Path) -> BinaryIO:
