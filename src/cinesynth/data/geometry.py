@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -183,13 +183,13 @@ class Placement:
 
     def _axes(self) -> Axes:
         """The grid's voxels (in the acquired slices) in voxels of the native grid."""
-        native, grid = np.linalg.norm(self.affine[:3, :3], axis=0), self.grid
-        x, y = (
-            _plane_axis(grid.size[i], self.offset[i], self.native_size[i], grid.spacing_mm[i] / float(native[i]))
-            for i in (0, 1)
-        )
-        step = _slice_step(float(native[2]), grid.spacing_mm[2])
-        return x, y, Axis(self.slices, 0.5 * step - 0.5, step)
+        native_mm, axes = np.linalg.norm(self.affine[:3, :3], axis=0), []
+        for i, offset in enumerate(self.offset):
+            size, step = self.native_size[i], self.grid.spacing_mm[i] / float(native_mm[i])
+            field = round(size / step)  # the resampled and the native field have the same centre
+            axes.append(Axis(self.grid.size[i], (offset + 0.5 - field / 2) * step + size / 2 - 0.5, step))
+        step = _slice_step(float(native_mm[2]), self.grid.spacing_mm[2])
+        return axes[0], axes[1], Axis(self.slices, 0.5 * step - 0.5, step)
 
     def _inverse(self) -> Axes:
         x, y, z = (axis.inverse(size) for axis, size in zip(self._axes(), self.native_size, strict=True))
@@ -204,13 +204,12 @@ def place(study: Study, grid: Grid) -> Placement:
     slices = slices_on_grid(study, grid.spacing_mm[2])
     if slices > grid.size[2]:
         raise _does_not_fit(study, f"{slices} slices of {grid.spacing_mm[2]:g} mm", grid)
-    _, x, y, z = study.image.shape
-    offset = _offset(study, grid)
-    if not _labels_fit(study, grid, offset):
+    placement = _centred(study, grid)
+    if not _labels_fit(study, placement):
         (left, right), (top, bottom) = label_bounds(study)
         width, height = (right - left) * study.spacing_mm[0], (bottom - top) * study.spacing_mm[1]
         raise _does_not_fit(study, f"labels of {width:.0f} x {height:.0f} mm", grid)
-    return Placement((x, y, z), study.affine, grid, slices, offset)
+    return placement
 
 
 def slices_on_grid(study: Study, slice_step_mm: float) -> int:
@@ -224,36 +223,23 @@ def _slice_step(native_mm: float, grid_mm: float) -> float:
     return 1.0 if abs(grid_mm / native_mm - 1.0) < 0.01 else grid_mm / native_mm
 
 
-def _plane_axis(size: int, offset: int, native_size: int, step: float) -> Axis:
-    """A row of grid voxels in native voxels; the resampled and the native field have the same centre."""
-    field = round(native_size / step)
-    return Axis(size, (offset + 0.5 - field / 2) * step + native_size / 2 - 0.5, step)
+def _centred(study: Study, grid: Grid) -> Placement:
+    """The placement that brings the heart as close as possible to the centre of the grid."""
+    _, x, y, z = study.image.shape
+    corner = Placement((x, y, z), study.affine, grid, slices_on_grid(study, grid.spacing_mm[2]), (0, 0))
+    rows = zip(heart_centre(study), corner._axes()[:2], strict=True)
+    x, y = (round((centre - row.start) / row.step - (row.size - 1) / 2) for centre, row in rows)
+    return replace(corner, offset=(x, y))
 
 
-def _offset(study: Study, grid: Grid) -> tuple[int, int]:
-    """The crop that brings the heart as close as possible to the centre of the grid."""
-    rows = (_study_axis(study, grid, axis, 0) for axis in (0, 1))
-    x, y = (
-        round((centre - row.start) / row.step - (row.size - 1) / 2)
-        for centre, row in zip(heart_centre(study), rows, strict=True)
-    )
-    return x, y
-
-
-def _labels_fit(study: Study, grid: Grid, offset: tuple[int, int]) -> bool:
+def _labels_fit(study: Study, placement: Placement) -> bool:
     if not study.label.any():
         return True
-    for axis, bounds in enumerate(label_bounds(study)):
-        row = _study_axis(study, grid, axis, offset[axis])
+    for row, bounds in zip(placement._axes()[:2], label_bounds(study), strict=True):
         low, high = ((bound - row.start) / row.step for bound in bounds)
         if low < -0.5 or high > row.size - 0.5:
             return False
     return True
-
-
-def _study_axis(study: Study, grid: Grid, axis: int, offset: int) -> Axis:
-    step = grid.spacing_mm[axis] / study.spacing_mm[axis]
-    return _plane_axis(grid.size[axis], offset, study.image.shape[1 + axis], step)
 
 
 def _does_not_fit(study: Study, found: str, grid: Grid) -> DataError:
@@ -263,7 +249,7 @@ def _does_not_fit(study: Study, found: str, grid: Grid) -> DataError:
     larger = [
         name
         for name, grid in grids.items()
-        if slices_on_grid(study, grid.spacing_mm[2]) <= grid.size[2] and _labels_fit(study, grid, _offset(study, grid))
+        if slices_on_grid(study, grid.spacing_mm[2]) <= grid.size[2] and _labels_fit(study, _centred(study, grid))
     ]
     hint = f"use a preset with a larger grid: {', '.join(larger)}" if larger else ""
     return DataError(message, hint=hint or "increase grid.size; no preset is large enough")

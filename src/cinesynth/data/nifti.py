@@ -87,17 +87,13 @@ def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> Labe
     `DataError` unless shape and spacing agree with those of ``like``, or if the file holds a number that is not in
     ``numbers``.
     """
-    label = read_volume(path, 3, like.known_mm)
-    _check_grid(label, like, like.data.shape[:3])
-    frame: LabelArray = _translate(label, numbers)[0]
+    frame: LabelArray = _labels(path, 3, like, numbers)[0]
     return frame
 
 
 def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
     """The labels ``T X Y Z`` of a file with one label per frame of ``like``; otherwise as `read_label`."""
-    label = read_volume(path, 4, like.known_mm)
-    _check_grid(label, like, like.data.shape)
-    return _translate(label, numbers)
+    return _labels(path, 4, like, numbers)
 
 
 def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volume:
@@ -197,7 +193,9 @@ def _silence() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _check_grid(label: Volume, image: Volume, shape: tuple[int, ...]) -> None:
+def _labels(path: Path, dimensions: int, image: Volume, numbers: Numbers) -> LabelArray:
+    """The labels ``T X Y Z`` of a file on the grid of ``image``, with the numbers of `Label`."""
+    label, shape = read_volume(path, dimensions, image.known_mm), image.data.shape[:dimensions]
     hint = "label and image must have the same grid: take both from the same copy of the dataset"
     if label.data.shape != shape:
         found = f"{label.path} has {label.data.shape} voxels, its image {image.path.name} has {shape}"
@@ -205,10 +203,6 @@ def _check_grid(label: Volume, image: Volume, shape: tuple[int, ...]) -> None:
     if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=0.01):
         edges = f"{label.spacing_mm} mm, its image {image.path.name} of {image.spacing_mm} mm"
         raise DataError(f"{label.path} has voxels of {edges}", hint=hint)
-
-
-def _translate(label: Volume, numbers: Numbers) -> LabelArray:
-    """The labels ``T X Y Z`` with the numbers of `Label`."""
     found = np.unique(label.data)
     whole = np.rint(found)
     meaning = {0: Label.BACKGROUND, **numbers}

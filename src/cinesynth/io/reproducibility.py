@@ -79,7 +79,13 @@ def describe_environment(packages: Sequence[str]) -> dict[str, Any]:
 
 def package_versions(packages: Sequence[str]) -> dict[str, str]:
     """The installed version of each package, or "not installed"."""
-    return {name: _version(name) for name in packages}
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
 
 
 @cache
@@ -96,10 +102,3 @@ def git_revision() -> str:
 def _git(folder: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

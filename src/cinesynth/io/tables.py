@@ -86,20 +86,6 @@ def read_table(path: Path, subject: str) -> SubjectTable:
     Rows without a subject are skipped. `DataError` if the file or the column is missing, or if a subject has two
     different rows.
     """
-    columns, lines = _parse(path)
-    if subject not in columns:
-        raise DataError(f"{path} has no column {subject!r}", hint=f"its columns are {', '.join(filter(None, columns))}")
-    rows: dict[str, TableRow] = {}
-    for cells in lines:
-        name = cells[subject].strip()
-        row = TableRow(path, name, cells)
-        if name and rows.setdefault(name, row) != row:
-            raise DataError(f"{path} has two rows for {name} that differ", hint="keep the correct one")
-    return SubjectTable(path, rows)
-
-
-def _parse(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Column names, and the cells of each line that is not empty."""
     text = _text(path)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     try:
@@ -107,7 +93,16 @@ def _parse(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     except csv.Error as error:
         raise DataError(f"{path} is not a table: {error}", hint="save it as CSV") from None
     columns = [name.strip() for name in lines[0]] if lines else []
-    return columns, [dict(zip_longest(columns, line[: len(columns)], fillvalue="")) for line in lines[1:]]
+    if subject not in columns:
+        raise DataError(f"{path} has no column {subject!r}", hint=f"its columns are {', '.join(filter(None, columns))}")
+    rows: dict[str, TableRow] = {}
+    for line in lines[1:]:
+        cells = dict(zip_longest(columns, line[: len(columns)], fillvalue=""))
+        name = cells[subject].strip()
+        row = TableRow(path, name, cells)
+        if name and rows.setdefault(name, row) != row:
+            raise DataError(f"{path} has two rows for {name} that differ", hint="keep the correct one")
+    return SubjectTable(path, rows)
 
 
 def _text(path: Path) -> str:

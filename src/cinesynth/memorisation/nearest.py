@@ -37,11 +37,15 @@ def image_distance(hearts: Stack, training: Stack) -> Distances:
 
 def mask_distance(hearts: Stack, training: Stack) -> Distances:
     """1 - the mean Dice of RV, myocardium and LV; label stacks ``N S P P`` and ``M S P P``."""
-    dice = [_dice((hearts == s).astype(np.float64), (training == s).astype(np.float64)) for s in (1, 2, 3)]
-    unknown = [~np.isfinite(x.reshape(len(x), -1)).all(axis=1) for x in (hearts, training)]
+    flat, known = (x.reshape(len(x), -1) for x in (hearts, training))
+    dice = []
+    for structure in (1, 2, 3):
+        a, b = (flat == structure).astype(np.float64), (known == structure).astype(np.float64)
+        both, total = 2 * a @ b.T, a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]
+        dice.append(np.where(total > 0, both / np.maximum(total, 1.0), 1.0))
     table = np.asarray(1.0 - np.mean(dice, axis=0), dtype=np.float64)
-    table[unknown[0]] = np.nan
-    table[:, unknown[1]] = np.nan
+    table[~np.isfinite(flat).all(axis=1)] = np.nan
+    table[:, ~np.isfinite(known).all(axis=1)] = np.nan
     return table
 
 
@@ -119,12 +123,6 @@ def unit(stacks: Stack) -> Distances:
     flat = stacks.reshape(len(stacks), -1).astype(np.float64)
     flat = flat - flat.mean(axis=1, keepdims=True)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9))
-
-
-def _dice(hearts: Distances, training: Distances) -> Distances:
-    a, b = (x.reshape(len(x), -1) for x in (hearts, training))
-    both, total = 2 * a @ b.T, a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]
-    return np.asarray(np.where(total > 0, both / np.maximum(total, 1.0), 1.0))
 
 
 # --- The search among a set of generated hearts ----------------------------------------------------------------------

@@ -67,7 +67,9 @@ def write_bundle(
     infos = {stage: stage_info(run, stage) for stage in STAGES}
     sources = {stage: stage for stage in STAGES}
     if (run / "decoder.json").is_file():
-        infos["vae"], sources["vae"] = _with_decoder(run, infos["vae"]), "decoder"
+        sources["vae"], decoder = "decoder", stage_info(run, "decoder")
+        check_lineage({"vae": infos["vae"], "decoder": decoder})
+        infos["vae"] = {**decoder, "stage": "vae", "parents": {}, ENCODES_AS: infos["vae"]["id"]}
     check_lineage(infos)
     out.mkdir(parents=True, exist_ok=True)
     for stage, record in infos.items():
@@ -89,13 +91,6 @@ def write_bundle(
     }
     write_text(out / INDEX, index_text(index))
     return index
-
-
-def _with_decoder(run: Path, vae: dict[str, Any]) -> dict[str, Any]:
-    """The record of a VAE with the decoder that ``run`` fine-tuned for it."""
-    decoder = stage_info(run, "decoder")
-    check_lineage({"vae": vae, "decoder": decoder})
-    return {**decoder, "stage": "vae", "parents": {}, ENCODES_AS: vae["id"]}
 
 
 def bundle_run(

@@ -165,7 +165,12 @@ class Bundle:
         index = read_index(folder)
         infos = {stage: stage_info(folder, stage) for stage in STAGES}
         check_lineage(infos)
-        _check_index(folder, index)
+        for name, expected in index.get("files", {}).items():
+            path, hint = folder / name, "copy the whole folder again"
+            if not path.is_file():
+                raise WeightsError(f"{folder} is incomplete: {name} is missing", hint=hint)
+            if file_sha256(path) != expected:
+                raise WeightsError(f"{path} was altered: its SHA-256 differs from the one in the index", hint=hint)
         config = parse_config(infos["motion_diffusion"]["config"])
         networks = build(config)
         for stage, module in zip(STAGES, vars(networks).values(), strict=True):
@@ -186,14 +191,3 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
                     f"{stage} was trained on {parent} {str(expected)[:12]}..., but the folder holds {found[:12]}...",
                     hint=f"train {stage} again, or restore the {parent} that it was trained on",
                 )
-
-
-def _check_index(folder: Path, index: dict[str, Any]) -> None:
-    for name, expected in index.get("files", {}).items():
-        path = folder / name
-        if not path.is_file():
-            raise WeightsError(f"{folder} is incomplete: {name} is missing", hint="copy the whole folder again")
-        if file_sha256(path) != expected:
-            raise WeightsError(
-                f"{path} was altered: its SHA-256 differs from the one in the index", hint="copy the whole folder again"
-            )

@@ -50,20 +50,14 @@ class SubjectGroup:
         rows = np.empty((SAMPLES_PER_DRAW, len(low)))
         rows[:, sorted(known)] = [known[axis] for axis in sorted(known)]
         if free:
-            mean, covariance = self._given(known, free)
+            mean, covariance = self.given(known, free)
             rows[:, free] = rng.multivariate_normal(mean, covariance, size=SAMPLES_PER_DRAW, method="cholesky")
         rows[:, 2] = np.rint(rows[:, 2])
         inside = np.all((rows >= low - 1e-9) & (rows <= high + 1e-9), axis=1, where=np.isin(range(len(low)), free))
         row: Matrix = np.clip(rows[int(inside.argmax())], low, high)
         return row
 
-    def draw_slices(self, known: Mapping[int, float], rng: np.random.Generator) -> int:
-        """A number of slices, sampled conditional on log EDV (0) and logit EF (1) within the observed range."""
-        (centre,), ((variance,),) = self._given(known, [2])
-        drawn = rng.normal(centre, math.sqrt(max(float(variance), 0.0)))
-        return int(np.clip(np.rint(drawn), self.low[2], self.high[2]))
-
-    def _given(self, known: Mapping[int, float], free: list[int]) -> tuple[Matrix, Matrix]:
+    def given(self, known: Mapping[int, float], free: list[int]) -> tuple[Matrix, Matrix]:
         """Mean and covariance of the ``free`` axes conditional on the ``known`` ones."""
         mean, covariance = np.array(self.mean), np.array(self.covariance)
         axes = sorted(known)
@@ -142,8 +136,10 @@ class EmpiricalPrior:
         """``prior`` with a number of slices: its own, or one sampled conditional on its volumes."""
         if prior.slices is not None:
             return prior
-        known = _axes(prior.lv_edv_ml, prior.ef_percent)
-        return replace(prior, slices=self.group(prior.diagnosis).draw_slices(known, np.random.default_rng(seed)))
+        group = self.group(prior.diagnosis)
+        (centre,), ((variance,),) = group.given(_axes(prior.lv_edv_ml, prior.ef_percent), [2])
+        drawn = np.random.default_rng(seed).normal(centre, math.sqrt(max(float(variance), 0.0)))
+        return replace(prior, slices=int(np.clip(np.rint(drawn), group.low[2], group.high[2])))
 
     def systolic_fraction(self, diagnosis: Diagnosis) -> float:
         """The median share of the cycle between ED and ES."""
