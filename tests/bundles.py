@@ -11,7 +11,7 @@ from cinesynth.data.packed import Record
 from cinesynth.models.build import build
 from cinesynth.models.vae import VAE
 from cinesynth.types import Diagnosis, Label
-from cinesynth.weights.build import write_bundle
+from cinesynth.weights.bundle import write_bundle
 from cinesynth.weights.folder import save_stage
 from cinesynth.weights.prior import EmpiricalPrior
 

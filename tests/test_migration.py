@@ -8,10 +8,9 @@ import yaml
 from cinesynth.config import STAGES, dump_config, hashed_settings, load_config, parse_config
 from cinesynth.config.migration import RENAMED_STAGES, original_name, original_settings, stage_path
 from cinesynth.errors import ConfigError
-from cinesynth.weights.build import with_sampling
+from cinesynth.weights.bundle import verify_bundle, with_sampling
 from cinesynth.weights.folder import Bundle, bundle_sha256, stage_info
 from cinesynth.weights.registry import shipped_bundles
-from cinesynth.weights.verify import verify_bundle
 from tests.conftest import Run
 
 

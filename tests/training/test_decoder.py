@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from cinesynth.config import STAGES, Config, load_config
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.training.run import stages_of, train_all, train_stage
-from cinesynth.weights.build import write_bundle
+from cinesynth.weights.bundle import write_bundle
 from cinesynth.weights.folder import ENCODES_AS, Bundle, stage_info
 from tests.training.tiny import TINY
 

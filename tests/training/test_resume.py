@@ -21,7 +21,7 @@ from cinesynth.config.migration import RENAMED_STAGES, original_name, original_s
 from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.training.run import train_all, train_stage
 from cinesynth.training.stages import TimeLimitReached
-from cinesynth.weights.build import write_bundle
+from cinesynth.weights.bundle import write_bundle
 from cinesynth.weights.folder import Bundle, stage_info
 from tests.training.tiny import TINY
 

@@ -11,10 +11,10 @@ import torch
 from cinesynth.cli import main
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import file_sha256
+from cinesynth.weights.bundle import verify_bundle
 from cinesynth.weights.folder import INDEX, Bundle, bundle_sha256
 from cinesynth.weights.registry import VARIABLE, find_bundle, read_settings, set_default, settings_file, shipped_bundles
 from cinesynth.weights.scores import SCORES_FILE, record_scores, recorded_scores
-from cinesynth.weights.verify import verify_bundle
 from tests.bundles import make_bundle
 
 

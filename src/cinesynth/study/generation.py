@@ -34,7 +34,7 @@ from cinesynth.synthesis.cohort import draw_requests, generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.training.run import train_all
 from cinesynth.types import Diagnosis, FloatArray, Study
-from cinesynth.weights.build import bundle_run
+from cinesynth.weights.bundle import bundle_run
 from cinesynth.weights.folder import INDEX, bundle_sha256, read_index
 from cinesynth.weights.registry import find_bundle
 

@@ -1,9 +1,11 @@
-"""Build a weights folder from a finished run."""
+"""Bundles: weights folders are made of a finished run, and verified: files, lineage, networks, and no pickle."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +18,34 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import combined, terms_of
-from cinesynth.errors import ConfigError, DataError
+from cinesynth.errors import CinesynthError, ConfigError, DataError, WeightsError
 from cinesynth.io.files import file_sha256, write_text
 from cinesynth.memorisation.duplicate_filter import fingerprints_of
+from cinesynth.models.build import build
 from cinesynth.weights.folder import (
     ENCODES_AS,
     FINGERPRINTS,
     FORMAT,
     INDEX,
+    SCORES,
     check_lineage,
     index_text,
+    load_stage,
+    read_index,
+    read_json,
     read_tensors,
     stage_info,
     write_tensors,
 )
 from cinesynth.weights.prior import EmpiricalPrior
+from cinesynth.weights.scores import SCORES_FILE
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
 SAMPLING = tuple(
     f"{model}.diffusion.{key}" for model in ("anatomy_diffusion", "motion_diffusion") for key in _OF_A_MODEL
 )
 """Settings that training does not use, so that they can be tuned afterwards on validation subjects."""
+PICKLE_SUFFIXES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
 
 
 def with_sampling(config: Config, overrides: Sequence[str]) -> Config:
@@ -118,3 +127,96 @@ def bundle_run(
     }
     known = fingerprints_of(train) if fingerprints else None
     return write_bundle(run, out, EmpiricalPrior.fit(patients).to_json(), info, half, sampling, known)
+
+
+# --- Verifying a folder ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WeightsCheck:
+    """One check; ``problem`` is empty if it passed."""
+
+    name: str
+    problem: str = ""
+
+
+def verify_bundle(folder: Path) -> list[WeightsCheck]:
+    """All checks of a weights folder: index, files, lineage and networks."""
+    try:
+        index = read_index(folder)
+    except WeightsError as error:
+        return [WeightsCheck(INDEX, error.message)]
+    # every bundle has these, under the names that its stages have there
+    expected = [stage_path(folder, stage, suffix).name for stage in STAGES for suffix in (".safetensors", ".json")]
+    hashes: dict[str, Any] = files if isinstance(files := index.get("files"), dict) else {}
+    scores = {SCORES_FILE: index[SCORES]} if SCORES in index else {}
+    listed = {**dict.fromkeys([*expected, "prior.json"]), **hashes, **scores}
+    checks = [WeightsCheck(name, _file_problem(folder, name, sha)) for name, sha in listed.items()]
+    others = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    strays = [
+        WeightsCheck(name, "is a pickle: remove it, it is never loaded")
+        for name, path in others.items()
+        if name not in listed and (path.suffix in PICKLE_SUFFIXES or _is_pickle(path))
+    ]
+    if any(check.problem for check in checks):
+        rest = [WeightsCheck("lineage and networks", "cannot be checked while a file is damaged")]
+    else:
+        rest = [WeightsCheck("lineage", _problem_of(lambda: check_lineage({s: stage_info(folder, s) for s in STAGES})))]
+        rest += _networks(folder)
+    return [WeightsCheck(INDEX), *checks, *strays, *rest]
+
+
+def check_bundle(folder: Path) -> None:
+    """`WeightsError` that lists every problem of a weights folder, if there is any."""
+    problems = [f"{check.name} {check.problem}" for check in verify_bundle(folder) if check.problem]
+    if problems:
+        raise WeightsError(f"{folder} is damaged: {'; '.join(problems)}", hint="copy the whole folder again")
+
+
+def _file_problem(folder: Path, name: str, sha256: str | None) -> str:
+    path = folder / name
+    if Path(name).name != name:
+        return f"is listed in {INDEX}, but is not the name of a file in this folder"
+    if not path.is_file():
+        return "is missing"
+    if _is_pickle(path):
+        return "is a pickle: do not load it, copy the folder again"
+    if sha256 is None:
+        return f"is not listed in {INDEX}, so it cannot be verified"
+    found = file_sha256(path)
+    if found != sha256:
+        return f"was altered: SHA-256 {found[:12]}..., {INDEX} says {str(sha256)[:12]}..."
+    return _problem_of(lambda: read_tensors(path) if path.suffix == ".safetensors" else read_json(path, name))
+
+
+def _networks(folder: Path) -> Iterator[WeightsCheck]:
+    """Whether the tensors of each stage fit the networks of the configuration."""
+    try:
+        networks = vars(build(parse_config(stage_info(folder, "motion_diffusion")["config"])))
+    except (CinesynthError, KeyError, TypeError, ValueError) as error:
+        yield WeightsCheck("networks", f"cannot be built from the config in motion_diffusion.json: {error}")
+        return
+    for stage, module in zip(STAGES, networks.values(), strict=True):
+        yield WeightsCheck(f"network {stage}", _problem_of(partial(load_stage, folder, stage, module)))
+
+
+def _problem_of(check: Any) -> str:
+    """The error of ``check()`` in one line; empty if it passes."""
+    try:
+        check()
+    except WeightsError as error:
+        return " ".join(error.message.split())
+    except (KeyError, TypeError, AttributeError) as error:
+        return f"a stage's JSON is not what `cinesynth bundle` writes: {error!r}"
+    return ""
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file starts like a pickle, or like the ZIP archive that ``torch.save`` writes.
+
+    A safetensors file may start like a pickle too: eight bytes of length, then a JSON object.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(9)
+    protocols = tuple(bytes((0x80, protocol)) for protocol in (2, 3, 4, 5))
+    return head.startswith(b"PK\x03\x04") or (head.startswith(protocols) and head[8:] != b"{")
