@@ -80,7 +80,7 @@ def test_copies_are_known_though_moved_darker_and_noisy(people: Stack, known: Fi
     for person in people[:10]:
         moved = np.roll(person, (REACH_PX, -1), axis=(1, 2))
         copy = 0.6 * moved + 10 + rng.normal(0, 8, person.shape)
-        assert known.is_near_duplicate(copy.astype(np.float32))
+        assert known.closeness(copy.astype(np.float32)) < known.limit
 
 
 def test_others_are_no_copies(known: Fingerprints) -> None:
@@ -92,7 +92,7 @@ def test_others_are_no_copies(known: Fingerprints) -> None:
 def test_a_person_with_something_of_another_is_a_copy(people: Stack, known: Fingerprints) -> None:
     mixed = 0.6 * people[:20] + 0.4 * people[20:]
     assert nearest(image_distance(mixed, people)).closeness.max() < 0.3  # by whole thumbnails
-    assert all(known.is_near_duplicate(heart) for heart in mixed)
+    assert all(known.closeness(heart) < known.limit for heart in mixed)
 
 
 def test_a_fingerprint_is_a_few_bytes_that_stay_the_same(known: Fingerprints) -> None:

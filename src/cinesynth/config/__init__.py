@@ -29,7 +29,22 @@ def presets() -> list[str]:
 
 def load_config(preset: str, overrides: Iterable[str] = ()) -> Config:
     """The complete settings of a preset (a name or a path to a YAML file) with ``a.b=c`` overrides applied."""
-    tree = _read_preset(preset)
+    path = Path(preset)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"there is no preset file {preset}", hint=f"presets with a name: {', '.join(presets())}")
+        text = path.read_text()
+    elif preset in presets():
+        text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
+    else:
+        raise ConfigError(f"unknown preset {preset!r}", hint=f"use one of {', '.join(presets())}, or a .yaml file")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{preset} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{preset} holds no settings", hint="start from a copy of one of the presets")
+    tree = migrate_settings(tree)
     for override in overrides:
         apply_override(tree, override)
     return parse_config(tree)
@@ -56,25 +71,6 @@ def hashed_settings(config: Config) -> str:
     The names of cached runs and cohorts are made of it; under today's names they would all be made again.
     """
     return yaml.safe_dump(original_settings(config.model_dump(mode="json")), sort_keys=False)
-
-
-def _read_preset(preset: str) -> dict[str, Any]:
-    path = Path(preset)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"there is no preset file {preset}", hint=f"presets with a name: {', '.join(presets())}")
-        text = path.read_text()
-    elif preset in presets():
-        text = (resources.files("cinesynth") / "presets" / f"{preset}.yaml").read_text()
-    else:
-        raise ConfigError(f"unknown preset {preset!r}", hint=f"use one of {', '.join(presets())}, or a .yaml file")
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{preset} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{preset} holds no settings", hint="start from a copy of one of the presets")
-    return migrate_settings(tree)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

@@ -5,7 +5,7 @@ Read in the order in which the data flow:
 1. `sources`, `dicom`, `phantom`: each source yields a `cinesynth.types.Study` per subject, on the scanner's grid.
    How to add a dataset is told in `sources`. `nifti` reads and checks the files, `orientation` puts
    the base first, `terms` translates vendors and diagnoses, and knows licences and citations.
-2. `ingest`: writes studies (`store`, one HDF5 file per subject), by way of a staging folder (`staging`), and the table
+2. `ingest`: writes studies (`store`, one HDF5 file per subject), by way of a staging folder, and the table
    of subjects with their splits (`dataset_table`). `duplicates` keeps one person under two names in one split.
 3. `quality` and `doctor`: what a person should check in a study, and whether a dataset is consistent.
 4. `packed`: the dataset on a model's grid, as bytes. It uses `geometry` (placing a study on a grid, and back),

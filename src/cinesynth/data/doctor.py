@@ -133,10 +133,10 @@ def _subject_findings(row: SubjectRow, study: Study, grid: Grid) -> Iterator[Fin
         place(study, grid)
     except DataError as error:
         yield Finding(name, error.message)
-    yield from (Finding(name, text, serious=False) for text in (*_odd_geometry(study), *_odd_labels(row, study)))
+    yield from (Finding(name, text, serious=False) for text in _oddities(row, study))
 
 
-def _odd_geometry(study: Study) -> Iterator[str]:
+def _oddities(row: SubjectRow, study: Study) -> Iterator[str]:
     if not is_plausible_spacing(study.spacing_mm):
         yield f"voxels of {' x '.join(f'{step:g}' for step in study.spacing_mm)} mm are not plausible for a cine"
     axes = study.affine[:3, :3] / study.spacing_mm
@@ -144,9 +144,6 @@ def _odd_geometry(study: Study) -> Iterator[str]:
         yield f"voxel edges are not perpendicular (cosine {skew:.2f})"
     if not SLICE_RANGE[0] <= (slices := study.image.shape[3]) <= SLICE_RANGE[1]:
         yield f"{slices} slices, expected {SLICE_RANGE[0]} to {SLICE_RANGE[1]} to cover a heart"
-
-
-def _odd_labels(row: SubjectRow, study: Study) -> Iterator[str]:
     edv, esv = row.lv_edv_ml, row.lv_esv_ml
     if edv is not None and esv is not None and esv >= edv:
         yield f"ESV {esv:.0f} mL is not below EDV {edv:.0f} mL: ED and ES may be exchanged"

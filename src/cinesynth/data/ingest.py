@@ -16,7 +16,7 @@ from cinesynth.data.dataset_table import FRACTIONS, DatasetTable, SubjectRow, as
 from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.packed import load_study
 from cinesynth.data.sources import Skipped, Source
-from cinesynth.data.staging import STAGING, Staged, Stager, staging
+from cinesynth.data.store import STAGING, Staged, Stager, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import make_folder, only_writer, with_either_name, write_csv, write_json, writing

@@ -1,4 +1,4 @@
-"""One HDF5 file per study: the scanner's voxels, labels and geometry, without loss."""
+"""Studies on disk: one HDF5 file each, without loss, and the staging folder from which an ingestion can be resumed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,32 @@ import hashlib
 import io
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import h5py
 import numpy as np
 
-from cinesynth.errors import DataError
-from cinesynth.io.files import write_bytes
-from cinesynth.types import STRUCTURES, Diagnosis, PhasesFrom, SlicesFrom, Study, covered_label, full_coverage
+from cinesynth import __version__
+from cinesynth.data.dataset_table import SPLITS, SubjectRow, describe
+from cinesynth.data.duplicates import sketch
+from cinesynth.data.sources import Source
+from cinesynth.errors import DataError, InputError, OutputError
+from cinesynth.io.files import file_sha256, make_folder, write_bytes
+from cinesynth.types import (
+    STRUCTURES,
+    Diagnosis,
+    FloatArray,
+    PhasesFrom,
+    SlicesFrom,
+    Study,
+    covered_label,
+    full_coverage,
+)
 
 FORMAT = 2
 """Format 1 had no coverage, only labelled frames: all structures in all of their slices count as annotated."""
@@ -28,6 +45,9 @@ IF_KNOWN = ("frame_time_ms", "reported_lv_edv_ml", "reported_lv_esv_ml")
 """Numbers that are omitted if they are unknown."""
 VOLUMES = ("image", "label")
 ARRAYS = ("frame_index", "affine")
+STAGING = ".staging"
+KEPT = re.compile(r"[0-9a-f]{64}\.h5")
+"""Name of a complete study in the staging folder: the hash of the files it was read from."""
 
 
 def write_study(path: Path, study: Study) -> str:
@@ -133,3 +153,95 @@ def _read(path: Path, file: Any) -> Study:
     values |= {name: float(file.attrs[name]) for name in IF_KNOWN if name in file.attrs}
     values["notes"] = tuple(json.loads(file.attrs.get("notes", "[]")))
     return Study(diagnosis=Diagnosis(file.attrs["diagnosis"]), **values)
+
+
+# --- Studies on their way into a dataset: read by several processes --------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A study in the staging folder and its row, whose split is assigned later."""
+
+    row: SubjectRow
+    path: Path
+    sketch: FloatArray
+    """Its images at low resolution, to find the same person under another name."""
+
+
+@dataclass(frozen=True)
+class Stager:
+    """Reads the studies of ``source`` into ``folder``, one per call; can be pickled for other processes."""
+
+    source: Source
+    folder: Path
+
+    def __call__(self, number: int) -> Staged | DataError:
+        """Study ``number`` of the source: found complete in the folder, or read and written; or the error."""
+        name = self.source.names[number]
+        try:
+            return self._stage(name, number)
+        except DataError as error:
+            return error
+        except MemoryError:
+            hint = "use fewer workers, or check the size in the file's header"
+            return DataError(f"{name} does not fit into memory", hint=hint)
+
+    def _stage(self, name: str, number: int) -> Staged:
+        path = self.folder / f"{content_key(self.source, name) or number}.h5"
+        study = None
+        if path.exists():  # an interrupted ingestion left it
+            with suppress(DataError):  # damaged: it is read again
+                study = read_study(path)
+        if study is None:
+            study = self.source.read(name)
+            target, digest = study_file(study), write_study(path, study)
+        else:
+            target, digest = study_file(study), file_sha256(path)
+        return Staged(describe(study, SPLITS[0], target, digest), path, sketch(study))
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """The staging folder of the dataset in ``out``.
+
+    It is removed when the body succeeds or raises an error about its data or output. After an interruption, complete
+    studies with a content hash stay, and the next ingestion uses them.
+    """
+    folder = make_folder(out / STAGING)
+    _sweep(folder)
+    try:
+        yield folder
+    except (DataError, InputError, OutputError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except BaseException:
+        _sweep(folder)
+        with suppress(OSError):  # only an empty folder can be removed
+            folder.rmdir()
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def content_key(source: Source, name: str) -> str | None:
+    """SHA-256 of everything that determines the study ``name``; None if the source does not name its files.
+
+    It covers names and bytes of the files, the changes made to the study after reading, and the versions of the
+    package and of the file format.
+    """
+    if source.files is None:
+        return None
+    known = [f"{__version__} {FORMAT} {name}{source.version}"]
+    try:
+        known += [f"{path.name} {file_sha256(path)}" for path in source.files(name)]
+    except OSError:
+        return None  # reading the study will name the file
+    # file names that are not UTF-8 reach Python as surrogates, which plain UTF-8 rejects
+    return hashlib.sha256("\n".join(known).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove incomplete files, and studies without a content hash, which cannot be found again."""
+    for path in folder.iterdir():
+        if not KEPT.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()

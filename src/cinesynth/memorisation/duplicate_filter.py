@@ -74,8 +74,8 @@ def fingerprint_filter(stored: Mapping[str, Tensor] | None, grid: Grid) -> Dupli
     known = Fingerprints(stored["numbers"].numpy(), float(stored["limit"]))
 
     def reject_reason(image: FloatArray, label: LabelArray) -> str:
-        near = known.is_near_duplicate(image_thumbnail(to_uint8(image), label, grid.spacing_mm))
-        return "near-duplicate of a training subject (fingerprint)" if near else ""
+        closeness = known.closeness(image_thumbnail(to_uint8(image), label, grid.spacing_mm))
+        return "near-duplicate of a training subject (fingerprint)" if closeness < known.limit else ""
 
     return DuplicateFilter(f"fingerprints of {len(known.numbers)} training subjects", reject_reason)
 
@@ -121,10 +121,6 @@ class Fingerprints:
         steps = range(2 * REACH_PX + 1)
         shifted = _projected(np.stack([_inner(image, x, y) for x in steps for y in steps]))
         return float(nearest(1.0 - (shifted @ known.T).max(axis=0, keepdims=True)).closeness[0])
-
-    def is_near_duplicate(self, image: NDArray[np.float32]) -> bool:
-        """Whether a thumbnail ``5 P P`` is a near-duplicate of one of the subjects."""
-        return self.closeness(image) < self.limit
 
 
 def fingerprints_of(train: PackedDataset) -> dict[str, Tensor] | None:

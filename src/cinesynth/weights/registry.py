@@ -220,11 +220,8 @@ def _entry(name: str, folder: Path, default: bool) -> RegisteredWeights:
 
 def shipped_with(condition: str) -> list[str]:
     """Names of the shipped weights that were trained with a condition."""
-    configs = {
-        name: parse_config(stage_info(folder, "motion_diffusion")["config"])
-        for name, folder in shipped_bundles().items()
-    }
-    return [name for name, config in configs.items() if condition in config.conditions]
+    infos = {name: stage_info(folder, "motion_diffusion") for name, folder in shipped_bundles().items()}
+    return [name for name, info in infos.items() if condition in parse_config(info["config"]).conditions]
 
 
 def check_supported(prior: ClinicalPrior, condition_set: ConditionSet) -> None:

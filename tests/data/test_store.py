@@ -14,7 +14,7 @@ import pytest
 from cinesynth.data.dataset_table import DatasetTable, data_hash
 from cinesynth.data.ingest import ingest
 from cinesynth.data.sources import Source
-from cinesynth.data.staging import KEPT, STAGING, content_key
+from cinesynth.data.store import KEPT, STAGING, content_key
 from cinesynth.errors import CinesynthError, DataError, OutputError
 from cinesynth.io.files import only_writer
 from cinesynth.types import Study
@@ -27,7 +27,7 @@ import sys, time
 from pathlib import Path
 from cinesynth.data.ingest import ingest
 from cinesynth.data.sources import Source
-from tests.data.test_staging import heart
+from tests.data.test_store import heart
 
 folder, out = map(Path, sys.argv[1:])
 files = {path.stem: path for path in sorted(folder.iterdir())}
