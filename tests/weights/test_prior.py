@@ -77,7 +77,7 @@ def test_slices_follow_the_volume_and_nothing_else_changes(prior: EmpiricalPrior
 
 
 def test_timing_is_the_subjects(prior: EmpiricalPrior) -> None:
-    assert prior.systolic_fraction(Diagnosis.NOR) == pytest.approx(0.4)
+    assert prior.group(Diagnosis.NOR).systolic_fraction == pytest.approx(0.4)
     assert prior.frame_time_ms(Diagnosis.NOR, 25) == pytest.approx(32.0)
     assert prior.frame_time_ms(Diagnosis.NOR, 50) == pytest.approx(16.0)  # the beat does not get longer
 
@@ -105,4 +105,4 @@ def test_refused() -> None:
 def test_pairs_of_frames_tell_nothing_about_the_time_of_es() -> None:
     timed = [record(f"a{i}", Diagnosis.NOR, 130.0, 62.0, slices=9) for i in range(4)]  # ES at frame 10 of 25
     pairs = [record(f"b{i}", Diagnosis.NOR, 130.0, 62.0, frames_in_cycle=2, es_index_from_ed=1) for i in range(8)]
-    assert EmpiricalPrior.fit([*timed, *pairs]).systolic_fraction(Diagnosis.NOR) == pytest.approx(0.4, abs=0.02)
+    assert EmpiricalPrior.fit([*timed, *pairs]).group(Diagnosis.NOR).systolic_fraction == pytest.approx(0.4, abs=0.02)

@@ -177,7 +177,7 @@ class CinePipeline:
         computed = acquired[acquired] if self._may_crop() else acquired
         es_index = request.es_index
         if es_index is None:
-            es_index = default_es_index(request.frames, self.prior.systolic_fraction(prior.diagnosis))
+            es_index = default_es_index(request.frames, self.prior.group(prior.diagnosis).systolic_fraction)
         return Plan(
             request=request,
             prior=prior,

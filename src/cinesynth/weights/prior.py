@@ -141,10 +141,6 @@ class EmpiricalPrior:
         drawn = np.random.default_rng(seed).normal(centre, math.sqrt(max(float(variance), 0.0)))
         return replace(prior, slices=int(np.clip(np.rint(drawn), group.low[2], group.high[2])))
 
-    def systolic_fraction(self, diagnosis: Diagnosis) -> float:
-        """The median share of the cycle between ED and ES."""
-        return self.group(diagnosis).systolic_fraction
-
     def frame_time_ms(self, diagnosis: Diagnosis, frames: int) -> float:
         """Milliseconds between frames of the median cycle divided into ``frames``, rounded to a hundredth."""
         cycle_ms = self.group(diagnosis).cycle_ms or self.overall.cycle_ms or USUAL_CYCLE_MS
