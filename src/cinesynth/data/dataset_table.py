@@ -8,7 +8,7 @@ import io
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -141,8 +141,7 @@ class DatasetTable:
 
     def write(self, folder: Path) -> None:
         """Replace the table of ``folder`` atomically; a table under the old name is removed."""
-        rows = ([_cell(getattr(row, name)) for name in COLUMNS] for row in self.rows)
-        write_csv(Path(folder) / TABLE_FILE, [COLUMNS, *rows])
+        write_csv(Path(folder) / TABLE_FILE, [COLUMNS, *map(astuple, self.rows)])  # None becomes an empty cell
         if _lists_subjects(old := Path(folder) / OLD_TABLE_FILE):
             with suppress(OSError):  # harmless if it stays: the new name is read first
                 old.unlink()
@@ -272,10 +271,3 @@ def _parse(name: str, text: str) -> object:
             raise ValueError(f"{name} {text!r} is not one of {', '.join(choices)}")
         return text
     return kind(text)
-
-
-def _cell(value: object) -> object:
-    """A value as it is written; ``repr`` keeps every digit of a float."""
-    if isinstance(value, Diagnosis):
-        return value.value
-    return "" if value is None else repr(value) if isinstance(value, float) else value
