@@ -69,10 +69,8 @@ class PackedDataset:
     It can be pickled and forked: each process opens the file for itself.
     """
 
-    def __init__(self, path: Path, grid: Grid, data_hash: str, records: Sequence[Record], keys: Sequence[str]) -> None:
-        self.path, self.grid, self.data_hash = path, grid, data_hash
-        self.records = list(records)
-        self._keys = list(keys)
+    def __init__(self, path: Path, grid: Grid, data_hash: str, records: Sequence[Record]) -> None:
+        self.path, self.grid, self.data_hash, self.records = path, grid, data_hash, list(records)
         self._open: tuple[int, Any] | None = None  # process that opened it, file
 
     def __len__(self) -> int:
@@ -86,9 +84,8 @@ class PackedDataset:
 
     def where(self, keep: Sequence[bool]) -> PackedDataset:
         """The subjects whose entry in ``keep`` (one per record) is true."""
-        chosen = [i for i, kept in enumerate(keep) if kept]
-        records, keys = [self.records[i] for i in chosen], [self._keys[i] for i in chosen]
-        return PackedDataset(self.path, self.grid, self.data_hash, records, keys)
+        records = [record for record, kept in zip(self.records, keep, strict=True) if kept]
+        return PackedDataset(self.path, self.grid, self.data_hash, records)
 
     def image(self, i: int, t: int) -> NDArray[np.uint8]:
         """Stored frame ``t`` of subject ``i``: ``X Y Z`` bytes (see `from_uint8`), 0 where not acquired."""
@@ -121,7 +118,7 @@ class PackedDataset:
                 raise DataError(
                     f"{self.path} cannot be read: {error}", hint="rebuild it with cinesynth prepare"
                 ) from None
-        return self._open[1][self._keys[i]]
+        return self._open[1][_key(self.records[i])]
 
 
 def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress) -> PackedDataset:
@@ -179,6 +176,11 @@ def volume_errors_percent(dataset: Path, grid: Grid) -> dict[str, NDArray[np.flo
     }
 
 
+def _key(subject: SubjectRow | Record) -> str:
+    """The group of a subject in the file."""
+    return f"{subject.dataset}_{subject.subject}"
+
+
 def _pack(file: Any, row: SubjectRow, study: Study, placement: Placement) -> None:
     try:
         scale = IntensityScale.of(study.image)
@@ -186,7 +188,7 @@ def _pack(file: Any, row: SubjectRow, study: Study, placement: Placement) -> Non
         raise DataError(f"{row.dataset} {row.subject}: {error.message}", hint=error.hint) from None
     image = to_uint8(scale.apply(placement.image_to_grid(study.image)))
     label, coverage = placement.label_to_grid(study.label), placement.coverage_to_grid(study.coverage)
-    group, frame = file.create_group(f"{row.dataset}_{row.subject}"), (1, *placement.grid.size)
+    group, frame = file.create_group(_key(row)), (1, *placement.grid.size)
     # Gzip is a fifth smaller than LZF; a frame of 192 x 192 x 16 is still read in 3 ms on one core.
     for name, data in (("image", image), ("label", covered_label(label, coverage))):
         group.create_dataset(name, data=data, chunks=frame, compression="gzip", compression_opts=1)
@@ -220,13 +222,13 @@ def _record(row: SubjectRow, study: Study, placement: Placement, label: LabelArr
 
 
 def _read(path: Path, grid: Grid, digest: str, table: DatasetTable) -> PackedDataset:
-    keys, records = [f"{row.dataset}_{row.subject}" for row in table], []
+    records = []
     try:
         with h5py.File(path, "r") as file:
-            for key in keys:
-                content = json.loads(file[key].attrs["record"])
+            for group in (file[_key(row)] for row in table):
+                content = json.loads(group.attrs["record"])
                 content["diagnosis"], content["phases"] = Diagnosis(content["diagnosis"]), np.array(content["phases"])
-                records.append(Record(coverage=file[key]["coverage"][()], **content))
+                records.append(Record(coverage=group["coverage"][()], **content))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", hint="delete it and run cinesynth prepare") from None
-    return PackedDataset(path, grid, digest, records, keys)
+    return PackedDataset(path, grid, digest, records)
