@@ -74,6 +74,6 @@ def with_new_names(arguments: Sequence[str], warn: Callable[[str], None]) -> lis
             words[i] = renamed[name] + equals + value
         elif name == "--set":  # the setting itself stays as it was written: weights record it
             key = (value if equals else following).partition("=")[0].strip()
-            if (new := migrate_key(key)) != key:
-                warn(f"the setting {key} is now called {new}; the old name will stop working")
+            if (today := migrate_key(key)) != key:
+                warn(f"the setting {key} is now called {today}; the old name will stop working")
     return words

@@ -198,8 +198,9 @@ def _labels(path: Path, dimensions: int, image: Volume, numbers: Numbers) -> Lab
     label, shape = read_volume(path, dimensions, image.known_mm), image.data.shape[:dimensions]
     hint = "label and image must have the same grid: take both from the same copy of the dataset"
     if label.data.shape != shape:
-        found = f"{label.path} has {label.data.shape} voxels, its image {image.path.name} has {shape}"
-        raise DataError(found, hint=hint)
+        raise DataError(
+            f"{label.path} has {label.data.shape} voxels, its image {image.path.name} has {shape}", hint=hint
+        )
     if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=0.01):
         edges = f"{label.spacing_mm} mm, its image {image.path.name} of {image.spacing_mm} mm"
         raise DataError(f"{label.path} has voxels of {edges}", hint=hint)
