@@ -111,7 +111,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """A weights folder of tiny random networks."""
     from tests.bundles import make_bundle
 
-    return made_once(tmp_path_factory, "bundle", make_bundle)
+    return made_once(tmp_path_factory, "bundle", make_bundle) / "weights"
 
 
 @pytest.fixture(scope="session")
