@@ -67,7 +67,8 @@ def with_new_names(arguments: Sequence[str], warn: Callable[[str], None]) -> lis
             warn(f"`{' '.join(old)}` is now called `{' '.join(new)}`; the old name will stop working")
             words[: len(old)] = new
     renamed = SHARED_OPTIONS | OPTIONS_BY_VERB.get(words[0] if words else "", {})
-    for i, (word, following) in enumerate(zip(words, [*words[1:], ""], strict=True)):
+    for i, word in enumerate(words):
+        following = words[i + 1] if i + 1 < len(words) else ""
         name, equals, value = word.partition("=")
         if name in renamed:
             warn(f"{name} is now called {renamed[name]}; the old name will stop working")
