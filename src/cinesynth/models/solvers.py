@@ -19,7 +19,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from cinesynth.config import DiffusionConfig
+from cinesynth.config.schema import DiffusionConfig
 from cinesynth.models.paths import SCHEDULE, TRAIN_STEPS, DiffusionPath, add_noise
 from cinesynth.types import Latent
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cinesynth.config import VAEConfig
+from cinesynth.config.schema import VAEConfig
 from cinesynth.models.layers import Conv, Down, Stack, Up, broadcast_mask, depth_to_space, make_norm, space_to_depth
 from cinesynth.types import Features, Image, Label, Latent, Logits, Scalar, SliceFactor, SliceMask
 

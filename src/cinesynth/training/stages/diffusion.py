@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cinesynth.config import Config, DiffusionConfig
+from cinesynth.config import Config
 from cinesynth.config.migration import original_name
-from cinesynth.config.schema import DiffusionTraining
+from cinesynth.config.schema import DiffusionConfig, DiffusionTraining
 from cinesynth.io.reproducibility import stream
 from cinesynth.models.codec import Codec
 from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cinesynth.config import AutoencodingLosses, Config, DecoderTraining, VAETraining
+from cinesynth.config import Config
+from cinesynth.config.schema import AutoencodingLosses, DecoderTraining, VAETraining
 from cinesynth.data.packed import PackedDataset
 from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec

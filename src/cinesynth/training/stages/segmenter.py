@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from cinesynth.config import Config, SegmenterConfig
+from cinesynth.config import Config
+from cinesynth.config.schema import SegmenterConfig
 from cinesynth.data.packed import PackedDataset
 from cinesynth.errors import DataError
 from cinesynth.training.frames import Batch, FrameSampler, Prefetch
