@@ -35,7 +35,7 @@ def bundle(
 ) -> None:
     """Make a weights folder from a finished run. Stages that were not trained on each other are refused."""
     from cinesynth.data.terms import UNKNOWN
-    from cinesynth.weights.build import bundle_run
+    from cinesynth.weights.bundle import bundle_run
 
     index = bundle_run(run, dataset, out, half=half, sampling=set_ or (), fingerprints=fingerprints)
     size = sum((out / name).stat().st_size for name in index["files"])
@@ -95,8 +95,8 @@ def _facts(entry: RegisteredWeights) -> list[str]:
 @app.command()
 def verify(weights: Named = None) -> None:
     """Check every file, the lineage and the networks of a weights folder. Exits with 4 if a check fails."""
+    from cinesynth.weights.bundle import verify_bundle
     from cinesynth.weights.registry import find_bundle
-    from cinesynth.weights.verify import verify_bundle
 
     folder = find_bundle(weights)
     checks = verify_bundle(folder)
@@ -119,7 +119,7 @@ def set_default_(
     """Set the default weights of every command. A folder is referenced, not copied."""
     from cinesynth.errors import InputError
     from cinesynth.weights import registry
-    from cinesynth.weights.verify import check_bundle
+    from cinesynth.weights.bundle import check_bundle
 
     if reset == (weights is not None):
         hint = "`cinesynth weights list` shows the names"

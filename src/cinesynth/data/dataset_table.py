@@ -8,7 +8,7 @@ import io
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, astuple, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +141,7 @@ class DatasetTable:
 
     def write(self, folder: Path) -> None:
         """Replace the table of ``folder`` atomically; a table under the old name is removed."""
-        write_csv(Path(folder) / TABLE_FILE, [COLUMNS, *map(astuple, self.rows)])  # None becomes an empty cell
+        write_csv(Path(folder) / TABLE_FILE, COLUMNS, map(asdict, self.rows))  # None becomes an empty cell
         if _lists_subjects(old := Path(folder) / OLD_TABLE_FILE):
             with suppress(OSError):  # harmless if it stays: the new name is read first
                 old.unlink()

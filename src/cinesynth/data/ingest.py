@@ -216,8 +216,8 @@ def read_skipped(folder: Path) -> tuple[Skipped, ...]:
 def write_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     """Replace the list of ``folder`` atomically, without repetitions; an empty list makes no file."""
     if skipped:
-        rows = dict.fromkeys(tuple(map(_cell, each)) for each in skipped)
-        write_csv(Path(folder) / SKIPPED_FILE, [SKIPPED_COLUMNS, *rows])
+        rows = dict.fromkeys(Skipped(*map(_cell, each)) for each in skipped)
+        write_csv(Path(folder) / SKIPPED_FILE, SKIPPED_COLUMNS, (row._asdict() for row in rows))
         (Path(folder) / OLD_SKIPPED_FILE).unlink(missing_ok=True)
 
 

@@ -90,13 +90,6 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write ``rows``, the first of which names the columns, as CSV with plain newlines, completely or not at all."""
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
-
-
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` as indented JSON; ``ValueError`` if it holds NaN or infinity."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
