@@ -10,4 +10,4 @@ SHORT = [
     "training.vae.losses={adversarial: 0.1, perceptual: 0.1, adversarial_start_step: 1}",
     "training.anatomy_diffusion.affine_copies=1",
 ]
-TINY = [*SHORT, "grid.size=[40,40,12]", "grid.spacing_mm=[5,5,10]"]
+TINY = [*SHORT, "grid.size=[48,48,12]", "grid.spacing_mm=[4,4,10]"]
