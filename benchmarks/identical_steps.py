@@ -18,15 +18,23 @@ RENAMED_STAGES = {"motion": "residual_motion", "anatomy": "anatomy_diffusion", "
 """Stages, which name files and folders of runs and weights: old name to new."""
 RENAMED_TENSORS: dict[str, str] = {}
 """Names of tensors, or dotted parts of them: old to new. A new name must not be an old one of something else."""
-RENAMED_ACCEPTANCE = {
-    "tries": "attempts",
-    "kept_try": "kept_attempt",
-    "failed_rules_by_try": "failed_rules_by_attempt",
+RENAMED_ACCEPTANCE = {"tries": "attempts", "kept_try": "kept_attempt", "failed_rules_by_try": "failed_rules_by_attempt"}
+RENAMED_ACCEPTANCE |= {
     "refused_tries": "near_duplicates",
     "tidied_ml": "postprocessing_ml",
     "control": "volume_matching",
 }
 RENAMED_KEYS: dict[str, str] = {
+    "anatomy_tries": "anatomy_attempts",
+    "motion_tries": "motion_attempts",
+    "about": "metadata",
+    "about.people": "metadata.n_subjects",
+    "about.tries": "metadata.max_attempts",
+    "about.closed_loop": "metadata.match_volumes",
+    "measures": "metrics",
+    "listings": "tables",
+    "people": "subjects",
+    "training_people": "training_subjects",
     "request.tries": "request.max_attempts",
     "request.control": "request.match_volumes",
     "sampling.anatomy": "sampling.anatomy_diffusion",
@@ -41,6 +49,8 @@ RENAMED_KEYS: dict[str, str] = {
 ANNOUNCED: dict[str, str] = {
     "*: *intensity.*": "a code instead of a sentence",
     "*: *orientation.*": "a code instead of a sentence",
+    "evaluation: format": "keys under new names",
+    "score: format": "keys under new names",
 }
 """What differs on purpose: a pattern of `STEP: PATH` as the list of differences prints it, and the reason."""
 VOLATILE = "seconds"
