@@ -155,7 +155,7 @@ def test_a_cycle_that_says_nothing_of_its_phases(folder: Path, tmp_path: Path) -
     layout = layout_of(image="{subject}_{frame}.nii.gz", label=None, labels={}, phases=None)
     assert read_nifti(tmp_path, layout).read("p").phases_from == "assumed"
     (tmp_path / "p_3.nii.gz").unlink()
-    with pytest.raises(DataError, match="ED and ES are unknown, and 5 of 6 frames are no cycle") as caught:
+    with pytest.raises(DataError, match="ED and ES are not given, and cannot be assumed: 5 of 6 frames") as caught:
         read_nifti(tmp_path, layout).read("p")
     assert caught.value.hint
 

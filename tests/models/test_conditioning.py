@@ -29,7 +29,7 @@ def embedding():
 
 def test_guidance_and_dropout_use_the_same_null(embedding):
     """Defect 1: what training drops to is bit for bit what generation calls unconditional."""
-    dropped = drop(PRIOR, [0.0, 0.9, 0.9, 0.9, 0.9], case=0.1, field=0.0)
+    dropped = drop(PRIOR, [0.0, 0.9, 0.9, 0.9, 0.9], p_all=0.1, p_each=0.0)
     assert dropped == UNCONDITIONAL
     trained, guided = encode_priors([dropped]), encode_priors([PRIOR]).unconditional()
     assert torch.equal(embedding(trained), embedding(guided))
@@ -37,9 +37,9 @@ def test_guidance_and_dropout_use_the_same_null(embedding):
 
 
 def test_dropout_is_per_case():
-    kept = drop(PRIOR, [0.5, 0.9, 0.9, 0.9, 0.9], case=0.1, field=0.1)
+    kept = drop(PRIOR, [0.5, 0.9, 0.9, 0.9, 0.9], p_all=0.1, p_each=0.1)
     assert kept == PRIOR
-    without_edv = drop(PRIOR, [0.5, 0.9, 0.05, 0.9, 0.9], case=0.1, field=0.1)
+    without_edv = drop(PRIOR, [0.5, 0.9, 0.05, 0.9, 0.9], p_all=0.1, p_each=0.1)
     assert without_edv.lv_edv_ml is None
     assert without_edv.lv_esv_ml == PRIOR.lv_esv_ml
 

@@ -365,7 +365,7 @@ def test_wishes_that_no_heart_can_meet_are_refused(
 def test_a_cine_needs_its_ed_named(run: Run, cine_file: Path, tmp_path: Path) -> None:
     code, _, err = run("animate", cine_file, "--out", tmp_path / "out")
     assert (code, "--frame 0 to 5" in " ".join(err.split())) == (2, True)
-    with pytest.raises(InputError, match="an EDV, slices or an anatomy were given for a real image"):
+    with pytest.raises(InputError, match="EDV, slices or the anatomy were requested, expected none of them"):
         AnimationRequest(Request(ClinicalPrior(lv_edv_ml=150.0)))
 
 

@@ -52,7 +52,8 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
         )
     rows = [row for row in manifest if split in (None, row.split) and (not subjects or row.subject in subjects)]
     if not rows:
-        raise InputError(f"{dataset} has none of these studies in {split or 'any split'}", hint="choose another split")
+        found = f"{dataset} has no subject {', '.join(sorted(subjects))}" if subjects else f"{dataset} has no subjects"
+        raise InputError(f"{found} in {f'the split {split}' if split else 'any split'}", hint="choose another split")
     terms = terms_of(dataset, (row.dataset for row in rows))
     items = []
     for row in rows:

@@ -83,7 +83,11 @@ def generate(
 
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
         others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
-        _refuse({**core, **further, **others}, "--cohort", "the file sets the values, and cases are kept: leave it out")
+        _refuse(
+            {**core, **further, **others},
+            "--cohort",
+            "leave it out: the file sets the values, and finished cases stay",
+        )
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)
@@ -95,7 +99,7 @@ def generate(
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
         core = {"--edv": edv, "--slices": slices}
-        _refuse({**core, **further}, "--keep-anatomy", "the anatomy has its own: leave it out")
+        _refuse({**core, **further}, "--keep-anatomy", "leave it out: the kept anatomy determines it")
         pipe = _pipe(weights, training_index)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
         requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)

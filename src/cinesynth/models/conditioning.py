@@ -106,15 +106,15 @@ def encode_priors(priors: Sequence[ClinicalPrior], condition_set: ConditionSet =
 
 
 def drop(
-    prior: ClinicalPrior, uniforms: Sequence[float], case: float, field: float, names: Sequence[str] = CORE_CONDITIONS
+    prior: ClinicalPrior, uniforms: Sequence[float], p_all: float, p_each: float, names: Sequence[str] = CORE_CONDITIONS
 ) -> ClinicalPrior:
-    """Condition dropout: forget all with probability ``case``, otherwise each of ``names`` with ``field``.
+    """Condition dropout: with probability ``p_all`` drop all, otherwise each of ``names`` with probability ``p_each``.
 
     ``uniforms`` are numbers in [0, 1): one for the case, then one for each of ``names``.
     """
-    if uniforms[0] < case:
+    if uniforms[0] < p_all:
         return UNCONDITIONAL
-    unknown = {name: getattr(UNCONDITIONAL, name) for name, u in zip(names, uniforms[1:], strict=True) if u < field}
+    unknown = {name: getattr(UNCONDITIONAL, name) for name, u in zip(names, uniforms[1:], strict=True) if u < p_each}
     return replace(prior, **unknown)
 
 

@@ -84,9 +84,9 @@ class HarmonicCode(nn.Module):
     """A whole cycle as ``2K`` maps of ``C`` channels, one map for each temporal mode, the strongest first.
 
     The modes are the Karhunen-Loeve expansion of measured cycles in the cyclic basis, orthogonal in energy over the
-    cycle. Plain harmonics would be a poor code: they overlap, so each would repeat the same motion. A mode with
-    the share ``s`` of the first one's energy has the variance ``sqrt(s)`` in the code: sampling settles strong modes
-    first, yet keeps weak ones. Modes and scales are measured, never set.
+    cycle. The functions ``cos(k theta) - 1`` themselves are not orthogonal: several of their coefficients would encode
+    the same motion. A mode with ``s`` times the energy of the first has the variance ``sqrt(s)`` in the code: strong
+    modes emerge from noise first, and weak ones are not lost. Modes and scales are measured, never set.
     """
 
     modes: Tensor

@@ -198,9 +198,9 @@ class Candidate:
 def rejection_sample(max_attempts: int, sample: Callable[[int], Candidate]) -> tuple[Candidate, list[Candidate]]:
     """Call ``sample(0)``, ``sample(1)``, ... until a candidate is accepted.
 
-    Candidates that a duplicate filter rejects do not count towards ``max_attempts``. Returns the candidate to keep,
-    which passes all rules or more than any other attempt, and all candidates in order. Raises `InputError` if a
-    duplicate filter rejected every candidate.
+    Candidates that a duplicate filter rejects do not count towards ``max_attempts``. Returns ``(kept, candidates)``:
+    ``kept`` passes all rules or, if none does, the most among those that no filter rejected; ``candidates`` are all
+    that were sampled, in order. Raises `InputError` if a duplicate filter rejected every candidate.
     """
     candidates: list[Candidate] = []
     attempts: list[Candidate] = []

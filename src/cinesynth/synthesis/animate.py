@@ -52,8 +52,8 @@ class AnimationRequest:
         prior = self.request.prior
         if prior.lv_edv_ml is not None or prior.slices is not None or self.request.anatomy is not None:
             raise InputError(
-                "an EDV, slices or an anatomy were given for a real image",
-                hint="leave them out: they are measured on the image",
+                "EDV, slices or the anatomy were requested, expected none of them: the real image determines them",
+                hint="request the ESV, the EF or the diagnosis only",
             )
         if self.ef_percent is not None:
             # The EF is checked before the EDV is known; the range of EFs is the same at every EDV.

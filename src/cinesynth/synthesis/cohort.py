@@ -152,7 +152,8 @@ def kept_anatomy(folder: Path, pipe: CinePipeline) -> tuple[Request, ClinicalPri
         )
     if record.get("duplicate_filters") != pipe.filter_record.get("duplicate_filters"):
         raise InputError(
-            f"the case in {folder} was made with another training index", hint="give the same --training-index"
+            f"the case in {folder} was generated with other filters against near-duplicates",
+            hint="give the same --training-index as then, or none if there was none",
         )
     request = Request.from_json(record["request"])
     matched = request.prior.lv_edv_ml if request.match_volumes else None

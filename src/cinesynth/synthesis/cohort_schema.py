@@ -90,7 +90,7 @@ def _quantity(value: object, info: ValidationInfo) -> Value:
     """A number, or a range given by its two ends."""
     key, meant = str(info.field_name), _meaning(value)
     if meant is Sample.FROM_PRIOR and key not in SAMPLED:
-        raise ValueError(f"{key} cannot be sampled from the prior, which does not contain it")
+        raise ValueError(f"{key} cannot be draw: the weights know no distribution of it")
     if meant is None or isinstance(meant, (Range, Sample)):
         return meant
     if not isinstance(meant, (list, tuple)):
@@ -177,7 +177,7 @@ class CohortGroup(BaseModel):
         if self.esv is not None and self.ef is not None:
             raise InputError("esv and ef are both given", hint="the EF follows from EDV and ESV: give one of them")
         if self.ef_or_sample is not None and self.edv is None:
-            raise InputError("ef is given without edv", hint=f"give edv too ({_EDV}), or write draw for it")
+            raise InputError("ef is given without edv", hint=f"add edv ({_EDV}), or sample it: edv: draw")
         if self.esv not in (None, Sample.FROM_PRIOR) and self.edv is Sample.FROM_PRIOR:
             raise InputError("edv is sampled, but esv is given", hint="give edv too, or ef instead of esv")
         for edv, esv, slices in product(_ends(self.edv), _ends(self.esv), _ends(self.slices)):

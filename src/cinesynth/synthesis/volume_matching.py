@@ -115,7 +115,7 @@ def es_targets(prior: ClinicalPrior, myo_ed_ml: float) -> tuple[Target, ...]:
 def soft_volumes_ml(codec: Codec, latent: Tensor, slice_mask: Tensor) -> Tensor:
     """Differentiable volumes of a latent ``1 C x y z`` by label, background first: sharpened probabilities times mL.
 
-    Voxels that postprocessing gives another label than the likeliest count fully for that label, without a gradient.
+    Where postprocessing changed a voxel's label, the voxel counts with weight 1 for the new label, without a gradient.
     """
     logits = codec.decode(latent, slice_mask).logits  # 1 L X Y Z
     label = torch.from_numpy(codec.labels(logits.detach(), slice_mask)).to(logits.device).long()

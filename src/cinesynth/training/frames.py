@@ -33,7 +33,7 @@ Batch = dict[str, Tensor]
 class FrameSampler:
     """Samples the frames of one split: patients and phantoms in a fixed ratio, all subjects of a group equally often.
 
-    The address (purpose, step, case) of a sample alone decides what it is, so that runs resume bit for bit. Generated
+    A sample depends on the seed and its (purpose, step, case) only, so a resumed run draws the same ones. Generated
     hearts count as patients; with ``generated_share`` they are a group of their own with that share.
     """
 
@@ -46,7 +46,7 @@ class FrameSampler:
         self.generated = [i for i, r in enumerate(data.records) if r.dataset in own_group]
         self.patients = [i for i, r in enumerate(data.records) if r.dataset not in {PHANTOM} | own_group]
         if not data.records:
-            raise DataError("the split holds no subjects", hint="ingest more subjects, or change the split fractions")
+            raise DataError("no subject is in this split", hint="ingest more subjects: a split is a share of them")
         self.phantom_share = 1.0 if not self.patients else 0.0 if not self.phantoms else phantom_share
         others = bool(self.phantoms or self.patients)
         self.generated_share = 0.0 if not self.generated else (generated_share or 0.0) if others else 1.0

@@ -73,8 +73,8 @@ def encode_sequence(
 ) -> LatentSequence:
     """Encode the ``chosen`` frames of a subject, ED first, optionally through a view.
 
-    If ES is not among them, the ESV follows from the measured EDV: with the annotated EF for the LV, with that of
-    ``own`` (the prior measured on the subject itself) for the RV.
+    If ES is not among them, the ESV is computed from the measured EDV and an EF: the annotated EF for the LV, and for
+    the RV the EF in ``own``, the prior measured on the subject's unchanged images.
     """
     record, mask, device = frames.record(subject), frames.mask(subject), codec.latent_mean.device
     images = torch.cat([frames.item(subject, frame)["image"] for frame in chosen])  # T X Y Z

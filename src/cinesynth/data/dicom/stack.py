@@ -262,7 +262,7 @@ def _even(slices: list[Phases]) -> tuple[tuple[Phases, ...], list[SkippedImages]
     kept = straight[start:stop]
     if len(kept) < max(SLICE_RANGE[0], COMPLETE * len(straight)):
         raise DataError(
-            f"slices are missing: {len(straight)} with steps of {', '.join(f'{step:.1f}' for step in steps)} mm",
+            f"the stack has gaps: its {len(straight)} slices lie {', '.join(f'{step:.1f}' for step in steps)} mm apart",
             hint="copy all images of the short-axis stack, or remove the examination",
         )
     low, high = SLICE_STEP_MM

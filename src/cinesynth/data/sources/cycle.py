@@ -98,7 +98,8 @@ def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | N
     frames = cycle.frames_in_cycle
     if frames < 2 or cycle.frame_index.tolist() != list(range(frames)):
         raise DataError(
-            f"{cycle.grid.path}: ED and ES are unknown, and {len(cycle.frame_index)} of {frames} frames are no cycle",
+            f"{cycle.grid.path}: ED and ES are not given, and cannot be assumed: {len(cycle.frame_index)} of "
+            f"{frames} frames are there",
             hint="name the ED and ES frames, label the LV in more frames, or provide all frames of the cycle",
         )
     return assumed_phases(frames)

@@ -101,7 +101,8 @@ def read_subject(subject: NiftiSubject) -> Study:
     if layout.phases == "labels" and phases_from != "labels":
         raise DataError(
             f"{cycle.grid.path}: {int(labelled.sum())} labelled frames do not determine ED and ES",
-            hint="name the frames, label the LV in more of them, or remove phases: they are then assumed",
+            hint="name the frames of ED and ES, label the LV in more frames, or remove the key `phases` from the "
+            "layout: ED and ES are then assumed",
         )
     group = subject.column(columns.group)
     study = labelled_study(
