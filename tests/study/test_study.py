@@ -35,8 +35,8 @@ from tests.training.tiny import TINY
 SEGMENTER = [
     "training.segmenter.steps=4",
     "training.segmenter.batch_size=1",
-    "grid.size=[48, 48, 12]",
-    "grid.spacing_mm=[5, 5, 10]",
+    "grid.size=[64, 64, 12]",
+    "grid.spacing_mm=[4, 4, 10]",
 ]
 QUICK = {
     "train": {"vendors": ["phantom-A", "phantom-B"], "splits": ["train"]},
