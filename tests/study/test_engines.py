@@ -4,7 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import yaml
 
+from cinesynth.config import dump_config, parse_config
 from cinesynth.data.phantom import phantom_study
 from cinesynth.study.engines import segment_whole_field
 from cinesynth.study.spec import UNetSpec
@@ -35,6 +37,9 @@ def test_the_field_is_wider_than_a_crop() -> None:
     assert (config.grid.size, config.training.segmenter.crop) == ((288, 288, 16), (192, 192, 16))
     own = UNetSpec(preset="compact", set=("grid.size=[160, 160, 16]", "training.segmenter.crop=[64, 64, 16]")).config
     assert (own.grid.size, own.training.segmenter.crop) == ((160, 160, 16), (64, 64, 16))
+    odd = UNetSpec(preset="compact", set=("grid.size=[160, 160, 16]",)).config
+    assert odd.grid.size == (256, 256, 16)  # 240 is no grid of these networks
+    assert parse_config(yaml.safe_load(dump_config(odd))) == odd  # a finished segmenter can be read
 
 
 def test_a_heart_anywhere_is_found_and_nothing_else() -> None:

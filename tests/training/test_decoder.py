@@ -64,7 +64,7 @@ def test_a_decoder_of_another_vae_is_not_bundled(run: Path, tmp_path: Path) -> N
             (other / f"{stage}{suffix}").write_bytes((run / f"{stage}{suffix}").read_bytes())
     record = json.loads((other / "decoder.json").read_text())
     (other / "decoder.json").write_text(json.dumps(record | {"parents": {"vae": "0" * 64}}))
-    with pytest.raises(WeightsError, match="decoder was trained on vae 000000000000"):
+    with pytest.raises(WeightsError, match="decoder was trained with vae 000000000000"):
         write_bundle(other, tmp_path / "weights", {}, {})
 
 

@@ -177,7 +177,7 @@ def test_stages_of_different_runs_are_not_mixed(phantoms: Path, undisturbed: Pat
     for stage in STAGES[1:]:
         for suffix in ("json", "safetensors"):
             (tmp_path / f"{stage}.{suffix}").write_bytes((undisturbed / f"{stage}.{suffix}").read_bytes())
-    with pytest.raises(WeightsError, match="was trained on vae"):
+    with pytest.raises(WeightsError, match="was trained with vae"):
         write_bundle(tmp_path, tmp_path / "bundle", {}, {})
 
 

@@ -66,7 +66,7 @@ def sidecar(cine: Cine, file_hashes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def requested(prior: ClinicalPrior) -> dict[str, object]:
-    """The request as plain values: None for an unspecified core condition, no entry for an unspecified further one."""
+    """The request as plain values. Unspecified core conditions are None; unspecified optional ones have no entry."""
     return {**prior_to_json(prior), "ef_percent": _round(prior.ef_percent)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -281,18 +282,15 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _grid_fits_networks(self) -> Config:
-        nets = {name: getattr(self, name).denoiser for name in ("anatomy_diffusion", "motion_diffusion")}
-        for name, net in nets.items():
-            factor = self.vae.stride * net.patch * 2 ** (len(net.channels) - 1)
-            for axis, size in zip("xy", self.grid.size[:2], strict=True):
-                if size % factor:
-                    raise ValueError(
-                        f"grid.size {axis} = {size} is not a multiple of {factor}, the stride of vae and {name}"
-                    )
+        for axis, size in zip("xy", self.grid.size[:2], strict=True):
+            if size % self.stride:
+                raise ValueError(
+                    f"grid.size {axis} = {size} is not a multiple of {self.stride}, the stride of vae and denoisers"
+                )
         return self
 
     @property
-    def latent_size(self) -> tuple[int, int, int]:
-        """``x y z`` of the latent grid."""
-        x, y, z = self.grid.size
-        return x // self.vae.stride, y // self.vae.stride, z
+    def stride(self) -> int:
+        """What ``grid.size`` in the plane is a multiple of: the VAE's stride times those of both denoisers."""
+        nets = (self.anatomy_diffusion.denoiser, self.motion_diffusion.denoiser)
+        return self.vae.stride * math.lcm(*(net.patch * 2 ** (len(net.channels) - 1) for net in nets))

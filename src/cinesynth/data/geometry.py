@@ -105,8 +105,8 @@ class Placement:
     def label_to_grid(self, labels: LabelArray) -> LabelArray:
         """Native labels ``T X Y Z`` on the grid; each structure keeps its volume in every slice.
 
-        If the grid is at least as fine along each axis, `label_to_native` gives every voxel inside it back. This takes
-        precedence over the volume: on a grid only a few percent finer, small structures may gain or lose some.
+        On a grid that is at least as fine along each axis, `label_to_native` restores every voxel inside it exactly.
+        This has precedence: on a grid only a few percent finer, the volume of small structures may change slightly.
         """
         # Two native slices share a slab: a kernel wider than the distance of their outlines blends them.
         reach_mm = 6.0 if self._axes()[2].step != 1.0 else 0.0

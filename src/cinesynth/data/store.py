@@ -97,7 +97,8 @@ def check_study(study: Study) -> None:
     """`DataError` naming the subject if the fields of ``study`` contradict each other."""
     for wrong, found in _faults(study):
         if wrong:
-            raise DataError(f"{study.dataset} {study.subject}: {found}", hint="the source is damaged or misread")
+            hint = "copy the source again; if its files are intact, report the problem"
+            raise DataError(f"{study.dataset} {study.subject}: {found}", hint=hint)
 
 
 def _faults(study: Study) -> list[tuple[bool, str]]:

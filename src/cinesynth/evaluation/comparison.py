@@ -173,7 +173,7 @@ def _subsampled_distance(values: NDArray[np.float64], reference: NDArray[np.floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """Equal counts: as many generated as held-out hearts, the smaller set decides, against all of `train`."""
+    """Compares n generated and n held-out hearts with all of `train`; n is the size of the smaller set."""
 
     train: int
     held_out: int
@@ -203,7 +203,7 @@ class Comparison:
         return [(order[: self.count], order[self.count : self.count + self.train]) for order in orders]
 
     def groups(self, of: SetName) -> list[Indices]:
-        """Subsamples of `count` hearts; the one set itself where it has no more."""
+        """Subsamples of `count` hearts of a set; if it has exactly `count`, the set itself."""
         first, size = (self.train, self.held_out) if of == "held_out" else (self.real, self.synthetic)
         rng = np.random.default_rng(1)  # other numbers than those of `divisions`
         number = THRESHOLDS.subsamples if size > self.count else 1

@@ -5,6 +5,7 @@ Paths in the file are relative to it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,8 +124,8 @@ class UNetSpec(Settings):
         config = load_config(self.preset, self.set)
         if config.training.segmenter.crop is not None:
             return config
-        x, y, z = config.grid.size
-        grid = config.grid.model_copy(update={"size": (round(FIELD_FACTOR * x), round(FIELD_FACTOR * y), z)})
+        x, y = (config.stride * math.ceil(FIELD_FACTOR * side / config.stride) for side in config.grid.size[:2])
+        grid = config.grid.model_copy(update={"size": (x, y, config.grid.size[2])})
         segmenter = config.training.segmenter.model_copy(update={"crop": config.grid.size})
         training = config.training.model_copy(update={"segmenter": segmenter})
         return config.model_copy(update={"grid": grid, "training": training})

@@ -188,6 +188,6 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
             expected, found = info["parents"].get(parent), infos[parent].get(ENCODES_AS, infos[parent]["id"])
             if expected != found:
                 raise WeightsError(
-                    f"{stage} was trained on {parent} {str(expected)[:12]}..., but the folder holds {found[:12]}...",
-                    hint=f"train {stage} again, or restore the {parent} that it was trained on",
+                    f"{stage} was trained with {parent} {str(expected)[:12]}..., but here is {parent} {found[:12]}...",
+                    hint=f"train {stage} again, or restore the {parent} that it was trained with",
                 )

@@ -204,8 +204,8 @@ def record_scores(folder: Path, scores: dict[str, Any]) -> Path:
     plain = index_text({key: value for key, value in index.items() if key != SCORES})
     if SCORES not in index and (folder / INDEX).read_text(encoding="utf-8") != plain:
         raise WeightsError(
-            f"{folder / INDEX} is not formatted as `cinesynth bundle` writes it, so its SHA-256 would change",
-            hint="bundle the weights again, then record the scores",
+            f"{folder / INDEX} was edited: to record scores would rewrite it and change the SHA-256 of the weights",
+            hint="run cinesynth bundle again, then record the scores",
         )
     write_text(path, text)
     write_text(folder / INDEX, index_text({**index, SCORES: file_sha256(path)}))
