@@ -49,5 +49,5 @@ def test_every_voxel_of_a_patch_has_its_own_answer() -> None:
 
 
 def test_a_grid_that_patches_do_not_fill_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"grid.size x = 96 is not a multiple of 64, the stride of vae and denoisers"):
+    with pytest.raises(ConfigError, match=r"grid.size x = 96 is not a multiple of 64, the networks' stride"):
         load_config("small", ["anatomy_diffusion.denoiser.patch=4"])

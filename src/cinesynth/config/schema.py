@@ -284,9 +284,7 @@ class Config(Settings):
     def _grid_fits_networks(self) -> Config:
         for axis, size in zip("xy", self.grid.size[:2], strict=True):
             if size % self.stride:
-                raise ValueError(
-                    f"grid.size {axis} = {size} is not a multiple of {self.stride}, the stride of vae and denoisers"
-                )
+                raise ValueError(f"grid.size {axis} = {size} is not a multiple of {self.stride}, the networks' stride")
         return self
 
     @property
@@ -294,3 +292,9 @@ class Config(Settings):
         """What ``grid.size`` in the plane is a multiple of: the VAE's stride times those of both denoisers."""
         nets = (self.anatomy_diffusion.denoiser, self.motion_diffusion.denoiser)
         return self.vae.stride * math.lcm(*(net.patch * 2 ** (len(net.channels) - 1) for net in nets))
+
+    @property
+    def latent_size(self) -> tuple[int, int, int]:
+        """``x y z`` of the latent grid."""
+        x, y, z = self.grid.size
+        return x // self.vae.stride, y // self.vae.stride, z

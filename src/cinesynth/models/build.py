@@ -82,10 +82,10 @@ def count_costs(config: Config) -> list[Cost]:
         networks = build(config)
         x, y, z = config.grid.size
         image, mask = torch.empty(1, 1, x, y, z), torch.ones(1, z, dtype=torch.bool)
-        latent = torch.empty(1, config.vae.latent_channels, *networks.codec.latent_size)
+        latent = torch.empty(1, config.vae.latent_channels, *config.latent_size)
         time = torch.empty(1)
         conditions = encode_priors([UNCONDITIONAL], ConditionSet.of(config)).to("meta").at_phase(time)
-        code = torch.empty(1, networks.residual_motion.code.channels, *networks.codec.latent_size)
+        code = torch.empty(1, networks.residual_motion.code.channels, *config.latent_size)
         vae, residual = networks.codec.vae, networks.residual_motion.network
         anatomy, motion = networks.anatomy_diffusion.network, networks.motion_diffusion.network
         parts: tuple[tuple[str, nn.Module, Callable[[], object]], ...] = (
