@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
-
 from cinesynth.errors import DataError
 from cinesynth.io.files import with_either_name, write_csv
 from cinesynth.io.reproducibility import shuffle_key
 from cinesynth.types import (
     SAME_ORIENTATION,
     STRUCTURES,
+    BoolArray,
     Diagnosis,
     Label,
+    LabelArray,
     Orientation,
     PhasesFrom,
     SlicesFrom,
@@ -206,9 +206,17 @@ def assign_splits(
 
 
 def describe(study: Study, split: str, file: str, sha256: str) -> SubjectRow:
-    """The row of a study. A structure without annotation, or with a gap between its annotated slices, has no volume."""
-    ed, es = _volumes(study, study.ed_index), _volumes(study, study.es_index)
+    """The row of a study, whose volumes are those of `known_volumes_ml`."""
+    stored = {"ED": study.frame_index == study.ed_index, "ES": study.frame_index == study.es_index}
+    frames = [int(frame.argmax()) for frame in stored.values()]
+    known = (known_volumes_ml(study.label[t], study.coverage[t], study.voxel_ml) for t in frames)
+    ed, es = ({s: None if ml is None else round(ml, 3) for s, ml in volumes.items()} for volumes in known)
     lv_ed, lv_es = ed[Label.LV], es[Label.LV]
+    coverage = []
+    for i, structure in enumerate(STRUCTURES):
+        counts = {name: int(study.coverage[frame, :, i].sum()) for name, frame in stored.items()}
+        parts = [f"{name} {count}/{study.coverage.shape[1]}" for name, count in counts.items() if count]
+        coverage.append(f"{structure.name} {' '.join(parts) or '-'}")
     x, y, z = (round(s, 6) for s in study.spacing_mm)
     return SubjectRow(
         **{name: getattr(study, name) for name in OF_STUDY},
@@ -232,27 +240,19 @@ def describe(study: Study, split: str, file: str, sha256: str) -> SubjectRow:
         file=file,
         sha256=sha256,
         to_source=orientation_text(study.to_source),
-        coverage="; ".join(_coverage_text(study)),
+        coverage="; ".join(coverage),
         notes="; ".join(study.notes),
     )
 
 
-def _coverage_text(study: Study) -> Iterator[str]:
-    """For each structure, the slices annotated at ED and at ES out of all: ``RV -``, ``LV ED 7/12 ES 5/12``."""
-    for i, structure in enumerate(STRUCTURES):
-        at = {"ED": study.frame_index == study.ed_index, "ES": study.frame_index == study.es_index}
-        counts = {name: int(study.coverage[frame, :, i].sum()) for name, frame in at.items()}
-        parts = [f"{name} {count}/{study.coverage.shape[1]}" for name, count in counts.items() if count]
-        yield f"{structure.name} {' '.join(parts) or '-'}"
+def known_volumes_ml(label: LabelArray, coverage: BoolArray, voxel_ml: float) -> dict[Label, float | None]:
+    """Volume of each structure in one frame, ``X Y Z``, millilitres.
 
-
-def _volumes(study: Study, frame: int) -> dict[Label, float | None]:
-    """Volume of each structure in one frame of the cycle, millilitres; None where the labels do not determine it."""
-    (stored,) = np.flatnonzero(study.frame_index == frame)
-    label, coverage = study.label[stored : stored + 1], study.coverage[stored]
-    volumes = {s: float(volumes_ml(label, s, study.voxel_ml)[0]) for s in STRUCTURES}
+    None without a voxel, or if its ``coverage``, ``Z S``, is empty or has a gap.
+    """
+    volumes = {s: float(volumes_ml(label[None], s, voxel_ml)[0]) for s in STRUCTURES}
     known = {s: volumes[s] > 0 and is_contiguous(coverage[:, i]) for i, s in enumerate(STRUCTURES)}
-    return {s: round(volumes[s], 3) if known[s] else None for s in STRUCTURES}
+    return {s: volumes[s] if known[s] else None for s in STRUCTURES}
 
 
 COLUMNS = tuple(field.name for field in fields(SubjectRow))

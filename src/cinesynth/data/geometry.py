@@ -86,14 +86,6 @@ class Placement:
         """The acquired slices, shape ``Z`` of the grid."""
         return slice_mask(self.slices, self.grid.size[2])
 
-    @property
-    def grid_affine(self) -> Affine:
-        """Affine of the grid, ``4 4``, voxel to millimetre; a point has the same coordinates as on the native grid."""
-        x, y, z = self._axes()
-        to_native = np.diag([x.step, y.step, z.step, 1.0])
-        to_native[:3, 3] = x.start, y.start, z.start - z.step * self._first_slice
-        return np.asarray(self.affine @ to_native, dtype=np.float64)
-
     def image_to_grid(self, volumes: NDArray[Any]) -> FloatArray:
         """Native intensities ``T X Y Z`` on the grid; voxels outside the native field get the minimum."""
         return self._pad(resample_image(volumes, self._axes()), float(volumes.min()))
@@ -152,12 +144,8 @@ class Placement:
         affine = np.array(content["affine"], dtype=np.float64)
         return cls(tuple(content["native_size"]), affine, grid, content["slices"], tuple(content["offset"]))
 
-    @property
-    def _first_slice(self) -> int:
-        return (self.grid.size[2] - self.slices) // 2
-
     def _pad(self, volumes: NDArray[Any], fill: float = 0) -> NDArray[Any]:
-        return crop_pad(volumes, (0, 0, -self._first_slice), self.grid.size, fill)
+        return crop_pad(volumes, (0, 0, -((self.grid.size[2] - self.slices) // 2)), self.grid.size, fill)
 
     def _label_frame(self, label: LabelArray, reach_mm: float) -> LabelArray:
         axes, spacing = self._axes(), np.linalg.norm(self.affine[:3, :3], axis=0)

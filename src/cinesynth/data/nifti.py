@@ -81,21 +81,6 @@ def read_stack(path: Path) -> Volume:
     return _checked(path, (3, 4), NO_SPACING)
 
 
-def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
-    """The labels ``X Y Z`` of a file without time, translated by ``numbers``.
-
-    `DataError` unless shape and spacing agree with those of ``like``, or if the file holds a number that is not in
-    ``numbers``.
-    """
-    frame: LabelArray = _labels(path, 3, like, numbers)[0]
-    return frame
-
-
-def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
-    """The labels ``T X Y Z`` of a file with one label per frame of ``like``; otherwise as `read_label`."""
-    return _labels(path, 4, like, numbers)
-
-
 def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volume:
     """The volume in a file; `DataError` unless it has so many dimensions and plausible content."""
     data, header_mm, affine, frame_time_ms = _load(path)
@@ -193,16 +178,25 @@ def _silence() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _labels(path: Path, dimensions: int, image: Volume, numbers: Numbers) -> LabelArray:
-    """The labels ``T X Y Z`` of a file on the grid of ``image``, with the numbers of `Label`."""
-    label, shape = read_volume(path, dimensions, image.known_mm), image.data.shape[:dimensions]
+def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> LabelArray:
+    """The labels ``X Y Z`` of a file without time; otherwise as `read_labels`."""
+    frame: LabelArray = read_labels(path, like, numbers, dimensions=3)[0]
+    return frame
+
+
+def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS, dimensions: int = 4) -> LabelArray:
+    """The labels ``T X Y Z`` of a file with one label per frame of ``like``, translated by ``numbers``.
+
+    `DataError` unless shape and spacing agree with those of ``like``, or if the file holds another number.
+    """
+    label, shape = read_volume(path, dimensions, like.known_mm), like.data.shape[:dimensions]
     hint = "label and image must have the same grid: take both from the same copy of the dataset"
     if label.data.shape != shape:
         raise DataError(
-            f"{label.path} has {label.data.shape} voxels, its image {image.path.name} has {shape}", hint=hint
+            f"{label.path} has {label.data.shape} voxels, its image {like.path.name} has {shape}", hint=hint
         )
-    if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=0.01):
-        edges = f"{label.spacing_mm} mm, its image {image.path.name} of {image.spacing_mm} mm"
+    if not np.allclose(label.spacing_mm, like.spacing_mm, rtol=0.01):
+        edges = f"{label.spacing_mm} mm, its image {like.path.name} of {like.spacing_mm} mm"
         raise DataError(f"{label.path} has voxels of {edges}", hint=hint)
     found = np.unique(label.data)
     whole = np.rint(found)

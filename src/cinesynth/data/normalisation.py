@@ -19,8 +19,7 @@ from cinesynth.types import FloatArray, Study
 def heart_centre(study: Study) -> tuple[float, float]:
     """In-plane centre of the heart in voxels: of the labels (ED first), else of motion, else of the image."""
     for find in (_labels, _motion):
-        weight = find(study)
-        if weight is not None and weight.any():
+        if (weight := find(study)).any():
             x, y = ndimage.center_of_mass(weight)
             return float(x), float(y)
     _, width, height, _ = study.image.shape
@@ -34,23 +33,18 @@ def label_bounds(study: Study) -> tuple[tuple[int, int], tuple[int, int]]:
     return (int(x[0]), int(x[-1])), (int(y[0]), int(y[-1]))
 
 
-def _labels(study: Study) -> NDArray[np.float64] | None:
-    """Labelled voxels through the plane, ``X Y``, at ED if it was annotated; None without annotations."""
-    frames = np.flatnonzero(study.labelled)
-    if not len(frames):
-        return None
-    ed = np.flatnonzero(study.frame_index == study.ed_index)
-    frame = ed[0] if len(ed) and study.labelled[ed[0]] else frames[0]
+def _labels(study: Study) -> NDArray[np.float64]:
+    """Labelled voxels through the plane, ``X Y``, at ED, or in the first annotated frame if ED was not annotated."""
+    frames = (*np.flatnonzero(study.frame_index == study.ed_index), *range(len(study.image)))
+    frame = next((frame for frame in frames if study.labelled[frame]), 0)
     return np.asarray((study.label[frame] > 0).sum(axis=-1), dtype=np.float64)
 
 
-def _motion(study: Study, blur_mm: float = 8.0, threshold: float = 0.6) -> NDArray[np.float64] | None:
-    """Change over time, ``X Y``, where it is at least ``threshold`` of the strongest; None for a single frame.
+def _motion(study: Study, blur_mm: float = 8.0, threshold: float = 0.6) -> NDArray[np.float64]:
+    """Change over time, ``X Y``, where it is at least ``threshold`` of the strongest; 0 for a single frame.
 
     The blur joins the moving walls of the heart into one spot, which outweighs vessels and coils.
     """
-    if len(study.image) < 2:
-        return None
     change = study.image.astype(np.float64).std(axis=0).mean(axis=-1)  # X Y
     blur = [blur_mm / s for s in study.spacing_mm[:2]]
     motion = np.asarray(ndimage.gaussian_filter(change, blur, mode="constant"), dtype=np.float64)

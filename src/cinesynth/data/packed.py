@@ -14,24 +14,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow, data_hash
+from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow, data_hash, known_volumes_ml
 from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.normalisation import IntensityScale, phase_of_frames, systole_frames, to_uint8
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path, file_sha256
 from cinesynth.io.tasks import ProgressCallback, no_progress
-from cinesynth.types import (
-    STRUCTURES,
-    BoolArray,
-    Diagnosis,
-    Label,
-    LabelArray,
-    Study,
-    covered_label,
-    is_contiguous,
-    volumes_ml,
-)
+from cinesynth.types import BoolArray, Diagnosis, Label, LabelArray, Study, covered_label
 
 FORMAT = 3
 """Increased whenever the same study would be packed differently; older caches are then rebuilt."""
@@ -165,15 +155,10 @@ def volume_errors_percent(dataset: Path, grid: Grid) -> dict[str, NDArray[np.flo
 
     They refer to the native labels. The cache is built if it is absent.
     """
-    records, rows = prepare(dataset, grid).records, DatasetTable.read(Path(dataset)).rows
-    pairs = {
-        "EDV": [(row.lv_edv_ml, record.lv_edv_ml) for row, record in zip(rows, records, strict=True)],
-        "ESV": [(row.lv_esv_ml, record.lv_esv_ml) for row, record in zip(rows, records, strict=True)],
-    }
-    return {
-        name: np.array([100.0 * (there / native - 1.0) for native, there in both if native and there])
-        for name, both in pairs.items()
-    }
+    pairs = list(zip(prepare(dataset, grid).records, DatasetTable.read(Path(dataset)).rows, strict=True))
+    edv = [100.0 * (r.lv_edv_ml / row.lv_edv_ml - 1.0) for r, row in pairs if row.lv_edv_ml and r.lv_edv_ml]
+    esv = [100.0 * (r.lv_esv_ml / row.lv_esv_ml - 1.0) for r, row in pairs if row.lv_esv_ml and r.lv_esv_ml]
+    return {"EDV": np.array(edv), "ESV": np.array(esv)}
 
 
 def _key(subject: SubjectRow | Record) -> str:
@@ -200,9 +185,9 @@ def _pack(file: Any, row: SubjectRow, study: Study, placement: Placement) -> Non
 def _record(row: SubjectRow, study: Study, placement: Placement, label: LabelArray) -> dict[str, Any]:
     cycle = (study.ed_index, study.es_index, study.frames_in_cycle)
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in cycle[:2])
-    volumes = volumes_ml(label, Label.LV, placement.grid.voxel_ml)
-    covered = study.coverage[..., STRUCTURES.index(Label.LV)]
-    edv, esv = (float(volumes[t]) if is_contiguous(covered[t]) else 0.0 for t in (ed, es))
+    edv_ml, esv_ml = (
+        known_volumes_ml(label[t], study.coverage[t], placement.grid.voxel_ml)[Label.LV] for t in (ed, es)
+    )
     return {
         "subject": row.subject,
         "dataset": row.dataset,
@@ -215,8 +200,8 @@ def _record(row: SubjectRow, study: Study, placement: Placement, label: LabelArr
         "es": es,
         "frames_in_cycle": study.frames_in_cycle,
         "es_index_from_ed": systole_frames(*cycle),
-        "lv_edv_ml": edv or None,  # 0 means that the cavity was not labelled
-        "lv_esv_ml": esv or None,
+        "lv_edv_ml": edv_ml,
+        "lv_esv_ml": esv_ml,
         "frame_time_ms": study.frame_time_ms,
     }
 

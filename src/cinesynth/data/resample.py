@@ -134,19 +134,14 @@ def _settle(scores: NDArray[np.float64], owed: NDArray[np.int_], max_rounds: int
             if int((priced.argmax(axis=0) == structure).sum()) == count:
                 continue
             settled = False
-            rivals = np.delete(priced, structure, axis=0).max(axis=0)
-            prices[structure] = _price(scores[structure] - rivals, int(count))
+            ranked = np.sort(scores[structure] - np.delete(priced, structure, axis=0).max(axis=0))[::-1]
+            wanted = min(int(count), len(ranked))  # so many leads over the best rival are to be positive, ties aside
+            above = ranked[wanted - 1] if wanted > 0 else ranked[0] + 1.0
+            below = ranked[wanted] if wanted < len(ranked) else ranked[-1] - 1.0
+            prices[structure] = -float(above + below) / 2.0
         if settled:
             break
     return np.asarray((scores + prices).argmax(axis=0), dtype=np.uint8)
-
-
-def _price(lead: NDArray[np.float64], count: int) -> float:
-    """What to add to leads (scores over the best alternative) so that exactly ``count`` are positive, ties aside."""
-    ranked, count = np.sort(lead)[::-1], min(count, len(lead))
-    above = ranked[count - 1] if count > 0 else ranked[0] + 1.0
-    below = ranked[count] if count < len(ranked) else ranked[-1] - 1.0
-    return -float(above + below) / 2.0
 
 
 def _weights(shape: tuple[int, ...], axes: Axes, reach: float = 1.0) -> Weights:

@@ -178,27 +178,23 @@ class Stager:
 
     def __call__(self, number: int) -> Staged | DataError:
         """Study ``number`` of the source: found complete in the folder, or read and written; or the error."""
-        name = self.source.names[number]
+        name, study = self.source.names[number], None
         try:
-            return self._stage(name, number)
+            path = self.folder / f"{content_key(self.source, name) or number}.h5"
+            if path.exists():  # an interrupted ingestion left it
+                with suppress(DataError):  # damaged: it is read again
+                    study = read_study(path)
+            if study is None:
+                study = self.source.read(name)
+                target, digest = study_file(study), write_study(path, study)
+            else:
+                target, digest = study_file(study), file_sha256(path)
+            return Staged(describe(study, SPLITS[0], target, digest), path, sketch(study))
         except DataError as error:
             return error
         except MemoryError:
             hint = "use fewer workers, or check the size in the file's header"
             return DataError(f"{name} does not fit into memory", hint=hint)
-
-    def _stage(self, name: str, number: int) -> Staged:
-        path = self.folder / f"{content_key(self.source, name) or number}.h5"
-        study = None
-        if path.exists():  # an interrupted ingestion left it
-            with suppress(DataError):  # damaged: it is read again
-                study = read_study(path)
-        if study is None:
-            study = self.source.read(name)
-            target, digest = study_file(study), write_study(path, study)
-        else:
-            target, digest = study_file(study), file_sha256(path)
-        return Staged(describe(study, SPLITS[0], target, digest), path, sketch(study))
 
 
 @contextmanager

@@ -199,14 +199,13 @@ class TrainingIndex:
         data = prepare(dataset, grid).split(split)
         if not data.records:
             raise DataError(f"{split} of {dataset} has no subjects", hint="ingest more subjects, or name another split")
-        found: dict[str, list[NDArray[np.float32]]] = {"image": [], "mask": []}
+        found = []
         with closing(ordered_map(partial(subject_thumbnails, data), range(len(data)))) as read:
             for number, thumbnails in enumerate(read, start=1):
-                for space, stack in found.items():
-                    stack.append(thumbnails[space])
+                found.append(thumbnails)
                 progress("training index", number, len(data), {})
         names = [f"{record.dataset} {record.subject}" for record in data.records]
-        return cls.of(names, {space: np.stack(stack) for space, stack in found.items()})
+        return cls.of(names, {space: np.stack([one[space] for one in found]) for space in ("image", "mask")})
 
     def search(self, thumbnails: Mapping[str, NDArray[np.float32]]) -> NearDuplicate | None:
         """The training subject of which a heart's `Thumbnails` are a near-duplicate in image or mask, if any."""

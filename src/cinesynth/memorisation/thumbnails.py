@@ -29,22 +29,14 @@ def image_thumbnail(image: NDArray[np.uint8], label: LabelArray, spacing_mm: Seq
     return np.moveaxis(np.rint(small), -1, 0)
 
 
-def mask_thumbnail(label: LabelArray, spacing_mm: Sequence[float]) -> NDArray[np.float32]:
-    """A label ``X Y Z`` as ``5 P P``; NaN if nothing is labelled."""
-    chosen = slices_at(label, HEIGHTS)
-    small = window(label[..., chosen], centre_of(label), spacing_mm, pixels=PIXELS, pixel_mm=PIXEL_MM, order=0)
-    return np.moveaxis(small if label.any() else np.full_like(small, np.nan), -1, 0)
-
-
 def ed_thumbnails(
     image: NDArray[np.uint8], label: LabelArray, spacing_mm: Sequence[float], *, annotated: bool = True
 ) -> Thumbnails:
     """The thumbnails of an ED image and label, ``X Y Z``; the mask is NaN unless ED was ``annotated`` completely."""
-    mask = mask_thumbnail(label, spacing_mm)
-    return {
-        "image": image_thumbnail(image, label, spacing_mm),
-        "mask": mask if annotated else np.full_like(mask, np.nan),
-    }
+    chosen, centre = slices_at(label, HEIGHTS), centre_of(label)
+    mask = window(label[..., chosen], centre, spacing_mm, pixels=PIXELS, pixel_mm=PIXEL_MM, order=0)
+    known = mask if annotated and label.any() else np.full_like(mask, np.nan)
+    return {"image": image_thumbnail(image, label, spacing_mm), "mask": np.moveaxis(known, -1, 0)}
 
 
 def subject_thumbnails(data: PackedDataset, index: int) -> Thumbnails:

@@ -71,8 +71,6 @@ def read_subject(subject: CinemaSubject) -> Study:
         volumes = [read_volume(subject.path(phase), 3) for phase in ("ed", "es")]
         cycle, declared = some_frames(volumes, (0, 1), 2), (0, 1)
     label = _labels(subject, cycle, declared)
-    edv_ml = subject.reported_ml("lv_edv", "diastole_volume")
-    esv_ml = subject.reported_ml("lv_esv", "systole_volume")
     study = labelled_study(
         cycle,
         label,
@@ -81,8 +79,8 @@ def read_subject(subject: CinemaSubject) -> Study:
         dataset="cinema",
         vendor=vendor_of(subject.cell("vendor_name") or subject.cell("vendor")),
         group=subject.cell("pathology"),
-        reported_lv_edv_ml=edv_ml,
-        reported_lv_esv_ml=esv_ml,
+        reported_lv_edv_ml=subject.reported_ml("lv_edv", "diastole_volume"),
+        reported_lv_esv_ml=subject.reported_ml("lv_esv", "systole_volume"),
     )
     _check_volumes(study, subject)
     return oriented(study)
