@@ -7,10 +7,10 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from cinesynth.data.dataset_table import FRACTIONS, DatasetTable, SubjectRow, assign_splits, table_path
 from cinesynth.data.duplicates import group_by_person, sketch
@@ -29,8 +29,7 @@ OLD_SKIPPED_FILE = "rejected.csv"
 SKIPPED_COLUMNS = ["name", "reason", "hint"]
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """What an ingestion added."""
 
     folder: Path

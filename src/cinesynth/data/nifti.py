@@ -6,9 +6,8 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -39,8 +38,7 @@ Spacing = tuple[float | None, float | None, float | None]
 NO_SPACING: Spacing = (None, None, None)
 
 
-@dataclass(frozen=True)
-class Volume:
+class Volume(NamedTuple):
     """One file in its own voxel order: ``X Y Z`` or ``X Y Z T``."""
 
     path: Path

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,8 +90,7 @@ def default_es_index(frames: int, systolic_fraction: float = USUAL_SYSTOLE_FRACT
 # --- Intensities: one scale for a whole cine, so that its brightness does not flicker over time ----------------------
 
 
-@dataclass(frozen=True)
-class IntensityScale:
+class IntensityScale(NamedTuple):
     """The scanner's intensities that are mapped to -1 and 1."""
 
     low: float

@@ -137,7 +137,16 @@ def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
                 (_, first), *others = misfits
                 too = f"; {', '.join(row.subject for row, _ in others)} do not fit either" if others else ""
                 raise DataError(f"{first.message}{too}", hint=first.hint)
-    return _read(path, grid, digest, table)
+    records = []
+    try:
+        with h5py.File(path, "r") as file:
+            for group in (file[_key(row)] for row in table):
+                content = json.loads(group.attrs["record"])
+                content["diagnosis"], content["phases"] = Diagnosis(content["diagnosis"]), np.array(content["phases"])
+                records.append(Record(coverage=group["coverage"][()], **content))
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}", hint="delete it and run cinesynth prepare") from None
+    return PackedDataset(path, grid, digest, records)
 
 
 def load_study(dataset: Path, row: SubjectRow) -> Study:
@@ -204,16 +213,3 @@ def _record(row: SubjectRow, study: Study, placement: Placement, label: LabelArr
         "lv_esv_ml": esv_ml,
         "frame_time_ms": study.frame_time_ms,
     }
-
-
-def _read(path: Path, grid: Grid, digest: str, table: DatasetTable) -> PackedDataset:
-    records = []
-    try:
-        with h5py.File(path, "r") as file:
-            for group in (file[_key(row)] for row in table):
-                content = json.loads(group.attrs["record"])
-                content["diagnosis"], content["phases"] = Diagnosis(content["diagnosis"]), np.array(content["phases"])
-                records.append(Record(coverage=group["coverage"][()], **content))
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error}", hint="delete it and run cinesynth prepare") from None
-    return PackedDataset(path, grid, digest, records)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ from cinesynth import physiology
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
 
 
-@dataclass(frozen=True)
-class QualityLimits:
+class QualityLimits(NamedTuple):
     """The limits that are not of human hearts but of images and labels (those of hearts are in `physiology`)."""
 
     min_contrast_percent: float = 5.0
@@ -50,8 +49,7 @@ LIMITS = QualityLimits()
 Limits = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class QualityCheck:
+class QualityCheck(NamedTuple):
     """One value measured on a study, and its limits."""
 
     name: str

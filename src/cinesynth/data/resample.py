@@ -7,7 +7,7 @@ and the weight is the fraction of the target slab that the source slab fills.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ FREE = 255
 """In `held_labels`: a voxel that may take any label."""
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):
     """A row of ``size`` voxels; the centre of voxel ``i`` is at ``start + step * i`` in voxels of the other grid."""
 
     size: int

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,8 +55,7 @@ UNKNOWN = 255
 """Voxels of the mask of a subject whose ED was not completely annotated, in a training index."""
 
 
-@dataclass(frozen=True)
-class DuplicateFilter:
+class DuplicateFilter(NamedTuple):
     """Rejects anatomies; ``identity`` names all that a decision depends on and is part of each case's provenance.
 
     ``reject_reason`` takes an ED image in [-1, 1] and its label, ``X Y Z`` on the grid of the weights, and returns why
@@ -95,8 +94,7 @@ def index_filter(path: Path, grid: Grid) -> DuplicateFilter:
 # --- Fingerprints ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Fingerprints:
+class Fingerprints(NamedTuple):
     """Fingerprints ``N 256`` of training subjects, and the closeness (`Nearest`) below which a heart is a copy."""
 
     numbers: NDArray[np.int8]
@@ -157,8 +155,7 @@ def _signs() -> NDArray[np.float64]:
 # --- The training index ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class NearDuplicate:
+class NearDuplicate(NamedTuple):
     """The training subject that a heart copies, the space in which it does, and how close it is (`Nearest`)."""
 
     subject: str
@@ -166,8 +163,7 @@ class NearDuplicate:
     closeness: float
 
 
-@dataclass(frozen=True)
-class TrainingIndex:
+class TrainingIndex(NamedTuple):
     """Thumbnails ``N 5 P P`` of training subjects, and the closeness below which a heart is a near-duplicate."""
 
     names: tuple[str, ...]

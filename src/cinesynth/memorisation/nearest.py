@@ -8,7 +8,7 @@ one subject only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,7 @@ def latent_distance(hearts: Stack, training: Stack) -> Distances:
     return 1.0 - unit(hearts) @ unit(training).T
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """Where hearts are compared: a name, the measured quantity (as of `evaluation.measure`), and a distance."""
 
     name: str
@@ -68,8 +67,7 @@ MASK = Space("mask", "thumbnail.mask", mask_distance)
 LATENT = Space("latent", "vae-latent.places", latent_distance)
 
 
-@dataclass(frozen=True)
-class Nearest:
+class Nearest(NamedTuple):
     """The nearest training subject of each of ``N`` hearts.
 
     ``place`` is its index, ``distance`` its distance, and ``closeness`` that distance divided by the median distance
@@ -128,8 +126,7 @@ def unit(stacks: Stack) -> Distances:
 # --- The search among a set of generated hearts ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class NearDuplicates:
+class NearDuplicates(NamedTuple):
     """The nearest training subjects in one space: of generated hearts, held-out subjects and training subjects."""
 
     space: Space

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -132,8 +131,7 @@ def bundle_run(
 # --- Verifying a folder ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class WeightsCheck:
+class WeightsCheck(NamedTuple):
     """One check; ``problem`` is empty if it passed."""
 
     name: str

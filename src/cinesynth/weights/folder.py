@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -144,8 +143,7 @@ def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
     return info
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(NamedTuple):
     """All that generation needs, loaded and in evaluation mode."""
 
     folder: Path

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from platformdirs import user_config_path
 
@@ -32,16 +31,14 @@ CONDITION_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class WeightsSettings:
+class WeightsSettings(NamedTuple):
     """The user's default, a shipped name or an absolute folder, and every folder that was ever chosen."""
 
     default: str | None = None
     known: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class DefaultWeights:
+class DefaultWeights(NamedTuple):
     """A default that was set: its name or folder, where it was set, and how to change it."""
 
     weights: str
@@ -162,8 +159,7 @@ def _of(bundles: dict[str, Path], name: str) -> Path:
 # --- What the weights at hand are ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class RegisteredWeights:
+class RegisteredWeights(NamedTuple):
     """One weights folder; if ``problem`` says why it cannot be used, the fields after it are empty."""
 
     name: str

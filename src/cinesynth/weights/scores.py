@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cinesynth.errors import InputError, WeightsError
 from cinesynth.io.files import file_sha256, write_text
@@ -28,8 +27,7 @@ RENAMED_PARTS = {"people": "subjects", "training_people": "training_subjects"}
 Verdict = Literal["better", "same", "within", "worse", "missing", "new", "not known"]
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(NamedTuple):
     """How much worse than the old figure the new one may be; ``path`` leads to the figure in a score file.
 
     If ``absolute``, the new figure itself must not exceed ``allowed``, whatever the old one is.
@@ -70,8 +68,7 @@ TOLERANCES = (
 )
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One figure of two score files; None where a file lacks it."""
 
     tolerance: Tolerance

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM coordinates point to the patient's left, back and head; NIfTI's to right, front and head."""
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """A short-axis cine in the scanner's voxel order: X along rows, Y along columns, Z along their normal."""
 
     image: NDArray[np.generic]  # T X Y Z

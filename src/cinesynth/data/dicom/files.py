@@ -7,9 +7,8 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from cinesynth.data.nifti import MAX_GZIP_RATIO
 from cinesynth.errors import DataError
@@ -18,8 +17,7 @@ MAX_MEMBER_BYTES = 1 << 30
 """Largest member of an archive that is opened; no cine is larger than 1 GiB."""
 
 
-@dataclass(frozen=True)
-class SkippedImages:
+class SkippedImages(NamedTuple):
     """Images or files that were left out of a study for one reason."""
 
     names: tuple[str, ...]
@@ -34,8 +32,7 @@ class SkippedImages:
         return f"{self.title}: {self.reason}"
 
 
-@dataclass(frozen=True, order=True)
-class FileLocation:
+class FileLocation(NamedTuple):
     """A file on disk or, with ``member``, a file in a zip archive."""
 
     path: Path

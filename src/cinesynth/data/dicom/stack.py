@@ -186,7 +186,10 @@ def _candidates(frames: list[DicomFrame], read: SliceReader) -> tuple[list[list[
     for plane in _together(frames, _parallel):
         normal = plane[0].normal
         along = np.argsort([normal @ frame.position for frame in plane], kind="stable")
-        slices, left = read(_together((plane[i] for i in along), _near, latest_first=True))
+        ordered = (plane[i] for i in along)
+        slices, left = read(
+            _together(ordered, lambda a, b: math.dist(a.position, b.position) < SAME_PLACE_MM, latest_first=True)
+        )
         skipped += left
         if len(slices) >= SLICE_RANGE[0]:
             candidates.append(slices)
@@ -218,10 +221,6 @@ def _parallel(a: DicomFrame, b: DicomFrame) -> bool:
     return all(sum(p * q for p, q in zip(u, v, strict=True)) >= PARALLEL for u, v in pairs)
 
 
-def _near(a: DicomFrame, b: DicomFrame) -> bool:
-    return math.dist(a.position, b.position) < SAME_PLACE_MM
-
-
 def _rank(slices: list[SliceCine]) -> tuple[int, bool, int, str]:
     """Sort key, the short axis last: by series description, direction, number of slices, and time of acquisition."""
     first = slices[0].frames[0]
@@ -250,7 +249,16 @@ def _of_one_cycle(slices: list[SliceCine]) -> tuple[list[Phases], list[SkippedIm
 
 def _even(slices: list[Phases]) -> tuple[tuple[Phases, ...], list[SkippedImages]]:
     """The longest evenly spaced run of slices; `DataError` if it lacks more than a quarter of them."""
-    along, off = _line(slices)
+    first = slices[0][0]
+    corners = np.array([s[0].position for s in slices])
+    along = corners @ first.normal
+    plane = corners @ np.array(first.orientation).reshape(2, 3).T
+    gaps = np.diff(along)
+    apart = gaps > SAME_PLACE_MM
+    # The line through all corners is fitted by medians, so that a few shifted slices do not move it.
+    slope = np.median(np.diff(plane, axis=0)[apart] / gaps[apart, None], axis=0) if apart.any() else np.zeros(2)
+    rest = plane - along[:, None] * slope
+    off = np.linalg.norm(rest - np.median(rest, axis=0), axis=1)  # distance of each slice's corner from it, mm
     shifted = [s for s, distance in zip(slices, off, strict=True) if distance > IN_LINE_MM]
     straight = [s for s in slices if s not in shifted]
     skipped = _skip((f for s in shifted for f in s), "shifted in the plane against the other slices")
@@ -270,19 +278,3 @@ def _even(slices: list[Phases]) -> tuple[tuple[Phases, ...], list[SkippedImages]
         raise DataError(f"slices {typical:.1f} mm apart", hint=f"expected slices {low:g}-{high:g} mm apart")
     cut = (f for s in (*straight[:start], *straight[stop:]) for f in s)
     return tuple(kept), skipped + _skip(cut, "beyond a gap in the stack")
-
-
-def _line(slices: list[Phases]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Position of each slice along the normal, and distance of its corner from the line through all corners, mm.
-
-    Medians fit the line, so that a few shifted slices do not move it.
-    """
-    first = slices[0][0]
-    corners = np.array([s[0].position for s in slices])
-    along = corners @ first.normal
-    plane = corners @ np.array(first.orientation).reshape(2, 3).T
-    gaps = np.diff(along)
-    apart = gaps > SAME_PLACE_MM
-    slope = np.median(np.diff(plane, axis=0)[apart] / gaps[apart, None], axis=0) if apart.any() else np.zeros(2)
-    rest = plane - along[:, None] * slope
-    return along, np.linalg.norm(rest - np.median(rest, axis=0), axis=1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,7 @@ PHANTOM = "phantom"
 """Dataset name of the analytic hearts, which are not patients."""
 
 
-@dataclass(frozen=True)
-class PhantomStudy:
+class PhantomStudy(NamedTuple):
     """A study together with its true volumes."""
 
     study: Study

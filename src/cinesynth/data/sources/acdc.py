@@ -40,7 +40,13 @@ def _files(folder: Path) -> list[Path]:
 def read_subject(folder: Path) -> Study:
     """One patient folder as a study."""
     info_path, whole_path = folder / "Info.cfg", folder / f"{folder.name}_4d.nii.gz"
-    info = _read_info(info_path)
+    try:
+        pairs = [line.partition(":") for line in read_small(info_path).decode().splitlines()]
+    except (OSError, UnicodeDecodeError):
+        raise DataError(
+            f"{info_path} is missing or not text", hint="each ACDC patient has one: copy it again"
+        ) from None
+    info = {key.strip(): value.strip() for key, colon, value in pairs if colon}
     ed, es = (_frame_number(info_path, info, phase) - 1 for phase in ("ED", "ES"))
     whole = whole_cycle(read_volume(whole_path, 4)) if is_named(whole_path) else None
     frames = whole.frames_in_cycle if whole else _frame_number(info_path, info, "NbFrame")
@@ -64,15 +70,6 @@ def read_subject(folder: Path) -> Study:
     return labelled_study(
         cycle, label, phases, subject=folder.name, dataset="acdc", vendor="Siemens", diagnosis=diagnosis, group=group
     )
-
-
-def _read_info(path: Path) -> dict[str, str]:
-    try:
-        text = read_small(path).decode()
-    except (OSError, UnicodeDecodeError):
-        raise DataError(f"{path} is missing or not text", hint="each ACDC patient has one: copy it again") from None
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def _frame_number(path: Path, info: dict[str, str], key: str) -> int:

@@ -50,8 +50,14 @@ class CinemaSubject(NamedTuple):
 def read_cinema(root: Path) -> Source:
     """All subjects below ``root``: CineMA's output folder, or one split of it."""
     root = Path(root)
+    tables = [path for path in sorted(root.glob(f"*{TABLE}")) if not path.name.startswith(".")]
+    named = {path.with_name(path.name.removesuffix(TABLE)): path for path in tables}
+    splits = {folder: path for folder, path in named.items() if folder.is_dir()}
+    own = root.resolve().with_name(f"{root.resolve().name}{TABLE}")
+    if not splits and own.is_file():  # the folder is itself a split
+        splits = {root: own}
     subjects: dict[str, CinemaSubject] = {}
-    for split, path in _splits(root).items():
+    for split, path in splits.items():
         table = read_table(path, "pid")
         for folder in sorted(p for p in split.iterdir() if p.is_dir() and _short_axis_files(p)):
             if folder.name in subjects:
@@ -84,15 +90,6 @@ def read_subject(subject: CinemaSubject) -> Study:
     )
     _check_volumes(study, subject)
     return oriented(study)
-
-
-def _splits(root: Path) -> dict[Path, Path]:
-    """The folder of each split and its table; ``root`` itself may be a split."""
-    tables = [path for path in sorted(root.glob(f"*{TABLE}")) if not path.name.startswith(".")]
-    splits = {path.with_name(path.name.removesuffix(TABLE)): path for path in tables}
-    own = root.resolve().with_name(f"{root.resolve().name}{TABLE}")
-    found = {folder: path for folder, path in splits.items() if folder.is_dir()}
-    return found or ({root: own} if own.is_file() else {})
 
 
 def _short_axis_files(folder: Path) -> list[Path]:

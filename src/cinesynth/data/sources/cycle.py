@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ EdEs = tuple[int, int, PhasesFrom]
 """Zero-based ED and ES of a cycle, and how they are known."""
 
 
-@dataclass(frozen=True)
-class Cycle:
+class Cycle(NamedTuple):
     """The stored frames of one subject, all on one grid."""
 
     grid: Volume  # the file whose grid all frames share

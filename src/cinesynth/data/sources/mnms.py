@@ -48,7 +48,16 @@ TABLE_PLACES = (".", "OpenDataset", "..", "../..")
 def read_mnms(root: Path) -> Source:
     """All M&Ms subjects below ``root``: the download, its ``OpenDataset``, or one of its parts."""
     root = Path(root)
-    table = read_table(_table(root), "External code")
+    pattern = "*M&Ms*.csv"  # each release changed the date and the words of its name
+    places = (sorted(p for p in (root / place).glob(pattern) if not p.name.startswith(".")) for place in TABLE_PLACES)
+    found = next(filter(None, places), None)
+    if found is None:
+        raise DataError(
+            f"no table {pattern} in {root}",
+            hint="keep 211230_M&Ms_Dataset_information_diagnosis_opendataset.csv beside Training, Validation and "
+            "Testing",
+        )
+    table = read_table(found[-1], "External code")
     folders = subject_folders(
         root,
         [root / base / part for base in (".", "OpenDataset") for part in PARTS],
@@ -57,19 +66,6 @@ def read_mnms(root: Path) -> Source:
         hint="name the folder that contains Training/Labeled/A0S9V9 (the unpacked M&Ms download)",
     )
     return source_of(folders, partial(read_mnms_subject, table=table), partial(_mnms_files, table=table))
-
-
-def _table(root: Path) -> Path:
-    """The newest table; each release changed the date and the words of its name."""
-    pattern = "*M&Ms*.csv"
-    for place in TABLE_PLACES:
-        found = sorted(path for path in (root / place).glob(pattern) if not path.name.startswith("."))
-        if found:
-            return found[-1]
-    raise DataError(
-        f"no table {pattern} in {root}",
-        hint="keep 211230_M&Ms_Dataset_information_diagnosis_opendataset.csv beside Training, Validation and Testing",
-    )
 
 
 def read_mnms_subject(folder: Path, table: SubjectTable) -> Study:

@@ -71,11 +71,7 @@ def read_nifti(root: Path, layout: Layout) -> Source:
     # Without a file of the layout, a changed layout could not be told from the one that an ingestion began with.
     files = partial(_files, root, layout) if layout.file else None
     terms = Terms(layout.licence, layout.citation, layout.note) if layout.licence else None
-    return source_of({name: name for name in names}, partial(_read, root, layout, table), files, terms=terms)
-
-
-def _read(root: Path, layout: Layout, table: SubjectTable | None, name: str) -> Study:
-    return read_subject(NiftiSubject(root, name, layout, table.row(name) if table else TableRow(root, name, {})))
+    return source_of({name: name for name in names}, partial(read_subject, root, layout, table), files, terms=terms)
 
 
 def _files(root: Path, layout: Layout, name: str) -> list[Path]:
@@ -88,16 +84,20 @@ def _files(root: Path, layout: Layout, name: str) -> list[Path]:
     return found
 
 
-def read_subject(subject: NiftiSubject) -> Study:
+def read_subject(root: Path, layout: Layout, table: SubjectTable | None, name: str) -> Study:
     """One subject as a study."""
-    layout, columns, cycle = subject.layout, subject.layout.columns, _cycle(subject)
+    subject = NiftiSubject(root, name, layout, table.row(name) if table else TableRow(root, name, {}))
+    columns, cycle = layout.columns, _cycle(subject)
     declared = _declared_phases(subject)
     if declared:
         check_phases(cycle, *declared)  # first, because label files of missing frames would be missing, too
     label, labelled = _labels(subject, cycle, declared)
     ed, es, phases_from = choose_phases(cycle, label, declared)
     if isinstance(layout.phases, PhaseSettings) and layout.phases.known_from:
-        phases_from = _origin(subject, layout.phases.known_from)
+        origin, known = subject.row.text(layout.phases.known_from), get_args(PhasesFrom)
+        if origin not in known:
+            raise DataError(f"{layout.phases.known_from} of {name} is {origin!r}", hint=f"one of {', '.join(known)}")
+        phases_from = cast(PhasesFrom, origin)
     if layout.phases == "labels" and phases_from != "labels":
         raise DataError(
             f"{cycle.grid.path}: {int(labelled.sum())} labelled frames do not determine ED and ES",
@@ -140,14 +140,6 @@ def _declared_phases(subject: NiftiSubject) -> tuple[int, int] | None:
     if isinstance(phases, PhaseSettings):
         return subject.count(phases.ed) - first, subject.count(phases.es) - first
     return (0, 1) if isinstance(subject.layout.image, EdEsFiles) else None
-
-
-def _origin(subject: NiftiSubject, column: str) -> PhasesFrom:
-    """The origin of ED and ES that the table states."""
-    origin, known = subject.row.text(column), get_args(PhasesFrom)
-    if origin not in known:
-        raise DataError(f"{column} of {subject.name} is {origin!r}", hint=f"one of {', '.join(known)}")
-    return cast(PhasesFrom, origin)
 
 
 def _labels(subject: NiftiSubject, cycle: Cycle, phases: tuple[int, int] | None) -> tuple[LabelArray, BoolArray]:
