@@ -14,6 +14,7 @@ from cinesynth.data.normalisation import heart_centre
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import STRUCTURES, Label, Study, volumes_ml
+from tests.places import grid_affine
 
 MakeStudy = Callable[..., Study]
 SMALL = Grid((96, 96, 12), (2.0, 2.0, 10.0))
@@ -122,11 +123,11 @@ def test_grid_affine_puts_voxels_where_they_were(make_study: MakeStudy) -> None:
     study = make_study(spacing=(1.4, 1.4, 5.0), size=(110, 108, 12))
     placement = place(study, SMALL)
     places = []
-    for label, affine in ((study.label, study.affine), (placement.label_to_grid(study.label), placement.grid_affine)):
+    for label, affine in ((study.label, study.affine), (placement.label_to_grid(study.label), grid_affine(placement))):
         centre = np.argwhere(label[0] == Label.LV).mean(axis=0)
         places.append((affine @ [*centre, 1.0])[:3])
     np.testing.assert_allclose(places[0], places[1], atol=0.3)
-    np.testing.assert_allclose(np.linalg.norm(placement.grid_affine[:3, :3], axis=0), SMALL.spacing_mm)
+    np.testing.assert_allclose(np.linalg.norm(grid_affine(placement)[:3, :3], axis=0), SMALL.spacing_mm)
 
 
 def test_placement_survives_json(make_study: MakeStudy) -> None:

@@ -10,6 +10,7 @@ from cinesynth.data.geometry import Grid, place
 from cinesynth.data.phantom import phantom_study
 from cinesynth.study.generation import BLEND_MM, paste_heart
 from cinesynth.types import Label, Study, volumes_ml
+from tests.places import grid_affine
 
 SPACING_MM = (2.0, 2.0, 10.0)
 
@@ -21,7 +22,7 @@ def heart() -> Study:
     placement = place(study, Grid((80, 80, study.image.shape[3]), SPACING_MM))
     image = placement.image_to_grid(study.image)
     unit = (image - image.min()) / (image.max() - image.min())
-    affine = placement.grid_affine
+    affine = grid_affine(placement)
     label = placement.label_to_grid(study.label)
     return replace(study, image=to_stored(2.0 * unit - 1.0), label=label, affine=affine, dataset="generated")
 
