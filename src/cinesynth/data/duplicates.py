@@ -33,7 +33,12 @@ def sketch(study: Study) -> FloatArray:
     if study.dataset == PHANTOM:
         return np.zeros((0, SIDE, SIDE), dtype=np.float32)
     volume = study.image[np.flatnonzero(study.frame_index == study.ed_index)[0]].astype(np.float64)  # X Y Z
-    x, y = (_averages(size) for size in volume.shape[:2])
+    averages = []
+    for size in volume.shape[:2]:  # weights SIDE size that average a row of pixels over SIDE equal parts
+        edges, pixels = np.linspace(0, size, SIDE + 1)[:, None], np.arange(size)
+        shared = np.clip(np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels), 0.0, None)
+        averages.append(shared / shared.sum(axis=1, keepdims=True))
+    x, y = averages
     small = np.einsum("ax,xyz,by->zab", x, volume, y, optimize=True)
     small -= small.mean(axis=(1, 2), keepdims=True)
     length = np.linalg.norm(small, axis=(1, 2), keepdims=True)
@@ -83,10 +88,3 @@ def _correlations(one: FloatArray, slices: FloatArray, starts: NDArray[np.int_])
         theirs = np.add.reduceat(match.max(axis=0), starts) / sizes
         results.append(np.where(sizes < len(one), theirs, mine))
     return np.asarray(np.max(results, axis=0), dtype=np.float64)
-
-
-def _averages(size: int) -> NDArray[np.float64]:
-    """Weights ``SIDE size`` that average a row of ``size`` pixels over ``SIDE`` equal parts."""
-    edges, pixels = np.linspace(0, size, SIDE + 1)[:, None], np.arange(size)
-    shared = np.clip(np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels), 0.0, None)
-    return np.asarray(shared / shared.sum(axis=1, keepdims=True), dtype=np.float64)

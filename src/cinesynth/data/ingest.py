@@ -110,7 +110,19 @@ def _stage(
     with closing(ordered_map(Stager(source, folder), range(len(source)), workers)) as outcomes:
         for number, (name, outcome) in enumerate(zip(source.names, outcomes, strict=True), start=1):
             try:
-                staged.append(_accept(outcome, owners))
+                if isinstance(outcome, DataError):
+                    raise outcome
+                who, file = f"{outcome.row.dataset} {outcome.row.subject}", outcome.row.file
+                if taken := owners.get(file):  # also of another: subject b_c of dataset a, and c of a_b
+                    found = (
+                        "is in the dataset already" if taken == who else f"would overwrite {file}, the file of {taken}"
+                    )
+                    raise DataError(
+                        f"{who} {found}",
+                        hint="ingest a subject only once: choose another dataset folder, or leave this subject out",
+                    )
+                owners[file] = who
+                staged.append(outcome)
             except DataError as error:
                 if on_error == "stop":
                     raise
@@ -121,25 +133,6 @@ def _stage(
         reasons = "; ".join([*(each.reason for each in failed[:5]), *more]) or "the source holds none"
         raise DataError(f"no study could be read: {reasons}", hint="mend these studies, or name another folder")
     return staged, failed
-
-
-def _accept(outcome: Staged | DataError, owners: dict[str, str]) -> Staged:
-    """``outcome``, unless its file is taken; ``owners`` maps files to subjects.
-
-    Two subjects can share a file name: subject ``b_c`` of dataset ``a``, and ``c`` of ``a_b``.
-    """
-    if isinstance(outcome, DataError):
-        raise outcome
-    who, file = f"{outcome.row.dataset} {outcome.row.subject}", outcome.row.file
-    if file in owners:
-        taken = owners[file]
-        found = "is in the dataset already" if taken == who else f"would overwrite {file}, the file of {taken}"
-        raise DataError(
-            f"{who} {found}",
-            hint="ingest a subject only once: choose another dataset folder, or leave this subject out",
-        )
-    owners[file] = who
-    return outcome
 
 
 def _assign_splits(

@@ -94,30 +94,23 @@ def image_checks(study: Study) -> Iterator[QualityCheck]:
         spreads = image.std(axis=axes)
         where = _where(study, *np.unravel_index(spreads.argmin(), spreads.shape))
         yield QualityCheck(name, float(spreads.min()) / spread, LIMITS.min_contrast_percent, unit="%", where=where)
-    change = brightness_change_percent(image)
-    frame, place = np.unravel_index(change.argmax(), change.shape)
+    # Flicker: how far each slice's mean is from the median over its frame and the two around it; of up to three frames,
+    # how far each frame's mean is from that of all.
+    brightness = image.mean(axis=(1, 2), dtype=np.float64) - float(image.min())  # T Z
     whole = len(image) > 3
+    if whole:
+        usual = np.median([np.roll(brightness, step, axis=0) for step in (-1, 0, 1)], axis=0)
+    else:
+        brightness = brightness.mean(axis=1, keepdims=True)
+        usual = brightness.mean(axis=0, keepdims=True)
+    change = 100.0 * np.abs(brightness - usual) / np.maximum(brightness.mean(axis=0), 1e-9)
+    frame, place = np.unravel_index(change.argmax(), change.shape)
     most = LIMITS.max_flicker_percent if whole else LIMITS.max_pair_flicker_percent
     where = _where(study, frame, place) if whole else _where(study, frame)
     yield QualityCheck("flicker", float(change.max()), high=most, unit="%", where=where)
     yield QualityCheck("frames that differ", len({frame.tobytes() for frame in study.image}), low=len(image))
     if study.frames_in_cycle > 2:
         yield QualityCheck("frames in the cycle", study.frames_in_cycle, *physiology.FRAMES_IN_CYCLE_RANGE)
-
-
-def brightness_change_percent(image: FloatArray) -> NDArray[np.float64]:
-    """Difference of each slice's mean, ``T Z``, from the median over its frame and the two around it, in percent.
-
-    For up to three frames, ``T 1``: the difference of each frame's mean from that of all frames.
-    """
-    brightness = image.mean(axis=(1, 2), dtype=np.float64) - float(image.min())  # T Z
-    if len(image) > 3:
-        usual = np.median([np.roll(brightness, step, axis=0) for step in (-1, 0, 1)], axis=0)
-    else:
-        brightness = brightness.mean(axis=1, keepdims=True)
-        usual = brightness.mean(axis=0, keepdims=True)
-    level = np.maximum(brightness.mean(axis=0), 1e-9)
-    return np.asarray(100.0 * np.abs(brightness - usual) / level)
 
 
 def lv_limits(diagnosis: Diagnosis) -> tuple[Limits, Limits, Limits]:

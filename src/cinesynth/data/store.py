@@ -222,8 +222,7 @@ def staging(out: Path) -> Iterator[Path]:
 def content_key(source: Source, name: str) -> str | None:
     """SHA-256 of everything that determines the study ``name``; None if the source does not name its files.
 
-    It covers names and bytes of the files, the changes made to the study after reading, and the versions of the
-    package and of the file format.
+    It covers names and bytes of the files, the changes made to the study after reading, and package and format version.
     """
     if source.files is None:
         return None

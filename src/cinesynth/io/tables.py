@@ -83,8 +83,7 @@ class SubjectTable:
 def read_table(path: Path, subject: str) -> SubjectTable:
     """The CSV at ``path``, keyed by the column ``subject``; cells are separated by commas, semicolons or tabs.
 
-    Rows without a subject are skipped. `DataError` if the file or the column is missing, or if a subject has two
-    different rows.
+    Rows without a subject are skipped. `DataError` if the file or the column is missing, or two rows disagree.
     """
     text = _text(path)
     delimiter = max(",;\t", key=text.partition("\n")[0].count)

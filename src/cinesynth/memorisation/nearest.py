@@ -49,11 +49,6 @@ def mask_distance(hearts: Stack, training: Stack) -> Distances:
     return table
 
 
-def latent_distance(hearts: Stack, training: Stack) -> Distances:
-    """1 - the correlation of latents ``N ...`` and ``M ...``."""
-    return 1.0 - unit(hearts) @ unit(training).T
-
-
 class Space(NamedTuple):
     """Where hearts are compared: a name, the measured quantity (as of `evaluation.measure`), and a distance."""
 
@@ -64,7 +59,7 @@ class Space(NamedTuple):
 
 IMAGE = Space("image", "thumbnail.image", image_distance)
 MASK = Space("mask", "thumbnail.mask", mask_distance)
-LATENT = Space("latent", "vae-latent.places", latent_distance)
+LATENT = Space("latent", "vae-latent.places", lambda hearts, training: 1.0 - unit(hearts) @ unit(training).T)
 
 
 class Nearest(NamedTuple):

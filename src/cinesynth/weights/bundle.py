@@ -69,8 +69,7 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Write the four finished stages of ``run`` as a bundle, in fp16 if ``half``; returns its index.
 
-    A fine-tuned decoder of the run replaces that of the VAE. ``sampling`` holds overrides of `SAMPLING`, which the
-    index lists.
+    A fine-tuned decoder of the run replaces that of the VAE. The index lists ``sampling``, overrides of `SAMPLING`.
     """
     infos = {stage: stage_info(run, stage) for stage in STAGES}
     sources = {stage: stage for stage in STAGES}

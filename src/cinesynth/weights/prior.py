@@ -110,8 +110,7 @@ class EmpiricalPrior:
     ) -> ClinicalPrior:
         """A complete prior: given conditions are kept, and the others are sampled conditional on them.
 
-        A diagnosis is sampled by its share of the training subjects. `InputError` if no training subject has the given
-        diagnosis.
+        A diagnosis is sampled by its share of the training subjects. `InputError` if no training subject has it.
         """
         rng = np.random.default_rng(seed)
         if diagnosis is None:

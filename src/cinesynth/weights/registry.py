@@ -194,21 +194,10 @@ def _entry(name: str, folder: Path, default: bool) -> RegisteredWeights:
     try:
         index = read_index(folder)
         grid = stage_info(folder, "vae")["config"]["grid"]
-        sizes = [(folder / file).stat().st_size for file in index["files"]]
-        scores = recorded_scores(folder)
-        return RegisteredWeights(
-            name,
-            folder,
-            default,
-            "",
-            str(index.get("preset", "unknown")),
-            tuple(grid["size"]),
-            tuple(grid["spacing_mm"]),
-            (sum(sizes) + (folder / INDEX).stat().st_size) / 2**20,
-            tuple(index.get("datasets", {}).items()),
-            str(index.get("licence", "unknown")),
-            scores,
-        )
+        mib = sum((folder / file).stat().st_size for file in (*index["files"], INDEX)) / 2**20
+        trained_on, licence = tuple(index.get("datasets", {}).items()), str(index.get("licence", "unknown"))
+        model = str(index.get("preset", "unknown")), tuple(grid["size"]), tuple(grid["spacing_mm"])
+        return RegisteredWeights(name, folder, default, "", *model, mib, trained_on, licence, recorded_scores(folder))
     except (WeightsError, OSError, KeyError, TypeError) as error:
         message = error.message if isinstance(error, WeightsError) else repr(error)
         return RegisteredWeights(name, folder, default, message)

@@ -54,11 +54,8 @@ class _Bounded(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-FileOpener = Callable[[FileLocation], IO[bytes]]
-
-
 @contextmanager
-def opener() -> Iterator[FileOpener]:
+def opener() -> Iterator[Callable[[FileLocation], IO[bytes]]]:
     """A function that opens files; an archive stays open while successive files are its members."""
     with ExitStack() as stack:
         current: zipfile.ZipFile | None = None

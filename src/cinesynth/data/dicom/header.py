@@ -107,11 +107,6 @@ def parse(file: IO[bytes], **options: Any) -> Dataset:
 def read_frames(location: FileLocation, file: IO[bytes]) -> tuple[DicomFrame, ...]:
     """The headers of the images in an opened file; `DataError` if no image has a place in space."""
     header = parse(file, stop_before_pixels=True, specific_tags=TAGS)
-    _check_kind(header)
-    return tuple(_classic(location, header) if "ImagePositionPatient" in header else _enhanced(location, header))
-
-
-def _check_kind(header: Dataset) -> None:
     grey = header.get("SamplesPerPixel", 1) == 1 and header.get("PhotometricInterpretation") == "MONOCHROME2"
     rows, columns, count = (int(header.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
     placed = "ImagePositionPatient" in header or bool(header.get("PerFrameFunctionalGroupsSequence"))
@@ -124,6 +119,7 @@ def _check_kind(header: Dataset) -> None:
         (placed, "without a position in the patient"),
     )
     _check_picture(_values(header, "ImageType"))
+    return tuple(_classic(location, header) if "ImagePositionPatient" in header else _enhanced(location, header))
 
 
 def _check_picture(kinds: list[Any]) -> None:

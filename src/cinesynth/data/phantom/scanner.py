@@ -93,7 +93,14 @@ def receive(
     sigma = vendor.blur_mm / sampling.spacing_mm[0]
     for axis in (2, 3):
         image = gaussian_filter1d(image, sigma, axis=axis, truncate=2.5)
-    image *= _sensitivity(rng, sampling, vendor)
+    # Coil sensitivity X Y, 1 at the heart, smooth, larger toward the anterior chest wall.
+    x, y = plane_coordinates(sampling, len(sampling.slices_s) // 2)
+    angle = np.pi + 0.5 + rng.uniform(-0.4, 0.4)  # the surface coil lies over the front left of the chest
+    depth = np.hypot(x - 145.0 * np.cos(angle), y - 145.0 * np.sin(angle))
+    field = 1.0 + vendor.shading * np.exp(-((depth / 80.0) ** 2))
+    field *= np.exp(-np.maximum(depth - 145.0, 0.0) / (420.0 - 120.0 * vendor.shading))
+    at_heart = 1.0 + vendor.shading * np.exp(-((145.0 / 80.0) ** 2))
+    image *= np.asarray(field / at_heart, np.float32)
     for t in range(len(image) if noise else 0):
         # Magnitude with complex Gaussian noise; neighbors correlate as after zero-filled interpolation.
         parts = rng.standard_normal((2, *image[t].shape), dtype=np.float32)
@@ -103,17 +110,6 @@ def receive(
         image[t] = np.hypot(image[t] + parts[0], parts[1])
     scaled = np.clip(image * np.float32(vendor.full_scale), 0.0, 32767.0) + np.float32(0.5)
     return np.ascontiguousarray(np.moveaxis(scaled, 1, 3)).astype(np.int16)
-
-
-def _sensitivity(rng: np.random.Generator, sampling: Sampling, vendor: ScannerProtocol) -> FloatArray:
-    """Coil sensitivity ``X Y``, 1 at the heart, smooth, larger toward the anterior chest wall."""
-    x, y = plane_coordinates(sampling, len(sampling.slices_s) // 2)
-    angle = np.pi + 0.5 + rng.uniform(-0.4, 0.4)  # the surface coil lies over the front left of the chest
-    depth = np.hypot(x - 145.0 * np.cos(angle), y - 145.0 * np.sin(angle))
-    field = 1.0 + vendor.shading * np.exp(-((depth / 80.0) ** 2))
-    field *= np.exp(-np.maximum(depth - 145.0, 0.0) / (420.0 - 120.0 * vendor.shading))
-    at_heart = 1.0 + vendor.shading * np.exp(-((145.0 / 80.0) ** 2))
-    return np.asarray(field / at_heart, np.float32)
 
 
 def plane_coordinates(sampling: Sampling, slice_index: int) -> tuple[FloatArray, FloatArray]:
