@@ -24,11 +24,11 @@ def results(gain: float, noise: float = 0.0) -> Results:
 
 
 def test_a_gain_is_paired_by_subject_and_seed() -> None:
-    found = results(0.02, noise=0.01).gain("away", 10, "x1", "real", "dice")[MEAN]
+    found = results(0.02, noise=0.01).estimates("away", 10, "dice", "x1", "real")[MEAN]
     assert found.value == pytest.approx(0.02, abs=0.004)
     assert 0.01 < found.low < found.value < found.high < 0.03  # far narrower than subjects differ
     assert (found.subjects, found.seeds) == (40, 3)
-    alone = results(0.02, noise=0.01).mean("away", 10, "x1", "dice")[MEAN]
+    alone = results(0.02, noise=0.01).estimates("away", 10, "dice", "x1")[MEAN]
     assert alone.high - alone.low > 3 * (found.high - found.low)
 
 
@@ -52,8 +52,8 @@ def test_only_seeds_finished_in_both_arms_count() -> None:
     found = dict(results(0.02).scores)
     del found[TrainingRun(10, MORE, 1)]
     some = Results(found)
-    assert some.gain("away", 10, "x1", "real", "dice")[MEAN].seeds == 2
-    assert some.gain("away", "all", "x1", "real", "dice") == {}
+    assert some.estimates("away", 10, "dice", "x1", "real")[MEAN].seeds == 2
+    assert some.estimates("away", "all", "dice", "x1", "real") == {}
 
 
 def test_scores_are_written_and_read(tmp_path) -> None:

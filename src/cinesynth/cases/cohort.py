@@ -13,7 +13,7 @@ from typing import Any
 from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.schema import IMAGE, LABEL
 from cinesynth.errors import DataError
-from cinesynth.io.files import holding, write_csv, writing
+from cinesynth.io.files import holding, with_either_name, write_csv, writing
 from cinesynth.types import FURTHER_CONDITIONS
 
 COHORT_TABLE, OLD_COHORT_TABLE = "cohort.csv", "manifest.csv"
@@ -103,8 +103,7 @@ def cohort_row(case: str, content: dict[str, Any]) -> Row:
 
 def cohort_cases(folder: Path) -> tuple[str, ...]:
     """Names of the case folders in the table of a cohort; `DataError` if there is no readable table, or it is empty."""
-    path, old = Path(folder) / COHORT_TABLE, Path(folder) / OLD_COHORT_TABLE
-    path = old if old.exists() and not path.exists() else path
+    path = with_either_name(Path(folder) / COHORT_TABLE, Path(folder) / OLD_COHORT_TABLE)
     hint = "generate a cohort: cinesynth generate --count 50 --out COHORT"
     try:
         with path.open(encoding="utf-8", newline="") as file:

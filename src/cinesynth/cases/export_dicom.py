@@ -114,8 +114,19 @@ class DicomSeries:
 
     @cached_property
     def stored(self) -> StoredPixels:
-        """The image in 16 bits."""
-        return stored_pixels(self.study.image)
+        """The image in 16 bits: integers unchanged, other numbers in 65536 steps over their range."""
+        image = self.study.image
+        low, high = float(image.min()), float(image.max())
+        kinds = (np.int16, np.uint16) if image.dtype == np.int16 else (np.uint16, np.int16)
+        kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
+        scale = None
+        if kind is not None and (np.issubdtype(image.dtype, np.integer) or np.array_equal(image, np.rint(image))):
+            values: NDArray[Any] = image.astype(kind)
+        else:
+            scale = (float(decimals((high - low) / np.iinfo(np.uint16).max or 1.0)[0]), low)
+            values = np.clip(np.rint((image.astype(np.float64) - low) / scale[0]), 0, 65535).astype(np.uint16)
+        dark, bright = np.percentile(values[:, ::4, ::4], (1, 99))  # every 4th row and column is enough
+        return StoredPixels(values, scale, (float(dark + bright) / 2, max(float(bright - dark), 1.0)))
 
     def images(self, frame: int) -> Iterator[Dataset]:
         """The images of a stored frame, base first; `DataError` if rows and columns are not perpendicular."""
@@ -128,7 +139,6 @@ class DicomSeries:
             yield image
 
     def _describe(self, image: Dataset) -> None:
-        """Patient, study, series and equipment."""
         subject = self.study.subject
         if self.synthetic:
             image.PatientName = f"SYNTHETIC^{subject}"[:MAX_TEXT]
@@ -199,21 +209,6 @@ class StoredPixels(NamedTuple):
     values: NDArray[Any]  # T X Y Z, int16 or uint16
     scale: tuple[float, float] | None  # slope and intercept back to the study's values; None if unchanged
     window: tuple[float, float]  # centre and width for display, in stored values
-
-
-def stored_pixels(image: NDArray[Any]) -> StoredPixels:
-    """``T X Y Z`` in 16 bits: integers unchanged, other numbers in 65536 steps over their range."""
-    low, high = float(image.min()), float(image.max())
-    kinds = (np.int16, np.uint16) if image.dtype == np.int16 else (np.uint16, np.int16)
-    kind = next((k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max), None)
-    scale = None
-    if kind is not None and (np.issubdtype(image.dtype, np.integer) or np.array_equal(image, np.rint(image))):
-        values: NDArray[Any] = image.astype(kind)
-    else:
-        scale = (float(decimals((high - low) / np.iinfo(np.uint16).max or 1.0)[0]), low)
-        values = np.clip(np.rint((image.astype(np.float64) - low) / scale[0]), 0, 65535).astype(np.uint16)
-    dark, bright = np.percentile(values[:, ::4, ::4], (1, 99))  # every 4th row and column is enough
-    return StoredPixels(values, scale, (float(dark + bright) / 2, max(float(bright - dark), 1.0)))
 
 
 def directions(study: Study) -> NDArray[np.float64]:

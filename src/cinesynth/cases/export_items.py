@@ -32,14 +32,6 @@ class ExportItem:
     read: Callable[[], Study]
     terms: Terms = UNSPECIFIED
 
-    def load(self) -> Study:
-        """The study; `DataError` if its files are missing, altered or unreadable."""
-        try:
-            return self.read()
-        except OSError as error:
-            hint = "check the permissions of its files"
-            raise DataError(f"{self.name} cannot be read: {error}", hint=hint) from error
-
 
 def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[str] = ()) -> list[ExportItem]:
     """Studies of a dataset, of one split or some subjects; `InputError` for none. Files are checked when loaded."""
@@ -47,9 +39,8 @@ def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[st
         raise InputError(f"there is no split {split!r}", hint=f"choose one of {', '.join(SPLITS)}")
     manifest = DatasetTable.read(dataset)
     if strange := set(subjects) - {row.subject for row in manifest}:
-        raise InputError(
-            f"{dataset} has no subject {', '.join(sorted(strange))}", hint="the table of the dataset lists its subjects"
-        )
+        hint = "the table of the dataset lists its subjects"
+        raise InputError(f"{dataset} has no subject {', '.join(sorted(strange))}", hint=hint)
     rows = [row for row in manifest if split in (None, row.split) and (not subjects or row.subject in subjects)]
     if not rows:
         found = f"{dataset} has no subject {', '.join(sorted(subjects))}" if subjects else f"{dataset} has no subjects"
@@ -83,9 +74,14 @@ def case_items(folders: Iterable[Path]) -> list[ExportItem]:
 def load_items(
     items: Sequence[ExportItem], progress: ProgressCallback = no_progress
 ) -> Iterator[tuple[ExportItem, Study]]:
-    """Each item with its study, loaded when it is reached; errors as of `ExportItem.load`."""
+    """Each item with its study, loaded when it is reached; `DataError` if it is missing, altered or unreadable."""
     for number, item in enumerate(items, start=1):
-        yield item, item.load()
+        try:
+            study = item.read()
+        except OSError as error:
+            hint = "check the permissions of its files"
+            raise DataError(f"{item.name} cannot be read: {error}", hint=hint) from error
+        yield item, study
         progress("export", number, len(items), {})
 
 
@@ -95,10 +91,8 @@ def check_items(items: Sequence[ExportItem]) -> None:
         raise InputError("nothing to export", hint="name a dataset with --dataset, or generated cases with --case")
     name, count = Counter(item.name.lower() for item in items).most_common(1)[0]
     if count > 1:
-        raise InputError(
-            f"{count} studies would get the same name {name}",
-            hint="export them into separate folders, or rename a case's folder",
-        )
+        hint = "export them into separate folders, or rename a case's folder"
+        raise InputError(f"{count} studies would get the same name {name}", hint=hint)
 
 
 # --- The folder of an export -----------------------------------------------------------------------------------------

@@ -57,8 +57,9 @@ def export_nifti(items: Sequence[ExportItem], out: Path, progress: ProgressCallb
     terms: dict[str, Terms] = {}
     with new_folder(out) as folder:
         for item, study in load_items(items, progress):
-            facts = ExportedStudy.of(study)
-            _write_study(folder / study.dataset / study.subject, study, facts.whole_cycle, item.synthetic)
+            whole = np.array_equal(study.frame_index, np.arange(study.frames_in_cycle))
+            facts = ExportedStudy(whole, study.group, study.diagnosis, frozenset(_true_rules(study)))
+            _write_study(folder / study.dataset / study.subject, study, whole, item.synthetic)
             rows.setdefault(study.dataset, []).append(_row(study, item))
             described.setdefault(study.dataset, []).append(facts)
             terms[study.dataset] = item.terms
@@ -117,12 +118,6 @@ class ExportedStudy:
     group: str
     diagnosis: Diagnosis
     rules: frozenset[CoverageRule]
-
-    @classmethod
-    def of(cls, study: Study) -> ExportedStudy:
-        """The facts about ``study``."""
-        whole = np.array_equal(study.frame_index, np.arange(study.frames_in_cycle))
-        return cls(whole, study.group, study.diagnosis, frozenset(_true_rules(study)))
 
 
 def describe_export(dataset: str, studies: Sequence[ExportedStudy], terms: Terms) -> dict[str, str]:

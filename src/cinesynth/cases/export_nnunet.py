@@ -67,7 +67,8 @@ def export_nnunet(
     `DataError` if no training case is left, `OutputError` if ``out`` cannot be written; then nothing is left.
     """
     check_items(items)
-    if not FOLDER.fullmatch(Path(out).resolve().name):
+    name = Path(out).resolve().name
+    if not FOLDER.fullmatch(name):
         raise InputError(f"{out} is not a valid nnU-Net dataset name", hint="for example nnUNet_raw/Dataset027_ACDC")
     export = NnunetExport()
     rows: list[dict[str, object]] = []
@@ -80,15 +81,13 @@ def export_nnunet(
             hint = "name a dataset with labels, or add generated cases"
             raise DataError("no labelled training frame is left", hint=hint)
         fold = {
-            name: sorted(str(row["case"]) for row in rows if row["split"] == split)
-            for name, split in (("train", "train"), ("val", "validation"))
+            part: sorted(str(row["case"]) for row in rows if row["split"] == split)
+            for part, split in (("train", "train"), ("val", "validation"))
         }
         export.has_splits = all(fold.values())  # otherwise there is no fold, and nnU-Net trains on ``all``
         if export.has_splits:
             write_json(folder / SPLITS_FILE, [fold])
-        write_json(
-            folder / "dataset.json", _dataset(Path(out).resolve().name, export, order, [item.terms for item in items])
-        )
+        write_json(folder / "dataset.json", _dataset(name, export, order, [item.terms for item in items]))
         write_csv(folder / CASES_TABLE, list(rows[0]), rows)
     return export
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cinesynth.config.migration import rename_keys
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.types import (
     CORE_CONDITIONS,
@@ -150,24 +151,20 @@ def migrated_sidecar(content: Mapping[str, Any]) -> dict[str, Any]:
         migrated["orientation"] = dict(ORIENTATION)
     if isinstance(migrated.get("intensity"), str):
         migrated["intensity"] = {"scale": int(INTENSITY_SCALE), "offset": -1}
-    provenance = _renamed(migrated.get("provenance") or {}, {"screen": "duplicate_filters"})
+    provenance = rename_keys(migrated.get("provenance") or {}, {"screen": "duplicate_filters"})
     if isinstance(filters := provenance.get("duplicate_filters"), str):
         provenance["duplicate_filters"] = filters.replace("known hearts ", "training index ")
     if "request" in provenance:
         provenance["request"] = migrated_request(provenance["request"])
     if isinstance(acceptance := provenance.get("acceptance"), Mapping):
         names = [name for name in ("anatomy", "motion") if name in acceptance]
-        stages = {name: _renamed(acceptance[name], RENAMED_STAGE_KEYS) for name in names}
+        stages = {name: rename_keys(acceptance[name], RENAMED_STAGE_KEYS) for name in names}
         provenance["acceptance"] = {**acceptance, **stages}
     return {**migrated, "provenance": provenance}
 
 
 def migrated_request(values: Mapping[str, Any]) -> dict[str, Any]:
     """A request's JSON, and that of the anatomy it keeps, with the keys of this release."""
-    request = _renamed(values, RENAMED_REQUEST_KEYS)
+    request = rename_keys(values, RENAMED_REQUEST_KEYS)
     kept = request.get("anatomy")
     return request if kept is None else {**request, "anatomy": migrated_request(kept)}
-
-
-def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in values.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from rich.markup import escape
 from typer import Option
@@ -12,12 +12,6 @@ from cinesynth.cli import console
 from cinesynth.cli.options import Dataset, DatasetFolder, Workers
 from cinesynth.config import load_config
 from cinesynth.errors import DataError, InputError
-
-if TYPE_CHECKING:
-    from cinesynth.cases.export_items import ExportItem
-    from cinesynth.cases.export_nnunet import FrameSelection, LabelOrder
-    from cinesynth.data.doctor import Checkup
-    from cinesynth.io.tasks import ProgressCallback
 
 
 def prepare(
@@ -76,25 +70,14 @@ def doctor(
 
     Exits with an error if a finding must be resolved before training.
     """
+    from cinesynth.data.dataset_table import SPLITS
     from cinesynth.data.doctor import examine
     from cinesynth.data.geometry import Grid
+    from cinesynth.types import STRUCTURES
 
     grid = Grid.from_config(load_config(preset).grid)
     with console.progress() as step:
         checkup = examine(dataset, grid, step)
-    _print_checkup(checkup)
-    if count := len(checkup.serious):
-        raise DataError(
-            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
-            hint="ingest damaged studies again into a new folder, and remove one subject of each duplicate pair",
-        )
-    console.out.print(f"{dataset}: no problems found")
-
-
-def _print_checkup(checkup: Checkup, shown: int = 20) -> None:
-    from cinesynth.data.dataset_table import SPLITS
-    from cinesynth.types import STRUCTURES
-
     tallies = sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
     seen: list[tuple[object, ...]] = []
     for place, tally in tallies:
@@ -109,12 +92,18 @@ def _print_checkup(checkup: Checkup, shown: int = 20) -> None:
     known = [(name, what, count) for name, counts in checkup.origins.items() for what, count in sorted(counts.items())]
     console.table("origin of the metadata", ("dataset", "from", "subjects"), known)
     if checkup.notes:
-        notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:shown]]
+        notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:20]]
         console.table("notes on subjects", ("about", "what"), notes)
         console.out.print(f"{len(checkup.notes)} subjects with notes; dataset.csv has all of them")
     if checkup.findings:
         found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
         console.table("findings", ("", "about", "what"), found)
+    if count := len(checkup.serious):
+        raise DataError(
+            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
+            hint="ingest damaged studies again into a new folder, and remove one subject of each duplicate pair",
+        )
+    console.out.print(f"{dataset}: no problems found")
 
 
 def qc(
@@ -163,48 +152,32 @@ def export(
     items += case_items(case or ())
     with console.progress() as step:
         if to == "nifti":
-            lines = _nifti(items, out, step)
+            from cinesynth.cases.export_nifti import export_nifti
+
+            nifti = export_nifti(items, out, step)
+            lines = [f"{_studies(nifti.studies)} in {out}"]
+            lines += [f"to read them back: cinesynth ingest nifti {p.parent} --layout {p}" for p in nifti.layouts]
+            lost = "partly labelled, which a layout cannot express; see studies.csv"
+            lines += [f"{name}: {lost}" for name in nifti.without_layout]
         elif to == "nnunet":
-            lines = _nnunet(items, out, label_order, select, step)
+            from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
+
+            done = export_nnunet(items, out, order=label_order, frames=select, progress=step)
+            lines = [f"cases in {out}: " + ", ".join(f"{done.cases[s]} {s}" for s in ("train", "validation", "test"))]
+            if done.with_ignored:
+                lines.append(f"{done.with_ignored} are partly annotated: unannotated structures have the ignore label")
+            if skipped := done.unlabelled:
+                lines.append(f"skipped without labels: {_studies(len(skipped))}, the first is {skipped[0]}")
+            copied = f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train fold 0"
+            lines.append(copied if done.has_splits else "no validation subjects: train nnU-Net with fold all")
         else:
-            lines = _dicom(items, out, segmentations, step)
+            from cinesynth.cases.export_dicom import export_dicom
+
+            dicom = export_dicom(items, out, segmentations=segmentations, progress=step)
+            counts = f"{dicom.images} images, {dicom.segmentations} segmentations"
+            lines = [f"{_studies(dicom.studies)} in {out}: {counts}"]
     for line in lines:
         console.out.print(line, markup=False)
-
-
-def _nifti(items: list[ExportItem], out: Path, progress: ProgressCallback) -> list[str]:
-    from cinesynth.cases.export_nifti import export_nifti
-
-    done = export_nifti(items, out, progress)
-    again = [f"to read them back: cinesynth ingest nifti {path.parent} --layout {path}" for path in done.layouts]
-    lost = [f"{name}: partly labelled, which a layout cannot express; see studies.csv" for name in done.without_layout]
-    return [f"{_studies(done.studies)} in {out}", *again, *lost]
-
-
-def _nnunet(
-    items: list[ExportItem], out: Path, order: LabelOrder, select: FrameSelection, progress: ProgressCallback
-) -> list[str]:
-    from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
-
-    done = export_nnunet(items, out, order=order, frames=select, progress=progress)
-    counts = ", ".join(f"{done.cases[split]} {split}" for split in ("train", "validation", "test"))
-    lines = [f"cases in {out}: {counts}"]
-    if done.with_ignored:
-        lines.append(f"{done.with_ignored} are partly annotated: unannotated structures have the ignore label")
-    if done.unlabelled:
-        lines.append(f"skipped without labels: {_studies(len(done.unlabelled))}, the first is {done.unlabelled[0]}")
-    if done.has_splits:
-        lines.append(f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train fold 0")
-    else:
-        lines.append("no validation subjects: train nnU-Net with fold all")
-    return lines
-
-
-def _dicom(items: list[ExportItem], out: Path, segmentations: bool, progress: ProgressCallback) -> list[str]:
-    from cinesynth.cases.export_dicom import export_dicom
-
-    done = export_dicom(items, out, segmentations=segmentations, progress=progress)
-    return [f"{_studies(done.studies)} in {out}: {done.images} images, {done.segmentations} segmentations"]
 
 
 def _studies(count: int) -> str:

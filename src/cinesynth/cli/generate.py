@@ -83,11 +83,8 @@ def generate(
 
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
         others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
-        _refuse(
-            {**core, **further, **others},
-            "--cohort",
-            "leave it out: the file sets the values, and finished cases stay",
-        )
+        reason = "leave it out: the file sets the values, and finished cases stay"
+        _refuse({**core, **further, **others}, "--cohort", reason)
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)
@@ -205,10 +202,8 @@ def _share_of_process() -> Share:
     for name, alone in (("RANK", "0"), ("WORLD_SIZE", "1")):
         text = os.environ.get(name, alone)
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise InputError(
-                f"the environment variable {name} is {text[:40]!r}, not a whole number",
-                hint="set it to a whole number, or unset it",
-            )
+            hint = "set it to a whole number, or unset it"
+            raise InputError(f"the environment variable {name} is {text[:40]!r}, not a whole number", hint=hint)
         numbers.append(int(text))
     return Share(*numbers)
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -17,9 +17,6 @@ from cinesynth.cli import console
 from cinesynth.cli.options import Weights, Workers
 from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
-
-if TYPE_CHECKING:
-    from cinesynth.data.ingest import Summary
 
 app = typer.Typer(no_args_is_help=True, help="Add studies to a dataset folder, on the scanner's own grid.")
 
@@ -76,7 +73,25 @@ def _ingest(
         raise InputError("--weights has no effect without --annotate", hint="pass both, or neither")
     with console.progress() as step:
         summary = ingest(source, out, seed=seed, on_error=on_error, progress=step, workers=workers)
-    _print(summary)
+    splits = ("train", "validation", "test")
+    rows = [
+        (*group, *(counts[split] for split in splits), sum(counts.values()))
+        for group, counts in sorted(summary.counts().items())
+    ]
+    console.table(f"added to {summary.folder}", ("dataset", "vendor", "diagnosis", *splits, "subjects"), rows)
+    added = ((row.dataset, _annotated(row.coverage), row.phases_from, row.slices_from) for row in summary.added)
+    known = [(*kind, count) for kind, count in sorted(Counter(added).items())]
+    columns = ("dataset", "annotated", "ED and ES from", "slice order from", "subjects")
+    console.table("their annotations and metadata", columns, known)
+    if summary.skipped:
+        left_out = [(escape(r.name), escape(r.reason)) for r in summary.skipped[:20]]
+        console.table("skipped", ("name", "reason"), left_out)
+        console.out.print(f"{len(summary.skipped)} skipped; skipped.csv in the dataset lists all of them")
+    labelled = sum(row.labelled_frames for row in summary.added)
+    console.out.print(
+        f"{len(summary.added)} subjects, {labelled} labelled frames, {summary.file_bytes / 2**20:.1f} MiB; "
+        f"{summary.total} subjects in the dataset"
+    )
 
 
 @_verb("acdc", without=MASKS)
@@ -173,29 +188,6 @@ def phantom(
     from cinesynth.data.phantom import read_phantoms
 
     return read_phantoms(subjects, frames=frames)
-
-
-def _print(summary: Summary, shown: int = 20) -> None:
-    """Print the subjects added, their annotations, and the first ``shown`` of those skipped, with reasons."""
-    splits = ("train", "validation", "test")
-    rows = [
-        (*group, *(counts[split] for split in splits), sum(counts.values()))
-        for group, counts in sorted(summary.counts().items())
-    ]
-    console.table(f"added to {summary.folder}", ("dataset", "vendor", "diagnosis", *splits, "subjects"), rows)
-    added = ((row.dataset, _annotated(row.coverage), row.phases_from, row.slices_from) for row in summary.added)
-    known = [(*kind, count) for kind, count in sorted(Counter(added).items())]
-    columns = ("dataset", "annotated", "ED and ES from", "slice order from", "subjects")
-    console.table("their annotations and metadata", columns, known)
-    if summary.skipped:
-        left_out = [(escape(r.name), escape(r.reason)) for r in summary.skipped[:shown]]
-        console.table("skipped", ("name", "reason"), left_out)
-        console.out.print(f"{len(summary.skipped)} skipped; skipped.csv in the dataset lists all of them")
-    labelled = sum(row.labelled_frames for row in summary.added)
-    console.out.print(
-        f"{len(summary.added)} subjects, {labelled} labelled frames, {summary.file_bytes / 2**20:.1f} MiB; "
-        f"{summary.total} subjects in the dataset"
-    )
 
 
 def _annotated(coverage: str) -> str:

@@ -33,8 +33,6 @@ Initial = Annotated[Path | None, Option(help="Weights folder or run of the same 
 
 
 def _verb(stage: str, text: str) -> None:
-    """Add the verb of a stage."""
-
     def run(
         dataset: Dataset = None,
         run: Run = None,
@@ -46,14 +44,18 @@ def _verb(stage: str, text: str) -> None:
     ) -> None:
         config = load_config(preset, set_ or [])
         if dry_run:
-            print_plan(config)
+            from cinesynth.models.build import count_costs, sequence_flops
+
+            console.out.print(dump_config(config), markup=False)
+            rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]
+            console.table(f"preset {config.preset}", ("part", "parameters", "GFLOPs per forward pass"), rows)
+            console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")
             return
         if dataset is None or run is None:
             raise InputError("training needs --dataset and --run", hint="only --dry-run works without them")
         if stage == "decoder" and initial is not None:
-            raise InputError(
-                "--initial does not apply to the decoder stage", hint="the decoder stage starts from the VAE in --run"
-            )
+            hint = "the decoder stage starts from the VAE in --run"
+            raise InputError("--initial does not apply to the decoder stage", hint=hint)
         from cinesynth.training.run import stages_of
 
         train(list(stages_of(config)) if stage == "all" else [stage], dataset, run, config, minutes, initial)
@@ -96,13 +98,3 @@ def train(
         console.err.print(
             f"{stage}: trained on {seen['subjects']} ({seen['frames']} frames), weights {info['id'][:12]}"
         )
-
-
-def print_plan(config: Config) -> None:
-    """Print the resolved settings, and parameters and FLOPs of each network."""
-    from cinesynth.models.build import count_costs, sequence_flops
-
-    console.out.print(dump_config(config), markup=False)
-    rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]
-    console.table(f"preset {config.preset}", ("part", "parameters", "GFLOPs per forward pass"), rows)
-    console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")

@@ -61,6 +61,11 @@ def stage_path(folder: Path, stage: str, suffix: str = "") -> Path:
     return with_either_name(folder / f"{stage}{suffix}", folder / f"{original_name(stage)}{suffix}")
 
 
+def rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """``values`` with every key that ``names`` holds under its new name."""
+    return {names.get(key, key): value for key, value in values.items()}
+
+
 def _renamed(tree: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """``tree`` with the stages at its top and under ``training`` renamed."""
 

@@ -58,18 +58,15 @@ def measure_rules(case: Case) -> dict[str, Any]:
     covered: BoolArray = np.asarray(case.coverage[..., needed].all(axis=(1, 2)))
     order = [(case.ed + t) % len(case.label) for t in range(len(case.label))]
     frames = [t for t in order if covered[t]]
-    ed = _passed(judge_anatomy(case.label[case.ed], case.voxel_ml).rules, ED_RULES) if covered[case.ed] else None
+    ed = judge_anatomy(case.label[case.ed], case.voxel_ml).rules if covered[case.ed] else ()
     whole = covered[case.ed] and covered[case.es] and case.ed != case.es
-    cycle = judge_motion(case.label[frames], case.voxel_ml, frames.index(case.es)).rules if whole else None
-    return {
-        "ed": np.full(len(ED_RULES), np.nan) if ed is None else ed,
-        "cycle": np.full(len(CYCLE_RULES), np.nan) if cycle is None else _passed(cycle, CYCLE_RULES),
-    }
+    cycle = judge_motion(case.label[frames], case.voxel_ml, frames.index(case.es)).rules if whole else ()
+    return {"ed": _passed(ed, ED_RULES), "cycle": _passed(cycle, CYCLE_RULES)}
 
 
 def _passed(rules: tuple[Verdict, ...], names: tuple[str, ...]) -> NDArray[np.float32]:
     by_name = {rule.rule: rule.passed for rule in rules}
-    return np.array([by_name[name] for name in names], dtype=np.float32)
+    return np.array([by_name[name] if rules else np.nan for name in names], dtype=np.float32)
 
 
 def _evaluate(segmented: bool, measurements: Measurements) -> Section:

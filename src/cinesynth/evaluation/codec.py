@@ -37,7 +37,6 @@ STAGE = "vae"
 
 @lru_cache(maxsize=2)
 def _codec(folder: Path, sha256: str) -> Codec:
-    """Loaded once in each process that uses it."""
     codec = build_codec(parse_config(stage_info(folder, STAGE)["config"]))
     load_stage(folder, STAGE, codec)
     return codec.eval().requires_grad_(False)

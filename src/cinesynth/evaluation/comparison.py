@@ -160,7 +160,6 @@ def too_few(ours: Numbers, theirs: Numbers) -> str:
 
 
 def _subsampled_distance(values: NDArray[np.float64], reference: NDArray[np.float64], count: int) -> float:
-    """Mean Wasserstein distance of ``count`` of the values from the reference, over several subsamples."""
     if count == len(values):
         return float(stats.wasserstein_distance(values, reference))
     rng = np.random.default_rng(0)

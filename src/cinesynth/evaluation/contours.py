@@ -98,17 +98,15 @@ def thickness_mm(label: LabelArray, spacing_mm: tuple[float, float, float]) -> f
     return float(np.mean(known)) if known else float("nan")
 
 
-def slice_thickness_mm(
-    label: LabelArray, spacing_mm: tuple[float, float], *, rays: int = 72, step_voxels: float = 0.25
-) -> float:
-    """Mean length of myocardium (interpolated bilinearly) along rays from the LV's centre of one slice ``X Y``.
+def slice_thickness_mm(label: LabelArray, spacing_mm: tuple[float, float]) -> float:
+    """Mean length of myocardium (interpolated bilinearly) along 72 rays from the LV's centre of one slice ``X Y``.
 
     NaN where fewer than 90 % of the rays cross the wall: an open ring has no mean thickness.
     """
     spacing = np.array(spacing_mm)
     centre = np.argwhere(label == Label.LV).mean(axis=0) * spacing  # mm
-    angles = np.linspace(0, 2 * np.pi, rays, endpoint=False)
-    step_mm = step_voxels * float(spacing.min())
+    angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    step_mm = 0.25 * float(spacing.min())
     radii = np.arange(0, float(np.hypot(*(np.array(label.shape) * spacing))), step_mm)
     points = centre[:, None, None] + np.stack([np.cos(angles), np.sin(angles)])[:, :, None] * radii  # 2 rays steps
     wall = (label == Label.MYO).astype(np.float32)

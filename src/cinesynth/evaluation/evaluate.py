@@ -75,6 +75,11 @@ def evaluate(
     for done, spec in enumerate(specs, start=1):
         sections.append(spec.evaluate(measurements))
         progress("sections", done, len(specs), {})
+    # SHA-256 of each network: of its file, or of the record that names the weights in its folder
+    networks = {"weights": bundle_sha256(bundle)} if bundle else {}
+    for name, path in (("segmenter", segmenter), ("i3d", i3d)):
+        if path:
+            networks[name] = file_sha256(path if path.is_file() else path / f"{SEGMENTER}.json")
     given = {"weights": weights, "segmenter": segmenter, "i3d": i3d}
     command = ["cinesynth", "evaluate"]
     for name, path in {"real": real, "synthetic": synthetic, "out": out, **given}.items():
@@ -86,7 +91,7 @@ def evaluate(
         "machine": platform.machine(),
         "seed": 0,
         **compared,
-        "networks": _identities(bundle, segmenter, i3d),
+        "networks": networks,
         "cautions": list(_cautions(compared["real"]["data_hash"], bundle, segmenter)),
         "command": shlex.join(command),
     }
@@ -98,7 +103,9 @@ def evaluate(
 def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tuple[Sets, dict[str, Any]]:
     """Generated, training and held-out hearts on one grid, and what is known of them."""
     if is_dataset(synthetic):
-        grid = _grid_of(weights)
+        # on the grid of the weights, or on that of the smallest preset
+        config = load_config("small") if weights is None else parse_config(stage_info(weights, "vae")["config"])
+        grid = Grid((*config.grid.size[:2], SLICE_RANGE[1]), config.grid.spacing_mm)
         subjects = without_phantoms(prepare(synthetic, grid).split(split))
         made = patients(subjects, f"{split} subjects as generated")
         about = {"kind": f"subjects of the {split} split in place of generated hearts", **_counts(subjects)}
@@ -106,10 +113,8 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tupl
         made = cohort(synthetic)
         grid, about = made.grid, _of_cohort(synthetic, made)
     if len(made) < 2:
-        raise InputError(
-            f"{synthetic} holds {len(made)} cases, at least 2 are needed",
-            hint="generate more: cinesynth generate --count 50 --out COHORT",
-        )
+        hint = "generate more: cinesynth generate --count 50 --out COHORT"
+        raise InputError(f"{synthetic} holds {len(made)} cases, at least 2 are needed", hint=hint)
     data = prepare(real, grid)
     train, held_out = (without_phantoms(data.split(name)) for name in ("train", split))
     compared = {
@@ -125,12 +130,6 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tupl
     return (made, patients(train, f"train of {real}"), patients(held_out, f"{split} of {real}")), compared
 
 
-def _grid_of(weights: Path | None) -> Grid:
-    """Where two sets of real subjects are compared: on the grid of the weights, or on that of the smallest preset."""
-    config = load_config("small") if weights is None else parse_config(stage_info(weights, "vae")["config"])
-    return Grid((*config.grid.size[:2], SLICE_RANGE[1]), config.grid.spacing_mm)
-
-
 def _counts(data: PackedDataset) -> dict[str, Any]:
     datasets, vendors = (Counter(getattr(r, kind) for r in data.records) for kind in ("dataset", "vendor"))
     groups = Counter(r.diagnosis.value for r in data.records)
@@ -144,19 +143,11 @@ def _of_cohort(folder: Path, made: CaseSet) -> dict[str, Any]:
     sidecars = [content for name in made.names if (content := read_sidecar(folder / name))]
     found = {content["provenance"]["weights"]["sha256"]: content["provenance"]["weights"] for content in sidecars}
     if len(found) > 1:
-        raise DataError(
-            f"{folder} holds cases of {len(found)} sets of weights", hint="evaluate one set of weights at a time"
-        )
+        hint = "evaluate one set of weights at a time"
+        raise DataError(f"{folder} holds cases of {len(found)} sets of weights", hint=hint)
     frames = sorted({content["frames"] for content in sidecars})
     accepted = sum(bool(content["accepted"]) for content in sidecars)
     return {"kind": "cohort", "weights": next(iter(found.values()), {}), "frames": frames, "accepted": accepted}
-
-
-def _identities(bundle: Path | None, segmenter: Path | None, i3d: Path | None) -> dict[str, str]:
-    """SHA-256 of each network: of its file, or of the record that names the weights in its folder."""
-    files = {"segmenter": segmenter, "i3d": i3d}
-    found = {"weights": bundle_sha256(bundle)} if bundle else {}
-    return found | {n: file_sha256(p if p.is_file() else p / f"{SEGMENTER}.json") for n, p in files.items() if p}
 
 
 def _cautions(expected: str, bundle: Path | None, segmenter: Path | None) -> Iterator[str]:
@@ -211,10 +202,8 @@ def render_card(report: Mapping[str, Any], folder: Path) -> str:
     expected = bundle_sha256(folder) if (folder / INDEX).is_file() else None
     if expected and found != expected:
         of = f"weights with SHA-256 {str(found)[:12]}..." if found else "an unknown cohort"
-        raise InputError(
-            f"the report is about {of}, {folder} has SHA-256 {expected[:12]}...",
-            hint="evaluate a cohort that these weights generated",
-        )
+        hint = "evaluate a cohort that these weights generated"
+        raise InputError(f"the report is about {of}, {folder} has SHA-256 {expected[:12]}...", hint=hint)
     index = read_json(folder / INDEX, f"the weights folder {folder}")
     stages = {stage: stage_info(folder, stage) for stage in STAGES}
     return render_template(

@@ -101,7 +101,6 @@ def stack_measured(
 
 
 def _stacked(rows: list[list[Values]]) -> list[Values]:
-    """The numbers of all hearts by measurer, from those of each heart."""
     return [{k: np.stack([values[k] for values in column]) for k in column[0]} for column in zip(*rows, strict=True)]
 
 

@@ -35,9 +35,9 @@ def _evaluate(latent: LatentExtractor | None, measurements: Measurements) -> Sec
     able = [f for f in found if not f.missing]
     metrics: list[Metric] = []
     for f in found:
-        metrics += [_unknown(f.space, f.missing)] if f.missing else _metrics(f)
+        metrics += [Metric.unknown(f"near-copies ({f.space.name})", f.missing)] if f.missing else _metrics(f)
     if no_latent:
-        metrics.append(_unknown(LATENT, no_latent))
+        metrics.append(Metric.unknown(f"near-copies ({LATENT.name})", no_latent))
     return Section(
         TITLE,
         QUESTION,
@@ -54,10 +54,6 @@ def _evaluate(latent: LatentExtractor | None, measurements: Measurements) -> Sec
 def search(space: Space, synthetic: Measured, train: Measured, held_out: Measured) -> NearDuplicates:
     """The nearest training subjects of all hearts in one space."""
     return find_near_duplicates(space, *(measured[space.quantity] for measured in (synthetic, train, held_out)))
-
-
-def _unknown(space: Space, why: str) -> Metric:
-    return Metric.unknown(f"near-copies ({space.name})", why)
 
 
 def _metrics(found: NearDuplicates) -> list[Metric]:

@@ -112,7 +112,6 @@ class _Cycle:
 
     @classmethod
     def of(cls, case: Case) -> _Cycle:
-        """The frames of a heart from ED on."""
         image, label = (np.roll(volumes, -case.ed, axis=0) for volumes in (case.image, case.label))
         coverage = np.roll(case.coverage, -case.ed, axis=0)
         es = (case.es - case.ed) % len(image)

@@ -91,13 +91,11 @@ def _pooled(volume: NDArray[np.float32], cyclic: bool = False) -> NDArray[np.flo
     return np.concatenate(found)
 
 
-def _measure_random(
-    case: Case, frames: int = 16, heights: tuple[float, ...] = (0.25, 0.5, 0.75)
-) -> dict[str, NDArray[np.float32]]:
+def _measure_random(case: Case) -> dict[str, NDArray[np.float32]]:
     cycle = np.full(2 * sum(CHANNELS[1:]), np.nan, dtype=np.float32)
     with one_thread():
-        if case.whole_cycle:  # T X Y at even times, mean of the slices at three heights in the ventricle
-            even = evenly(case.intensity[..., slices_at(case.label[case.ed], heights)], frames)  # T X Y Z
+        if case.whole_cycle:  # T X Y at 16 even times, mean of the slices at three heights in the ventricle
+            even = evenly(case.intensity[..., slices_at(case.label[case.ed], (0.25, 0.5, 0.75))], 16)  # T X Y Z
             planes = [_pooled(even[..., z], cyclic=True) for z in range(even.shape[-1])]
             cycle = np.asarray(np.mean(planes, axis=0), dtype=np.float32)
         pair = [_pooled(np.moveaxis(case.intensity[t], -1, 0)) for t in (case.ed, case.es)]  # Z X Y
@@ -128,10 +126,8 @@ class VideoExtractor:
             with safe_open(path, framework="pt") as file:
                 found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{path} is not a complete safetensors file: {error}",
-                hint="convert the state dict of I3D with safetensors.torch.save_file; pickles are not opened",
-            ) from None
+            hint = "convert the state dict of I3D with safetensors.torch.save_file; pickles are not opened"
+            raise WeightsError(f"{path} is not a complete safetensors file: {error}", hint=hint) from None
         with torch.device("meta"):
             expected = {name: tuple(t.shape) for name, t in I3D().state_dict().items()}
         optional = {name for name in expected if name.endswith("num_batches_tracked")}
@@ -171,7 +167,6 @@ def clip_of(case: Case, frames: int = 16, side_px: int = 224) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def _i3d(path: Path) -> I3D:
-    """Loaded once in each process that uses it."""
     network = I3D()
     network.load_state_dict({name: t.float() for name, t in read_tensors(path).items()}, strict=False)
     return network.eval().requires_grad_(False)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.metrics.regression import MultiScaleSSIMMetric
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from cinesynth.data.geometry import Grid
@@ -122,25 +123,24 @@ def standardised(points: Points, real_count: int) -> Points:
 
 
 def _overlaps(names: Sequence[str], points: Points, sets: Comparison, detail: str) -> list[Metric]:
-    away = statistics.pairwise(points)
+    away = cdist(points, points)
     k = min(statistics.neighbours(sets.count, sets.train), sets.train - 1)
 
     @cache  # four metrics share the groups
     def within(x: bytes, y: bytes) -> statistics.Manifolds:
         return statistics.manifolds(away, np.frombuffer(x, np.intp), np.frombuffer(y, np.intp), k)
 
-    def metric(name: str, kind: str, used: int) -> Metric:
-        def statistic(x: Indices, y: Indices) -> float:
-            return float(getattr(within(x.tobytes(), y.tobytes()), kind))
-
-        return sets.metric(name, statistic, "low", detail=f"{detail}; {used} neighbours")
+    def statistic(kind: str, x: Indices, y: Indices) -> float:
+        return float(getattr(within(x.tobytes(), y.tobytes()), kind))
 
     kinds = {"precision": statistics.NEIGHBOURS, "recall": statistics.NEIGHBOURS, "density": k, "coverage": k}
-    return [metric(name, kind, used) for name, (kind, used) in zip(names, kinds.items(), strict=True)]
+    return [
+        sets.metric(name, partial(statistic, kind), "low", detail=f"{detail}; {used} neighbours")
+        for name, (kind, used) in zip(names, kinds.items(), strict=True)
+    ]
 
 
 def _of_appearance(sets: Sequence[Measured], all_hearts: Comparison) -> list[Metric]:
-    """Grey values and sharpness of ED."""
     greys = np.concatenate([s["appearance.histogram"] for s in sets]).astype(np.float64)
     bands = np.concatenate([s["appearance.spectrum"] for s in sets]).astype(np.float64)
     fine = np.log10(np.power(10.0, bands[:, BANDS // 2 :]).sum(axis=1) / np.power(10.0, bands).sum(axis=1))
@@ -197,7 +197,6 @@ def _similarities(images: FloatArray, real: int, batch: int = 256) -> NDArray[np
 
 
 def _left_out(sets: Sequence[Measured], features: Sequence[Features]) -> list[str]:
-    """How many hearts an extractor could not describe."""
     lines = []
     for f in (f for f in features if not f.why_missing):
         gone = [len(s) - len(_known(s[f.quantity])) for s in sets]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cinesynth.config.migration import rename_keys
 from cinesynth.errors import DataError
 from cinesynth.evaluation.section import Judgement, Metric, Section, worst
 from cinesynth.io.files import write_json, write_text
@@ -108,10 +109,8 @@ def read_report(path: Path) -> dict[str, Any]:
         content = migrated(json.loads(path.read_text(encoding="utf-8")))
         content["metadata"]["synthetic"], content["sections"], content["verdicts"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not the report.json of an evaluation: {error!r}",
-            hint="write one with: cinesynth evaluate --real DATASET --synthetic COHORT --out FOLDER",
-        ) from None
+        hint = "write one with: cinesynth evaluate --real DATASET --synthetic COHORT --out FOLDER"
+        raise DataError(f"{path} is not the report.json of an evaluation: {error!r}", hint=hint) from None
     if content.get("format") != FORMAT:
         raise DataError(f"{path} has format {content.get('format')}, expected {FORMAT}", hint="evaluate again")
     return content
@@ -122,11 +121,7 @@ def migrated(content: dict[str, Any]) -> dict[str, Any]:
     if content.get("format") != 1:
         return content
     metadata, names = content["about"], {"people": "subjects"}
-    real = {key: _renamed(part, names) if isinstance(part, dict) else part for key, part in metadata["real"].items()}
-    metadata = {**metadata, "real": real, "synthetic": _renamed(metadata["synthetic"], names)}
-    sections = [_renamed(section, {"measures": "metrics", "listings": "tables"}) for section in content["sections"]]
-    return {**_renamed(content, {"about": "metadata"}), "format": FORMAT, "metadata": metadata, "sections": sections}
-
-
-def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in content.items()}
+    real = {key: rename_keys(part, names) if isinstance(part, dict) else part for key, part in metadata["real"].items()}
+    metadata = {**metadata, "real": real, "synthetic": rename_keys(metadata["synthetic"], names)}
+    sections = [rename_keys(section, {"measures": "metrics", "listings": "tables"}) for section in content["sections"]]
+    return {**rename_keys(content, {"about": "metadata"}), "format": FORMAT, "metadata": metadata, "sections": sections}

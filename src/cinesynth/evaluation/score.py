@@ -19,7 +19,7 @@ from cinesynth import __version__
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import InputError
-from cinesynth.evaluation.agreement import Agreement, agree
+from cinesynth.evaluation.agreement import agree
 from cinesynth.evaluation.cases import patients, without_phantoms
 from cinesynth.evaluation.generation import MEASURERS, GeneratedHearts, generate, requests_of
 from cinesynth.evaluation.measure import Measured, measure, stack_measured
@@ -104,11 +104,6 @@ class ScoreReport:
     copies: Sequence[NearCopies] = ()
     cycles: Sequence[CycleScore] = ()
 
-    @property
-    def agreements(self) -> list[Agreement]:
-        """Requested against achieved, by quantity."""
-        return agree(self.hearts.pairs)
-
     def tables(self) -> Iterator[Table]:
         """The figures to print."""
         codec, split, hearts = codec_scores(self.frames), self.metadata["split"], self.hearts
@@ -131,7 +126,7 @@ class ScoreReport:
         mode = "volumes matched" if self.metadata["match_volumes"] else "volumes not matched"
         caption = f"control over {len(hearts.seconds)} cases ({mode}), {hearts.accepted} accepted"
         caption += f", {median(hearts.seconds):.2g} s a case" if hearts.seconds else ""
-        rows = [(a.quantity, a.r, a.slope, a.bias, a.mae, a.count) for a in self.agreements]
+        rows = [(a.quantity, a.r, a.slope, a.bias, a.mae, a.count) for a in agree(hearts.pairs)]
         yield Table(caption, ("", "Pearson r", "slope", "bias", "MAE", "cases"), rows)
         if self.motion:
             rows = [(m.name, m.value, m.floor, m.count, m.judgement, m.missing) for m in self.motion]
@@ -149,7 +144,7 @@ class ScoreReport:
             "format": FORMAT,
             "metadata": self.metadata,
             "codec": codec_scores(self.frames),
-            "control": {a.quantity: asdict(a) for a in self.agreements},
+            "control": {a.quantity: asdict(a) for a in agree(hearts.pairs)},
             "accepted": {"cases": cases, "accepted": hearts.accepted, "rate": rate},
             "temporal": {m.name: asdict(m) for m in self.motion},
             "memorisation": {c.space: asdict(c) for c in self.copies},

@@ -42,7 +42,6 @@ class Segmenter:
     sha256: str
     spacing_mm: tuple[float, float]
     trained_on: Mapping[str, Any]
-    data_hash: str
 
     @classmethod
     def load(cls, folder: Path | str) -> Segmenter:
@@ -51,7 +50,7 @@ class Segmenter:
         info = stage_info(folder, NAME)
         _network(folder, str(info["sha256"]))
         x, y, _ = parse_config(info["config"]).grid.spacing_mm
-        return cls(folder, info["sha256"], (x, y), info["trained_on"], info["data_hash"])
+        return cls(folder, info["sha256"], (x, y), info["trained_on"])
 
     def segment(self, image: FloatArray, spacing_mm: tuple[float, float, float]) -> LabelArray:
         """Label frames ``T X Y Z`` in [-1, 1] (acquired slices, base first), each on its own.
@@ -83,7 +82,6 @@ class Segmenter:
 
 @lru_cache(maxsize=2)
 def _network(folder: Path, sha256: str) -> SliceUNet:
-    """The network of a folder in this process."""
     network = SliceUNet(parse_config(stage_info(folder, NAME)["config"]).segmenter)
     load_stage(folder, NAME, network)
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
@@ -101,10 +99,7 @@ def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def measurer(segmenter: Segmenter) -> Measurer:
-    """The measurer of `look_at`; it has one name for all sections, so that every heart is segmented once.
-
-    Its numbers depend on the weights, and on the precision of this machine.
-    """
+    """The measurer of `look_at`; it has one name for all sections, so that every heart is segmented once."""
     return Measurer(NAME, f"3 {segmenter.sha256} {_precision()}", partial(look_at, segmenter))
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.spatial.distance import cdist
 
 Numbers = NDArray[np.float32] | NDArray[np.float64]
 Points = NDArray[np.float64]
@@ -94,10 +93,8 @@ def permutations(count: int, number: int = 999) -> list[Indices]:
 def p_value(value: float, null: NDArray[np.float64], tail: Tail) -> float:
     """Share of permutations at least as extreme as ``value``, itself counted; the smaller tail twice for ``both``."""
     slack = 1e-9 * max(1.0, abs(value))  # rounding decides no tie
-    above, below = (
-        (1 + (null >= value - slack).sum()) / (1 + len(null)),
-        (1 + (null <= value + slack).sum()) / (1 + len(null)),
-    )
+    above = (1 + (null >= value - slack).sum()) / (1 + len(null))
+    below = (1 + (null <= value + slack).sum()) / (1 + len(null))
     return float({"high": above, "low": below, "both": min(1.0, 2 * min(above, below))}[tail])
 
 
@@ -158,11 +155,6 @@ def _weighted_mmd2(xx: Points, yy: Points, xy: Points, u: NDArray[np.float64], v
     return float(sum(within) - 2 * (u @ xy @ v) / (u.sum() * v.sum()))
 
 
-def pairwise(points: Points) -> Points:
-    """Euclidean distances of all pairs, ``N N``."""
-    return np.asarray(cdist(points, points))
-
-
 @dataclass(frozen=True)
 class Manifolds:
     """Precision, recall (Kynkaanniemi et al., 2019), density and coverage (Naeem et al., 2020)."""
@@ -174,7 +166,7 @@ class Manifolds:
 
 
 def manifolds(away: Points, x: Indices, y: Indices, k: int) -> Manifolds:
-    """How the set ``x`` lies in the real set ``y``, both positions in the distances ``away``.
+    """How the set ``x`` lies in the real set ``y``, both positions in the Euclidean distances ``away`` (``N N``).
 
     Precision and recall use `NEIGHBOURS`, density and coverage ``k``. Both sets must have more members than neighbours.
     """

@@ -180,7 +180,6 @@ def _no_value(limit: MotionLimit, synthetic: Measured) -> Metric:
 
 
 def _ratio(name: str, quantity: str, over: str, sets: Sequence[Measured]) -> Metric:
-    """Mean of the generated hearts over the mean of real ones."""
     positive = [v[np.isfinite(v) & (v > 0)] for v in (_values(s, quantity) for s in sets)]
     values, counts = np.concatenate(positive), Comparison(*map(len, positive))
     if counts.missing:

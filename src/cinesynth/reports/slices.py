@@ -115,17 +115,10 @@ def slices_of_heart(label: LabelArray, shares: Sequence[float]) -> list[int]:
 
 
 def render_gif(
-    image: FloatArray,
-    label: LabelArray,
-    spacing_mm: Spacing,
-    frame_time_ms: float,
-    path: Path,
-    *,
-    field_mm: float = 160.0,
-    pixels: int = 176,
+    image: FloatArray, label: LabelArray, spacing_mm: Spacing, frame_time_ms: float, path: Path, *, pixels: int = 176
 ) -> None:
     """Write three slices (basal, middle, apical) over the cycle as a GIF, plain above and with contours below."""
-    view = View.of(label, label.shape, spacing_mm, field_mm, pixels)
+    view = View.of(label, label.shape, spacing_mm, 160.0, pixels)
     window = window_of(image)
     slices = slices_of_heart(label[:1], (0.25, 0.5, 0.75))
     frames = [_gif_frame(image[t], label[t], slices, view, window) for t in range(len(image))]

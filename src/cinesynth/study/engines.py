@@ -1,4 +1,8 @@
-"""The engines that train segmenters: a light 2D U-Net, and nnU-Net v2 through its own commands."""
+"""The engines that train segmenters: a light 2D U-Net, and nnU-Net v2 through its own commands.
+
+``train`` resumes in the task's folder and leaves a finished segmenter alone. ``segment`` gives the labels ``T X Y Z``
+of each row of a dataset, at the `ed_es_frames`, in the row's own voxels.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,17 +42,6 @@ from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
 from cinesynth.training.trainer import Trainer
 from cinesynth.types import LabelArray, Study
 from cinesynth.weights.folder import save_stage
-
-
-class SegmenterEngine(Protocol):
-    """Trains segmenters and segments subjects with them."""
-
-    def train(self, task: SegmenterTask, progress: ProgressCallback) -> None:
-        """Train a segmenter in the task's folder; resumes, and leaves a finished one alone."""
-
-    def segment(self, task: SegmenterTask, data: Path, rows: Sequence[SubjectRow]) -> Iterator[LabelArray]:
-        """The labels ``T X Y Z`` of each row of the dataset ``data``, at the `ed_es_frames`, in its own voxels."""
-
 
 # --- 2D U-Net --------------------------------------------------------------------------------------------------------
 
@@ -189,9 +181,8 @@ class NnunetEngine:
         path = shutil.which(program, path=None if self.spec.bin is None else str(self.spec.bin))
         if path is None:
             where = "on the PATH" if self.spec.bin is None else f"in {self.spec.bin}"
-            raise InputError(
-                f"{program} was not found {where}", hint="run make nnunet, then set engine.bin to .venv-nnunet/bin"
-            )
+            hint = "run make nnunet, then set engine.bin to .venv-nnunet/bin"
+            raise InputError(f"{program} was not found {where}", hint=hint)
         script = Path(__file__).with_name("nnunet_train.py")
         start = [str(Path(path).with_name("python")), str(script)] if command == "train" else [path]
         log = make_folder(task.folder) / "nnunet.log"

@@ -51,7 +51,7 @@ def _draw_lines(
     axes.spines[["top", "right"]].set_visible(False)
     arms = [arm for arm in arms_of(spec) if arm.generated and arm.real]
     for number, n_labelled in enumerate(spec.n_labelled):
-        by_arm = [(a.ratio, results.gain(group, n_labelled, a.name, BASELINE, metric).get(column)) for a in arms]
+        by_arm = [(a.ratio, results.estimates(group, n_labelled, metric, a.name, BASELINE).get(column)) for a in arms]
         known = [(ratio, e.value, e.value - e.low, e.high - e.value) for ratio, e in by_arm if e is not None]
         if not known:
             continue
@@ -76,32 +76,28 @@ def draw_worst(run: StudyRun, results: Results, out: Path, count: int = 6) -> li
     runs = [TrainingRun(run.spec.n_labelled[0], arm, run.spec.seeds[0]) for arm in compared]
     if any(each not in results.scores for each in runs):
         return []
-    return [_draw_worst(run, group, results, runs, out, count) for group in run.subjects.tests]
-
-
-def _draw_worst(
-    run: StudyRun, group: str, results: Results, runs: Sequence[TrainingRun], out: Path, count: int
-) -> Path:
-    dice = results.scores[runs[1]][group]["dice"][:, COLUMNS.index(MEAN)]
-    worst, tasks = np.argsort(dice)[:count], [run.task(each) for each in runs]
+    tasks, paths = [run.task(each) for each in runs], []
     columns = ("image", "annotation", *(each.arm.title for each in runs))
-    figure = new_figure(220 * len(columns), 220 * len(worst), "constrained")
-    grid = figure.subplots(len(worst), len(columns), squeeze=False)
-    for axes_row, i in zip(grid, worst, strict=True):
-        row = run.subjects.tests[group][i]
-        study = ed_es_frames(load_study(run.subjects.data, row))
-        predicted = []
-        for task in tasks:
-            with np.load(task.label_file(group, row), allow_pickle=False) as content:
-                predicted.append(np.asarray(content["label"], dtype=np.uint8))
-        for axes, picture in zip(axes_row, _tiles(study, predicted), strict=True):
-            axes.imshow(picture, interpolation="none")
-            axes.set_xticks([])
-            axes.set_yticks([])
-        axes_row[0].set_ylabel(f"{row.subject}\nDice {dice[i]:.2f}", fontsize=8)
-    for axes, title in zip(grid[0], columns, strict=True):
-        axes.set_title(title, fontsize=9)
-    return _save(figure, out / f"worst-{group}.png")
+    for group, rows in run.subjects.tests.items():
+        dice = results.scores[runs[1]][group]["dice"][:, COLUMNS.index(MEAN)]
+        worst = np.argsort(dice)[:count]
+        figure = new_figure(220 * len(columns), 220 * len(worst), "constrained")
+        grid = figure.subplots(len(worst), len(columns), squeeze=False)
+        for axes_row, i in zip(grid, worst, strict=True):
+            study = ed_es_frames(load_study(run.subjects.data, rows[i]))
+            predicted = []
+            for task in tasks:
+                with np.load(task.label_file(group, rows[i]), allow_pickle=False) as content:
+                    predicted.append(np.asarray(content["label"], dtype=np.uint8))
+            for axes, picture in zip(axes_row, _tiles(study, predicted), strict=True):
+                axes.imshow(picture, interpolation="none")
+                axes.set_xticks([])
+                axes.set_yticks([])
+            axes_row[0].set_ylabel(f"{rows[i].subject}\nDice {dice[i]:.2f}", fontsize=8)
+        for axes, title in zip(grid[0], columns, strict=True):
+            axes.set_title(title, fontsize=9)
+        paths.append(_save(figure, out / f"worst-{group}.png"))
+    return paths
 
 
 def _tiles(study: Study, predicted: Sequence[LabelArray]) -> list[RGB]:

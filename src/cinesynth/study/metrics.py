@@ -27,10 +27,8 @@ def ed_es_frames(study: Study) -> Study:
     """``study`` with its ED and ES frames only, which are tested; `DataError` if neither of them is annotated."""
     kept = np.isin(study.frame_index, (study.ed_index, study.es_index))
     if not (study.labelled & kept).any():
-        raise DataError(
-            f"{study.dataset} {study.subject} is annotated neither at ED nor at ES",
-            hint="exclude this subject from the test groups",
-        )
+        hint = "exclude this subject from the test groups"
+        raise DataError(f"{study.dataset} {study.subject} is annotated neither at ED nor at ES", hint=hint)
     by_frame = ("image", "label", "coverage", "frame_index")
     return replace(study, **{name: getattr(study, name)[kept] for name in by_frame})
 
@@ -89,9 +87,8 @@ def read_scores(path: Path) -> dict[str, Scores] | None:
         groups = json.loads(path.read_text(encoding="utf-8"))["groups"]
         return {name: {metric: with_mean(group[metric]) for metric in METRICS} for name, group in groups.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged: {error!r}", hint="delete the file; the same command scores the run again"
-        ) from None
+        hint = "delete the file; the same command scores the run again"
+        raise DataError(f"{path} is damaged: {error!r}", hint=hint) from None
 
 
 @dataclass(frozen=True)
@@ -105,16 +102,11 @@ class Results:
         by_arm = [{r.seed for r in self.scores if r.n_labelled == n_labelled and r.arm.name == arm} for arm in arms]
         return sorted(set.intersection(*by_arm))
 
-    def mean(self, group: str, n_labelled: int | str, arm: str, metric: str) -> dict[str, Estimate]:
-        """The mean of an arm by column; empty without finished runs."""
-        return self._estimates(group, n_labelled, [arm], metric)
+    def estimates(self, group: str, n_labelled: int | str, metric: str, *arms: str) -> dict[str, Estimate]:
+        """The mean of an arm by column or, with a second one, of its difference, paired by subject and seed.
 
-    def gain(self, group: str, n_labelled: int | str, arm: str, baseline: str, metric: str) -> dict[str, Estimate]:
-        """The difference of an arm and the baseline by column, paired by subject and seed; empty without both."""
-        return self._estimates(group, n_labelled, [arm, baseline], metric)
-
-    def _estimates(self, group: str, n_labelled: int | str, arms: Sequence[str], metric: str) -> dict[str, Estimate]:
-        """The mean of the first arm by column, or of its difference from the second; over the seeds that all have."""
+        Seeds that some of the arms lack are left out; empty without a seed that all have.
+        """
         seeds = self.seeds(n_labelled, arms)
         if not seeds:
             return {}

@@ -61,10 +61,8 @@ def subjects_of(spec: StudySpec) -> Subjects:
     tests = {name: tuple(group.select(annotated)) for name, group in spec.tests.items()}
     for name, rows in {"train": train, **tests}.items():
         if not rows:
-            raise InputError(
-                f"no labelled subject in {spec.data} matches {name}",
-                hint="compare its datasets, vendors and splits with the table of the dataset",
-            )
+            hint = "compare its datasets, vendors and splits with the table of the dataset"
+            raise InputError(f"no labelled subject in {spec.data} matches {name}", hint=hint)
     for count in spec.n_labelled:
         if count != "all" and count > len(train):
             raise InputError(

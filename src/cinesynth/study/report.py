@@ -47,7 +47,7 @@ def comparison_lines(spec: StudySpec, results: Results) -> Iterator[str]:
     for group in [name for name, tested in spec.tests.items() if tested.unseen]:
         for n_labelled in spec.n_labelled:
             for paper in PAPER_RESULTS:
-                gain = results.gain(group, n_labelled, arm, BASELINE, paper.metric).get(paper.column)
+                gain = results.estimates(group, n_labelled, paper.metric, arm, BASELINE).get(paper.column)
                 if gain is None:
                     continue
                 yield (
@@ -62,20 +62,16 @@ def table(spec: StudySpec, results: Results, group: str, n_labelled: int | str) 
     yield f"| {n_labelled} labelled: {' | '.join(HEADER)} |"
     yield f"|---{'|---' * (len(HEADER) - 1)}|"
     for arm in arms_of(spec):
-        yield f"| {' | '.join(_row(results, group, n_labelled, arm))} |"
-
-
-def _row(results: Results, group: str, n_labelled: int | str, arm: Arm) -> list[str]:
-    means = {metric: results.mean(group, n_labelled, arm.name, metric) for metric in METRICS}
-    gains = {metric: _gain(results, group, n_labelled, arm, metric) for metric in METRICS}
-    cells = [arm.title, *(_number(means["dice"].get(column), 3) for column in COLUMNS)]
-    cells += [_number(means[metric].get(MEAN), 1) for metric in ("hd95_mm", "assd_mm")]
-    cells += [_interval(gains["dice"].get(MEAN), 100.0), _interval(gains["hd95_mm"].get(MEAN), 1.0)]
-    return [*cells, str(len(results.seeds(n_labelled, [arm.name])))]
+        means = {metric: results.estimates(group, n_labelled, metric, arm.name) for metric in METRICS}
+        gains = {metric: _gain(results, group, n_labelled, arm, metric) for metric in METRICS}
+        cells = [arm.title, *(_number(means["dice"].get(column), 3) for column in COLUMNS)]
+        cells += [_number(means[metric].get(MEAN), 1) for metric in ("hd95_mm", "assd_mm")]
+        cells += [_interval(gains["dice"].get(MEAN), 100.0), _interval(gains["hd95_mm"].get(MEAN), 1.0)]
+        yield f"| {' | '.join([*cells, str(len(results.seeds(n_labelled, [arm.name])))])} |"
 
 
 def _gain(results: Results, group: str, n_labelled: int | str, arm: Arm, metric: str) -> dict[str, Estimate]:
-    return {} if arm.name == BASELINE else results.gain(group, n_labelled, arm.name, BASELINE, metric)
+    return {} if arm.name == BASELINE else results.estimates(group, n_labelled, metric, arm.name, BASELINE)
 
 
 def _number(estimate: Estimate | None, digits: int) -> str:
@@ -109,7 +105,7 @@ def to_json(run: StudyRun, results: Results) -> dict[str, Any]:
         for n_labelled in spec.n_labelled
         for arm in arms_of(spec)
         for metric in METRICS
-        if (mean := results.mean(group, n_labelled, arm.name, metric))
+        if (mean := results.estimates(group, n_labelled, metric, arm.name))
     ]
     groups = {"train": subjects.train, **subjects.tests}
     return {

@@ -22,7 +22,7 @@ from cinesynth.data.packed import load_study
 from cinesynth.errors import InputError
 from cinesynth.io.files import atomic_path, make_folder, write_text
 from cinesynth.io.tasks import ProgressCallback
-from cinesynth.study.engines import NnunetEngine, SegmenterEngine, UNetEngine
+from cinesynth.study.engines import NnunetEngine, UNetEngine
 from cinesynth.study.generation import generate_hearts, generator_dataset, segmenter_dataset, train_generator
 from cinesynth.study.metrics import Results, Scores, ed_es_frames, read_scores, segmentation_scores, write_scores
 from cinesynth.study.plan import (
@@ -63,7 +63,7 @@ class StudyRun:
         return subjects_of(self.spec)
 
     @cached_property
-    def engine(self) -> SegmenterEngine:
+    def engine(self) -> UNetEngine | NnunetEngine:
         """The engine that trains segmenters."""
         spec = self.spec.engine
         return UNetEngine(spec) if isinstance(spec, UNetSpec) else NnunetEngine(spec)

@@ -34,7 +34,6 @@ RENAMED_KEYS = {
     "mix.people_share": "mix.real_fraction",
 }
 """Keys of earlier releases, which are still read, and their names today."""
-Split = Literal["train", "validation", "test"]
 Ratio = Annotated[float, Field(gt=0.0, le=100.0)]
 Labelled = Annotated[int, Field(ge=2)] | Literal["all"]
 
@@ -44,7 +43,7 @@ class SubjectFilter(Settings):
 
     datasets: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()
-    splits: tuple[Split, ...] = ()
+    splits: tuple[Literal["train", "validation", "test"], ...] = ()
 
     def select(self, rows: Iterable[SubjectRow]) -> list[SubjectRow]:
         """The matching rows, in their order."""
@@ -230,16 +229,12 @@ def read_spec(path: Path) -> StudySpec:
         raise InputError(f"{path} cannot be read: {error}", hint="see examples/study.yaml") from None
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg']}" for e in error.errors()]
-        raise InputError(
-            f"{path} is not a valid study file\n" + "\n".join(lines),
-            hint="the reference of study files lists every key",
-        ) from None
+        hint = "the reference of study files lists every key"
+        raise InputError(f"{path} is not a valid study file\n" + "\n".join(lines), hint=hint) from None
     return _with_paths_from(spec, path.parent)
 
 
 def _with_paths_from(spec: StudySpec, folder: Path) -> StudySpec:
-    """``spec`` with its relative paths joined to ``folder``."""
-
     def joined(preset: str) -> str:
         return str(folder / preset) if preset.endswith((".yaml", ".yml")) else preset
 

@@ -23,7 +23,7 @@ from starlette.staticfiles import StaticFiles
 from cinesynth import __version__
 from cinesynth.cases.schema import NOTICE
 from cinesynth.errors import CinesynthError, OutputError
-from cinesynth.web.guard import REPORT_POLICY, Guard, ServeSettings, in_url, refused
+from cinesynth.web.guard import LOOPBACK, REPORT_POLICY, Guard, ServeSettings, in_url, refused
 from cinesynth.web.jobs import Job, Jobs
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.schemas import AnimateRequest, AnnotateRequest, CohortRequest, GenerateRequest, without_paths
@@ -42,6 +42,11 @@ def make_app(settings: ServeSettings) -> FastAPI:
     store = Store(settings.store_mib * 2**20, settings.keep_minutes * 60.0)
     jobs = Jobs(settings.waiting, settings.waiting_all)
 
+    def shop() -> Workshop:
+        from cinesynth.web.work import Workshop  # torch
+
+        return Workshop(model, store)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
@@ -54,11 +59,12 @@ def make_app(settings: ServeSettings) -> FastAPI:
     )  # fmt: skip
     app.state.model, app.state.store, app.state.jobs = model, store, jobs
     if settings.is_local:  # stops DNS rebinding: a foreign page sends another Host header
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.own_hosts, www_redirect=False)
+        own_hosts = [in_url(host) for host in (*LOOPBACK, settings.host)]
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=own_hosts, www_redirect=False)
     app.add_middleware(Guard, settings=settings)
     _answer_errors(app)
     _answer_model(app, model)
-    _answer_jobs(app, lambda: _workshop(model, store), jobs)
+    _answer_jobs(app, shop, jobs)
     _answer_files(app, store, jobs, settings)
     _answer_reports(app, reports)
 
@@ -98,7 +104,6 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def _in_words(errors: Sequence[Any]) -> str:
-    """Validation errors of a request, by field."""
     return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'request'}: {e['msg']}" for e in errors)[:500]
 
 
@@ -121,12 +126,6 @@ def _answer_model(app: FastAPI, model: Model) -> None:
             return {"esv": None, "unusual": "", "refused": f"{error.message}. {error.hint}"}
         text = unusual(model.get().prior, prior) if model.state == "ready" else ""
         return {"esv": prior.lv_esv_ml, "unusual": text, "refused": ""}
-
-
-def _workshop(model: Model, store: Store) -> Workshop:
-    from cinesynth.web.work import Workshop  # torch
-
-    return Workshop(model, store)
 
 
 def _answer_jobs(app: FastAPI, shop: Callable[[], Workshop], jobs: Jobs) -> None:
@@ -270,9 +269,8 @@ def serve(settings: ServeSettings, say: Callable[[str], None]) -> None:
     try:
         socket = config.bind_socket()
     except SystemExit:  # raised by uvicorn if it cannot bind
-        raise OutputError(
-            f"port {settings.port} of {settings.host} is not available", hint="choose another --port"
-        ) from None
+        hint = "choose another --port"
+        raise OutputError(f"port {settings.port} of {settings.host} is not available", hint=hint) from None
     port = socket.getsockname()[1]
     say(f"http://{in_url(settings.host)}:{port}")
     uvicorn.Server(config).run(sockets=[socket])

@@ -45,15 +45,8 @@ class ServeSettings:
         if not 0 <= self.port < 65536:
             raise InputError(f"port {self.port} is outside 0-65535", hint="the default is 7860; 0 takes a free port")
         if not self.is_local and self.password is None and not self.no_auth:
-            raise InputError(
-                f"{self.host} can be reached from other machines, but no password is set",
-                hint="pass --password-file, or --no-auth to allow everyone",
-            )
-
-    @property
-    def own_hosts(self) -> list[str]:
-        """Hosts, as in a URL, by which a browser on this machine reaches the server."""
-        return [in_url(host) for host in (*LOOPBACK, self.host)]
+            hint = "pass --password-file, or --no-auth to allow everyone"
+            raise InputError(f"{self.host} can be reached from other machines, but no password is set", hint=hint)
 
     @property
     def is_local(self) -> bool:
@@ -76,9 +69,8 @@ def read_password(path: Path) -> str:
     try:
         mode, text = path.stat().st_mode, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} cannot be read: {error}", hint="pass a file with the password on its first line"
-        ) from None
+        hint = "pass a file with the password on its first line"
+        raise InputError(f"{path} cannot be read: {error}", hint=hint) from None
     if mode & 0o077:
         raise InputError(f"{path} is readable by other users", hint=f"chmod 600 {path}")
     password = text.splitlines()[0].strip() if text.strip() else ""

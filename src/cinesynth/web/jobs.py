@@ -14,7 +14,6 @@ from cinesynth.errors import CinesynthError, InputError
 from cinesynth.web.schemas import without_paths
 from cinesynth.web.store import GONE, token
 
-State = Literal["waiting", "running", "done", "failed", "cancelled"]
 KEPT = 200
 log = logging.getLogger("cinesynth.web")
 
@@ -32,7 +31,7 @@ class Job:
     work: Callable[[Job], list[str]]
     """Returns the names of the results."""
     name: str = field(default_factory=token)
-    state: State = "waiting"
+    state: Literal["waiting", "running", "done", "failed", "cancelled"] = "waiting"
     done: float = 0.0
     """Fraction of the work, 0-1."""
     doing: str = ""
@@ -129,20 +128,17 @@ class Jobs:
                 if job.state != "waiting":
                     continue
                 job.state, job.begun = "running", time.monotonic()
-            self._do(job)
+            try:
+                results = job.work(job)
+            except Cancelled:
+                job.state = "cancelled"
+            except CinesynthError as error:
+                job.error = {"message": without_paths(error.message), "hint": without_paths(error.hint)}
+                job.state = "failed"
+            except Exception:
+                log.exception("a job failed")
+                job.error = {"message": "the server hit an unexpected error", "hint": "see the server log"}
+                job.state = "failed"
+            else:
+                job.results, job.done, job.doing, job.state = results, 1.0, "", "done"
             job.ended = time.monotonic()
-
-    def _do(self, job: Job) -> None:
-        try:
-            results = job.work(job)
-        except Cancelled:
-            job.state = "cancelled"
-        except CinesynthError as error:
-            job.error = {"message": without_paths(error.message), "hint": without_paths(error.hint)}
-            job.state = "failed"
-        except Exception:
-            log.exception("a job failed")
-            job.error = {"message": "the server hit an unexpected error", "hint": "see the server log"}
-            job.state = "failed"
-        else:
-            job.results, job.done, job.doing, job.state = results, 1.0, "", "done"

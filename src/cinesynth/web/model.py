@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.weights.prior import EmpiricalPrior, SubjectGroup
 
-State = Literal["absent", "loading", "ready", "failed"]
-
 
 class Model:
     """One set of weights, shared by all threads."""
@@ -35,7 +33,7 @@ class Model:
         self._loading = threading.Lock()
 
     @property
-    def state(self) -> State:
+    def state(self) -> Literal["absent", "loading", "ready", "failed"]:
         """Whether the weights are loaded."""
         if self._pipe is not None:
             return "ready"

@@ -10,13 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES, Request
 from cinesynth.types import ClinicalPrior, Diagnosis
 
-Seed = Annotated[int, Field(ge=0, lt=2**53)]
-"""JavaScript cannot represent larger integers exactly."""
-Frames = Annotated[int, Field(ge=FRAME_RANGE[0], le=60)]
-Attempts = Annotated[int, Field(ge=1, le=5)]
-Percent = Annotated[float, Field(ge=3.0, le=95.0)]
 Name = Annotated[str, Field(min_length=22, max_length=22)]
-Vendor = Annotated[str, Field(max_length=40)]
 Order = Literal["auto", "base_first", "apex_first"]
 MAX_COHORT = 100
 """Cases of one cohort job; larger cohorts are for the command line."""
@@ -35,11 +29,11 @@ class CaseRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     diagnosis: Annotated[str, Field(max_length=10)] = "UNKNOWN"
-    ef: Percent | None = None
-    vendor: Vendor | None = None
-    frames: Frames = FRAMES
-    seed: Seed = 0
-    max_attempts: Attempts = 3
+    ef: Annotated[float, Field(ge=3.0, le=95.0)] | None = None
+    vendor: Annotated[str, Field(max_length=40)] | None = None
+    frames: Annotated[int, Field(ge=FRAME_RANGE[0], le=60)] = FRAMES
+    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # JavaScript cannot represent larger integers exactly
+    max_attempts: Annotated[int, Field(ge=1, le=5)] = 3
     match_volumes: bool = True
 
     @model_validator(mode="before")

@@ -106,7 +106,6 @@ class Store:
 
 NIFTI_HEADER_BYTES = 348
 MAGICS = (b"n+1\0", b"n+2\0")
-Kind = Literal["nifti", "dicom"]
 MAX_MEMBERS, MAX_EXPANSION = 20_000, 200
 """Files in a zip, and its unpacked size over its packed size: DICOM shrinks to a half, zip bombs to a thousandth."""
 
@@ -128,7 +127,7 @@ async def receive(stream: AsyncIterator[bytes], entry: Entry, limit_bytes: int) 
     return path
 
 
-def settle(entry: Entry) -> Kind:
+def settle(entry: Entry) -> Literal["nifti", "dicom"]:
     """Name an upload by its content, and convert DICOM to NIfTI; `DataError` if it is neither."""
     path = entry.folder / "upload"
     ending = _nifti_ending(path)
@@ -196,9 +195,8 @@ class Reports:
 
     def __init__(self, folder: Path | None) -> None:
         if folder is not None and not folder.is_dir():
-            raise InputError(
-                f"{folder} is not a directory", hint="pass the --out of `cinesynth evaluate`, or a folder of several"
-            )
+            hint = "pass the --out of `cinesynth evaluate`, or a folder of several"
+            raise InputError(f"{folder} is not a directory", hint=hint)
         self.folder = folder
 
     def _found(self) -> list[Path]:

@@ -156,9 +156,8 @@ def _groups(table: str, table_format: str) -> list[CohortGroup]:
         groups = read_cohort(path)
     count = sum(group.count for group in groups)
     if count > MAX_COHORT:
-        raise InputError(
-            f"the table asks for {count} cases", hint=f"the app makes at most {MAX_COHORT}: use the command line"
-        )
+        hint = f"the app makes at most {MAX_COHORT}: use the command line"
+        raise InputError(f"the table asks for {count} cases", hint=hint)
     return groups
 
 
@@ -189,10 +188,8 @@ def packed(entry: Entry, form: str) -> Path:
         _zip(entry.folder / CASE, target)
         return target
     if form not in EXPORTS or entry.kind != "generate":
-        raise InputError(
-            f"a result of {entry.kind} cannot be downloaded as {form[:20]!r}",
-            hint=f"choose files, or for generated cases {', '.join(EXPORTS)}",
-        )
+        hint = f"choose files, or for generated cases {', '.join(EXPORTS)}"
+        raise InputError(f"a result of {entry.kind} cannot be downloaded as {form[:20]!r}", hint=hint)
     name, export = EXPORTS[form]
     out = entry.folder / form / name
     if not out.is_dir():

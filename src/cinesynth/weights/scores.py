@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from cinesynth.config.migration import rename_keys
 from cinesynth.errors import InputError, WeightsError
 from cinesynth.io.files import file_sha256, write_text
 from cinesynth.weights.folder import INDEX, SCORES, bundle_sha256, index_text, read_index, read_json
@@ -115,16 +116,16 @@ def migrated_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
         return dict(scores)
     migrated = {key: value for key, value in scores.items() if key != "about"}
     # The oldest files lack the number of attempts, which was 3.
-    metadata = {"max_attempts": 3, **_renamed(scores["about"], RENAMED_METADATA)}
+    metadata = {"max_attempts": 3, **rename_keys(scores["about"], RENAMED_METADATA)}
     codec = scores.get("codec", {})
     parts = {kind: _renamed_each(codec.get(kind, {})) for kind in ("datasets", "vendors")}
     return {
         **migrated,
         "format": FORMAT,
         "metadata": metadata,
-        "codec": {"all": _renamed(codec.get("all", {}), RENAMED_PARTS), **parts},
+        "codec": {"all": rename_keys(codec.get("all", {}), RENAMED_PARTS), **parts},
         "memorisation": _renamed_each(scores.get("memorisation", {})),
-        "cycles": _renamed(scores.get("cycles", {}), RENAMED_PARTS),
+        "cycles": rename_keys(scores.get("cycles", {}), RENAMED_PARTS),
     }
 
 
@@ -134,12 +135,8 @@ def without_subjects(scores: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in scores.items() if key != "rows"}, "metadata": metadata}
 
 
-def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in values.items()}
-
-
 def _renamed_each(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: _renamed(part, RENAMED_PARTS) for name, part in parts.items()}
+    return {name: rename_keys(part, RENAMED_PARTS) for name, part in parts.items()}
 
 
 def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Comparison]:
