@@ -159,7 +159,12 @@ def within_limit(limit: MotionLimit, sets: Sequence[Measured]) -> Metric:
     values = _values(synthetic, limit.quantity)[hearts]
     finite = known(values)
     if not len(finite):
-        return _no_value(limit, synthetic)
+        for need, why in NOT_APPLICABLE.items():
+            if need in ("whole", limit.needs) and not (_values(synthetic, need) > 0).any():
+                return Metric.unknown(limit.name, why, unit=limit.unit, detail=limit.why)
+        # hearts that lost their LV, or do not move, fail
+        why = "nothing moves in any generated heart" if limit.needs == "whole" else "no generated heart has an LV"
+        return Metric.unknown(limit.name, why, limit=limit.words, judgement="fail", detail=limit.why)
     outside = limit.outside(values)
     low, high = bootstrap_interval(np.median, finite, resamples=1000) or (None, None)
     beside = [r for s in reversed(real) if len(r := known(_values(s, limit.quantity)[limit.applicable(s)]))]
@@ -168,15 +173,6 @@ def within_limit(limit: MotionLimit, sets: Sequence[Measured]) -> Metric:
     detail = f"median; {outside.sum()} of {len(hearts)} hearts outside; {limit.why}"
     name, value, unit, rule = limit.name, float(np.median(finite)), limit.unit, limit.words
     return Metric(name, value, unit, len(hearts), low, high, floor, rule, judgement, detail=detail)
-
-
-def _no_value(limit: MotionLimit, synthetic: Measured) -> Metric:
-    """Why no heart has the number; hearts that lost their LV, or do not move, fail."""
-    for need, why in NOT_APPLICABLE.items():
-        if need in ("whole", limit.needs) and not (_values(synthetic, need) > 0).any():
-            return Metric.unknown(limit.name, why, unit=limit.unit, detail=limit.why)
-    why = "nothing moves in any generated heart" if limit.needs == "whole" else "no generated heart has an LV"
-    return Metric.unknown(limit.name, why, limit=limit.words, judgement="fail", detail=limit.why)
 
 
 def _ratio(name: str, quantity: str, over: str, sets: Sequence[Measured]) -> Metric:

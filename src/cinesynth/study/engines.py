@@ -185,17 +185,14 @@ class NnunetEngine:
             raise InputError(f"{program} was not found {where}", hint=hint)
         script = Path(__file__).with_name("nnunet_train.py")
         start = [str(Path(path).with_name("python")), str(script)] if command == "train" else [path]
-        log = make_folder(task.folder) / "nnunet.log"
-        with log.open("ab") as output:
-            done = subprocess.run([*start, *arguments], env=self._environment(task), stdout=output, stderr=output)
-        if done.returncode:
-            last = log.read_text(errors="replace").splitlines()[-15:]
-            raise ExternalError(f"{program} failed:\n" + "\n".join(last), hint=f"its whole output is in {log}")
-
-    def _environment(self, task: SegmenterTask) -> dict[str, str]:
         own = {f"nnUNet_{part}": str(task.folder / part) for part in ("raw", "preprocessed", "results")}
         if self.spec.device == "cpu":  # there, compiling takes longer than it saves
             own["nnUNet_compile"] = "f"
         own |= {"CINESYNTH_EPOCHS": str(self.spec.epochs), "CINESYNTH_ITERATIONS": str(self.spec.iterations)}
         own |= {"CINESYNTH_SEED": str(task.seed), "CINESYNTH_AUGMENT": str(int(task.augment))}
-        return {**os.environ, **own}
+        log = make_folder(task.folder) / "nnunet.log"
+        with log.open("ab") as output:
+            done = subprocess.run([*start, *arguments], env={**os.environ, **own}, stdout=output, stderr=output)
+        if done.returncode:
+            last = log.read_text(errors="replace").splitlines()[-15:]
+            raise ExternalError(f"{program} failed:\n" + "\n".join(last), hint=f"its whole output is in {log}")
