@@ -132,7 +132,7 @@ def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -
     ]
     changes = ["residual_motion.harmonics=0", "vae.norm=group", "anatomy_diffusion.diffusion.guidance=2", *conditioning]
     folder = made_once(tmp_path_factory, "per_frame", lambda folder: make_bundle(folder, *changes))
-    return CinePipeline.from_pretrained(folder, device="cpu")
+    return CinePipeline.from_pretrained(folder / "weights", device="cpu")
 
 
 @pytest.fixture(scope="session")

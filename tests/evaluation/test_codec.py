@@ -78,7 +78,7 @@ def test_frames_without_any_label_are_not_scored(partial: PackedDataset) -> None
     scores = score_codec(codec, partial, lambda task, i, total, _: done.append((task, i, total)))
     assert [score.phase for score in scores] == ["ED", "ES"]
     assert done == [("codec", 1, 2), ("codec", 2, 2)]
-    blind = PackedDataset(partial.path, partial.grid, partial.data_hash, [], [])
+    blind = PackedDataset(partial.path, partial.grid, partial.data_hash, [])
     blind.records = [replace(record, coverage=np.zeros_like(record.coverage))]
     assert score_codec(codec, blind, lambda *_: None) == []
     empty = ScoreReport({"split": "test", "match_volumes": False})

@@ -17,6 +17,6 @@ def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         source = read_phantoms(20, frames=6)
         studies = [replace(source.read(name), dataset="people") for name in source.names]
-        ingest(studies, folder, fractions=(0.6, 0.2, 0.2))
+        ingest(studies, folder / "people", fractions=(0.6, 0.2, 0.2))
 
-    return made_once(tmp_path_factory, "twenty", make)
+    return made_once(tmp_path_factory, "twenty", make) / "people"

@@ -199,7 +199,7 @@ BAD_FILES = [
     (".yaml", b"cases: [{edv: [1, 2, 3]}]", "edv has 3 values"),
     (".yaml", b"cases: [{edv: {low: 1}}]", "edv is nested"),
     (".yaml", b"cases: [{edv: .inf}]", "edv '.inf' is not a number"),
-    (".yaml", b"cases: [{mass: draw}]", "mass cannot be sampled from the prior"),
+    (".yaml", b"cases: [{mass: draw}]", "mass cannot be draw"),
     (".yaml", b"cases: [{vendor: [GE, Siemens]}]", "vendor a list is not the name of a vendor"),
     (".yaml", b"cases: [{frames: [10, 20]}]", "frames a list: input should be a valid integer"),
     (".yaml", b"a: &a [x]\nb: &b [*a, *a]\ncases: [*b, *b]", "line 1: anchors and aliases"),

@@ -195,7 +195,7 @@ def test_a_second_heart_in_the_chest_is_no_part_of_the_edv(small: CinePipeline, 
     patient = read_patient(save(tmp_path / "two.nii.gz", image, heart.affine))
     placement = locate(small.bundle.codec, patient.study)
     assert np.hypot(*np.subtract(placement.offset, locate(small.bundle.codec, heart).offset)) < 3
-    (mask,) = segment(small.bundle.codec, patient.study, placement).label
+    (mask,) = segment(small.bundle.codec, patient.study, placement)
     assert likeliest(small.bundle.codec, patient.study, placement, Label.LV) - (mask == Label.LV).sum() > 100
     cine = animate(small, patient, wanted(50.0, frames=3, es_index=1))
     assert cine.prior.lv_edv_ml == pytest.approx((mask == Label.LV).sum() * placement.grid.voxel_ml, abs=1e-3)

@@ -54,7 +54,7 @@ def test_both_models_hear_each_further_condition(knowing: CinePipeline, name: st
     ):
         conditions = [plan.conditions for plan in plans] + [behind]
         first, changed, forgotten, same = (
-            knowing.sampler._sample(model, plans[0], noise, c, given) for c in conditions
+            knowing.sampler._sample(model, plans[0], noise, c, anatomy=given) for c in conditions
         )
         assert not torch.equal(first, changed)
         assert not torch.equal(first, forgotten)
