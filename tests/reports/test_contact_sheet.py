@@ -10,7 +10,7 @@ from PIL import Image
 
 from cinesynth.errors import DataError
 from cinesynth.reports.contact_sheet import Timing, _draw_curves, render_contact_sheet, render_study
-from cinesynth.reports.slices import COLOURS, View, contours, render_gif, tile
+from cinesynth.reports.slices import COLOURS, PlaneView, contours, render_gif, tile
 from cinesynth.types import Cine, Diagnosis, Label, Study, full_coverage
 from tests.cases.exports import box_heart
 
@@ -24,7 +24,7 @@ def test_a_picture_has_true_proportions() -> None:
     """A disc of 20 mm radius on voxels of 1 x 2 mm is round on the picture, and as large as it should be."""
     x, y = np.meshgrid(np.arange(120) - 60.0, (np.arange(60) - 30.0) * 2, indexing="ij")
     disc = np.where(np.hypot(x, y) <= 20, Label.LV, 0).astype(np.uint8)
-    view = View((60.0, 30.0), (1.0, 2.0, 10.0), field_mm=80.0, pixels=160)
+    view = PlaneView((60.0, 30.0), (1.0, 2.0, 10.0), field_mm=80.0, pixels=160)
     rows, columns = np.nonzero(contours(disc, view))
     assert np.ptp(rows) == pytest.approx(80, abs=4)  # 40 mm at half a millimetre a pixel
     assert np.ptp(columns) == pytest.approx(80, abs=4)
@@ -33,13 +33,13 @@ def test_a_picture_has_true_proportions() -> None:
 def test_pictures_show_the_first_axis_to_the_right() -> None:
     plane = np.zeros((40, 40), dtype=np.float32)
     plane[30, 10] = 1.0
-    picture = tile(plane, None, View((19.5, 19.5), (1.0, 1.0, 10.0), 40.0, 40), (0.0, 1.0))
+    picture = tile(plane, None, PlaneView((19.5, 19.5), (1.0, 1.0, 10.0), 40.0, 40), (0.0, 1.0))
     row, column = np.unravel_index(picture[..., 0].argmax(), (40, 40))
     assert (row, column) == (10, 30)
 
 
 def test_contours_are_drawn_in_their_colours(box: Cine) -> None:
-    view = View((12.0, 10.0), (2.0, 1.5, 10.0), 60.0, 96)
+    view = PlaneView((12.0, 10.0), (2.0, 1.5, 10.0), 60.0, 96)
     picture = tile(box.image[0, ..., 3], box.label[0, ..., 3], view, (-1.0, 1.0))
     for colour in COLOURS.values():
         assert (picture == colour).all(axis=-1).sum() > 20

@@ -22,7 +22,16 @@ from cinesynth.data.quality import volume_curve
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path
 from cinesynth.reports.plots import axes_at, draw_volume_curves, name_time_axis, new_figure, save_png, to_palette_png
-from cinesynth.reports.slices import COLOURS, Spacing, View, for_plots, heart_window, slices_of_heart, tile, window_of
+from cinesynth.reports.slices import (
+    COLOURS,
+    PlaneView,
+    Spacing,
+    for_plots,
+    heart_window,
+    slices_of_heart,
+    tile,
+    window_of,
+)
 from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study, volumes_ml
 
 
@@ -87,7 +96,7 @@ def render_contact_sheet(
     """
     shown, depth = timing.shown(len(image)), image.shape[-1]
     slices = np.unique(np.linspace(0, depth - 1, 12).round().astype(int))  # 12 columns at most
-    view, window = View.of(label, image.shape, spacing_mm, field_mm, pixels), window_of(image)
+    view, window = PlaneView.of(label, image.shape, spacing_mm, field_mm, pixels), window_of(image)
     tiles = [
         [tile(image[t, ..., z], None if label is None else label[t, ..., z], view, window) for z in slices]
         for t, _ in shown

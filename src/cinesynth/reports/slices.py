@@ -30,7 +30,7 @@ GREYS = 96
 
 
 @dataclass(frozen=True)
-class View:
+class PlaneView:
     """A square of ``field_mm`` around ``centre`` (voxels), drawn on ``pixels`` x ``pixels``."""
 
     centre: tuple[float, float]
@@ -41,7 +41,7 @@ class View:
     @classmethod
     def of(
         cls, label: LabelArray | None, size: tuple[int, ...], spacing_mm: Spacing, field_mm: float, pixels: int
-    ) -> View:
+    ) -> PlaneView:
         """The view centred on the labels of a ``T X Y Z`` cine of ``size``, or on its middle if there are none."""
         centre = ((size[1] - 1) / 2, (size[2] - 1) / 2)
         if label is not None and label.any():
@@ -75,14 +75,14 @@ def heart_window(image: NDArray[Any], label: LabelArray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def grey(plane: NDArray[np.generic], view: View, window: tuple[float, float]) -> FloatArray:
+def grey(plane: NDArray[np.generic], view: PlaneView, window: tuple[float, float]) -> FloatArray:
     """An image plane ``X Y`` as grey values in [0, 1], rows and columns of ``view``."""
     low, high = window
     shades: FloatArray = np.clip((view.draw(plane, 3, low) - low) / (high - low), 0.0, 1.0)
     return shades
 
 
-def contours(plane: LabelArray, view: View) -> NDArray[np.uint8]:
+def contours(plane: LabelArray, view: PlaneView) -> NDArray[np.uint8]:
     """Outlines of the structures of a label plane ``X Y``: the structure's number on its outline, 0 elsewhere."""
     lines = np.zeros((view.pixels, view.pixels), dtype=np.uint8)
     for structure in COLOURS:
@@ -93,7 +93,7 @@ def contours(plane: LabelArray, view: View) -> NDArray[np.uint8]:
     return lines
 
 
-def tile(image: NDArray[np.generic], label: LabelArray | None, view: View, window: tuple[float, float]) -> RGB:
+def tile(image: NDArray[np.generic], label: LabelArray | None, view: PlaneView, window: tuple[float, float]) -> RGB:
     """An image plane ``X Y`` with the outlines of its label, ``rows columns 3``."""
     shades = np.rint(255.0 * grey(image, view, window)).astype(np.uint8)
     picture = np.repeat(shades[..., None], 3, axis=-1)
@@ -118,7 +118,7 @@ def render_gif(
     image: FloatArray, label: LabelArray, spacing_mm: Spacing, frame_time_ms: float, path: Path, *, pixels: int = 176
 ) -> None:
     """Write three slices (basal, middle, apical) over the cycle as a GIF, plain above and with contours below."""
-    view = View.of(label, label.shape, spacing_mm, 160.0, pixels)
+    view = PlaneView.of(label, label.shape, spacing_mm, 160.0, pixels)
     window = window_of(image)
     slices = slices_of_heart(label[:1], (0.25, 0.5, 0.75))
     frames = [_gif_frame(image[t], label[t], slices, view, window) for t in range(len(image))]
@@ -130,7 +130,7 @@ def render_gif(
 
 
 def _gif_frame(
-    image: FloatArray, label: LabelArray, slices: list[int], view: View, window: tuple[float, float]
+    image: FloatArray, label: LabelArray, slices: list[int], view: PlaneView, window: tuple[float, float]
 ) -> Image.Image:
     """One frame on a fixed palette of greys and contour colours, shared by all frames."""
     shades = [np.rint((GREYS - 1) * grey(image[..., z], view, window)).astype(np.uint8) for z in slices]

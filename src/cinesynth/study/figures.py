@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from cinesynth.data.packed import load_study
 from cinesynth.io.files import write_bytes
 from cinesynth.reports.plots import new_figure, to_png
-from cinesynth.reports.slices import RGB, View, tile, window_of
+from cinesynth.reports.slices import RGB, PlaneView, tile, window_of
 from cinesynth.study.metrics import COLUMNS, MEAN, Results, ed_es_frames
 from cinesynth.study.plan import BASELINE, TrainingRun, arms_of
 from cinesynth.study.run import StudyRun
@@ -104,7 +104,7 @@ def _tiles(study: Study, predicted: Sequence[LabelArray]) -> list[RGB]:
     """Image, annotation and both predictions, where the predictions differ most (or the heart is largest)."""
     differing = (predicted[0] != predicted[1]).sum(axis=(1, 2))  # T Z
     t, z = np.unravel_index(int((differing + 1e-3 * (study.label > 0).sum(axis=(1, 2))).argmax()), differing.shape)
-    view = View.of(study.label, study.label.shape, study.spacing_mm, field_mm=150.0, pixels=150)
+    view = PlaneView.of(study.label, study.label.shape, study.spacing_mm, field_mm=150.0, pixels=150)
     window = window_of(study.image)
     labels = [None, study.label[t, ..., z], *(label[t, ..., z] for label in predicted)]
     return [tile(study.image[t, ..., z], label, view, window) for label in labels]

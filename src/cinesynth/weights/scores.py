@@ -69,7 +69,7 @@ TOLERANCES = (
 )
 
 
-class Comparison(NamedTuple):
+class ScoreComparison(NamedTuple):
     """One figure of two score files; None where a file lacks it."""
 
     tolerance: Tolerance
@@ -139,7 +139,7 @@ def _renamed_each(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: rename_keys(part, RENAMED_PARTS) for name, part in parts.items()}
 
 
-def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Comparison]:
+def compare(new: dict[str, Any], old: dict[str, Any]) -> list[ScoreComparison]:
     """Every figure with a tolerance; `InputError` unless both files are of the same subjects, requests and seed."""
     now, then = new["metadata"], old["metadata"]
     differ = [
@@ -153,7 +153,9 @@ def compare(new: dict[str, Any], old: dict[str, Any]) -> list[Comparison]:
             hint="score both weights with the same --dataset, --split, --count, --frames, --seed, --max-attempts and "
             "--match-volumes",
         )
-    return [Comparison(tolerance, figure_of(old, tolerance), figure_of(new, tolerance)) for tolerance in TOLERANCES]
+    return [
+        ScoreComparison(tolerance, figure_of(old, tolerance), figure_of(new, tolerance)) for tolerance in TOLERANCES
+    ]
 
 
 def notes(new: dict[str, Any], old: dict[str, Any]) -> Iterator[str]:
