@@ -23,7 +23,7 @@ import numpy as np
 
 from cinesynth.cases.cohort import write_cohort_table
 from cinesynth.cases.writing import save_case
-from cinesynth.data.dataset_table import DatasetTable
+from cinesynth.data.dataset_table import TABLE_FILE, DatasetTable
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.ingest import ingest
 from cinesynth.data.normalisation import IntensityScale
@@ -80,7 +80,7 @@ def as_cine(study: Study, seed: int) -> Cine:
 def make(work: Path, count: int, cases: int, frames: int) -> tuple[Path, Path]:
     """The dataset and the cohort; those of a former run are kept."""
     real, made = work / f"subjects-{count}x{frames}", work / f"cohort-{cases}x{frames}"
-    if not (real / "manifest.csv").exists():
+    if not (real / TABLE_FILE).exists():
         ingest(list(subjects(count, frames)), real, fractions=(0.77, 0.0, 0.23))
     for number in range(cases):
         if not (made / case_name(number)).exists():

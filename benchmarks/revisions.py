@@ -29,12 +29,15 @@ def worktree(commit: str) -> Iterator[Path]:
             git("worktree", "remove", "--force", str(tree))
 
 
-def environment(tree: Path) -> dict[str, str]:
-    """Variables with which ``python -m cinesynth`` runs the code of ``tree`` on one thread, with no user's settings."""
+def environment(tree: Path, threads: int | None = 1) -> dict[str, str]:
+    """Variables with which ``python -m cinesynth`` runs the code of ``tree`` with no user's settings.
+
+    On so many threads; by default on one, so that results do not depend on the machine. None leaves the number alone.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CINESYNTH_")}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     settings = {"PYTHONPATH": str(tree / "src"), "XDG_CONFIG_HOME": str(tree / "settings"), "CUDA_VISIBLE_DEVICES": ""}
-    return kept | threads | settings
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS") if threads else ()
+    return kept | dict.fromkeys(names, str(threads)) | settings
 
 
 def check_import(tree: Path) -> None:
