@@ -200,7 +200,7 @@ def _check_volumes(ventricle: str, edv_ml: float | None, esv_ml: float | None) -
         raise InputError(
             f"{ventricle}ESV {esv_ml:g} mL does not fit {ventricle}EDV {edv_ml:g} mL "
             f"(EF {100 * (1 - esv_ml / edv_ml):.0f} %)",
-            hint="ESV lies below EDV; the EF must be between 3 and 95 %",
+            hint=f"give an ESV of {least * edv_ml:.1f}-{most * edv_ml:.1f} mL, or another EDV",
         )
 
 

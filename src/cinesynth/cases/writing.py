@@ -64,7 +64,9 @@ def check_free(folder: Path, *, overwrite: bool = False, files: frozenset[str] =
         hint = "write to another folder, or overwrite the case in it" if record in names else "write to another folder"
         raise OutputError(f"{folder} is not empty", hint=hint)
     if names - files:
-        raise OutputError(f"{folder} holds more than a case: {min(names - files)}", hint="write to another folder")
+        raise OutputError(
+            f"{folder} holds {min(names - files)}, which is not part of a case", hint="write to another folder"
+        )
 
 
 @contextmanager

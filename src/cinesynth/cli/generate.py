@@ -83,7 +83,7 @@ def generate(
 
         core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
         others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
-        _refuse({**core, **further, **others}, "--cohort", "leave it out: the file sets it, and finished cases stay")
+        _refuse({**core, **further, **others}, "--cohort", "leave it out: the file says it, and no case is replaced")
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)

@@ -52,7 +52,9 @@ def _verb(stage: str, text: str) -> None:
             console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")
             return
         if dataset is None or run is None:
-            raise InputError("training needs --dataset and --run", hint="only --dry-run works without them")
+            raise InputError(
+                "training needs --dataset and --run", hint="give both, or use --dry-run, which needs neither"
+            )
         if stage == "decoder" and initial is not None:
             hint = "the decoder stage starts from the VAE in --run"
             raise InputError("--initial does not apply to the decoder stage", hint=hint)

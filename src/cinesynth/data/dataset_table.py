@@ -107,7 +107,8 @@ class DatasetTable:
         for row in self.rows:
             if row.split not in SPLITS:
                 raise DataError(
-                    f"{row.subject} has the unknown split {row.split!r}", hint=f"use one of {', '.join(SPLITS)}"
+                    f"{row.subject} has the unknown split {row.split!r}",
+                    hint=f"correct the column split of {TABLE_FILE}: one of {', '.join(SPLITS)}",
                 )
             if (row.dataset, row.subject) in seen:
                 raise DataError(

@@ -119,7 +119,7 @@ def _stage(
                     )
                     raise DataError(
                         f"{who} {found}",
-                        hint="ingest a subject only once: choose another dataset folder, or leave this subject out",
+                        hint="leave this subject out, or write it to another --out",
                     )
                 owners[file] = who
                 staged.append(outcome)
@@ -131,7 +131,9 @@ def _stage(
     if not staged:
         more = [f"and {len(failed) - 5} more"] if len(failed) > 5 else []
         reasons = "; ".join([*(each.reason for each in failed[:5]), *more]) or "the source holds none"
-        raise DataError(f"no study could be read: {reasons}", hint="mend these studies, or name another folder")
+        raise DataError(
+            f"no study could be read: {reasons}", hint="correct these studies, or name the folder of another source"
+        )
     return staged, failed
 
 

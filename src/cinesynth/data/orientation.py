@@ -109,10 +109,10 @@ def base_first(label: LabelArray, coverage: BoolArray, affine: Affine) -> tuple[
 
 
 def base_lead(label: LabelArray, coverage: BoolArray) -> float:
-    """Relative difference in area between the first and the last third of the slices, -1 to 1; 0 without labels.
+    """(first - last) / (first + last) of the labelled areas of the first and last third of slices; 0 without labels.
 
-    All structures count together, in slices with LV or myocardium, so that neither a valve plane that cuts the LV nor
-    one superfluous contour changes the sign.
+    It is positive where the first slice is the base. All structures count together, in slices with LV or myocardium:
+    neither a valve plane that cuts the LV nor one superfluous contour changes the sign.
     """
     annotated = coverage[:, [STRUCTURES.index(Label.MYO), STRUCTURES.index(Label.LV)]].any(axis=1)
     left = np.isin(label, (Label.MYO, Label.LV)).any(axis=(0, 1))

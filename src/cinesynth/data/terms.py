@@ -78,7 +78,7 @@ def stated_terms(folder: Path) -> dict[str, Terms]:
         return {name: Terms(**fields) for name, fields in content.get("terms", {}).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} cannot be read: {error}", hint="its 'terms' must map each dataset to licence, citation and note"
+            f"{path} cannot be read: {error}", hint="make it readable, or ingest the dataset again"
         ) from None
 
 

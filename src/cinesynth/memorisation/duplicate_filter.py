@@ -122,7 +122,7 @@ class Fingerprints(NamedTuple):
 
 
 def fingerprints_of(train: PackedDataset) -> dict[str, Tensor] | None:
-    """The fingerprints that a weights folder stores of the patients of a training split; None if they are too few.
+    """Fingerprints of the patients of a training split, for a weights folder; None if there are too few patients.
 
     Phantoms get none, since they are nobody's data.
     """
@@ -194,7 +194,9 @@ class TrainingIndex(NamedTuple):
         """The index of the subjects of a split, phantoms included; `DataError` if the split is empty."""
         data = prepare(dataset, grid).split(split)
         if not data.records:
-            raise DataError(f"{split} of {dataset} has no subjects", hint="ingest more subjects, or name another split")
+            raise DataError(
+                f"the split {split} of {dataset} has no subjects", hint="ingest more subjects, or name another split"
+            )
         found = []
         with closing(ordered_map(partial(subject_thumbnails, data), range(len(data)))) as read:
             for number, thumbnails in enumerate(read, start=1):

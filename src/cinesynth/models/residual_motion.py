@@ -121,9 +121,9 @@ class HarmonicCode(nn.Module):
 
     @torch.no_grad()
     def measure(self, cycles: list[tuple[Tensor, Tensor]], partial: list[tuple[Tensor, Tensor]]) -> None:
-        """Measure the temporal modes on whole ``cycles``, then the scale of the channels on all.
+        """Measure the temporal modes on whole ``cycles``, then the scale of the channels on both lists together.
 
-        Both lists hold residuals ``T C x y Z`` and phases ``T`` of one subject each.
+        Each item is one subject: residuals ``T C x y Z`` and phases ``T``.
         """
         if cycles:
             flat = 1e3 * torch.eye(self.basis.size)  # a prior that prefers no course

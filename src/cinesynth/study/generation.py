@@ -58,10 +58,10 @@ def generator_dataset(
     stem: Path,
     progress: ProgressCallback = no_progress,
 ) -> Path:
-    """The dataset that the generator of the ``labelled`` subjects learns from, in ``STEM-DIGEST``.
+    """Write the dataset of a generator that learns the labels of ``labelled`` alone; returns the folder STEM-DIGEST.
 
-    It holds these subjects, the others of the training group without labels if ``spec.unlabelled``, and phantoms. One
-    labelled subject in `VALIDATION_STEP` is in its validation split; its test split is empty.
+    It holds these subjects, phantoms and, if ``spec.unlabelled``, the other training subjects without their labels.
+    Every `VALIDATION_STEP`-th labelled subject (at least one) is for validation; the test split is empty.
     """
     known = {row.file for row in labelled}
     held = {row.file for row in labelled[VALIDATION_STEP - 1 :: VALIDATION_STEP]} or {labelled[-1].file}

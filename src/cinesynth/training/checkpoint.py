@@ -70,7 +70,7 @@ def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dic
         if any(folder.glob("step-*/state.json")):
             raise WeightsError(
                 f"{folder} holds checkpoints of an older version",
-                hint="finish it with that version, or use another --run",
+                hint="finish this run with the older version, or use another --run",
             )
         return {}
     tensors, state = found

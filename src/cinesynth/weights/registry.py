@@ -75,9 +75,9 @@ def read_settings() -> WeightsSettings:
 
 
 def set_default(default: str | None) -> Path:
-    """Make a shipped name or an absolute folder the default, or None that of the package; returns the settings file.
+    """Set the default weights: a shipped name, an absolute folder, or None for the package's own. Returns the file.
 
-    Known folders are kept, unless the file that is reset was damaged.
+    The list of known weights folders in that file is kept, unless a reset finds the file damaged.
     """
     try:
         known = read_settings().known

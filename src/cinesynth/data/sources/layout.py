@@ -198,7 +198,7 @@ def load_layout(name: str | Path) -> Layout:
     except ValidationError as error:
         found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
         lines = sorted({": ".join(filter(None, (path.name, *place))) for place in found})
-        hint = f"compare with the layouts of the package: {', '.join(layouts())}"
+        hint = f"correct the file; the package's own layouts ({', '.join(layouts())}) are in cinesynth/data/layouts"
         raise ConfigError("\n".join(lines), hint=hint) from None
     layout._file = path
     return layout
