@@ -81,9 +81,18 @@ def generate(
     if cohort is not None:
         from cinesynth.synthesis import cohort_file, cohort_schema
 
-        core = {"--diagnosis": diagnosis, "--edv": edv, "--esv": esv, "--ef": ef, "--slices": slices}
-        others = {"--vendor": vendor, "--keep-anatomy": keep_anatomy, "--overwrite": overwrite or None}
-        _refuse({**core, **further, **others}, "--cohort", "leave it out: the file says it, and no case is replaced")
+        core = {
+            "--diagnosis": diagnosis,
+            "--edv": edv,
+            "--esv": esv,
+            "--ef": ef,
+            "--slices": slices,
+            "--vendor": vendor,
+        }
+        _refuse(
+            {**core, **further, "--keep-anatomy": keep_anatomy}, "--cohort", "leave it out: the cohort file sets it"
+        )
+        _refuse({"--overwrite": overwrite or None}, "--cohort", "leave it out: a cohort never replaces finished cases")
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)

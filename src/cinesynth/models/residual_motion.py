@@ -121,7 +121,7 @@ class HarmonicCode(nn.Module):
 
     @torch.no_grad()
     def measure(self, cycles: list[tuple[Tensor, Tensor]], partial: list[tuple[Tensor, Tensor]]) -> None:
-        """Measure the temporal modes on whole ``cycles``, then the scale of the channels on both lists together.
+        """Measure the temporal modes on whole ``cycles``, then the channel scales on these and ``partial`` ones.
 
         Each item is one subject: residuals ``T C x y Z`` and phases ``T``.
         """

@@ -58,9 +58,9 @@ def generator_dataset(
     stem: Path,
     progress: ProgressCallback = no_progress,
 ) -> Path:
-    """Write the dataset of a generator that learns the labels of ``labelled`` alone; returns the folder STEM-DIGEST.
+    """Write the training dataset of a generator that may see the labels of ``labelled`` only; returns its folder.
 
-    It holds these subjects, phantoms and, if ``spec.unlabelled``, the other training subjects without their labels.
+    ``STEM-DIGEST`` holds these subjects, phantoms and, if ``spec.unlabelled``, the other subjects without labels.
     Every `VALIDATION_STEP`-th labelled subject (at least one) is for validation; the test split is empty.
     """
     known = {row.file for row in labelled}

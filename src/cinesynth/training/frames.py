@@ -46,7 +46,10 @@ class FrameSampler:
         self.generated = [i for i, r in enumerate(data.records) if r.dataset in own_group]
         self.patients = [i for i, r in enumerate(data.records) if r.dataset not in {PHANTOM} | own_group]
         if not data.records:
-            raise DataError("no subject is in this split", hint="ingest more subjects, so that each split gets some")
+            raise DataError(
+                "the training or the validation split has no subjects",
+                hint="ingest more subjects, so that each split gets some",
+            )
         self.phantom_share = 1.0 if not self.patients else 0.0 if not self.phantoms else phantom_share
         others = bool(self.phantoms or self.patients)
         self.generated_share = 0.0 if not self.generated else (generated_share or 0.0) if others else 1.0

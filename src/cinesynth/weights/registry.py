@@ -77,7 +77,8 @@ def read_settings() -> WeightsSettings:
 def set_default(default: str | None) -> Path:
     """Set the default weights: a shipped name, an absolute folder, or None for the package's own. Returns the file.
 
-    The list of known weights folders in that file is kept, unless a reset finds the file damaged.
+    The file's list of known weights folders is kept. None also replaces a damaged file; anything else raises
+    `WeightsError` for one.
     """
     try:
         known = read_settings().known
