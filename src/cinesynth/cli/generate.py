@@ -77,21 +77,18 @@ def generate(
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}
-    further = {"--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
+    sizes: Values = {"--edv": edv, "--slices": slices, "--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
     if cohort is not None:
         from cinesynth.synthesis import cohort_file, cohort_schema
 
-        core = {
+        others = {
             "--diagnosis": diagnosis,
-            "--edv": edv,
             "--esv": esv,
             "--ef": ef,
-            "--slices": slices,
             "--vendor": vendor,
+            "--keep-anatomy": keep_anatomy,
         }
-        _refuse(
-            {**core, **further, "--keep-anatomy": keep_anatomy}, "--cohort", "leave it out: the cohort file sets it"
-        )
+        _refuse(sizes | others, "--cohort", "leave it out: the cohort file sets it")
         _refuse({"--overwrite": overwrite or None}, "--cohort", "leave it out: a cohort never replaces finished cases")
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
@@ -103,8 +100,7 @@ def generate(
         pipe = _pipe(weights, training_index)
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
-        core = {"--edv": edv, "--slices": slices}
-        _refuse({**core, **further}, "--keep-anatomy", "leave it out: the kept anatomy determines it")
+        _refuse(sizes, "--keep-anatomy", "leave it out: the kept anatomy determines it")
         pipe = _pipe(weights, training_index)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
         requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)
