@@ -81,14 +81,8 @@ def generate(
     if cohort is not None:
         from cinesynth.synthesis import cohort_file, cohort_schema
 
-        others = {
-            "--diagnosis": diagnosis,
-            "--esv": esv,
-            "--ef": ef,
-            "--vendor": vendor,
-            "--keep-anatomy": keep_anatomy,
-        }
-        _refuse(sizes | others, "--cohort", "leave it out: the cohort file sets it")
+        others = {"--diagnosis": diagnosis, "--esv": esv, "--ef": ef, "--vendor": vendor}
+        _refuse(sizes | others | {"--keep-anatomy": keep_anatomy}, "--cohort", "leave it out: the cohort file sets it")
         _refuse({"--overwrite": overwrite or None}, "--cohort", "leave it out: a cohort never replaces finished cases")
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, training_index)
