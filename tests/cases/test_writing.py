@@ -102,7 +102,7 @@ def test_only_cases_are_ever_replaced(box: Cine, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not empty"):
         save_case(box, tmp_path, overwrite=True)
     (tmp_path / "case.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"more than a case: thesis\.txt"):
+    with pytest.raises(OutputError, match=r"holds thesis\.txt, which is not part of a case"):
         save_case(box, tmp_path, overwrite=True)
     assert (tmp_path / "thesis.txt").exists()
 
