@@ -111,8 +111,8 @@ def base_first(label: LabelArray, coverage: BoolArray, affine: Affine) -> tuple[
 def base_lead(label: LabelArray, coverage: BoolArray) -> float:
     """(first - last) / (first + last) of the labelled areas of the first and last third of slices; 0 without labels.
 
-    It is positive where the first slice is the base. Areas are of all structures, in slices with LV or myocardium only:
-    the sign stays right if the valve plane cuts the LV, or if one contour is superfluous.
+    It is positive where the first slice is the base. Areas include all structures, but only
+    slices with LV or myocardium count: a valve plane that cuts the LV, or one superfluous contour, keeps the sign.
     """
     annotated = coverage[:, [STRUCTURES.index(Label.MYO), STRUCTURES.index(Label.LV)]].any(axis=1)
     left = np.isin(label, (Label.MYO, Label.LV)).any(axis=(0, 1))

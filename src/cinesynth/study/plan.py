@@ -184,7 +184,7 @@ def task_of(spec: StudySpec, subjects: Subjects, run: TrainingRun, dataset: Path
     """What the segmenter of ``run`` learns from.
 
     The digest in its folder's name covers everything the segmenter depends on: subjects, hearts, engine and code. The
-    name of its scores file has one of the test subjects: if only they change, the trained segmenter is tested again.
+    name of the scores file has a digest of the test subjects: if only these change, the segmenter is tested again.
     """
     rows = DatasetTable.read(dataset).rows
     real = [row for row in rows if row.dataset != GENERATED]

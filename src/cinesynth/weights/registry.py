@@ -77,8 +77,8 @@ def read_settings() -> WeightsSettings:
 def set_default(default: str | None) -> Path:
     """Set the default weights: a shipped name, an absolute folder, or None for the package's own. Returns the file.
 
-    The file's list of known weights folders is kept. None also replaces a damaged file; anything else raises
-    `WeightsError` for one.
+    The file's list of known weights folders is kept. If the file is damaged, None replaces it, and any other value
+    raises `WeightsError`.
     """
     try:
         known = read_settings().known
