@@ -189,6 +189,18 @@ def test_without_webgl_a_slice_is_drawn(browser: Browser, address: str) -> None:
     page.close()
 
 
+def test_the_page_opens_at_its_top(browser: Browser, address: str) -> None:
+    """Title, notice and tabs are seen first, also where the address names a tab."""
+    page = browser.new_page(viewport={"width": 1280, "height": 500})
+    for tab in ("", "#cohort"):
+        page.goto("about:blank")
+        page.goto(f"{address}/{tab}")
+        expect(page.locator("#model")).to_contain_text("cinesynth ")
+        assert page.evaluate("window.scrollY") == 0
+        assert page.evaluate("document.documentElement.scrollHeight > window.innerHeight + 100")
+    page.close()
+
+
 def test_what_is_typed_while_the_weights_are_read_stays(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.route("**/api/model", lambda route: route.fulfill(json={"state": "loading"}))
