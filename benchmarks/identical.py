@@ -36,8 +36,25 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from identical_steps import ANNOUNCED, LINKS, STEPS, Leaves, Step, chosen
+from identical_steps import ANNOUNCED, LINKS, STEPS, Leaves, Step
 from revisions import check_import, child_cpu_s, environment, git, worktree
+
+
+def chosen(prefixes: Sequence[str], real: bool) -> list[Step]:
+    """The steps whose names start with one of ``prefixes``, after those that they need."""
+    steps = {step.name: step for step in STEPS}
+    names: list[str] = []
+
+    def add(name: str) -> None:
+        for needed in steps[name].needs:
+            add(needed)
+        if name not in names:
+            names.append(name)
+
+    for step in STEPS:
+        if step.name.startswith(tuple(prefixes)) and (real or not step.real):
+            add(step.name)
+    return [steps[name] for name in names]
 
 
 def recipe(step: Step) -> str:

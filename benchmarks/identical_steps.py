@@ -287,20 +287,3 @@ STEPS = (
         needs=("hearts",),
     ),
 )
-
-
-def chosen(prefixes: Sequence[str], real: bool) -> list[Step]:
-    """The steps whose names start with one of ``prefixes``, after those that they need."""
-    steps = {step.name: step for step in STEPS}
-    names: list[str] = []
-
-    def add(name: str) -> None:
-        for needed in steps[name].needs:
-            add(needed)
-        if name not in names:
-            names.append(name)
-
-    for step in STEPS:
-        if step.name.startswith(tuple(prefixes)) and (real or not step.real):
-            add(step.name)
-    return [steps[name] for name in names]
