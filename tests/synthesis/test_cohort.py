@@ -27,11 +27,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
-    steps: list[tuple[int, int]] = []
+    steps: list[tuple[str, int, int]] = []
     rows = generate_cohort(
-        pipe, requests, tmp_path, pictures=False, progress=lambda _, done, total, __: steps.append((done, total))
+        pipe,
+        requests,
+        tmp_path,
+        pictures=False,
+        progress=lambda task, done, total, _: steps.append((task, done, total)),
     )
-    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [step for step in steps if step[0] == "generate"] == [("generate", done, 3) for done in range(4)]
+    assert {task for task, _, _ in steps} == {"generate", "case: anatomy", "case: motion"}
     with (tmp_path / "cohort.csv").open() as stream:
         table = list(csv.DictReader(stream))
     assert list(table[0]) == list(COLUMNS)
@@ -60,7 +65,7 @@ def test_an_interrupted_cohort_goes_on(
     pipe: CinePipeline, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(task: str, done: int, *_: object) -> None:
-        if done == 2:
+        if (task, done) == ("generate", 2):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from rich.markup import escape
 from typer import Option
 
-from cinesynth.cli import console
+from cinesynth.cli import console, progress
 from cinesynth.cli.options import Dataset, DatasetFolder, Workers
 from cinesynth.config import load_config
 from cinesynth.errors import DataError, InputError
@@ -25,7 +25,7 @@ def prepare(
     from cinesynth.data.packed import volume_errors_percent
 
     grid = Grid.from_config(load_config(preset).grid)
-    with console.progress() as step:
+    with progress.shown("reading the dataset") as step:
         packed = pack(dataset, grid, step)
     x, y, z = grid.size
     spacing = " x ".join(f"{s:g}" for s in grid.spacing_mm)
@@ -76,7 +76,7 @@ def doctor(
     from cinesynth.types import STRUCTURES
 
     grid = Grid.from_config(load_config(preset).grid)
-    with console.progress() as step:
+    with progress.shown("reading the dataset") as step:
         checkup = examine(dataset, grid, step)
     tallies = sorted(checkup.tallies.items(), key=lambda entry: (SPLITS.index(entry[0][0]), entry[0][1]))
     seen: list[tuple[object, ...]] = []
@@ -114,7 +114,7 @@ def qc(
     """Make a quality-control page: subjects included and skipped, with slices, contours, volumes and flagged items."""
     from cinesynth.reports.dataset_page import write_report
 
-    with console.progress() as step:
+    with progress.shown("reading the dataset") as step:
         overview = write_report(dataset, out, workers=workers, progress=step)
     if overview.flags:
         console.table("flags", ("flag", "subjects"), list(overview.flags.items()))
@@ -150,7 +150,7 @@ def export(
 
     items = dataset_items(dataset, split, subject or ()) if dataset is not None else []
     items += case_items(case or ())
-    with console.progress() as step:
+    with progress.shown("reading studies") as step:
         if to == "nifti":
             from cinesynth.cases.export_nifti import export_nifti
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
-from cinesynth.cli import console
+from cinesynth.cli import console, progress
 from cinesynth.cli.options import Dataset, MatchVolumes, MaxAttempts, Weights, Workers
 
 FAILED = 10
@@ -38,7 +38,9 @@ def evaluate(
     from cinesynth.evaluation.evaluate import evaluate as run
     from cinesynth.evaluation.report import PAGE
 
-    with console.progress() as step:
+    if weights is not None:
+        progress.announce(weights, "cpu")
+    with progress.shown("reading the dataset and the cohort") as step:
         networks = {"weights": weights, "segmenter": segmenter, "i3d": i3d}
         report = run(real, synthetic, out, **networks, split=split, cache=cache, workers=workers, progress=step)
     for caution in report.metadata["cautions"]:
@@ -71,9 +73,10 @@ def score(
     from cinesynth.evaluation.score import score_bundle
 
     settings: dict[str, Any] = {"match_volumes": match_volumes, "max_attempts": max_attempts, "frames": frames}
-    with console.progress() as step:
+    folder = progress.announce(weights, "cpu")
+    with progress.shown("reading the weights and the dataset") as step:
         report = score_bundle(
-            dataset, weights, split=split, count=count, seed=seed, workers=workers, progress=step, **settings
+            dataset, folder, split=split, count=count, seed=seed, workers=workers, progress=step, **settings
         )
     for table in report.tables():
         console.table(table.caption, table.columns, table.rows)
@@ -104,7 +107,7 @@ def study(
     from cinesynth.study.run import StudyRun, parse_options, submit
     from cinesynth.study.spec import read_spec
 
-    with console.progress() as step:
+    with progress.shown(f"study {spec.name}") as step:
         run = StudyRun(read_spec(spec), out, step)
         if unit is not None:
             run.unit(unit)
@@ -143,7 +146,7 @@ def training_index(
     from cinesynth.weights.registry import find_bundle
 
     grid = Grid.from_config(parse_config(stage_info(find_bundle(weights), "vae")["config"]).grid)
-    with console.progress() as step:
+    with progress.shown("reading the dataset") as step:
         found = TrainingIndex.build(dataset, grid, progress=step)
     found.save(out)
     console.out.print(f"{out}: {len(found.names)} subjects; it shows patients, protect it like their images")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from cinesynth.cli import console, options
+from cinesynth.cli import console, options, progress
 from cinesynth.errors import InputError
-from cinesynth.io.tasks import ProgressCallback
+from cinesynth.io.tasks import part_of
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ def generate(
 def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
     from cinesynth.synthesis.pipeline import CinePipeline
 
-    pipe = CinePipeline.from_pretrained(weights)
+    pipe = CinePipeline.from_pretrained(progress.announce(weights))
     if training_index is not None:
         from cinesynth.memorisation.duplicate_filter import index_filter
 
@@ -159,8 +157,8 @@ def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pict
     from cinesynth.cases.writing import check_free, save_case
 
     check_free(out, overwrite=overwrite)
-    with console.err.status("generating"):
-        (cine,) = pipe.generate([request])
+    with progress.shown("generate") as step:
+        (cine,) = pipe.generate([request], part_of("case", step))
         sidecar = save_case(cine, out, overwrite=overwrite, pictures=pictures)
     asked, found = sidecar["requested"], sidecar["achieved"]
     names = {"lv_edv_ml": "EDV mL", "lv_esv_ml": "ESV mL", "ef_percent": "EF %", "slices": "slices"}
@@ -184,8 +182,8 @@ def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bo
     from cinesynth.synthesis.cohort import generate_cohort
 
     share = _share_of_process()
-    with console.progress() as step:
-        rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=_progress(step))
+    with progress.shown("generate") as step:
+        rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=step)
     accepted = sum(bool(row["accepted"]) for row in rows)
     console.out.print(
         f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved volumes: {out / COHORT_TABLE}"
@@ -204,22 +202,3 @@ def _share_of_process() -> Share:
             raise InputError(f"the environment variable {name} is {text[:40]!r}, not a whole number", hint=hint)
         numbers.append(int(text))
     return Share(*numbers)
-
-
-def _progress(step: ProgressCallback, quiet_s: float = 30.0) -> ProgressCallback:
-    """A progress bar; in a log, a line with the remaining time every ``quiet_s`` seconds."""
-    begun_s = printed_s = time.monotonic()
-    first: int | None = None
-
-    def update(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
-        nonlocal printed_s, first
-        step(task, done, total, metrics)
-        now_s = time.monotonic()
-        first = done if first is None else first
-        if console.err.is_terminal or done == first or (now_s < printed_s + quiet_s and done < total):
-            return
-        printed_s = now_s
-        left_s = (now_s - begun_s) / (done - first) * (total - done)
-        console.err.print(f"generate {done}/{total}, {timedelta(seconds=round(left_s))} left")
-
-    return update

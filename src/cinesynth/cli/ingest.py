@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from typer import Argument, Option
 
-from cinesynth.cli import console
+from cinesynth.cli import console, progress
 from cinesynth.cli.options import Weights, Workers
 from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
@@ -67,11 +67,11 @@ def _ingest(
     if annotate:
         from cinesynth.synthesis.annotate import PhaseFinder
 
-        finder = PhaseFinder.load(weights)
+        finder = PhaseFinder.load(progress.announce(weights, "cpu"))
         source = source.map(finder, finder.version)
     elif weights:
         raise InputError("--weights has no effect without --annotate", hint="pass both, or neither")
-    with console.progress() as step:
+    with progress.shown("reading studies") as step:
         summary = ingest(source, out, seed=seed, on_error=on_error, progress=step, workers=workers)
     splits = ("train", "validation", "test")
     rows = [

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from cinesynth.cli import console, options
+from cinesynth.cli import console, options, progress
+from cinesynth.io.tasks import part_of
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 SliceOrder = Annotated[
@@ -34,13 +35,12 @@ def annotate(
     from cinesynth.synthesis.annotate import annotate as make_masks
     from cinesynth.synthesis.patient import ANNOTATION, ANNOTATION_FILES, read_patient, save_annotation
     from cinesynth.weights.folder import Bundle
-    from cinesynth.weights.registry import find_bundle
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
     patient = read_patient(image, slice_order)
-    bundle = Bundle.load(find_bundle(weights))
-    with console.err.status("annotating"):
-        annotation = make_masks(bundle, patient)
+    bundle = Bundle.load(progress.announce(weights, "cpu"))
+    with progress.shown("locating the heart") as step:
+        annotation = make_masks(bundle, patient, step)
         record = save_annotation(annotation, out, overwrite=overwrite, pictures=pictures)
     names = {"lv_edv_ml": "EDV mL", "lv_esv_ml": "ESV mL", "ef_percent": "EF %"}
     names |= {"ed_index": "ED frame", "es_index": "ES frame"}
@@ -91,9 +91,9 @@ def animate(
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
     patient = read_patient(image, slice_order)
     asked.frame_of(len(patient.study.image))
-    pipe = CinePipeline.from_pretrained(weights)
-    with console.err.status("animating"):
-        cine = set_in_motion(pipe, patient, asked)
+    pipe = CinePipeline.from_pretrained(progress.announce(weights))
+    with progress.shown("locating the heart") as step:
+        cine = set_in_motion(pipe, patient, asked, part_of("case", step))
         record = save_animation(cine, patient, out, overwrite=overwrite, pictures=pictures)
     requested, found = record["requested"], record["achieved"]
     names = {"lv_edv_ml": "EDV mL (measured)", "lv_esv_ml": "ESV mL", "ef_percent": "EF %"}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from cinesynth.cli import console
+from cinesynth.cli import console, progress
 from cinesynth.config import Config, dump_config, load_config
 from cinesynth.errors import InputError
 
@@ -87,10 +87,11 @@ def train(
     from cinesynth.training.run import train_stage
     from cinesynth.training.stages import Deadline, TimeLimitReached
 
+    progress.announce_training(stages, config.preset, run)
     clock = Deadline(minutes)
     for number, stage in enumerate(stages):
         try:
-            with console.progress() as step:
+            with progress.shown("reading the dataset") as step:
                 info = train_stage(stage, dataset, run, config, step, clock, initial)
         except TimeLimitReached as stop:
             later = ", ".join(stages[number + 1 :])

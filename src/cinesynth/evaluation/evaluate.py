@@ -63,7 +63,7 @@ def evaluate(
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     bundle = None if weights is None else find_bundle(weights)
     specs = section_specs(bundle, segmenter, i3d)
-    sets, compared = _sets(Path(real), Path(synthetic), split, bundle)
+    sets, compared = _sets(Path(real), Path(synthetic), split, bundle, progress)
     cache = Path(out) / "cache" if cache is None else Path(cache)
     measurers = [measurer for spec in specs for measurer in spec.measurers]
     made, train, held_out = (  # every heart is read once, for all sections
@@ -100,13 +100,15 @@ def evaluate(
     return report
 
 
-def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tuple[Sets, dict[str, Any]]:
+def _sets(
+    real: Path, synthetic: Path, split: str, weights: Path | None, progress: ProgressCallback
+) -> tuple[Sets, dict[str, Any]]:
     """Generated, training and held-out hearts on one grid, and what is known of them."""
     if is_dataset(synthetic):
         # on the grid of the weights, or on that of the smallest preset
         config = load_config("small") if weights is None else parse_config(stage_info(weights, "vae")["config"])
         grid = Grid((*config.grid.size[:2], SLICE_RANGE[1]), config.grid.spacing_mm)
-        subjects = without_phantoms(prepare(synthetic, grid).split(split))
+        subjects = without_phantoms(prepare(synthetic, grid, progress).split(split))
         made = patients(subjects, f"{split} subjects as generated")
         about = {"kind": f"subjects of the {split} split in place of generated hearts", **_counts(subjects)}
     else:
@@ -115,7 +117,7 @@ def _sets(real: Path, synthetic: Path, split: str, weights: Path | None) -> tupl
     if len(made) < 2:
         hint = "generate more: cinesynth generate --count 50 --out COHORT"
         raise InputError(f"{synthetic} holds {len(made)} cases, at least 2 are needed", hint=hint)
-    data = prepare(real, grid)
+    data = prepare(real, grid, progress)
     train, held_out = (without_phantoms(data.split(name)) for name in ("train", split))
     compared = {
         "real": {

@@ -17,7 +17,7 @@ from cinesynth.evaluation.cases import generated
 from cinesynth.evaluation.measure import THUMBNAILS, Values, measure_case
 from cinesynth.evaluation.motion import MOTION
 from cinesynth.io.reproducibility import case_seed
-from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, part_of
 from cinesynth.models.conditioning import CORE, ConditionSet
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
@@ -92,7 +92,7 @@ def generate(
     seen: Callable[[Cine], None] | None = None,
 ) -> GeneratedHearts:
     """Generate the requests and measure every heart; ``seen`` is called with each. Without an LV it has no EF."""
-    hearts, cines = GeneratedHearts(), pipe.generate(requests)
+    hearts, cines = GeneratedHearts(), pipe.generate(requests, part_of("case", progress))
     for done in range(1, len(requests) + 1):
         begin = perf_counter()
         cine = next(cines)

@@ -183,7 +183,7 @@ def score_bundle(
     if split not in HELD_OUT:
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     pipe = CinePipeline.from_pretrained(weights, device="cpu")
-    dataset = prepare(data, Grid.from_config(pipe.bundle.config.grid))
+    dataset = prepare(data, Grid.from_config(pipe.bundle.config.grid), progress)
     held, train = (without_phantoms(dataset.split(name)) for name in (split, "train"))
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")

@@ -30,7 +30,8 @@ class ProgressCallback(Protocol):
     """Called whenever a step of a long task has ended.
 
     ``task`` names what is being done ("ingest", "vae", "generate"), ``done`` of ``total`` steps have ended, and
-    ``metrics`` holds figures of the last step, by name; it may be empty. A callback that raises stops the task.
+    ``metrics`` holds figures of the last step, by name; it may be empty. The task "case: motion" is the stage "motion"
+    of "case". A callback that raises stops the task.
     """
 
     def __call__(self, task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
@@ -39,6 +40,15 @@ class ProgressCallback(Protocol):
 
 def no_progress(task: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
     """Ignore progress."""
+
+
+def part_of(task: str, progress: ProgressCallback) -> ProgressCallback:
+    """A callback whose tasks are reported to ``progress`` as stages of ``task``."""
+
+    def report(stage: str, done: int, total: int, metrics: Mapping[str, float], /) -> None:
+        progress(f"{task}: {stage}", done, total, metrics)
+
+    return report
 
 
 def ordered_map(

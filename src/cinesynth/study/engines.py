@@ -71,7 +71,7 @@ class UNetEngine:
         if (task.folder / f"{NAME}.json").is_file():
             return
         config = self.config(task)
-        packed = prepare(task.dataset, Grid.from_config(config.grid))
+        packed = prepare(task.dataset, Grid.from_config(config.grid), progress)
         names = {subject_name(row) for row in task.rows}
         part = packed.where([f"{r.dataset}_{r.subject}" in names for r in packed.records])
         accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))

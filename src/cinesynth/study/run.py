@@ -124,10 +124,12 @@ class StudyRun:
         configs = [self.spec.generator.config]
         if isinstance(self.spec.engine, UNetSpec):
             configs.append(self.spec.engine.config)
-        for row in self.subjects.train:
+        rows = self.subjects.train
+        for number, row in enumerate(rows, start=1):
             study = load_study(self.subjects.data, row)
             for config in configs:
                 place(study, Grid.from_config(config.grid))
+            self.progress("fit", number, len(rows), {})
 
     def _hearts(self, n_labelled: int | str) -> list[Path]:
         """Folders of the hearts to learn from, made by a generator of the ``n_labelled`` subjects."""

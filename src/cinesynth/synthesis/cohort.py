@@ -19,7 +19,7 @@ from cinesynth.cases.writing import check_free, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import make_folder
 from cinesynth.io.reproducibility import case_seed, derive
-from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, part_of
 from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
@@ -73,9 +73,9 @@ def generate_cohort(
     """Generate the cases of ``requests``, one per case of the whole cohort, that are missing in the folder ``out``.
 
     Only those of ``share``, with a contact sheet and a GIF if ``pictures``. ``progress`` is called as
-    ``progress("generate", cases done, cases of this process, {})``, from the writing thread. Returns the rows of the
-    cohort's table. Raises `OutputError`, before anything is computed, if a case folder holds another request's case or
-    anything else.
+    ``progress("generate", cases done, cases of this process, {})``, from the writing thread, and for the stages of each
+    "case". Returns the rows of the cohort's table. Raises `OutputError`, before anything is computed, if a case folder
+    holds another request's case or anything else.
     """
     out = Path(out)
     folders = [out / case_name(case) for case in range(len(requests))]
@@ -92,7 +92,7 @@ def generate_cohort(
         table.refresh()
         progress("generate", done, len(mine), {})
 
-    cines = pipe.generate([requests[case] for case in missing])
+    cines = pipe.generate([requests[case] for case in missing], part_of("case", progress))
     # Compression and network calls both release the interpreter lock: a case is written while the next is computed.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
         written: Future[None] | None = None

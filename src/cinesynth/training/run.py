@@ -144,7 +144,7 @@ def train_stage(
     torch.manual_seed(config.training.seed)
     git_revision()  # before the checkout can change under a long run
     with accelerator.main_process_first():
-        packed = prepare(data, Grid.from_config(config.grid))
+        packed = prepare(data, Grid.from_config(config.grid), report)
         config = with_vendors(config, packed.split("train").records)
         folder = open_run(run, config, packed.data_hash)
     if not stage_path(folder, stage, ".json").is_file():
