@@ -108,13 +108,12 @@ def cohort_seconds(weights: str, cases: int, processes: int, frames: int) -> flo
         return time.perf_counter() - begun
 
 
-def measure_of(name: str, weights: str) -> Callable[[int], float]:
+def measure_of(name: str, weights: str, pipe: CinePipeline) -> Callable[[int], float]:
     """Seconds at a point of an axis."""
     if name == "cases":
         return lambda n: cohort_seconds(weights, n, 1, COHORT_FRAMES)
     if name == "processes":
         return lambda n: cohort_seconds(weights, COHORT_CASES, n, COHORT_FRAMES)
-    pipe = CinePipeline.from_pretrained(weights)
     case_seconds(pipe, 2, SLICES)  # the first case is slower than others
     if name == "frames":
         return lambda n: case_seconds(pipe, n, SLICES)
@@ -151,11 +150,13 @@ def main() -> None:
     machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "platform": platform.platform()}
     machine |= {"torch": str(torch.__version__), "weights": arguments.weights}
     print(", ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n", flush=True)
-    curves = []
+    pipe, curves = CinePipeline.from_pretrained(arguments.weights), []
     for axis in AXES:
         if axis.name in arguments.only:
             points = axis.quick if arguments.quick else axis.points
-            curves.append(curve(axis.name, points, measure_of(axis.name, arguments.weights), arguments.repeats))
+            points = [n for n in points if axis.name != "slices" or n <= pipe.grid.size[2]]
+            measure = measure_of(axis.name, arguments.weights, pipe)
+            curves.append(curve(axis.name, points, measure, arguments.repeats))
             print(told(curves[-1]), flush=True)
     if arguments.json:
         content = {**machine, "curves": [asdict(found) for found in curves]}
