@@ -232,10 +232,16 @@ def told(row: Row) -> str:
 
 
 def totals(rows: Sequence[Row], ours: Sequence[float]) -> dict[str, dict[str, float]]:
-    """For each model, seconds of a case and how many times as long as ours it takes (not a number without ours)."""
-    case_s = median(ours) if ours else math.nan
-    sums = {model: sum(3600.0 * row.hours for row in rows if row.model == model) for model in {r.model for r in rows}}
-    return {model: {"case_s": total, "times_ours": total / case_s} for model, total in sorted(sums.items())}
+    """Seconds of a case of each model whose networks were all timed, and how many times as long as ours it takes.
+
+    Not a number without ours.
+    """
+    found, timed_names = {}, {row.network for row in rows}
+    for model, networks in (("paper", PAPER), ("cardiodit", CARDIODIT)):
+        if timed_names >= {network.name for network in networks}:
+            case_s = 3600.0 * sum(row.hours for row in rows if row.model == model)
+            found[model] = {"case_s": case_s, "times_ours": case_s / median(ours) if ours else math.nan}
+    return found
 
 
 def main() -> None:

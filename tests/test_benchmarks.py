@@ -6,7 +6,6 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
@@ -73,14 +72,10 @@ def test_a_part_of_the_plane_stands_for_the_whole_by_its_flops(
     assert row.hours == pytest.approx(144.0 * 30 / 3600)
 
 
-def test_a_case_of_a_model_is_the_sum_of_its_calls(peers: ModuleType) -> None:
-    def row(model: str, seconds: list[float], calls: int) -> Any:
-        return peers.Row(model, "network", 1, 1.0, seconds, calls)
-
-    rows = [row("paper", [9.0, 10.0, 30.0], 900), row("paper", [2.0], 60), row("cardiodit", [5.0], 300)]
-    found = peers.totals(rows, [9.0, 12.0, 12.0])
-    assert found["paper"] == {"case_s": pytest.approx(9120.0), "times_ours": pytest.approx(760.0)}
-    assert found["cardiodit"] == {"case_s": pytest.approx(1500.0), "times_ours": pytest.approx(125.0)}
+def test_a_case_of_a_model_is_the_sum_of_all_its_calls(peers: ModuleType) -> None:
+    rows = [peers.Row(n.model, n.name, 1, 1.0, [1.0, 2.0, 9.0], n.calls) for n in peers.PAPER]
+    found = peers.totals([*rows, peers.Row("cardiodit", "DiT-B", 1, 1.0, [1.0], 300)], [2.0, 4.0, 4.0])
+    assert found == {"paper": {"case_s": pytest.approx(1920.0), "times_ours": pytest.approx(480.0)}}
 
 
 def test_tokens_of_cardiodit_are_patches_and_come_back_as_long(peers: ModuleType) -> None:
