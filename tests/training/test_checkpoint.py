@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cinesynth.errors import OutputError, WeightsError
-from cinesynth.training.checkpoint import INDEX, read_shards, write_shards
+from cinesynth.training.checkpoint import INDEX, load_checkpoint, read_shards, save_checkpoint, write_shards
 from tests.limits import files_below
 
 TENSORS = {
@@ -58,3 +58,24 @@ def test_a_write_that_fails_leaves_the_former_tensors(tmp_path: Path) -> None:
     assert found[1]["step"] == 1
     write_shards(tmp_path, "c", TENSORS, {"step": 3})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c-0000.safetensors", INDEX]
+
+
+def test_an_optimiser_goes_on_in_the_layout_of_its_weights(tmp_path: Path) -> None:
+    def started() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+        layer = torch.nn.Conv2d(3, 5, 3)
+        layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        return layer, torch.optim.AdamW(layer.parameters(), fused=True)
+
+    def step(layer: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        layer(torch.arange(48.0).reshape(1, 3, 4, 4)).square().sum().backward()
+        optimizer.step()
+
+    layer, optimizer = started()
+    step(layer, optimizer)
+    save_checkpoint(tmp_path, 1, {"model": layer}, {"model": optimizer}, {})
+    again, resumed = started()
+    load_checkpoint(tmp_path, {"model": again}, {"model": resumed})
+    layer.zero_grad()
+    for each in ((layer, optimizer), (again, resumed)):
+        step(*each)
+    assert torch.equal(again.state_dict()["weight"], layer.state_dict()["weight"])

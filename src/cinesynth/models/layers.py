@@ -53,8 +53,17 @@ class Conv(nn.Module):
         self.conv = nn.Conv3d(inputs, outputs, (3, 3, depth), padding=(1, 1, depth // 2))
 
     def forward(self, x: Features, mask: SliceFactor) -> Features:
+        if self.training and not self.crosses_slices and x.device.type == "cpu":
+            return plane_conv(x, self.conv.weight, self.conv.bias)
         y: Tensor = self.conv(x * mask if self.crosses_slices else x)
         return y
+
+
+def plane_conv(x: Features, weight: Tensor, bias: Tensor | None) -> Features:
+    """A (3,3,1) convolution as one of ``X`` by ``(Y Z)``, dilated by Z: its weights' gradient takes half the time."""
+    depth = x.shape[-1]
+    y = F.conv2d(x.flatten(3), weight[..., 0], bias, padding=(1, depth), dilation=(1, depth))  # B C X (Y Z)
+    return y.unflatten(3, x.shape[3:])
 
 
 class ResBlock(nn.Module):

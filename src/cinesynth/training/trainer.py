@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,6 @@ class Trainer:
             )
         # The cases of the global batch that this process takes.
         self.cases = range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
-        self.average = AveragedModel(stage.modules["model"], avg_fn=_warm_average(settings.ema_decay))
-        self.average.to(accelerator.device)
         self.best = math.inf
         self.plain = dict(stage.modules)
         self.optimizers: dict[str, Any] = {}
@@ -70,8 +68,10 @@ class Trainer:
             for parameter in module.parameters() if name == "model" else ():
                 if parameter.dim() in FASTEST_LAYOUTS:
                     parameter.data = parameter.data.contiguous(memory_format=FASTEST_LAYOUTS[parameter.dim()])
+            if name == "model":  # before it is prepared: validation has the precision of the weights
+                self.average = AveragedModel(module, multi_avg_fn=_warm_average(settings.ema_decay))
             # The learning rate is set anew before each step.
-            optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay)
+            optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay, fused=True)
             stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
         # What a checkpoint holds.
         self.everything: dict[str, nn.Module] = {**self.plain, "average": self.average}
@@ -160,11 +160,13 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
 
-def _warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+def _warm_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
     """Exponential average whose memory grows with the steps done, so that early weights are soon forgotten."""
 
-    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        return torch.lerp(current, averaged, min(decay, (1 + float(count)) / (10 + float(count))))
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        kept = min(decay, (1 + float(count)) / (10 + float(count)))
+        torch._foreach_lerp_(list(averaged), list(current), 1.0 - kept)
 
     return update
 
