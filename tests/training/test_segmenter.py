@@ -15,7 +15,7 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import DataError
 from cinesynth.training.run import train_stage
-from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet, with_neighbours
+from cinesynth.training.stages.segmenter import SegmenterStage, SliceNorm, SliceUNet, with_neighbours
 from cinesynth.weights.folder import stage_info
 
 SETTINGS = ("steps=4", "validate_every_steps=2", "checkpoint_every_steps=2", "augment=true")
@@ -132,3 +132,8 @@ def test_an_interrupted_segmenter_ends_with_the_same_weights(mixed: Path, tiny: 
 
 def test_a_bundle_knows_no_segmenter() -> None:
     assert "segmenter" not in STAGES
+
+
+def test_slices_are_normalised_in_training_as_they_are_in_evaluation() -> None:
+    norm, x = SliceNorm(3, affine=True).double(), torch.randn(4, 3, 6, 5, dtype=torch.double)
+    torch.testing.assert_close(norm.train()(x), norm.eval()(x))

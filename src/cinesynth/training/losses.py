@@ -69,7 +69,8 @@ def merge_unannotated(logits: Tensor, covered: Tensor) -> Tensor:
 
 def acquired_slices(volume: Tensor, slice_mask: SliceMask) -> Tensor:
     """The acquired slices of ``B C X Y Z`` as images ``N C X Y``."""
-    return volume.movedim(-1, 1)[slice_mask]  # B Z C X Y, then N C X Y
+    planes = volume.movedim(-1, 1).flatten(0, 1)  # (B Z) C X Y
+    return planes if bool(slice_mask.all()) else planes[slice_mask.flatten().nonzero()[:, 0]]  # N C X Y
 
 
 def alternate_slices(volume: Tensor, slice_mask: SliceMask, step: int) -> Tensor:
@@ -96,21 +97,21 @@ class Discriminator(nn.Module):
         features: list[Tensor] = self.network(slices)
         return features
 
-    def d_loss(self, fake: Slices, real: Slices) -> Scalar:
-        """The discriminator's own loss."""
-        score_fake, score_real = self(fake.detach())[-1], self(real)[-1]
+    def d_loss(self, fake: Slices, features_real: list[Tensor]) -> Scalar:
+        """The discriminator's own loss; ``features_real`` are its features of real slices."""
+        score_fake, score_real = self(fake.detach())[-1], features_real[-1]
         loss_fake = self.criterion(score_fake, target_is_real=False, for_discriminator=True)
         loss_real = self.criterion(score_real, target_is_real=True, for_discriminator=True)
         loss: Tensor = 0.5 * (loss_fake + loss_real)
         return loss
 
-    def g_loss(self, fake: Slices, real: Slices) -> tuple[Scalar, Scalar]:
+    def g_loss(self, fake: Slices, features_real: list[Tensor]) -> tuple[Scalar, Scalar]:
         """The generator's adversarial loss and the distance of features (feature matching, Wang et al., 2018)."""
+        self.requires_grad_(False)  # a step of the generator needs no gradients of these weights
         features = self(fake)
-        with torch.no_grad():
-            features_real = self(real)
+        self.requires_grad_(True)
         adversarial = self.criterion(features[-1], target_is_real=True, for_discriminator=False)
-        distances = [F.l1_loss(a, b) for a, b in zip(features[:-1], features_real[:-1], strict=True)]
+        distances = [F.l1_loss(a, b.detach()) for a, b in zip(features[:-1], features_real[:-1], strict=True)]
         return adversarial, torch.stack(distances).mean()
 
 

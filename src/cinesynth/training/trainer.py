@@ -65,7 +65,7 @@ class Trainer:
         self.optimizers: dict[str, Any] = {}
         for name, module in self.plain.items():
             module.to(accelerator.device)
-            for parameter in module.parameters() if name == "model" else ():
+            for parameter in module.parameters():
                 if parameter.dim() in FASTEST_LAYOUTS:
                     parameter.data = parameter.data.contiguous(memory_format=FASTEST_LAYOUTS[parameter.dim()])
             if name == "model":  # before it is prepared: validation has the precision of the weights

@@ -63,14 +63,15 @@ class ImageLoss:
         critic = self.discriminator if step >= weights.adversarial_start_step else None
         if critic is not None:
             fake, real = (alternate_slices(x, slice_mask, step) for x in (decoded.image, image))
-            parts["adversarial"], parts["perceptual"] = critic.g_loss(fake, real)
+            features_real = critic(real)
+            parts["adversarial"], parts["perceptual"] = critic.g_loss(fake, features_real)
         total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
         for name, (weight, value) in penalties.items():
             parts[name] = value
             total = total + weight * value
         yield Loss("model", total, {name: float(value.detach()) for name, value in parts.items()})
         if critic is not None:
-            yield Loss("critic", critic.d_loss(fake, real))
+            yield Loss("critic", critic.d_loss(fake, features_real))
 
 
 def case_noise(seed: int, purpose: str, step: int, cases: range, shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import BasicUNet
+from monai.networks.layers import Norm
+from monai.networks.nets.basic_unet import BasicUNet, UpCat
 from torch import Tensor, nn
 
 from cinesynth.config import Config
@@ -29,6 +30,22 @@ OUTSIDE = -1.0
 """Intensity beyond base, apex and border: black, as on slices that were not acquired."""
 
 
+class SliceNorm(nn.InstanceNorm2d):
+    """Instance norm that trains on CPUs in channels-last memory, as convolutions do: as a batch norm of each slice."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``N C X Y``."""
+        if not self.training or input.device.type != "cpu":
+            return super().forward(input)
+        each = (F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps) for x in input.split(1))
+        return torch.cat(list(each))
+
+
+@Norm.factory_function("slice")
+def _slice_norm(dimensions: int) -> type[SliceNorm]:
+    return SliceNorm
+
+
 class SliceUNet(nn.Module):
     """Logits of each slice from the slice and its neighbours; outside the stack everything is black."""
 
@@ -40,7 +57,11 @@ class SliceUNet(nn.Module):
             in_channels=1 + 2 * config.neighbours,
             out_channels=len(Label),
             features=(*config.channels, config.channels[0]),
+            norm=("slice", {"affine": True}),
         )
+        for module in self.network.modules():
+            if isinstance(module, UpCat):
+                module.is_pad = False  # planes are padded to a multiple of 16: copies of nothing
 
     def forward(self, slices: Tensor) -> Tensor:
         """``N 1+2K X Y`` of `with_neighbours` to ``N 4 X Y`` logits."""
