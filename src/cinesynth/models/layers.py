@@ -63,7 +63,7 @@ def plane_conv(x: Features, weight: Tensor, bias: Tensor | None) -> Features:
     """A (3,3,1) convolution as one of ``X`` by ``(Y Z)``, dilated by Z: its weights' gradient takes half the time."""
     depth = x.shape[-1]
     y = F.conv2d(x.flatten(3), weight[..., 0], bias, padding=(1, depth), dilation=(1, depth))  # B C X (Y Z)
-    return y.unflatten(3, x.shape[3:])
+    return y.view(*y.shape[:3], *x.shape[3:])
 
 
 class ResBlock(nn.Module):

@@ -82,10 +82,11 @@ def load_checkpoint(folder: Path, modules: dict[str, nn.Module], optimizers: dic
         for path, value in _of(tensors, f"{name}.optimizer").items():
             index, key = path.split(".", 1)
             slots.setdefault(int(index), {})[key] = value
-        for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
-            for key, value in slots.get(index, {}).items():
+        for number, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+            slot = slots.get(number, {})
+            for key, value in slot.items():
                 if value.shape == parameter.shape:  # a fused optimiser takes moments in the layout of their parameter
-                    slots[index][key] = torch.empty_like(parameter).copy_(value)
+                    slot[key] = torch.empty_like(parameter).copy_(value)
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return state
 

@@ -37,11 +37,11 @@ class SliceNorm(nn.InstanceNorm2d):
         """Normalise ``N C X Y``."""
         if not self.training or input.device.type != "cpu":
             return super().forward(input)
-        each = (F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps) for x in input.split(1))
+        each = (F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps) for x in torch.split(input, 1))
         return torch.cat(list(each))
 
 
-@Norm.factory_function("slice")
+@Norm.factory_function("slice")  # type: ignore[untyped-decorator]
 def _slice_norm(dimensions: int) -> type[SliceNorm]:
     return SliceNorm
 
