@@ -99,7 +99,9 @@ def covered_label(label: LabelArray, coverage: BoolArray) -> LabelArray:
     """``label`` (``T X Y Z``) with 0 at voxels of structures not annotated there (``coverage``, ``T Z S``)."""
     result = label.copy()
     for i, structure in enumerate(STRUCTURES):
-        result[(label == structure) & ~coverage[:, None, None, :, i]] = Label.BACKGROUND
+        covered = coverage[:, None, None, :, i]
+        if not covered.all():
+            result[(label == structure) & ~covered] = Label.BACKGROUND
     return result
 
 
@@ -281,8 +283,12 @@ class Cine(_OnGrid):
         return volumes_ml(self.label, structure, self.voxel_ml)
 
 
+def voxel_counts(label: LabelArray, structure: Label) -> NDArray[np.float64]:
+    """Voxels of ``structure`` in each frame of a ``T X Y Z`` label, shape ``T``."""
+    return np.array([np.count_nonzero(frame == structure) for frame in label], dtype=np.float64)
+
+
 def volumes_ml(label: LabelArray, structure: Label, voxel_ml: float) -> FloatArray:
     """Volume of ``structure`` in each frame of a ``T X Y Z`` label, millilitres, shape ``T``."""
-    counts = (label == structure).reshape(len(label), -1).sum(axis=1)
-    volumes: FloatArray = (counts * voxel_ml).astype(np.float32)
+    volumes: FloatArray = (voxel_counts(label, structure) * voxel_ml).astype(np.float32)
     return volumes

@@ -59,7 +59,7 @@ def read_case(folder: Path, subject: str) -> Study:
             dataset=GENERATED,
             vendor="cinesynth",
             diagnosis=Diagnosis.parse(content["requested"]["diagnosis"]),
-            image=image.frames,
+            image=np.moveaxis(image.data, -1, 0),
             label=label,
             coverage=full_coverage(np.ones(len(label), dtype=np.bool_), label.shape[3]),
             frame_index=np.arange(len(label), dtype=np.int64),

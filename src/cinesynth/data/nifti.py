@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ PLANE_STEP_MM, SLICE_STEP_MM = (0.3, 5.0), (1.0, 30.0)
 """Plausible voxel edges of a short-axis cine, in the plane and through it."""
 MAX_GZIP_RATIO = 1100
 """Deflate compresses by a factor of 1032 at most: a file that declares more content is damaged or malicious."""
-HEADERS: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
+KINDS: tuple[Any, ...] = (nib.Nifti1Image, nib.Nifti2Image)
 HEADER_BYTES, MORE_BYTES = 540, 16 << 20
 """Size of a NIfTI-2 header, and the most that header extensions and trailing bytes may take."""
 
@@ -117,8 +118,7 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
     """Voxels, voxel edges, affine and frame time, not checked yet."""
     try:
         with _silence():
-            _check_content(path)
-            image: Any = nib.load(path)
+            image: Any = _whole_file(path) or nib.load(path)
         _promised_bytes(path, image.header)
         place = image.file_map.get("header", image.file_map["image"])
         with place.get_prepare_fileobj("rb") as file:  # nibabel has replaced voxel edges of 0 by 1
@@ -133,25 +133,29 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
         raise DataError(f"{path} cannot be read: {reason}", hint="the file is damaged: copy it again") from error
 
 
-def _check_content(path: Path) -> None:
-    """``ValueError``, or an error of unpacking, if the file is not as long as its header says.
+def _whole_file(path: Path) -> Any:
+    """The image of a file that holds header and voxels, unpacked once; None for another format.
 
-    The file is read to its end and discarded, since gzip checks its checksum only there.
+    ``ValueError``, or an error of unpacking, if the file is not as long as its header says: it is read to its end,
+    where gzip has its checksum.
     """
+    content = io.BytesIO()
     with ImageOpener(str(path)) as file:
-        start = file.read(HEADER_BYTES)
-        kind = next((kind for kind in HEADERS if kind.may_contain_header(start)), None)
-        header = kind(start[: kind.sizeof_hdr], check=False) if kind else None
-        if header is None or not header["magic"].item().startswith(b"n+"):
-            return  # another format, or voxels in a separate file
-        begin, size = int(header.get_data_offset()), len(start)
+        size = content.write(start := file.read(HEADER_BYTES))
+        kind = next((kind for kind in KINDS if kind.header_class.may_contain_header(start)), None)
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False) if kind else None
+        if kind is None or header is None or not header["magic"].item().startswith(b"n+"):
+            return None
+        begin = int(header.get_data_offset())
         if begin > MORE_BYTES:
             raise ValueError(f"its header declares {begin / 2**20:.0f} MiB before the voxels")
         end = begin + _promised_bytes(path, header)
         while size <= end + MORE_BYTES and (block := file.read(1 << 20)):
-            size += len(block)
+            size += content.write(block)
     if not end <= size <= end + MORE_BYTES:
         raise ValueError(f"it holds {'more than ' if size > end else ''}{min(size, end)} bytes of {end}")
+    content.seek(0)
+    return kind.from_stream(content)
 
 
 def _promised_bytes(path: Path, header: Any) -> int:
@@ -196,7 +200,7 @@ def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS, dimens
     if not np.allclose(label.spacing_mm, like.spacing_mm, rtol=0.01):
         edges = f"{label.spacing_mm} mm, its image {like.path.name} of {like.spacing_mm} mm"
         raise DataError(f"{label.path} has voxels of {edges}", hint=hint)
-    found = np.unique(label.data)
+    found = _occurring(label.data)
     whole = np.rint(found)
     meaning = {0: Label.BACKGROUND, **numbers}
     # a scale factor in the header leaves label numbers slightly off
@@ -205,9 +209,20 @@ def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS, dimens
         raise DataError(
             f"{label.path} holds the labels {', '.join(f'{v:g}' for v in found[:8])}", hint=f"allowed are {names}"
         )
-    ours = np.array([meaning[int(n)] for n in whole], dtype=np.uint8)
-    frames: LabelArray = ours[np.searchsorted(whole, np.rint(label.frames))]
-    return frames
+    ours = {value: np.uint8(meaning[int(number)].value) for value, number in zip(found, whole, strict=True) if number}
+    result = np.zeros(label.frames.shape, dtype=np.uint8)
+    for translated, frame in zip(result, label.frames, strict=True):
+        for value, number in ours.items():
+            translated |= (frame == value) * number
+    return result
+
+
+def _occurring(data: NDArray[Any]) -> NDArray[Any]:
+    """The numbers that a file holds, ascending; far faster than `np.unique` where it can hold few."""
+    low, high = data.min(), data.max()
+    if np.issubdtype(data.dtype, np.integer) and int(high) - int(low) < 32:
+        return np.array([n for n in range(int(low), int(high) + 1) if (data == n).any()])
+    return np.unique(data.ravel(order="K"))
 
 
 def _frame_time_ms(header: Any) -> float | None:

@@ -120,7 +120,8 @@ class IntensityScale(NamedTuple):
 
 def to_uint8(values: NDArray[Any]) -> NDArray[np.uint8]:
     """``values`` in [-1, 1] as bytes 0-255, rounded and clipped."""
-    return np.clip(np.rint((values + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    scaled = (values + 1.0) * 127.5
+    return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8)
 
 
 def from_uint8(values: NDArray[np.uint8]) -> FloatArray:

@@ -100,7 +100,8 @@ def achieved(case: Case) -> Numbers:
     lv_ml = case.known_volumes_ml(Label.LV)
     edv, esv = lv_ml[case.ed], lv_ml[case.es]
     ef = 100.0 * (1.0 - esv / edv) if edv > 0 else np.nan
-    slices = float((np.ptp(case.image, axis=(0, 1, 2)) > 0).sum())
+    darkest, brightest = case.image.min(axis=0).min(axis=(0, 1)), case.image.max(axis=0).max(axis=(0, 1))  # Z
+    slices = float((brightest > darkest).sum())
     moving = case.whole_cycle and np.isfinite(lv_ml).all()
     es = (int(lv_ml.argmin()) - case.ed) % len(case.image) if moving else np.nan
     rv_ml, mass_g = case.known_volumes_ml(Label.RV), MYO_G_PER_ML * case.known_volumes_ml(Label.MYO)[case.ed]

@@ -184,11 +184,13 @@ def _sidecar(folder: Path) -> dict[str, Any]:
 def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
     content, study = _sidecar(folder / names[index]), read_case(folder / names[index], names[index])
     # in the order of memory of the file: the last digit of a sum of intensities depends on it
-    image = to_uint8(from_stored(np.asfortranarray(np.moveaxis(study.image, 0, -1))))
+    image = np.empty_like(study.image, dtype=np.uint8)
+    for grey, frame in zip(image, study.image, strict=True):
+        grey[:] = to_uint8(from_stored(frame))
     return Case(
         name=study.subject,
         diagnosis=study.diagnosis,
-        image=np.moveaxis(image, -1, 0),  # T X Y Z
+        image=image,
         label=study.label,
         coverage=study.coverage,
         spacing_mm=tuple(content["spacing_mm"]),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cinesynth.config import parse_config
 from cinesynth.data.geometry import Grid, crop_pad, slice_mask
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import Case, grid_in_words
 from cinesynth.evaluation.comparison import mean_of_frames
@@ -70,7 +71,7 @@ def measure_codec(folder: Path, sha256: str, case: Case) -> dict[str, NDArray[np
     everywhere = np.ones(case.image.shape[-1], dtype=np.bool_)
     for p, t in enumerate((case.ed, case.es)):
         about = {"subject": case.name, "phase": ""}
-        image, label, coverage = case.intensity[t], case.label[t], case.coverage[t]
+        image, label, coverage = from_uint8(case.image[t]), case.label[t], case.coverage[t]
         score = score_image(codec, image, everywhere, label, coverage, case.spacing_mm, **about)
         values["psnr_db"][p], values["ssim"][p] = score.psnr_db, score.ssim
         if score.lv_ml > 0:
@@ -145,8 +146,8 @@ class LatentExtractor:
             if self.misfit(shape) or case.image.shape[3] > depth:
                 empty = np.full((len(HEIGHTS), self.channels, x, y), np.nan, dtype=np.float32)
                 return {"frames": np.full((2, 2 * self.channels), np.nan, dtype=np.float32), "places": empty}
-            frames = [mean_and_sd(_encode(codec, case.intensity[t])) for t in (case.ed, case.es)]
-            image, label = case.intensity[case.ed], case.label[case.ed]
+            frames = [mean_and_sd(_encode(codec, from_uint8(case.image[t]))) for t in (case.ed, case.es)]
+            image, label = from_uint8(case.image[case.ed]), case.label[case.ed]
             x, y = (round(c - (n - 1) / 2) for c, n in zip(centre_of(label), label.shape[:2], strict=True))
             centred = _encode(codec, crop_pad(image, (x, y, 0), image.shape, fill=-1.0)).numpy()
             return {"frames": np.stack(frames), "places": np.moveaxis(centred[..., slices_at(label, HEIGHTS)], -1, 0)}

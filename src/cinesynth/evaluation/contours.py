@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
+from cinesynth.memorisation.thumbnails import heart_box
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray
 
@@ -58,13 +60,16 @@ def measure_edges(case: Case) -> dict[str, float]:
 
 def _frame_edges(case: Case, frame: int) -> tuple[float, float]:
     covered = case.coverage[frame, :, STRUCTURES.index(Label.LV)]
-    points = contour((case.label[frame] == Label.LV)[..., covered])
+    # the smoothing reaches four standard deviations beyond the farthest shift
+    box = heart_box(case.label[frame], case.spacing_mm, REACH_MM + 4 * SMOOTHING_MM + max(case.spacing_mm[:2]))
+    image, label = (volume[frame][box][..., covered] for volume in (case.image, case.label))
+    points = contour(label == Label.LV)
     if points.shape[1] < MIN_POINTS:
         return float("nan"), float("nan")
     # in-plane gradient magnitude, per mm, at a fixed scale in mm
     x_mm, y_mm, _ = case.spacing_mm
     sigma = [SMOOTHING_MM / x_mm, SMOOTHING_MM / y_mm, 0.0]
-    smooth = ndimage.gaussian_filter(case.intensity[frame][..., covered], sigma, mode="nearest")
+    smooth = ndimage.gaussian_filter(from_uint8(image), sigma, mode="nearest")
     slope = np.asarray(np.hypot(*np.gradient(smooth, x_mm, y_mm, axis=(0, 1))), dtype=np.float32)
     here = edge_strength(slope, points, np.zeros((1, 2)), case.spacing_mm)[0]
     angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
@@ -93,6 +98,7 @@ def thickness_mm(label: LabelArray, spacing_mm: tuple[float, float, float]) -> f
         return float("nan")
     # the mid-ventricular third of the slices with an LV, where rays cross the wall at right angles
     first, last = (round(share * (len(lv_slices) - 1)) for share in (1 / 3, 2 / 3))
+    label = label[heart_box(label, spacing_mm, margin_mm=0.0)]
     slices = [slice_thickness_mm(label[..., z], spacing_mm[:2]) for z in lv_slices[first : last + 1]]
     known = [value for value in slices if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,11 @@ from cinesynth.evaluation import anatomy, codec, control, memorisation, realism,
 from cinesynth.evaluation.cases import CaseSet, cohort, patients, without_phantoms
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.report import EvaluationReport, number, read_report
-from cinesynth.evaluation.section import Measurements, SectionSpec
+from cinesynth.evaluation.section import Measurements, Section, SectionSpec
 from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.io.files import file_sha256, write_text
 from cinesynth.io.reproducibility import package_versions
-from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.reports import render_template
 from cinesynth.weights.folder import INDEX, bundle_sha256, read_json, stage_info
@@ -71,10 +73,7 @@ def evaluate(
         for title, cases in zip(("synthetic", "train", "held-out"), sets, strict=True)
     )
     measurements = Measurements(made, train, held_out, *sets)
-    sections = []
-    for done, spec in enumerate(specs, start=1):
-        sections.append(spec.evaluate(measurements))
-        progress("sections", done, len(specs), {})
+    sections = list(_sections(specs, measurements, workers, progress))
     # SHA-256 of each network: of its file, or of the record that names the weights in its folder
     networks = {"weights": bundle_sha256(bundle)} if bundle else {}
     for name, path in (("segmenter", segmenter), ("i3d", i3d)):
@@ -98,6 +97,20 @@ def evaluate(
     report = EvaluationReport(metadata, tuple(sections))
     report.write(Path(out))
     return report
+
+
+def _sections(
+    specs: Sequence[SectionSpec], measurements: Measurements, workers: int | None, progress: ProgressCallback
+) -> Iterator[Section]:
+    """Every section, in parallel."""
+    with closing(ordered_map(partial(_section, specs, measurements), range(len(specs)), workers)) as sections:
+        for done, section in enumerate(sections, start=1):
+            yield section
+            progress("sections", done, len(specs), {})
+
+
+def _section(specs: Sequence[SectionSpec], measurements: Measurements, index: int) -> Section:
+    return specs[index].evaluate(measurements)
 
 
 def _sets(

@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import pdist, squareform
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.types import STRUCTURES, BoolArray, Label, is_contiguous
+from cinesynth.types import STRUCTURES, BoolArray, Label, is_contiguous, voxel_counts
 
 PHASES = 32
 """Points of a resampled curve, evenly spaced in time, the first at ED."""
@@ -37,11 +37,12 @@ def measure_motion(case: Case) -> dict[str, object]:
     cycle = _Cycle.of(case)
     whole, known = case.whole_cycle, cycle.known[Label.LV]
     found: dict[str, object] = {name: np.nan for name in (*CURVE, *CYCLE)}
-    found |= {"whole": whole, "around": whole and cycle.outside.size > 0}
+    found |= {"whole": whole, "around": whole and bool(cycle.outside.any())}
     found |= {"known": known, "timed": known and case.frame_time_ms is not None}
     # mean change from ED to ES in and around the heart, in percent of the grey range; every study has both frames
-    for name, greys in zip(ED_ES, (cycle.outside, cycle.inside), strict=True):
-        found[name] = 100.0 * float(np.abs(greys[0] - greys[cycle.case.es]).mean()) / MAX_GREY if greys.size else np.nan
+    change = np.abs(np.subtract(*cycle.case.image[[0, cycle.case.es]], dtype=np.int16))  # X Y Z
+    for name, where in zip(ED_ES, (cycle.outside, cycle.near), strict=True):
+        found[name] = 100.0 * float(change[where].mean()) / MAX_GREY if where.any() else np.nan
     found |= {"curves": cycle.curves(), "path": cycle.path()}
     if whole:
         found |= _of_cycle(cycle)
@@ -88,20 +89,33 @@ def _minima(v: Curve) -> int:
 
 def _of_cycle(cycle: _Cycle) -> dict[str, float]:
     """Changes of the image over the cycle, in percent of the grey range, and their ratios."""
-    away = cdist(cycle.inside, cycle.inside, "cityblock") / cycle.inside.shape[1]
+    image, outside = cycle.case.image, cycle.outside
+    inside = image[:, cycle.near].reshape(len(image), -1)  # T V
+    away = squareform(pdist(inside, "cityblock")) / inside.shape[1]
     steps, frames = np.diagonal(away, 1), len(away)
     step, pairs = float(steps.mean()), float(away.sum() / (frames * (frames - 1)))
     result = {"step": 100.0 * step / MAX_GREY}
     if step > 0:
         result |= {"closure": float(away[0, -1]) / step, "consecutive_change": step / pairs}
-    if cycle.outside.size:
-        mean = cycle.outside.mean(axis=1)
+    if outside.any():
+        columns = (frame.sum(axis=-1, dtype=np.uint32) for frame in image)  # X Y
+        mean = np.array([column[~cycle.near].sum() for column in columns]) / outside.sum()
         bend = mean - 0.5 * (np.roll(mean, 1) + np.roll(mean, -1))
         result |= {
-            "background_temporal_sd": 100.0 * float(cycle.outside.std(axis=0).mean()) / MAX_GREY,
+            "background_temporal_sd": 100.0 * float(_temporal_sd(image)[outside].mean()) / MAX_GREY,
             "flicker": 100.0 * float(np.abs(bend).max() / mean.mean()),
         }
     return result
+
+
+def _temporal_sd(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Standard deviation over time of each voxel of ``T X Y Z``: ``X Y Z``. The sums are exact."""
+    total, squares = (np.zeros_like(image[0], dtype=np.uint32) for _ in range(2))
+    for frame in image:
+        grey = frame.astype(np.uint32)
+        total += grey
+        squares += grey * grey
+    return np.asarray(np.sqrt(np.maximum(squares / len(image) - (total / len(image)) ** 2, 0.0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +142,7 @@ class _Cycle:
     @cached_property
     def volumes(self) -> dict[Label, Curve]:
         """Millilitres ``T`` by structure."""
-        shown = [(self.case.label == s).reshape(len(self.case.label), -1).sum(axis=1) for s in STRUCTURES]
-        return {s: n * self.case.voxel_ml for s, n in zip(STRUCTURES, shown, strict=True)}
+        return {s: voxel_counts(self.case.label, s) * self.case.voxel_ml for s in STRUCTURES}
 
     def curves(self) -> Curve:
         """Volumes over those at ED, ``S PHASES``; NaN for a structure that is not known at every frame."""
@@ -140,29 +153,29 @@ class _Cycle:
         """In-plane displacement of the LV's centre from its place at ED, in cm, ``2 PHASES``."""
         if not self.known[Label.LV] or not self.volumes[Label.LV].all():
             return np.full((2, PHASES), np.nan)
-        centres = [ndimage.center_of_mass((frame == Label.LV).sum(axis=-1)) for frame in self.case.label]
+        x, y = (np.flatnonzero(self._heart.any(axis=axis)) for axis in (1, 0))
+        heart = self.case.label[:, x[0] : x[-1] + 1, y[0] : y[-1] + 1]
+        centres = [ndimage.center_of_mass((frame == Label.LV).sum(axis=-1)) for frame in heart]
         cm = (np.array(centres) - centres[0]) * np.array(self.case.spacing_mm[:2]) / 10.0  # T 2
         return np.stack([resampled(axis) for axis in cm.T])
 
     @cached_property
-    def inside(self) -> NDArray[np.float32]:
-        """Grey values ``T V`` in and near the heart: all slices of the plane in `_near`."""
-        return self.case.image[:, self._near].reshape(len(self.case.image), -1).astype(np.float32)
+    def outside(self) -> BoolArray:
+        """Voxels ``X Y Z`` that are not `near` the heart, and not black at every frame."""
+        return np.asarray(~self.near[..., None] & (self.case.image.max(axis=0) > 0))
 
     @cached_property
-    def outside(self) -> NDArray[np.float32]:
-        """Grey values ``T V`` of all other voxels that are not black at every frame."""
-        far = self.case.image[:, ~self._near].reshape(len(self.case.image), -1)
-        return far[:, far.any(axis=0)].astype(np.float32)
+    def _heart(self) -> BoolArray:
+        """Pixels ``X Y`` of anything annotated in any slice and frame."""
+        return np.asarray(self.case.label.max(axis=0).any(axis=-1))
 
     @cached_property
-    def _near(self) -> BoolArray:
-        """Pixels (``X Y``) within a margin of what is annotated of the heart in any slice and frame."""
-        heart: BoolArray = np.asarray(self.case.label.any(axis=(0, 3)), dtype=np.bool_)
-        if not heart.any():
-            return np.ones(heart.shape, dtype=np.bool_)
+    def near(self) -> BoolArray:
+        """Pixels ``X Y`` in and near the heart: within a margin of `_heart`, in all slices."""
+        if not self._heart.any():
+            return np.ones_like(self._heart)
         with_rv = bool(self.case.coverage[..., STRUCTURES.index(Label.RV)].any())
-        away_mm = ndimage.distance_transform_edt(~heart, sampling=self.case.spacing_mm[:2])
+        away_mm = ndimage.distance_transform_edt(~self._heart, sampling=self.case.spacing_mm[:2])
         return np.asarray(away_mm <= (10.0 if with_rv else 45.0), dtype=np.bool_)  # 45 mm from the LV hold the RV too
 
 

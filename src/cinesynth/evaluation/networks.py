@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.errors import WeightsError
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
@@ -56,7 +57,9 @@ def evenly(cycle: FloatArray, frames: int) -> FloatArray:
 def mean_and_sd(features: Tensor) -> NDArray[np.float32]:
     """Mean and standard deviation of each channel of ``C ...``: ``2C``."""
     flat = features.flatten(1)
-    return np.concatenate([flat.mean(dim=1).numpy(), flat.std(dim=1, correction=0).numpy()])
+    mean = flat.mean(dim=1, keepdim=True)
+    sd = (flat - mean).square_().mean(dim=1).sqrt_()  # `Tensor.std` takes seven times as long on a CPU
+    return np.concatenate([mean[:, 0].numpy(), sd.numpy()])
 
 
 # --- A random network ------------------------------------------------------------------------------------------------
@@ -80,14 +83,22 @@ def random_weights() -> tuple[NDArray[np.float32], ...]:
 def _pooled(volume: NDArray[np.float32], cyclic: bool = False) -> NDArray[np.float32]:
     """Mean and SD of each layer's channels for ``A B C``; the network halves B and C at each layer.
 
-    With ``cyclic``, A wraps around; other edges are repeated.
+    With ``cyclic``, A wraps around; other edges are repeated. On a CPU, 3D convolutions of this size are up to three
+    times as fast as 2D ones whose channels hold the three planes of the kernel.
     """
-    x, found = torch.from_numpy(np.ascontiguousarray(volume))[None, None], []
-    for kernel in random_weights():
-        x = F.pad(x, (1, 1, 1, 1, 0, 0), mode="replicate")
-        x = F.pad(x, (0, 0, 0, 0, 1, 1), mode="circular" if cyclic else "replicate")
-        x = F.leaky_relu(F.conv3d(x, torch.from_numpy(kernel), stride=(1, 2, 2)), 0.1)
-        found.append(mean_and_sd(x[0]))
+    x, found = torch.from_numpy(np.ascontiguousarray(volume))[:, None], []  # A 1 B C
+    here = torch.arange(len(x))
+    before, after = ((here + step) % len(x) if cyclic else (here + step).clamp(0, len(x) - 1) for step in (-1, 1))
+    for kernel in map(torch.from_numpy, random_weights()):
+        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        if x.shape[1] == 1:
+            x = F.conv2d(torch.cat([x[before], x, x[after]], dim=1), kernel[:, 0], stride=2)
+        else:
+            planes = F.conv2d(x, kernel.permute(2, 0, 1, 3, 4).flatten(0, 1), stride=2)  # A, 3 out, B/2, C/2
+            low, middle, high = planes.chunk(3, dim=1)
+            x = low[before].add_(middle).add_(high[after])
+        x = F.leaky_relu_(x, 0.1)
+        found.append(mean_and_sd(x.transpose(0, 1)))
     return np.concatenate(found)
 
 
@@ -95,10 +106,10 @@ def _measure_random(case: Case) -> dict[str, NDArray[np.float32]]:
     cycle = np.full(2 * sum(CHANNELS[1:]), np.nan, dtype=np.float32)
     with one_thread():
         if case.whole_cycle:  # T X Y at 16 even times, mean of the slices at three heights in the ventricle
-            even = evenly(case.intensity[..., slices_at(case.label[case.ed], (0.25, 0.5, 0.75))], 16)  # T X Y Z
+            even = evenly(from_uint8(case.image[..., slices_at(case.label[case.ed], (0.25, 0.5, 0.75))]), 16)  # T X Y Z
             planes = [_pooled(even[..., z], cyclic=True) for z in range(even.shape[-1])]
             cycle = np.asarray(np.mean(planes, axis=0), dtype=np.float32)
-        pair = [_pooled(np.moveaxis(case.intensity[t], -1, 0)) for t in (case.ed, case.es)]  # Z X Y
+        pair = [_pooled(np.moveaxis(from_uint8(case.image[t]), -1, 0)) for t in (case.ed, case.es)]  # Z X Y
         return {"frames": np.stack(pair), "cycle": cycle}
 
 
@@ -160,7 +171,7 @@ class VideoExtractor:
 def clip_of(case: Case, frames: int = 16, side_px: int = 224) -> torch.Tensor:
     """The mid-ventricular slice in [-1, 1] as ``1 3 16 224 224``: the cycle at even times, in the slice's own plane."""
     chosen = slices_at(case.label[case.ed], [0.5])[0]
-    even = torch.from_numpy(evenly(case.intensity[..., chosen], frames))  # T X Y
+    even = torch.from_numpy(evenly(from_uint8(case.image[..., chosen]), frames))  # T X Y
     large = F.interpolate(even[:, None], (side_px, side_px), mode="bilinear", align_corners=False)  # T 1 X Y
     return large.permute(1, 0, 3, 2).expand(3, -1, -1, -1)[None]
 

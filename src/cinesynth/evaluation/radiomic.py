@@ -14,9 +14,10 @@ from scipy import ndimage, stats
 from skimage.feature import graycomatrix, graycoprops
 from skimage.measure import marching_cubes, mesh_surface_area, perimeter_crofton
 
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
-from cinesynth.memorisation.thumbnails import centre_of, slices_at, window
+from cinesynth.memorisation.thumbnails import centre_of, heart_box, slices_at, window
 from cinesynth.types import STRUCTURES, FloatArray, Label, LabelArray
 
 Mask = NDArray[np.bool_]
@@ -41,6 +42,8 @@ GREYS = 64
 """Bins of the histogram over the 256 grey levels."""
 BANDS = 16
 """Rings of spatial frequency from 0 to the Nyquist frequency of the grid."""
+RING_MM = 10.0
+"""Width of the surroundings whose grey values are taken."""
 QUARTERS = (0.25, 0.5, 0.75)
 """Heights in the ventricle of the slices whose texture and spectrum are taken."""
 
@@ -49,16 +52,17 @@ def frame_features(case: Case, frame: int) -> NDArray[np.float64]:
     """`NAMES` of one frame; NaN where a structure was not annotated in some slice."""
     if not case.coverage[frame].all():
         return np.full(len(NAMES), np.nan)
-    image, label = case.intensity[frame], case.label[frame]
+    whole_image, whole_label, spacing = from_uint8(case.image[frame]), case.label[frame], case.spacing_mm
+    box = heart_box(whole_label, spacing, margin_mm=RING_MM)
+    image, label = whole_image[box], whole_label[box]
     regions = [label == structure for structure in STRUCTURES]
-    around = ring(label, case.spacing_mm)
     return np.concatenate(
         [
-            *(shape_of(region, case.spacing_mm) for region in regions),
-            wall_of(label, case.spacing_mm),
-            *(first_order(image[region]) for region in (*regions, around)),
-            contrast(image, label, case.spacing_mm),
-            texture(image, label, case.spacing_mm),
+            *(shape_of(region, spacing) for region in regions),
+            wall_of(label, spacing),
+            *(first_order(image[region]) for region in (*regions, ring(label, spacing))),
+            contrast(image, label, spacing),
+            texture(whole_image, whole_label, spacing),
         ]
     )
 
@@ -124,7 +128,7 @@ def first_order(values: FloatArray) -> NDArray[np.float64]:
     return np.array([values.mean(), values.std(), *moments, *np.percentile(values, (10, 50, 90))], dtype=np.float64)
 
 
-def ring(label: LabelArray, spacing_mm: Spacing, width_mm: float = 10.0) -> Mask:
+def ring(label: LabelArray, spacing_mm: Spacing, width_mm: float = RING_MM) -> Mask:
     """Voxels around the labelled heart in plane, without the heart itself: lung, fat, liver."""
     result = np.zeros(label.shape, dtype=np.bool_)
     for z in np.flatnonzero((label > 0).any(axis=(0, 1))):
@@ -165,7 +169,7 @@ def texture(image: FloatArray, label: LabelArray, spacing_mm: Spacing, side_mm: 
 
 
 def _measure_appearance(case: Case) -> dict[str, NDArray[np.generic]]:
-    planes = case.intensity[case.ed][..., slices_at(case.label[case.ed], QUARTERS)]
+    planes = from_uint8(case.image[case.ed][..., slices_at(case.label[case.ed], QUARTERS)])
     return {
         "histogram": histogram(case.image[case.ed]),
         "spectrum": np.mean([spectrum(planes[..., z]) for z in range(planes.shape[2])], axis=0),
@@ -194,7 +198,7 @@ def middle_slice(case: Case, *, pixels: int, pixel_mm: float) -> NDArray[np.floa
     """The mid-ventricular ED slice, ``pixels pixels`` in [-1, 1], centred on the left ventricle."""
     label = case.label[case.ed]
     chosen = slices_at(label, [0.5])
-    image = case.intensity[case.ed][..., chosen]
+    image = from_uint8(case.image[case.ed][..., chosen])
     return window(image, centre_of(label), case.spacing_mm, pixels=pixels, pixel_mm=pixel_mm, fill=-1.0)[..., 0]
 
 
