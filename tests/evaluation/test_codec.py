@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from cinesynth.data.geometry import Grid
+from cinesynth.data.geometry import Grid, slice_mask
 from cinesynth.data.ingest import ingest
+from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.codec import section_spec
 from cinesynth.evaluation.measure import measure
-from cinesynth.evaluation.reconstruction import score_codec, score_frame
+from cinesynth.evaluation.reconstruction import score_codec, score_frame, score_image
 from cinesynth.evaluation.score import ScoreReport
 from cinesynth.models.vae import Decoded
 from cinesynth.types import Label, covered_label
@@ -49,6 +50,7 @@ def codec_that_says(label: np.ndarray) -> Any:
         encode=lambda image, _: image / 2,
         decode=lambda latent, _: Decoded(latent, logits),
         labels=lambda logits, _: label[None],
+        config=SimpleNamespace(norm="group"),  # it sees all slices
     )
 
 
@@ -106,6 +108,20 @@ def test_the_ceiling_is_of_real_people_and_that_of_score(
     assert result.judgement is None
     measured = measure(synthetic, section_spec(weights).measurers, workers=1)
     assert np.isnan(measured["codec.psnr_db"]).all()  # they came out of a codec already
+
+
+def test_slices_that_were_not_acquired_change_no_score(weights: Path, people: Path) -> None:
+    data, codec = prepare(people, GRID).split("test"), Bundle.load(weights).codec
+    record = data.records[0]
+    acquired = slice_mask(record.slices, GRID.size[2])
+    assert not acquired.all()
+    image, truth = from_uint8(data.image(0, record.ed)), data.label(0, record.ed)[..., acquired]
+    coverage = record.coverage[record.ed, acquired]
+    everywhere = score_image(codec, image, acquired, truth, coverage, GRID.spacing_mm, subject="", phase="ED")
+    score = score_frame(codec, data, 0, record.ed, "ED")
+    assert score.dice == pytest.approx(everywhere.dice)
+    assert score.lv_reconstructed_ml == pytest.approx(everywhere.lv_reconstructed_ml)
+    assert (score.psnr_db, score.ssim) == pytest.approx((everywhere.psnr_db, everywhere.ssim), rel=1e-5)
 
 
 def test_hearts_on_another_grid_are_refused(weights: Path, held_out: CaseSet) -> None:

@@ -13,6 +13,7 @@ from cinesynth.errors import WeightsError
 from cinesynth.evaluation import networks, radiomic
 from cinesynth.evaluation.cases import Case, CaseSet
 from cinesynth.evaluation.codec import LatentExtractor
+from cinesynth.evaluation.contours import measure_edges, measure_wall
 from cinesynth.evaluation.measure import measure, thumbnails_of
 from cinesynth.evaluation.networks import I3D, VideoExtractor, clip_of, evenly
 from cinesynth.evaluation.radiomic import BANDS, NAMES, SHAPE, STATISTICS, frame_features, histogram, spectrum
@@ -92,6 +93,15 @@ def test_what_was_not_annotated_has_no_features_and_what_is_not_there_has_those_
     found = dict(zip(NAMES, frame_features(without, case.ed), strict=True))
     assert found["RV_volume_ml"] == 0
     assert found["LV_volume_ml"] > 0
+
+
+def test_a_wider_field_changes_no_feature_of_the_heart(train: CaseSet) -> None:
+    case, margin = train[0], ((0, 0), (7, 7), (5, 5), (0, 0))
+    wider = replace(case, image=np.pad(case.image, margin, "edge"), label=np.pad(case.label, margin))
+    np.testing.assert_allclose(frame_features(wider, case.ed), frame_features(case, case.ed), rtol=1e-6)
+    for measured in (measure_edges, measure_wall):
+        for name, value in measured(case).items():
+            np.testing.assert_allclose(measured(wider)[name], value, rtol=1e-5)
 
 
 def test_a_wave_has_its_energy_in_its_band() -> None:

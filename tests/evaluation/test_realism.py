@@ -1,10 +1,14 @@
 """Realism says yes to people and no to noise, blur and another contrast."""
 
+import numpy as np
 import pytest
+import torch
+from monai.metrics.regression import MultiScaleSSIMMetric
 
 from cinesynth.evaluation import realism
 from cinesynth.evaluation.cases import CaseSet
 from cinesynth.evaluation.measure import Measured, measure
+from cinesynth.evaluation.realism import SCALES, ms_ssim
 from cinesynth.evaluation.section import Measurements, Metric, Section
 from tests.evaluation.planted import blurred, noisy, pale
 
@@ -71,3 +75,14 @@ def test_what_cannot_be_measured_says_why(real: dict[str, tuple[CaseSet, Measure
     assert counted.count == 4
     assert "4 of 12 generated" in counted.detail
     assert counted.low is not None
+
+
+def test_the_similarity_of_all_pairs_is_that_of_each_pair() -> None:
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.uniform(-1, 1, (5, 64, 64)).astype(np.float32)).cumsum(dim=2).sin()
+    metric = MultiScaleSSIMMetric(2, data_range=2.0, kernel_size=7, kernel_sigma=1.5, weights=SCALES)
+    i, j = np.triu_indices(5)
+    expected = metric(images[i][:, None], images[j][:, None])[:, 0]
+    table = ms_ssim(images)
+    assert torch.equal(table, table.T)
+    torch.testing.assert_close(table[i, j], expected, atol=1e-5, rtol=0.0)

@@ -7,7 +7,6 @@ the report. Sections compare these arrays and never read a voxel.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
@@ -110,8 +108,6 @@ def _named(measurers: Sequence[Measurer], arrays: Sequence[Values | None]) -> Va
 
 def _measure_indexed(cases: CaseSet, measurers: Sequence[Measurer], index: int) -> list[Values]:
     """All measurers on one heart, which is read once."""
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # one core a worker; and a fork has none of its parent's threads
     return measure_case(cases[index], measurers)
 
 

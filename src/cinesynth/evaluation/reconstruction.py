@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from cinesynth.data.geometry import slice_mask
 from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.agreement import overlap
-from cinesynth.io.tasks import ProgressCallback, no_progress
+from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import HarmonicCode, ResidualMotion
 from cinesynth.training.frames import FrameSampler
@@ -59,19 +61,26 @@ class FrameScore:
         return 100.0 * (self.lv_reconstructed_ml / self.lv_ml - 1.0)
 
 
-def score_codec(codec: Codec, data: PackedDataset, progress: ProgressCallback = no_progress) -> list[FrameScore]:
+def score_codec(
+    codec: Codec, data: PackedDataset, progress: ProgressCallback = no_progress, workers: int | None = None
+) -> list[FrameScore]:
     """Encode and decode the labelled ED and ES frames of every subject of ``data``."""
     frames = [
-        (i, name, t)
+        (i, t, phase)
         for i, record in enumerate(data.records)
-        for name, t in (("ED", record.ed), ("ES", record.es))
+        for phase, t in (("ED", record.ed), ("ES", record.es))
         if record.labelled[t]
     ]
     scores = []
-    for done, (i, name, t) in enumerate(frames, start=1):
-        scores.append(score_frame(codec, data, i, t, name))
-        progress("codec", done, len(frames), {})
+    with closing(ordered_map(partial(_score_listed, codec, data), frames, workers)) as scored:
+        for done, score in enumerate(scored, start=1):
+            scores.append(score)
+            progress("codec", done, len(frames), {})
     return scores
+
+
+def _score_listed(codec: Codec, data: PackedDataset, frame: tuple[int, int, str]) -> FrameScore:
+    return score_frame(codec, data, *frame)
 
 
 def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, phase: str) -> FrameScore:
@@ -79,8 +88,11 @@ def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, pha
     record = data.records[subject]
     acquired = slice_mask(record.slices, data.grid.size[2])
     image, truth = from_uint8(data.image(subject, frame)), data.label(subject, frame)[..., acquired]
+    coverage = record.coverage[frame, acquired]
     about = {"subject": record.subject, "phase": phase, "dataset": record.dataset, "vendor": record.vendor}
-    return score_image(codec, image, acquired, truth, record.coverage[frame, acquired], data.grid.spacing_mm, **about)
+    if codec.config.norm == "layer":  # the slices that were not acquired change no other
+        image, acquired = image[..., acquired], acquired[acquired]
+    return score_image(codec, image, acquired, truth, coverage, data.grid.spacing_mm, **about)
 
 
 @torch.inference_mode()
@@ -177,7 +189,11 @@ CYCLE_FIGURES = ("psnr_codec", "psnr_code", "psnr_ends", "rmse_code", "rmse_ends
 
 
 def score_cycles(
-    codec: Codec, motion: ResidualMotion, held: PackedDataset, progress: ProgressCallback = no_progress
+    codec: Codec,
+    motion: ResidualMotion,
+    held: PackedDataset,
+    progress: ProgressCallback = no_progress,
+    workers: int | None = None,
 ) -> list[CycleScore]:
     """Every subject of ``held`` that is stored as a whole cycle; none if the code is of single frames (the paper's)."""
     if not isinstance(motion.code, HarmonicCode):
@@ -185,9 +201,10 @@ def score_cycles(
     frames = FrameSampler(held, 0, 1.0)
     whole = [i for i, r in enumerate(held.records) if len(r.phases) == r.frames_in_cycle > motion.code.basis.size]
     scores = []
-    for done, subject in enumerate(whole, start=1):
-        scores.append(_score(codec, motion, motion.code, frames, subject))
-        progress("cycles", done, len(whole), {})
+    with closing(ordered_map(partial(_score, codec, motion, motion.code, frames), whole, workers)) as scored:
+        for done, score in enumerate(scored, start=1):
+            scores.append(score)
+            progress("cycles", done, len(whole), {})
     return scores
 
 

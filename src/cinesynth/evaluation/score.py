@@ -187,8 +187,8 @@ def score_bundle(
     held, train = (without_phantoms(dataset.split(name)) for name in (split, "train"))
     if not held.records:
         raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
-    reconstructed = score_codec(pipe.bundle.codec, held, progress)
-    cycles = score_cycles(pipe.bundle.codec, pipe.bundle.residual_motion, held, progress)
+    reconstructed = score_codec(pipe.bundle.codec, held, progress, workers)
+    cycles = score_cycles(pipe.bundle.codec, pipe.bundle.residual_motion, held, progress, workers)
     settings = {"frames": frames, "max_attempts": max_attempts, "match_volumes": match_volumes}
     requests = requests_of(held, count, seed, pipe.condition_set, **settings) if count else []
     hearts = generate(pipe, requests, progress)

@@ -76,7 +76,7 @@ class Segmenter:
         # 24 slices a call keep matrix units busy and fit into a cache
         with torch.autocast("cpu", torch.bfloat16, enabled=_precision() == "bf16"):
             logits = torch.cat([network(part).float() for part in torch.split(planes, 24)])
-        label = _resize(logits, (frame.shape[0], frame.shape[1])).argmax(dim=1)
+        label = _resize(logits, (frame.shape[0], frame.shape[1])).max(dim=1).indices
         return label.permute(1, 2, 0).numpy().astype(np.uint8)  # Z X Y -> X Y Z
 
 

@@ -96,6 +96,10 @@ def _begin(task: Callable[[Any], Any]) -> None:
     global _task
     _task = task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
+    # One core a worker. A fork would besides wait forever for threads of its parent.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     # The fork may have copied a progress display in the middle of a line, with the lock of its stream taken.
     sys.stdout = sys.stderr = os.fdopen(2, "w", 1, closefd=False)
     threading.Thread(target=_end_with_parent, daemon=True).start()

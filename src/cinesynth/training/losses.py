@@ -166,7 +166,7 @@ def reconstruction_scores(decoded: Decoded, batch: dict[str, Tensor]) -> dict[st
     mse = float(error.square().mean())
     scores = {"l1": float(error.abs().mean()), "psnr": 10.0 * math.log10(4.0 / max(mse, 1e-12))}  # range 2
     scores["sharpness_db"] = sharpness_db(found, target)
-    return scores | dice_scores(decoded.logits.argmax(dim=1), batch["label"][:, 0].long(), batch["coverage"])
+    return scores | dice_scores(decoded.logits.max(dim=1).indices, batch["label"][:, 0].long(), batch["coverage"])
 
 
 def dice_scores(predicted: Tensor, truth: Tensor, coverage: Tensor) -> dict[str, float]:

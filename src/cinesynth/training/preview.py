@@ -19,7 +19,7 @@ def save_reconstructions(path: Path, pairs: list[tuple[dict[str, Tensor], Decode
     for batch, decoded in pairs:
         middle = int(batch["slice_mask"][0].nonzero()[:, 0].float().mean())
         image = _grey(batch["image"][0, 0, :, :, middle])
-        label = decoded.logits[0].argmax(dim=0)[:, :, middle]
+        label = decoded.logits[0, ..., middle].argmax(dim=0)
         columns.append([image, _grey(decoded.image[0, 0, :, :, middle]), _paint(image, label)])
     save_grid(path, columns)
 
@@ -33,7 +33,7 @@ def save_samples(path: Path, moments: list[Decoded], slice_mask: Tensor) -> None
         for decoded in moments:
             for z in (int(acquired[int(part * (len(acquired) - 1))]) for part in (0.2, 0.5, 0.8)):
                 image = _grey(decoded.image[case, 0, :, :, z])
-                column += [image, _paint(image, decoded.logits[case].argmax(dim=0)[:, :, z])]
+                column += [image, _paint(image, decoded.logits[case, ..., z].argmax(dim=0))]
         columns.append(column)
     save_grid(path, columns)
 

@@ -137,7 +137,7 @@ class SegmenterStage:
         """Mean Dice of each structure over annotated ED and ES frames of validation subjects, whole and unaugmented."""
         found: dict[str, list[float]] = {}
         for batch in self._validation_batches():
-            slices = (model(batch["slices"]).argmax(dim=1), batch["label"].long())
+            slices = (model(batch["slices"]).max(dim=1).indices, batch["label"].long())
             predicted, truth = (each.movedim(0, -1)[None] for each in slices)  # Z X Y, then 1 X Y Z
             for name, value in dice_scores(predicted, truth, batch["coverage"][None]).items():
                 found.setdefault(name, []).append(value)
@@ -149,7 +149,7 @@ class SegmenterStage:
         columns = []
         for batch in self._validation_batches()[:4]:
             middle = len(batch["slices"]) // 2
-            predicted = model(batch["slices"][middle : middle + 1]).argmax(dim=1)[0]
+            predicted = model(batch["slices"][middle : middle + 1]).max(dim=1).indices[0]
             columns.append((batch["slices"][middle, self.neighbours], batch["label"][middle], predicted))
         save_masks(path, columns)
 
