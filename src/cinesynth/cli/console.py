@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -13,6 +12,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout."""
+    from rich.table import Table
 
     def cell(value: object) -> str:
         if value is None:

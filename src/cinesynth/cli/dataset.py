@@ -10,7 +10,6 @@ from typer import Option
 
 from cinesynth.cli import console, progress
 from cinesynth.cli.options import Dataset, DatasetFolder, Workers
-from cinesynth.config import load_config
 from cinesynth.errors import DataError, InputError
 
 
@@ -20,6 +19,7 @@ def prepare(
     """Resample a dataset to a preset's grid and report the effect on the volumes. Training does this automatically."""
     import numpy as np
 
+    from cinesynth.config import load_config
     from cinesynth.data.geometry import Grid
     from cinesynth.data.packed import prepare as pack
     from cinesynth.data.packed import volume_errors_percent
@@ -70,6 +70,7 @@ def doctor(
 
     Exits with an error if a finding must be resolved before training.
     """
+    from cinesynth.config import load_config
     from cinesynth.data.dataset_table import SPLITS
     from cinesynth.data.doctor import examine
     from cinesynth.data.geometry import Grid

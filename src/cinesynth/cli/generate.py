@@ -12,13 +12,12 @@ from typer import Option
 
 from cinesynth.cli import console, options, progress
 from cinesynth.errors import InputError
-from cinesynth.io.tasks import part_of
-from cinesynth.types import ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.cohort import Share
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
+    from cinesynth.types import ClinicalPrior
 
 Values = dict[str, Any]
 Seed = Annotated[
@@ -73,6 +72,8 @@ def generate(
     volumes, mass and vendor need weights that were trained with them. --cohort reads all of this from a file, one row
     or group at a time. Run the same command again to continue an interrupted cohort.
     """
+    from cinesynth.types import ClinicalPrior, Diagnosis
+
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}
     sizes: Values = {"--edv": edv, "--slices": slices, "--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
@@ -118,8 +119,8 @@ def _requests(
 ) -> list[Request]:
     """One request, or ``count`` requests with different seeds; each samples its own prior if no number is requested."""
     from cinesynth.io.reproducibility import case_seed
-    from cinesynth.synthesis.cohort import draw_requests
     from cinesynth.synthesis.request import Request
+    from cinesynth.types import ClinicalPrior, Diagnosis
     from cinesynth.weights.registry import check_supported
 
     check_supported(prior, pipe.condition_set)
@@ -129,6 +130,8 @@ def _requests(
     diagnosis = prior.diagnosis if prior.diagnosis is not Diagnosis.UNKNOWN else None
     if count is None:
         return [Request(replace(pipe.prior.draw(seed, diagnosis), vendor=prior.vendor), seed, **settings)]
+    from cinesynth.synthesis.cohort import draw_requests
+
     return draw_requests(pipe, count, seed=seed, diagnosis=diagnosis, vendor=prior.vendor, **settings)
 
 
@@ -138,6 +141,7 @@ def _counterfactuals(
     """Requests that keep the anatomy of ``case``: one, or ``count`` with different motions."""
     from cinesynth.io.reproducibility import case_seed
     from cinesynth.synthesis.cohort import counterfactual, kept_anatomy
+    from cinesynth.types import Diagnosis
 
     named = changes.pop("diagnosis")
     changes["diagnosis"] = None if named is None else Diagnosis.parse(named)
@@ -155,6 +159,7 @@ def _refuse(given: Mapping[str, object], beside: str, reason: str) -> None:
 
 def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pictures: bool) -> None:
     from cinesynth.cases.writing import check_free, save_case
+    from cinesynth.io.tasks import part_of
 
     check_free(out, overwrite=overwrite)
     with progress.shown("generate") as step:

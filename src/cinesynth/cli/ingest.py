@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -15,8 +15,12 @@ from typer import Argument, Option
 
 from cinesynth.cli import console, progress
 from cinesynth.cli.options import Weights, Workers
-from cinesynth.data.sources import Source
 from cinesynth.errors import InputError
+
+if TYPE_CHECKING:
+    from cinesynth.data.sources import Source
+else:
+    Source = Any  # its import is slow, and typer evaluates every annotation
 
 app = typer.Typer(no_args_is_help=True, help="Add studies to a dataset folder, on the scanner's own grid.")
 

@@ -8,8 +8,6 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from cinesynth.config.migration import migrate_key
-
 Dataset = Annotated[Path, Option(help="Dataset folder, made by `cinesynth ingest`.")]
 Weights = Annotated[
     Path | None,
@@ -74,6 +72,8 @@ def with_new_names(arguments: Sequence[str], warn: Callable[[str], None]) -> lis
             warn(f"{name} is now called {renamed[name]}; the old name will stop working")
             words[i] = renamed[name] + equals + value
         elif name == "--set":  # the setting itself stays as it was written: weights record it
+            from cinesynth.config.migration import migrate_key
+
             key = (value if equals else following).partition("=")[0].strip()
             if (today := migrate_key(key)) != key:
                 warn(f"the setting {key} is now called {today}; the old name will stop working")

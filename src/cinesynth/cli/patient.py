@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from cinesynth.cli import console, options, progress
-from cinesynth.io.tasks import part_of
-from cinesynth.types import ClinicalPrior, Diagnosis
 
 SliceOrder = Annotated[
     Literal["auto", "base_first", "apex_first"],
@@ -78,11 +76,13 @@ def animate(
     data of the patient, as the input is.
     """
     from cinesynth.cases.writing import check_free
+    from cinesynth.io.tasks import part_of
     from cinesynth.synthesis.animate import AnimationRequest
     from cinesynth.synthesis.animate import animate as set_in_motion
     from cinesynth.synthesis.patient import ANIMATION, ANIMATION_FILES, read_patient, save_animation
     from cinesynth.synthesis.pipeline import CinePipeline
     from cinesynth.synthesis.request import Request
+    from cinesynth.types import ClinicalPrior, Diagnosis
 
     settings: dict[str, Any] = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     prior = ClinicalPrior(Diagnosis.parse(diagnosis), lv_esv_ml=esv, vendor=vendor)

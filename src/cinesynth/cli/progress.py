@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from cinesynth.cli import console
-from cinesynth.io.tasks import ProgressCallback
+
+if TYPE_CHECKING:
+    from cinesynth.io.tasks import ProgressCallback
 
 LINE_EVERY_S = 60.0
 Clock = Callable[[], float]

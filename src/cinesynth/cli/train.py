@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
 from cinesynth.cli import console, progress
-from cinesynth.config import Config, dump_config, load_config
 from cinesynth.errors import InputError
+
+if TYPE_CHECKING:
+    from cinesynth.config import Config
 
 app = typer.Typer(
     no_args_is_help=True, help="Train the four stages or the segmenter. Run the same command again to resume."
@@ -42,6 +44,8 @@ def _verb(stage: str, text: str) -> None:
         initial: Initial = None,
         dry_run: DryRun = False,
     ) -> None:
+        from cinesynth.config import dump_config, load_config
+
         config = load_config(preset, set_ or [])
         if dry_run:
             from cinesynth.models.build import count_costs, sequence_flops

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.types import FloatArray, Study
@@ -69,8 +68,8 @@ def group_by_person(sketches: Sequence[FloatArray]) -> list[int]:
     """The number of the person behind each study: duplicates, and duplicates of duplicates, share one."""
     pairs = [(pair.first, pair.second) for pair in find_duplicates(sketches)]
     first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(pairs)), (first, second)), shape=(len(sketches), len(sketches)))
-    return [int(person) for person in connected_components(graph, directed=False)[1]]
+    graph = scipy.sparse.coo_array((np.ones(len(pairs)), (first, second)), shape=(len(sketches), len(sketches)))
+    return [int(person) for person in scipy.sparse.csgraph.connected_components(graph, directed=False)[1]]
 
 
 def _correlations(one: FloatArray, slices: FloatArray, starts: NDArray[np.int_]) -> NDArray[np.float64]:

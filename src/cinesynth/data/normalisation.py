@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cinesynth.errors import DataError, InputError
 from cinesynth.physiology import USUAL_SYSTOLE_FRACTION
@@ -19,7 +19,7 @@ def heart_centre(study: Study) -> tuple[float, float]:
     """In-plane centre of the heart in voxels: of the labels (ED first), else of motion, else of the image."""
     for find in (_labels, _motion):
         if (weight := find(study)).any():
-            x, y = ndimage.center_of_mass(weight)
+            x, y = scipy.ndimage.center_of_mass(weight)
             return float(x), float(y)
     _, width, height, _ = study.image.shape
     return (width - 1) / 2, (height - 1) / 2
@@ -46,7 +46,7 @@ def _motion(study: Study, blur_mm: float = 8.0, threshold: float = 0.6) -> NDArr
     """
     change = study.image.astype(np.float64).std(axis=0).mean(axis=-1)  # X Y
     blur = [blur_mm / s for s in study.spacing_mm[:2]]
-    motion = np.asarray(ndimage.gaussian_filter(change, blur, mode="constant"), dtype=np.float64)
+    motion = np.asarray(scipy.ndimage.gaussian_filter(change, blur, mode="constant"), dtype=np.float64)
     return np.asarray(motion * (motion >= threshold * motion.max()), dtype=np.float64)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cinesynth import physiology
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
@@ -179,7 +179,7 @@ def label_checks(study: Study) -> Iterator[QualityCheck]:
     centre = _centre(cavity if cavity.any() else heart, study)
     offsets = np.argwhere(heart) * study.spacing_mm[:2] - centre
     yield QualityCheck("reach of the labels", float(np.hypot(*offsets.T).max()), high=LIMITS.max_reach_mm, unit="mm")
-    near = ndimage.distance_transform_edt(~heart, sampling=study.spacing_mm[:2]) <= LIMITS.motion_margin_mm
+    near = scipy.ndimage.distance_transform_edt(~heart, sampling=study.spacing_mm[:2]) <= LIMITS.motion_margin_mm
     if len(study.image) > 1 and not near.all():
         image = study.image.astype(np.float32) - float(study.image.min())
         image /= np.maximum(image.mean(axis=(1, 2, 3), keepdims=True), 1e-9)  # each frame has mean 1
@@ -224,14 +224,14 @@ def _apart_percent(mask: BoolArray) -> float:
     if not len(where[0]):
         return 0.0
     box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in where)
-    parts, _ = ndimage.label(mask[box], np.ones((3, 3, 3)))
+    parts, _ = scipy.ndimage.label(mask[box], np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())[1:]
     return 100.0 * (1.0 - float(sizes.max()) / float(sizes.sum()))
 
 
 def _centre(weight: NDArray[np.float64] | BoolArray, study: Study) -> NDArray[np.float64]:
     """Centre of mass of a weight ``X Y``, mm."""
-    return np.asarray(ndimage.center_of_mass(weight)) * study.spacing_mm[:2]
+    return np.asarray(scipy.ndimage.center_of_mass(weight)) * study.spacing_mm[:2]
 
 
 def _where(study: Study, frame: int | np.intp, slice_index: int | np.intp | None = None) -> str:

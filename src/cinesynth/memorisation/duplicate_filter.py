@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,6 @@ from torch import Tensor
 
 from cinesynth.data.geometry import Grid
 from cinesynth.data.normalisation import to_uint8
-from cinesynth.data.packed import PackedDataset, prepare
-from cinesynth.data.phantom import PHANTOM
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path, file_sha256
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
@@ -43,6 +41,9 @@ from cinesynth.memorisation.nearest import (
 )
 from cinesynth.memorisation.thumbnails import HEIGHTS, PIXELS, ed_thumbnails, image_thumbnail, subject_thumbnails
 from cinesynth.types import FloatArray, LabelArray
+
+if TYPE_CHECKING:
+    from cinesynth.data.packed import PackedDataset
 
 NUMBERS = 256
 """Numbers of a fingerprint, one byte each."""
@@ -126,6 +127,8 @@ def fingerprints_of(train: PackedDataset) -> dict[str, Tensor] | None:
 
     Phantoms get none, since they are nobody's data.
     """
+    from cinesynth.data.phantom import PHANTOM
+
     patients = [i for i, record in enumerate(train.records) if record.dataset != PHANTOM]
     if not patients:
         return None
@@ -192,6 +195,8 @@ class TrainingIndex(NamedTuple):
         cls, dataset: Path, grid: Grid, split: str = "train", progress: ProgressCallback = no_progress
     ) -> TrainingIndex:
         """The index of the subjects of a split, phantoms included; `DataError` if the split is empty."""
+        from cinesynth.data.packed import prepare
+
         data = prepare(dataset, grid).split(split)
         if not data.records:
             raise DataError(

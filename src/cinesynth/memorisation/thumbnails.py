@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cinesynth.data.geometry import slice_mask
-from cinesynth.data.packed import PackedDataset
 from cinesynth.types import BoolArray, Label, LabelArray
+
+if TYPE_CHECKING:
+    from cinesynth.data.packed import PackedDataset
 
 HEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Heights of the kept slices: 0 is the base of the left ventricle, 1 its apex."""
@@ -66,7 +68,7 @@ def centre_of(label: LabelArray) -> Centre:
     inside = ventricle(label).sum(axis=2)
     if not inside.any():
         return (label.shape[0] - 1) / 2, (label.shape[1] - 1) / 2
-    x, y = ndimage.center_of_mass(inside)
+    x, y = scipy.ndimage.center_of_mass(inside)
     return float(x), float(y)
 
 
@@ -111,12 +113,14 @@ def window(
     """
     source = volume.astype(np.float32)
     if blur_mm:
-        source = ndimage.gaussian_filter(source, [blur_mm / spacing_mm[0], blur_mm / spacing_mm[1], 0], mode="nearest")
+        source = scipy.ndimage.gaussian_filter(
+            source, [blur_mm / spacing_mm[0], blur_mm / spacing_mm[1], 0], mode="nearest"
+        )
     steps = (np.arange(pixels) - (pixels - 1) / 2) * pixel_mm
     axes = [c + steps / s for c, s in zip(centre, spacing_mm, strict=False)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"))  # 2 pixels pixels
     planes = [
-        ndimage.map_coordinates(source[..., z], places, order=order, mode="constant", cval=fill)
+        scipy.ndimage.map_coordinates(source[..., z], places, order=order, mode="constant", cval=fill)
         for z in range(source.shape[2])
     ]
     return np.stack(planes, axis=-1).astype(np.float32)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch import Tensor, nn
 
 from cinesynth.config.schema import GridConfig, VAEConfig
@@ -108,7 +108,7 @@ SECTIONS = {
     Label.MYO: SectionLimits(300.0, 0.0, 90.0),
     Label.RV: SectionLimits(500.0, 0.3, 9.0),
 }
-_DIAGONALS_TOO = ndimage.generate_binary_structure(2, 2)
+_DIAGONALS_TOO = np.ones((3, 3), dtype=np.bool_)
 
 
 def clean_mask(label: LabelArray, pixel_mm2: float) -> LabelArray:
@@ -138,7 +138,7 @@ def _around(label: LabelArray) -> tuple[slice, slice]:
 
 def one_heart(label: LabelArray) -> LabelArray:
     """The largest connected part of all structures together, ``X Y Z``; the rest is liver or chest wall."""
-    parts, _ = ndimage.label(label > 0)
+    parts, _ = scipy.ndimage.label(label > 0)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return np.where((label > 0) & (parts == sizes.argmax()), label, Label.BACKGROUND).astype(label.dtype)
@@ -147,7 +147,7 @@ def one_heart(label: LabelArray) -> LabelArray:
 def _clean_section(section: LabelArray) -> None:
     """Keep the largest part of each structure of ``X Y`` and fill holes, in place."""
     for structure in STRUCTURES:
-        parts, count = ndimage.label(section == structure, structure=_DIAGONALS_TOO)
+        parts, count = scipy.ndimage.label(section == structure, structure=_DIAGONALS_TOO)
         if count > 1:
             section[(parts > 0) & (parts != 1 + np.bincount(parts.ravel())[1:].argmax())] = Label.BACKGROUND
     background = section == Label.BACKGROUND
@@ -159,7 +159,7 @@ def _clean_section(section: LabelArray) -> None:
 
 def _filled(mask: BoolArray) -> BoolArray:
     """``X Y`` without its holes, which are parts of the background that reach no edge."""
-    parts, count = ndimage.label(~mask)
+    parts, count = scipy.ndimage.label(~mask)
     outside = np.zeros(count + 1, dtype=np.bool_)
     for edge in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
         outside[edge] = True

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from cinesynth.config.schema import DiffusionConfig
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.layers import broadcast_mask
-from cinesynth.models.paths import SCHEDULE, DiffusionPath, FlowPath, NoisePath, VPath, add_noise
+from cinesynth.models.paths import DiffusionPath, FlowPath, NoisePath, VPath, add_noise, cumulative_alphas
 from cinesynth.models.solvers import Denoiser, StepCallback, make_solver, sample, vary
 from cinesynth.types import AnatomyLatent, Latent, PerCase, Scalar, SliceMask
 
@@ -30,7 +29,7 @@ class LatentDiffusion(nn.Module):
         self.network = network
         self.config = config
         # A buffer, so that it moves with the model; not stored, as it is the same for all weights.
-        self.register_buffer("alphas_cumprod", DDIMScheduler(**SCHEDULE).alphas_cumprod.clone(), persistent=False)
+        self.register_buffer("alphas_cumprod", cumulative_alphas(), persistent=False)
 
     @property
     def path(self) -> DiffusionPath:

@@ -30,6 +30,13 @@ GAMMA = 5.0
 """Where min-SNR weighting clips the ratio (Hang et al., 2023), as in the paper."""
 
 
+def cumulative_alphas() -> Tensor:
+    """The squares of the signal's factors on the variance-preserving schedule, shape ``TRAIN_STEPS``."""
+    first, last = SCHEDULE["beta_start"], SCHEDULE["beta_end"]
+    betas = torch.linspace(first**0.5, last**0.5, TRAIN_STEPS) ** 2
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
 def _per_case(values: PerCase) -> CaseFactor:
     return values[:, None, None, None, None]  # B 1 1 1 1
 

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from cinesynth.types import FloatArray, Label, LabelArray
 
@@ -57,7 +57,7 @@ class PlaneView:
         offset = [c - m * middle for c, m in zip(self.centre[::-1], matrix, strict=True)]
         shape = (self.pixels, self.pixels)
         values: Any = plane.T.astype(np.float32)
-        pixels: FloatArray = ndimage.affine_transform(values, matrix, offset, shape, order=order, cval=outside)
+        pixels: FloatArray = scipy.ndimage.affine_transform(values, matrix, offset, shape, order=order, cval=outside)
         return pixels
 
 
@@ -88,8 +88,8 @@ def contours(plane: LabelArray, view: PlaneView) -> NDArray[np.uint8]:
     for structure in COLOURS:
         inside = view.draw(plane == structure, 1, 0.0) >= 0.5
         if structure is Label.LV:  # where the LV touches myocardium, draw one line instead of two
-            lines[ndimage.binary_dilation(inside, iterations=2)] = 0
-        lines[inside & ~ndimage.binary_erosion(inside)] = structure
+            lines[scipy.ndimage.binary_dilation(inside, iterations=2)] = 0
+        lines[inside & ~scipy.ndimage.binary_erosion(inside)] = structure
     return lines
 
 

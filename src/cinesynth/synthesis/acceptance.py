@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, signal
 from torch import Tensor
 
 from cinesynth.errors import InputError
@@ -146,9 +146,14 @@ def bounding_box(label: LabelArray) -> tuple[slice, slice, slice]:
 
 def minima(curve: FloatArray) -> int:
     """Number of minima of a cyclic curve (``T``, fractions of the EDV) with at least `Limits.minimum_depth`."""
-    cycles = np.concatenate([curve, curve, curve])  # the middle one has neighbours on both sides
-    found, _ = signal.find_peaks(-cycles, prominence=LIMITS.minimum_depth)
-    return int(((found >= len(curve)) & (found < 2 * len(curve))).sum())
+    cycles = [np.roll(curve, -frame).astype(np.float64) for frame in range(len(curve))]  # each begins at its frame
+    return sum(_depth(cycle) >= LIMITS.minimum_depth for cycle in cycles if cycle[-1] > cycle[0])
+
+
+def _depth(cycle: NDArray[np.float64]) -> float:
+    """How far the curve rises on both sides of its first point before it falls below it: 0 if that is no minimum."""
+    sides = [side[np.cumsum(side < cycle[0]) == 0] for side in (cycle, cycle[::-1])]
+    return float(min(side.max(initial=cycle[0]) for side in sides) - cycle[0])
 
 
 def longest_run(present: BoolArray) -> int:
@@ -159,7 +164,7 @@ def longest_run(present: BoolArray) -> int:
 
 def largest_part(mask: BoolArray) -> float:
     """Fraction of the voxels of ``mask`` (``X Y Z``) in its largest 26-connected part; 0 if it is empty."""
-    parts, count = ndimage.label(mask, structure=ndimage.generate_binary_structure(3, 3))
+    parts, count = scipy.ndimage.label(mask, structure=scipy.ndimage.generate_binary_structure(3, 3))
     if count == 0:
         return 0.0
     sizes: NDArray[np.int64] = np.bincount(parts.ravel())[1:]
@@ -170,7 +175,7 @@ def enclosed_shares(lv: BoolArray, myo: BoolArray) -> list[float]:
     """Fraction of the LV's outline that touches myocardium, for each slice with LV, base first."""
     shares = []
     for z in np.flatnonzero(lv.any(axis=(0, 1))):
-        around = ndimage.binary_dilation(lv[..., z]) & ~lv[..., z]  # X Y, the 4-connected outline
+        around = scipy.ndimage.binary_dilation(lv[..., z]) & ~lv[..., z]  # X Y, the 4-connected outline
         shares.append(float((around & myo[..., z]).sum() / max(int(around.sum()), 1)))
     return shares
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 
 from cinesynth.data.geometry import Grid, Placement, place, slices_on_grid
 from cinesynth.data.normalisation import IntensityScale
@@ -93,7 +93,7 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
         label = _mask(codec, scale.apply(placement.image_to_grid(study.image))[frame], placement.slice_mask)
         if not label.any():
             break
-        centre = ndimage.center_of_mass(label > 0)[:2]
+        centre = scipy.ndimage.center_of_mass(label > 0)[:2]
         x, y = (round(at - (size - 1) / 2) for at, size in zip(centre, grid.size, strict=False))
         if max(abs(x), abs(y)) <= 3:
             break

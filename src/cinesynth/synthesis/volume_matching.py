@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -130,7 +130,7 @@ def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
     projection = np.asarray((label > 0).any(axis=2))  # X Y
     if not projection.any():
         return torch.ones(1, 1, 1, 1, 1)
-    near = ndimage.distance_transform_edt(~projection, codec.grid.spacing_mm[:2]) <= MATCHING.reach_mm
+    near = scipy.ndimage.distance_transform_edt(~projection, codec.grid.spacing_mm[:2]) <= MATCHING.reach_mm
     # Max pooling: a latent cell may change if any of its voxels lies near the heart.
     return functional.max_pool2d(torch.from_numpy(near)[None].float(), codec.config.stride)[None, ..., None]
 

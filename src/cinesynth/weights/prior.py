@@ -10,15 +10,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.packed import Record
 from cinesynth.errors import DataError, InputError, WeightsError
 from cinesynth.physiology import USUAL_CYCLE_MS, USUAL_SYSTOLE_FRACTION
 from cinesynth.types import ClinicalPrior, Diagnosis
+
+if TYPE_CHECKING:
+    from cinesynth.data.packed import Record
 
 Matrix = NDArray[np.float64]
 
