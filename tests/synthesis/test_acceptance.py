@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import find_peaks
 
 from cinesynth.physiology import MYO_ES_SHARE_RANGE
-from cinesynth.synthesis.acceptance import enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
+from cinesynth.synthesis.acceptance import LIMITS, enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
 from cinesynth.types import STRUCTURES, Label, LabelArray, volumes_ml
 from tests.real_subjects import acdc_patients, real_subjects, table
 
@@ -149,6 +150,16 @@ def test_the_volume_falls_once_and_is_least_at_es() -> None:
     twice = [10.0, 7.0, 6.0, 9.0, 7.0, 9.0, 9.0, 9.5]
     assert fails(*map(heart, twice), es_index=2) == ["lv_minima"]
     assert minima(np.array([1.0, 0.6, 0.5, 0.53, 0.51, 0.8])) == 1  # a dent of 2 % is none
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 8, 30])
+def test_minima_are_the_peaks_of_scipy_in_the_middle_of_three_cycles(frames: int) -> None:
+    rng = np.random.default_rng(frames)
+    steps = rng.integers(0, 5, (40, frames)) / 20  # with plateaus, and depths on the limit
+    walks = 0.5 + 0.05 * rng.normal(size=(40, frames)).cumsum(axis=1)
+    for curve in (*steps.astype(np.float32), *walks.astype(np.float32)):
+        found, _ = find_peaks(-np.concatenate([curve, curve, curve]), prominence=LIMITS.minimum_depth)
+        assert minima(curve) == ((found >= frames) & (found < 2 * frames)).sum()
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,23 @@ def save_case(cine: Cine, folder: Path, *, overwrite: bool = False, pictures: bo
     then no partial case is left.
     """
     with case_folder(Path(folder), overwrite=overwrite) as temporary:
-        stored = to_stored(cine.image)  # int16 from 0 to 1000
-        write_nifti(temporary / IMAGE, stored, cine.affine, frame_time_ms=cine.frame_time_ms, description=SYNTHETIC)
-        write_label(cine, temporary / LABEL)
+        with ThreadPoolExecutor(1) as beside:  # compressing takes as long as drawing
+            written = [beside.submit(_write_volumes, cine, temporary)]
+            if pictures:
+                beat = (cine.image, cine.label, cine.spacing_mm, cine.frame_time_ms, temporary / BEAT)
+                written.append(beside.submit(render_gif, *beat))
+                render_sheet(cine, temporary / SHEET)
+            for part in written:
+                part.result()
         content = sidecar(cine, {name: file_sha256(temporary / name) for name in (IMAGE, LABEL)})
-        if pictures:
-            render_sheet(cine, temporary / SHEET)
-            render_gif(cine.image, cine.label, cine.spacing_mm, cine.frame_time_ms, temporary / BEAT)
         (temporary / SIDECAR).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return content
+
+
+def _write_volumes(cine: Cine, folder: Path) -> None:
+    stored = to_stored(cine.image)  # int16 from 0 to 1000
+    write_nifti(folder / IMAGE, stored, cine.affine, frame_time_ms=cine.frame_time_ms, description=SYNTHETIC)
+    write_label(cine, folder / LABEL)
 
 
 def write_label(cine: Cine, path: Path) -> None:

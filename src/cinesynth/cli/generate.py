@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -104,14 +106,24 @@ def generate(
 
 
 def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
-    from cinesynth.synthesis.pipeline import CinePipeline
-
-    pipe = CinePipeline.from_pretrained(progress.announce(weights))
+    pipe = _import_pipeline().from_pretrained(progress.announce(weights))
     if training_index is not None:
         from cinesynth.memorisation.duplicate_filter import index_filter
 
         pipe.duplicate_filters += (index_filter(training_index, pipe.grid),)
     return pipe
+
+
+def _import_pipeline() -> type[CinePipeline]:
+    """`CinePipeline`; the many objects that its import makes will stay, so none is searched for garbage."""
+    first = "torch" not in sys.modules
+    gc.disable()
+    from cinesynth.synthesis.pipeline import CinePipeline
+
+    if first:
+        gc.freeze()
+    gc.enable()
+    return CinePipeline
 
 
 def _requests(

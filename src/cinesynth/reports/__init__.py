@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from functools import cache
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render_template(name: str, **values: object) -> str:
@@ -18,6 +20,8 @@ def render_template(name: str, **values: object) -> str:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape  # pictures need none of it
+
     environment = Environment(
         loader=PackageLoader("cinesynth.reports"),
         autoescape=select_autoescape(["html"]),

@@ -48,7 +48,8 @@ def axes_at(figure: Figure, left_px: float, bottom_px: float, width_px: float, h
 
 def save_png(figure: Figure, target: Path | io.BytesIO, dpi: int = DPI) -> None:
     """Write ``figure`` as PNG without the name of the software, so that equal figures are equal bytes."""
-    figure.savefig(target, dpi=dpi, format="png", metadata={"Software": None})
+    # Level 3 takes half the time of zlib's usual 6, and contact sheets are no larger.
+    figure.savefig(target, dpi=dpi, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
 def to_png(figure: Figure, dpi: int = DPI) -> bytes:
