@@ -44,7 +44,8 @@ def test_the_list_of_verbs_needs_no_pydantic() -> None:  # typer reads options w
 
 
 def test_the_pipeline_brings_torch_alone() -> None:
-    others = {"scipy.ndimage", "scipy.signal", "scipy.stats", "matplotlib", "nibabel", "h5py", "PIL", "jinja2"}
+    scipy = {"scipy.ndimage", "scipy.signal", "scipy.stats"}
+    others = {"filelock", "h5py", "jinja2", "matplotlib", "nibabel", "PIL", *scipy}
     found = imported_by("from cinesynth import CinePipeline", "torch", *FOR_TRAINING, *others)
     assert found == {"torch"}
 

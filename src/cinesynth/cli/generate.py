@@ -74,8 +74,6 @@ def generate(
     volumes, mass and vendor need weights that were trained with them. --cohort reads all of this from a file, one row
     or group at a time. Run the same command again to continue an interrupted cohort.
     """
-    from cinesynth.types import ClinicalPrior, Diagnosis
-
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}
     sizes: Values = {"--edv": edv, "--slices": slices, "--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
@@ -89,9 +87,8 @@ def generate(
         pipe = _pipe(weights, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)
     elif keep_anatomy is None:
-        prior = ClinicalPrior(Diagnosis.parse(diagnosis or "UNKNOWN"), edv, esv, slices)
-        prior = prior if ef is None else prior.with_ef(ef)
-        prior = replace(prior, rv_edv_ml=rv_edv, rv_esv_ml=rv_esv, myo_mass_g=mass, vendor=vendor)
+        volumes = {"lv_edv_ml": edv, "lv_esv_ml": esv, "rv_edv_ml": rv_edv, "rv_esv_ml": rv_esv, "myo_mass_g": mass}
+        prior = _prior(diagnosis, ef, **volumes, slices=slices, vendor=vendor)
         pipe = _pipe(weights, training_index)
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
@@ -103,6 +100,13 @@ def generate(
         _cohort(pipe, requests, out, pictures)
     else:
         _case(pipe, requests[0], out, overwrite, pictures)
+
+
+def _prior(diagnosis: str | None, ef_percent: float | None, **conditions: Any) -> ClinicalPrior:
+    from cinesynth.types import ClinicalPrior, Diagnosis
+
+    prior = ClinicalPrior(Diagnosis.parse(diagnosis or "UNKNOWN"), **conditions)
+    return prior if ef_percent is None else prior.with_ef(ef_percent)
 
 
 def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:

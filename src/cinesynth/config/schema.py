@@ -20,7 +20,7 @@ STAGES = ("vae", "residual_motion", "anatomy_diffusion", "motion_diffusion")
 class Settings(BaseModel):
     """Base of every node of the tree."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class GridConfig(Settings):

@@ -17,8 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import lock_descriptor
-
 from cinesynth.errors import OutputError
 
 LOCK = ".ingest.lock"
@@ -160,15 +158,22 @@ def holding(folder: Path) -> Iterator[bool]:
     with _opened(folder) as descriptor:
         held = False
         with suppress(OSError):  # a network file system may not lock folders
-            held = descriptor is not None and lock_descriptor(descriptor, poll_interval=0.005)
+            held = descriptor is not None and _lock(descriptor)
         yield held
 
 
 def is_held(folder: Path) -> bool:
     """Whether a process is `holding` ``folder``; False where the file system cannot lock folders."""
     with _opened(folder) as descriptor, suppress(OSError):
-        return descriptor is not None and not lock_descriptor(descriptor, blocking=False)
+        return descriptor is not None and not _lock(descriptor, blocking=False)
     return False
+
+
+def _lock(descriptor: int, *, blocking: bool = True) -> bool:
+    """Lock an open file or folder, waiting if ``blocking``; whether it is locked now."""
+    from filelock import lock_descriptor  # brings asyncio and SQLite, which most commands need for nothing
+
+    return lock_descriptor(descriptor, blocking=blocking, poll_interval=0.005)
 
 
 @contextmanager
@@ -189,7 +194,7 @@ def _take(path: Path) -> int:
     with writing(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if not lock_descriptor(descriptor, blocking=False) or _is_gone(path, descriptor):
+            if not _lock(descriptor, blocking=False) or _is_gone(path, descriptor):
                 holder = "holder unknown"
                 with suppress(OSError):  # Windows does not let others read a locked file
                     holder = os.read(descriptor, 300).decode(errors="replace") or "it has just started"
