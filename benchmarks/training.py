@@ -31,7 +31,7 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.data.phantom import read_phantoms
 from cinesynth.models.build import build
-from cinesynth.models.layers import resolve_precision
+from cinesynth.models.precision import MIXED_PRECISION, resolve_precision
 from cinesynth.training.frames import FrameSampler
 from cinesynth.training.latents import LatentSequence
 from cinesynth.training.stages import Stage
@@ -154,7 +154,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.preset)
     precision = resolve_precision(config.training.precision)
-    accelerator = Accelerator(mixed_precision=precision, cpu=arguments.device == "cpu")
+    accelerator = Accelerator(mixed_precision=MIXED_PRECISION[precision], cpu=arguments.device == "cpu")
     if arguments.device == "cuda" and accelerator.device.type != "cuda":
         parser.error("--device cuda, but torch finds no CUDA device")
     with tempfile.TemporaryDirectory() as folder:

@@ -118,7 +118,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
 def pipe(weights: Path) -> "CinePipeline":
     from cinesynth.synthesis.pipeline import CinePipeline
 
-    return CinePipeline.from_pretrained(weights, device="cpu")
+    return CinePipeline.from_pretrained(weights, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +132,7 @@ def per_frame_pipe(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -
     ]
     changes = ["residual_motion.harmonics=0", "vae.norm=group", "anatomy_diffusion.diffusion.guidance=2", *conditioning]
     folder = made_once(tmp_path_factory, "per_frame", lambda folder: make_bundle(folder, *changes))
-    return CinePipeline.from_pretrained(folder / "weights", device="cpu")
+    return CinePipeline.from_pretrained(folder / "weights", device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,8 @@ an assumption (the first frame after the R wave, and the usual fraction of the c
 SlicesFrom = Literal["header", "labels", "declared"]
 """What decided the order from base to apex: scanner coordinates, the labels, or a declaration of the source."""
 
+Precision = Literal["auto", "fp32", "bf16"]
+"""What networks compute in; "auto" is bf16 where the hardware multiplies it natively, else fp32."""
 Condition = Literal["diagnosis", "lv_edv_ml", "lv_esv_ml", "slices", "rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor"]
 """The conditions of generation: the fields of `ClinicalPrior`."""
 CORE_CONDITIONS: tuple[Condition, ...] = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "slices")

@@ -1,11 +1,25 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.signal import find_peaks
 
+from cinesynth.errors import InputError
 from cinesynth.physiology import MYO_ES_SHARE_RANGE
-from cinesynth.synthesis.acceptance import LIMITS, enclosed_shares, judge_anatomy, judge_motion, longest_run, minima
+from cinesynth.synthesis.acceptance import (
+    LIMITS,
+    Candidate,
+    Verdict,
+    Verdicts,
+    enclosed_shares,
+    judge_anatomy,
+    judge_motion,
+    longest_run,
+    minima,
+    rejection_sample,
+)
 from cinesynth.types import STRUCTURES, Label, LabelArray, volumes_ml
 from tests.real_subjects import acdc_patients, real_subjects, table
 
@@ -160,6 +174,47 @@ def test_minima_are_the_peaks_of_scipy_in_the_middle_of_three_cycles(frames: int
     for curve in (*steps.astype(np.float32), *walks.astype(np.float32)):
         found, _ = find_peaks(-np.concatenate([curve, curve, curve]), prominence=LIMITS.minimum_depth)
         assert minima(curve) == ((found >= frames) & (found < 2 * frames)).sum()
+
+
+def test_dear_work_is_done_on_what_may_be_kept() -> None:
+    """Three candidates break 2, 0 and 1 rules as they are sampled; the second is finished, and it alone."""
+    finished: list[int] = []
+
+    def finish(candidate: Candidate) -> Candidate:
+        finished.append(candidate.attempt)
+        return candidate
+
+    kept, candidates = rejection_sample(3, lambda attempt: draft(attempt, (2, 0, 1)[attempt]), finish)
+    assert (kept.attempt, len(candidates), finished) == (1, 2, [1])
+
+
+def test_where_none_holds_as_sampled_the_nearest_is_finished_first() -> None:
+    """Finishing mends the third candidate, which breaks one rule: the two that break more are not tried before."""
+    finished: list[int] = []
+
+    def finish(candidate: Candidate) -> Candidate:
+        finished.append(candidate.attempt)
+        return draft(candidate.attempt, 0)
+
+    kept, candidates = rejection_sample(3, lambda attempt: draft(attempt, (3, 2, 1)[attempt]), finish)
+    assert (kept.attempt, kept.accepted, len(candidates), finished) == (2, True, 3, [2])
+
+
+def test_what_finishing_makes_a_near_duplicate_is_not_kept() -> None:
+    def finish(candidate: Candidate) -> Candidate:
+        return replace(candidate, rejected="a copy" if candidate.attempt < 2 else "")
+
+    kept, candidates = rejection_sample(1, lambda attempt: draft(attempt, 0), finish)
+    assert (kept.attempt, len(candidates)) == (2, 3)  # a near-duplicate is no attempt
+    with pytest.raises(InputError, match="all 9 candidates were rejected: a copy"):
+        rejection_sample(9, lambda attempt: draft(attempt, 1), lambda one: replace(one, rejected="a copy"))
+
+
+def draft(attempt: int, broken: int) -> Candidate:
+    """A candidate that breaks so many of three rules."""
+    rules = Verdicts(tuple(Verdict("rule", float(i >= broken), 1.0) for i in range(3)))
+    nothing = np.zeros((1, 1, 1, 1), np.float32)
+    return Candidate(torch.zeros(1), nothing, nothing.astype(np.uint8), rules, attempt)
 
 
 @pytest.mark.slow

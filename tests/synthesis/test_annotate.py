@@ -40,7 +40,7 @@ class Bright(nn.Module):
         super().__init__()
         self.grid = GridConfig(size=(96, 96, 12), spacing_mm=(2.0, 2.0, 10.0))
 
-    labels = Codec.labels
+    labels, masks = Codec.labels, Codec.masks
 
     def encode(self, image: torch.Tensor, slice_mask: torch.Tensor) -> torch.Tensor:
         return image

@@ -32,6 +32,7 @@ def test_a_cohort_is_cases_and_a_table(pipe: CinePipeline, requests: list[Reques
         pipe,
         requests,
         tmp_path,
+        workers=1,
         pictures=False,
         progress=lambda task, done, total, _: steps.append((task, done, total)),
     )
@@ -61,6 +62,12 @@ def test_a_case_of_a_cohort_is_the_case_alone(pipe: CinePipeline, requests: list
     assert contents(tmp_path / "cohort" / "case_0001") == contents(tmp_path / "alone")
 
 
+def test_processes_give_the_voxels_of_one_process(pipe: CinePipeline, requests: list[Request], tmp_path: Path) -> None:
+    for workers in (1, 2):
+        generate_cohort(pipe, requests, tmp_path / str(workers), workers=workers, pictures=False)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
 def test_an_interrupted_cohort_goes_on(
     pipe: CinePipeline, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +76,7 @@ def test_an_interrupted_cohort_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate_cohort(pipe, requests, tmp_path / "a", pictures=False, progress=interrupt)
+        generate_cohort(pipe, requests, tmp_path / "a", workers=1, pictures=False, progress=interrupt)
     first = {name: (tmp_path / "a" / name / "case.json").stat().st_mtime_ns for name in ("case_0000", "case_0001")}
     assert not (tmp_path / "a" / "case_0002").exists()
     generate_cohort(pipe, requests, tmp_path / "a", pictures=False)

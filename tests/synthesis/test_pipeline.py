@@ -46,7 +46,7 @@ def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.Fixt
     pipe: CinePipeline = request.getfixturevalue(which)
     plan = pipe.plan(Request(PRIORS[0], seed=7, frames=6, max_attempts=1))
     with torch.inference_mode():
-        anatomy = pipe.sampler.anatomy(plan, 0)
+        anatomy = pipe.sampler.matched(plan, pipe.sampler.anatomy(plan, 0))
     cine = pipe(PRIORS[0], frames=6, seed=7, max_attempts=1)
     assert np.array_equal(cine.image[0], anatomy.image[0])
     assert np.array_equal(cine.label[0], anatomy.label[0])
@@ -156,7 +156,7 @@ def test_attempts_are_bounded_and_reported(
 
     monkeypatch.setattr(sampler, "judge_anatomy", judge)
     monkeypatch.setattr(sampler, "judge_motion", lambda *_: Verdicts(()))
-    cine = pipe(PRIORS[0], frames=2, seed=7, max_attempts=3)
+    cine = pipe(PRIORS[0], frames=2, seed=7, max_attempts=3, match_volumes=False)
     acceptance = cine.provenance["acceptance"]
     assert isinstance(acceptance, dict)
     assert len(calls) == (3 if good_attempt is None else good_attempt + 1)
@@ -214,19 +214,39 @@ def test_missing_or_altered_weights_are_refused(weights: Path, tmp_path: Path, n
 def test_a_motion_that_fails_at_es_is_not_decoded_in_between(
     pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The third draw is the first whose ES passes; of the others there are ED and ES alone."""
+    """The third draw is the first whose ES passes; of the others there are ED and the frames of one network call."""
     seen: list[int] = []
 
     def judge(label: np.ndarray, voxel_ml: float, es_index: int) -> Verdicts:
         seen.append(len(label))
-        return Verdicts((Verdict("test", float(len(seen) >= 3), 1.0),))
+        return Verdicts((Verdict("test", float(seen.count(2) >= 3), 1.0),))
 
     monkeypatch.setattr(sampler, "judge_motion", judge)
+    monkeypatch.setattr(sampler, "shapes_hold", lambda _: True)
     cine = pipe(PRIORS[0], frames=8, seed=7, max_attempts=3)
-    assert seen == [2, 2, 2, 8]
+    assert seen == [2, 3, 2, 3, 2, 8]
     acceptance = cine.provenance["acceptance"]
     assert isinstance(acceptance, dict)
     assert (acceptance["motion"]["attempts"], acceptance["motion"]["kept_attempt"]) == (3, 2)
+
+
+def test_a_motion_is_decoded_until_a_frame_breaks_a_rule(pipe: CinePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ES passes; the first motion breaks a rule in the second of its four network calls, the other in none."""
+    seen: list[int] = []
+    calls: list[int] = []
+
+    def holds(labels: list[np.ndarray]) -> bool:
+        calls.append(len(labels))
+        return len(calls) != 2
+
+    def judge(label: np.ndarray, voxel_ml: float, es_index: int) -> Verdicts:
+        seen.append(len(label))
+        return Verdicts((Verdict("test", float(len(label) in (2, 8)), 1.0),))
+
+    monkeypatch.setattr(sampler, "judge_motion", judge)
+    monkeypatch.setattr(sampler, "shapes_hold", holds)
+    assert len(pipe(PRIORS[0], frames=8, seed=7, max_attempts=2).image) == 8
+    assert seen == [2, 5, 2, 8]
 
 
 def test_the_best_of_motions_that_all_fail_at_es_has_all_its_frames(

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from cinesynth.cli import console, progress
-from cinesynth.cli.options import Dataset, MatchVolumes, MaxAttempts, Weights, Workers
+from cinesynth.cli.options import Dataset, MatchVolumes, MaxAttempts, Precision, Weights, Workers
 
 FAILED = 10
 """Exit code for a failed verdict or a regression; the exit codes of errors are lower."""
@@ -55,6 +55,7 @@ def evaluate(
 def score(
     dataset: Dataset,
     weights: Weights = None,
+    precision: Precision = "auto",
     split: Annotated[str, Option(help="Split whose subjects are scored: validation or test.")] = "validation",
     count: Annotated[int, Option(min=0, help="Number of cases to generate; 0 scores the autoencoder alone.")] = 50,
     frames: Annotated[
@@ -73,7 +74,8 @@ def score(
     from cinesynth.evaluation.score import score_bundle
 
     settings: dict[str, Any] = {"match_volumes": match_volumes, "max_attempts": max_attempts, "frames": frames}
-    folder = progress.announce(weights, "cpu")
+    settings["precision"] = precision
+    folder = progress.announce(weights, "cpu", precision)
     with progress.shown("reading the weights and the dataset") as step:
         report = score_bundle(
             dataset, folder, split=split, count=count, seed=seed, workers=workers, progress=step, **settings

@@ -67,6 +67,8 @@ def generate(
     pictures: options.Pictures = True,
     training_index: TrainingIndex = None,
     keep_anatomy: KeepAnatomy = None,
+    precision: options.Precision = "auto",
+    workers: options.Workers = None,
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
@@ -84,20 +86,20 @@ def generate(
         _refuse(sizes | others | {"--keep-anatomy": keep_anatomy}, "--cohort", "leave it out: the cohort file sets it")
         _refuse({"--overwrite": overwrite or None}, "--cohort", "leave it out: a cohort never replaces finished cases")
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
-        pipe = _pipe(weights, training_index)
+        pipe = _pipe(weights, precision, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)
     elif keep_anatomy is None:
         volumes = {"lv_edv_ml": edv, "lv_esv_ml": esv, "rv_edv_ml": rv_edv, "rv_esv_ml": rv_esv, "myo_mass_g": mass}
         prior = _prior(diagnosis, ef, **volumes, slices=slices, vendor=vendor)
-        pipe = _pipe(weights, training_index)
+        pipe = _pipe(weights, precision, training_index)
         requests = _requests(pipe, prior, count, seed or 0, settings)
     else:
         _refuse(sizes, "--keep-anatomy", "leave it out: the kept anatomy determines it")
-        pipe = _pipe(weights, training_index)
+        pipe = _pipe(weights, precision, training_index)
         changes = {"diagnosis": diagnosis, "esv_ml": esv, "ef_percent": ef, "vendor": vendor}
         requests = _counterfactuals(pipe, keep_anatomy, changes, count, seed, settings)
     if count is not None or cohort is not None:
-        _cohort(pipe, requests, out, pictures)
+        _cohort(pipe, requests, out, pictures, workers)
     else:
         _case(pipe, requests[0], out, overwrite, pictures)
 
@@ -109,8 +111,8 @@ def _prior(diagnosis: str | None, ef_percent: float | None, **conditions: Any) -
     return prior if ef_percent is None else prior.with_ef(ef_percent)
 
 
-def _pipe(weights: Path | None, training_index: Path | None) -> CinePipeline:
-    pipe = _import_pipeline().from_pretrained(progress.announce(weights))
+def _pipe(weights: Path | None, precision: options.Precision, training_index: Path | None) -> CinePipeline:
+    pipe = _import_pipeline().from_pretrained(progress.announce(weights, precision=precision), precision=precision)
     if training_index is not None:
         from cinesynth.memorisation.duplicate_filter import index_filter
 
@@ -197,14 +199,14 @@ def _case(pipe: CinePipeline, request: Request, out: Path, overwrite: bool, pict
 # --- Cohorts ---------------------------------------------------------------------------------------------------------
 
 
-def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool) -> None:
+def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bool, workers: int | None) -> None:
     """Generate this process' share of a cohort and summarise all cases that exist so far."""
     from cinesynth.cases.cohort import COHORT_TABLE
     from cinesynth.synthesis.cohort import generate_cohort
 
-    share = _share_of_process()
+    settings: Values = {"share": _share_of_process(), "workers": workers, "pictures": pictures}
     with progress.shown("generate") as step:
-        rows = generate_cohort(pipe, requests, out, share=share, pictures=pictures, progress=step)
+        rows = generate_cohort(pipe, requests, out, **settings, progress=step)
     accepted = sum(bool(row["accepted"]) for row in rows)
     console.out.print(
         f"{len(rows)} cases in {out}, {accepted} accepted; requested and achieved volumes: {out / COHORT_TABLE}"

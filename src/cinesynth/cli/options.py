@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Argument, Option
 
@@ -17,6 +17,9 @@ Weights = Annotated[
 ]
 DatasetFolder = Annotated[Path, Argument(help="Dataset folder.")]
 Workers = Annotated[int | None, Option(min=1, help="Number of processes. Default: one per core.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16"], Option(help="Of the networks; auto is bf16 where the hardware multiplies it.")
+]
 Esv = Annotated[float | None, Option(help="LV end-systolic volume, mL.")]
 Ef = Annotated[float | None, Option(help="Ejection fraction in percent, instead of --esv.")]
 Vendor = Annotated[str | None, Option(help="Scanner vendor, as named in the training data.")]

@@ -21,6 +21,7 @@ def annotate(
     image: Annotated[Path, Argument(help="Short-axis cine as 4D NIfTI, or one frame as 3D NIfTI.")],
     out: Annotated[Path, Option(help="Folder to write the masks to.")],
     weights: options.Weights = None,
+    precision: options.Precision = "auto",
     slice_order: SliceOrder = "auto",
     overwrite: Overwrite = False,
     pictures: options.Pictures = True,
@@ -36,7 +37,7 @@ def annotate(
 
     check_free(out, overwrite=overwrite, files=ANNOTATION_FILES, record=ANNOTATION)
     patient = read_patient(image, slice_order)
-    bundle = Bundle.load(progress.announce(weights, "cpu"))
+    bundle = Bundle.load(progress.announce(weights, "cpu", precision), precision=precision)
     with progress.shown("locating the heart") as step:
         annotation = make_masks(bundle, patient, step)
         record = save_annotation(annotation, out, overwrite=overwrite, pictures=pictures)
@@ -62,6 +63,7 @@ def animate(
     es_index: options.EsIndex = None,
     seed: Annotated[int, Option(help="The same seed gives the same motion.")] = 0,
     weights: options.Weights = None,
+    precision: options.Precision = "auto",
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     max_attempts: options.MaxAttempts = 3,
@@ -91,7 +93,7 @@ def animate(
     check_free(out, overwrite=overwrite, files=ANIMATION_FILES, record=ANIMATION)
     patient = read_patient(image, slice_order)
     asked.frame_of(len(patient.study.image))
-    pipe = CinePipeline.from_pretrained(progress.announce(weights))
+    pipe = CinePipeline.from_pretrained(progress.announce(weights, precision=precision), precision=precision)
     with progress.shown("locating the heart") as step:
         cine = set_in_motion(pipe, patient, asked, part_of("case", step))
         record = save_animation(cine, patient, out, overwrite=overwrite, pictures=pictures)

@@ -19,30 +19,38 @@ from cinesynth.cli import console
 if TYPE_CHECKING:
     from cinesynth.io.tasks import ProgressCallback
 
+if TYPE_CHECKING:
+    from cinesynth.config import Config
+    from cinesynth.types import Precision
+
 LINE_EVERY_S = 60.0
 Clock = Callable[[], float]
 
 
-def announce(weights: Path | str | None, device: str | None = None) -> Path:
+def announce(weights: Path | str | None, device: str | None = None, precision: Precision = "auto") -> Path:
     """Say which weights compute where, before they are read; returns their folder."""
     from cinesynth.weights.registry import find_bundle
 
     folder = find_bundle(weights)
-    console.err.print(f"weights {folder.name}, {_machine(device)}", markup=False)
+    console.err.print(f"weights {folder.name}, {_machine(device, precision)}", markup=False)
     return folder
 
 
-def announce_training(stages: list[str], preset: str, run: Path) -> None:
+def announce_training(stages: list[str], config: Config, run: Path) -> None:
     """Say what is trained where, before the data are read."""
-    console.err.print(f"train {', '.join(stages)} of {preset} in {run}, {_machine(None)}", markup=False)
+    machine = _machine(None, config.training.precision)
+    console.err.print(f"train {', '.join(stages)} of {config.preset} in {run}, {machine}", markup=False)
 
 
-def _machine(device: str | None) -> str:
+def _machine(device: str | None, precision: Precision) -> str:
     import torch
 
+    from cinesynth.models.precision import resolve_precision
     from cinesynth.synthesis.pipeline import default_device
 
-    return f"{device or default_device()}, {torch.get_num_threads()} threads"
+    device = device or default_device()
+    computed_in = resolve_precision(precision, device.partition(":")[0])
+    return f"{device}, {computed_in}, {torch.get_num_threads()} threads"
 
 
 @contextmanager

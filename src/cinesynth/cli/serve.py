@@ -8,7 +8,7 @@ from typing import Annotated
 from typer import Option
 
 from cinesynth.cli import console
-from cinesynth.cli.options import Weights
+from cinesynth.cli.options import Precision, Weights
 
 
 def serve(
@@ -26,6 +26,7 @@ def serve(
     reports: Annotated[Path | None, Option(help="Folder of `cinesynth evaluate` reports to show.")] = None,
     upload_mib: Annotated[int, Option(min=1, help="Maximum upload size, MiB.")] = 512,
     store_mib: Annotated[int, Option(min=64, help="Maximum size of all results together, MiB.")] = 4096,
+    precision: Precision = "auto",
 ) -> None:
     """Generate and view beating hearts in a browser. All data stay on this machine.
 
@@ -35,7 +36,9 @@ def serve(
     from cinesynth.web.guard import ServeSettings, read_password
 
     password = None if password_file is None else read_password(password_file)
-    settings = ServeSettings(host, port, weights, password, no_auth, reports, upload_mib, store_mib)
+    access = {"host": host, "port": port, "password": password, "no_auth": no_auth}
+    limits = {"upload_mib": upload_mib, "store_mib": store_mib}
+    settings = ServeSettings(weights=weights, reports=reports, precision=precision, **access, **limits)  # type: ignore[arg-type]
     if not settings.is_local:
         console.err.print("the connection is not encrypted: put the app behind a proxy with TLS", style="yellow")
     run(settings, lambda address: console.out.print(f"Running at {address} (press Ctrl-C to stop)", markup=False))

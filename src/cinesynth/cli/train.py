@@ -91,7 +91,7 @@ def train(
     from cinesynth.training.run import train_stage
     from cinesynth.training.stages import Deadline, TimeLimitReached
 
-    progress.announce_training(stages, config.preset, run)
+    progress.announce_training(stages, config, run)
     clock = Deadline(minutes)
     for number, stage in enumerate(stages):
         try:

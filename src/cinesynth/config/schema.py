@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cinesynth.types import CONDITIONS, CORE_CONDITIONS, Condition
+from cinesynth.types import CONDITIONS, CORE_CONDITIONS, Condition, Precision
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -240,7 +240,7 @@ class TrainingConfig(Settings):
     """The four stages and what they share."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """``auto``: bf16 on accelerators and CPUs with bf16 matrix units, else fp32."""
     vae: VAETraining
     decoder: DecoderTraining | None = None

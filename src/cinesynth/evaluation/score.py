@@ -39,6 +39,7 @@ from cinesynth.io.files import write_text
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.nearest import IMAGE, MASK, Space
 from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.types import Precision
 from cinesynth.weights.scores import FORMAT
 
 HELD_OUT = ("validation", "test")
@@ -174,6 +175,7 @@ def score_bundle(
     match_volumes: bool = True,
     max_attempts: int = 3,
     frames: int = 30,
+    precision: Precision = "auto",
     workers: int | None = None,
 ) -> ScoreReport:
     """Score weights on the patients of a held-out split; its phantoms where it has no patients.
@@ -182,7 +184,7 @@ def score_bundle(
     """
     if split not in HELD_OUT:
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
-    pipe = CinePipeline.from_pretrained(weights, device="cpu")
+    pipe = CinePipeline.from_pretrained(weights, device="cpu", precision=precision)
     dataset = prepare(data, Grid.from_config(pipe.bundle.config.grid), progress)
     held, train = (without_phantoms(dataset.split(name)) for name in (split, "train"))
     if not held.records:
@@ -204,7 +206,11 @@ def score_bundle(
         "same_data_as_training": held.data_hash == info.get("data_hash"),
         "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
         "versions": {"cinesynth": __version__, "torch": str(torch.__version__)},
-        "machine": {"device": pipe.device.type, "threads": torch.get_num_threads()},
+        "machine": {
+            "device": pipe.device.type,
+            "precision": pipe.bundle.precision,
+            "threads": torch.get_num_threads(),
+        },
         "cases": count,
         "seed": seed,
         "frames_per_case": frames,

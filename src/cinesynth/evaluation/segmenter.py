@@ -21,7 +21,7 @@ from cinesynth.evaluation.comparison import mean_of_frames
 from cinesynth.evaluation.measure import Measurer
 from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec
 from cinesynth.evaluation.statistics import mean_known
-from cinesynth.models.layers import resolve_precision
+from cinesynth.models.precision import resolve_precision
 from cinesynth.training.stages.segmenter import SliceUNet, with_neighbours
 from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, covered_label
 from cinesynth.weights.folder import load_stage, stage_info

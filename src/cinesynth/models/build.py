@@ -27,6 +27,12 @@ class Networks:
     anatomy_diffusion: LatentDiffusion
     motion_diffusion: LatentDiffusion
 
+    @property
+    def called(self) -> tuple[nn.Module, ...]:
+        """The networks that are called in generation and annotation, by themselves."""
+        vae = self.codec.vae
+        return vae.encoder, *vae.decoders, self.anatomy_diffusion.network, self.motion_diffusion.network
+
 
 def build_codec(config: Config) -> Codec:
     """Stage 1: the codec."""

@@ -54,12 +54,16 @@ class Codec(nn.Module):
 
     def labels(self, logits: Logits, slice_mask: SliceMask) -> LabelBatch:
         """Post-processed masks of mask logits (`clean_mask`); background on slices that were not acquired."""
+        return self.masks(logits, slice_mask)[0]
+
+    def masks(self, logits: Logits, slice_mask: SliceMask) -> tuple[LabelBatch, BoolArray]:
+        """`labels`, and the voxels ``B X Y Z`` whose likeliest class post-processing changed."""
         # On a CPU `argmax` over the channels takes eight times as long.
         likeliest: LabelArray = logits.max(dim=1).indices.to(torch.uint8).cpu().numpy()  # B X Y Z
         labels, pixel_mm2 = np.zeros_like(likeliest), math.prod(self.grid.spacing_mm[:2])
         for label, found, acquired in zip(labels, likeliest, slice_mask.cpu().numpy(), strict=True):
             label[..., acquired] = clean_mask(found[..., acquired], pixel_mm2)
-        return labels
+        return labels, labels != likeliest
 
     @torch.no_grad()
     def measure_scale(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -55,7 +55,7 @@ class Conv(nn.Module):
     def forward(self, x: Features, mask: SliceFactor) -> Features:
         if self.training and not self.crosses_slices and x.device.type == "cpu":
             return plane_conv(x, self.conv.weight, self.conv.bias)
-        y: Tensor = self.conv(x * mask if self.crosses_slices else x)
+        y: Tensor = self.conv(x * mask.to(x.dtype) if self.crosses_slices else x)
         return y
 
 
@@ -98,7 +98,7 @@ class SliceMix(nn.Module):
         self.conv = nn.Conv3d(channels, channels, (1, 1, 3), padding=(0, 0, 1))
 
     def forward(self, x: Features, mask: SliceFactor) -> Features:
-        y: Tensor = self.conv(F.silu(self.norm(x)) * mask)
+        y: Tensor = self.conv(F.silu(self.norm(x)) * mask.to(x.dtype))
         return x + y
 
 
@@ -153,18 +153,3 @@ def depth_to_space(x: Features, factor: int) -> Features:
 def broadcast_mask(slice_mask: SliceMask, like: Tensor) -> SliceFactor:
     """A slice mask as a factor of the type of ``like``, 0 or 1."""
     return slice_mask[:, None, None, None, :].to(like.dtype)  # B 1 1 1 Z
-
-
-# --- Numeric precision -----------------------------------------------------------------------------------------------
-
-
-def resolve_precision(precision: str) -> str:
-    """accelerate's name of a precision; ``auto`` is bf16 if the hardware multiplies it natively."""
-    if precision != "auto":
-        return {"fp32": "no", "bf16": "bf16"}[precision]
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        fast = "AMX" in torch.backends.cpu.get_cpu_capability().upper() or amx()
-    return "bf16" if fast else "no"

@@ -34,7 +34,7 @@ from cinesynth.evaluation.segmenter import NAME, Segmenter
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.codec import one_heart
-from cinesynth.models.layers import resolve_precision
+from cinesynth.models.precision import MIXED_PRECISION, resolve_precision
 from cinesynth.study.metrics import ed_es_frames
 from cinesynth.study.plan import SegmenterTask, subject_name
 from cinesynth.study.spec import NnunetSpec, UNetSpec
@@ -74,7 +74,7 @@ class UNetEngine:
         packed = prepare(task.dataset, Grid.from_config(config.grid), progress)
         names = {subject_name(row) for row in task.rows}
         part = packed.where([f"{r.dataset}_{r.subject}" in names for r in packed.records])
-        accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
+        accelerator = Accelerator(mixed_precision=MIXED_PRECISION[resolve_precision(config.training.precision)])
         torch.manual_seed(task.seed)
         network = SliceUNet(config.segmenter)
         generated_share = None if task.real_fraction is None else 1.0 - task.real_fraction

@@ -126,6 +126,11 @@ def _shape_rules(frames: Sequence[LabelArray] | LabelArray, prefix: str = "") ->
     yield Verdict(f"{prefix}myo_encloses_lv", enclosed, LIMITS.min_enclosed)
 
 
+def shapes_hold(frames: Sequence[LabelArray]) -> bool:
+    """Whether frames ``X Y Z`` after ED keep the rules of shape of a motion; True for none."""
+    return not frames or all(rule.passed for rule in _shape_rules(frames))
+
+
 def _base_rule(label: LabelArray, prefix: str = "") -> Verdict:
     """Myocardium around the LV in the first slice, skipping slices that the valve plane has almost left."""
     heart = label[bounding_box(label)]
@@ -136,7 +141,7 @@ def _base_rule(label: LabelArray, prefix: str = "") -> Verdict:
     return Verdict(f"{prefix}myo_encloses_base", min(shares[:1], default=0.0), LIMITS.min_enclosed_first)
 
 
-def bounding_box(label: LabelArray) -> tuple[slice, slice, slice]:
+def bounding_box(label: LabelArray | BoolArray) -> tuple[slice, slice, slice]:
     """The in-plane bounding box of a label ``X Y Z`` with a margin of one voxel, and all slices."""
     x, y = (np.flatnonzero((label != Label.BACKGROUND).any(axis=axes)) for axes in ((1, 2), (0, 2)))
     if len(x) == 0:
@@ -164,7 +169,8 @@ def longest_run(present: BoolArray) -> int:
 
 def largest_part(mask: BoolArray) -> float:
     """Fraction of the voxels of ``mask`` (``X Y Z``) in its largest 26-connected part; 0 if it is empty."""
-    parts, count = scipy.ndimage.label(mask, structure=scipy.ndimage.generate_binary_structure(3, 3))
+    diagonals_too = scipy.ndimage.generate_binary_structure(3, 3)
+    parts, count = scipy.ndimage.label(mask[bounding_box(mask)], structure=diagonals_too)
     if count == 0:
         return 0.0
     sizes: NDArray[np.int64] = np.bincount(parts.ravel())[1:]
@@ -173,10 +179,14 @@ def largest_part(mask: BoolArray) -> float:
 
 def enclosed_shares(lv: BoolArray, myo: BoolArray) -> list[float]:
     """Fraction of the LV's outline that touches myocardium, for each slice with LV, base first."""
-    shares = []
-    for z in np.flatnonzero(lv.any(axis=(0, 1))):
-        around = scipy.ndimage.binary_dilation(lv[..., z]) & ~lv[..., z]  # X Y, the 4-connected outline
-        shares.append(float((around & myo[..., z]).sum() / max(int(around.sum()), 1)))
+    grown = lv.copy()
+    grown[1:] |= lv[:-1]
+    grown[:-1] |= lv[1:]
+    grown[:, 1:] |= lv[:, :-1]
+    grown[:, :-1] |= lv[:, 1:]
+    around = grown & ~lv  # X Y Z, the 4-connected outline in each slice
+    touching, length = (around & myo).sum(axis=(0, 1)), around.sum(axis=(0, 1))
+    shares: list[float] = (touching / np.maximum(length, 1))[lv.any(axis=(0, 1))].tolist()
     return shares
 
 
@@ -199,28 +209,54 @@ class Candidate:
     postprocessing_ml: float = 0.0  # volume of the voxels that mask postprocessing changed, summed over frames
     rejected: str = ""  # why a duplicate filter rejects this candidate, whatever the rules say; empty if none does
 
+    @property
+    def accepted(self) -> bool:
+        """Whether every rule holds and no duplicate filter rejects it."""
+        return self.verdicts.accepted and not self.rejected
 
-def rejection_sample(max_attempts: int, sample: Callable[[int], Candidate]) -> tuple[Candidate, list[Candidate]]:
-    """Call ``sample(0)``, ``sample(1)``, ... until a candidate is accepted.
 
-    Candidates that a duplicate filter rejects do not count towards ``max_attempts``. Returns ``(kept, candidates)``:
-    ``kept`` passes all rules or, if none does, the most among those that no filter rejected; ``candidates`` are all
-    that were sampled, in order. Raises `InputError` if a duplicate filter rejected every candidate.
+def rejection_sample(
+    max_attempts: int,
+    sample: Callable[[int], Candidate],
+    finish: Callable[[Candidate], Candidate] = lambda candidate: candidate,
+) -> tuple[Candidate, list[Candidate]]:
+    """Call ``sample(0)``, ``sample(1)``, ... until a candidate is accepted, as it was sampled and once it is finished.
+
+    ``finish`` takes long: where no candidate is accepted as it was sampled, it is tried on those that only broke rules,
+    from the one that broke the fewest. Candidates that a duplicate filter rejects do not count towards
+    ``max_attempts``. Returns ``(kept, candidates)``: ``kept`` is finished and passes all rules or, if none does, the
+    most among those that no filter rejected; ``candidates`` are all that were sampled, in order. Raises `InputError`
+    if a duplicate filter rejected every candidate.
     """
     candidates: list[Candidate] = []
-    attempts: list[Candidate] = []
-    while len(attempts) < max_attempts and len(candidates) - len(attempts) < MAX_REJECTED:
-        candidates.append(sample(len(candidates)))
-        attempts = [candidate for candidate in candidates if not candidate.rejected]
-        if attempts and attempts[-1].verdicts.accepted:
+    unfinished: list[Candidate] = []
+    rejected = 0
+    while len(candidates) - rejected < max_attempts and rejected < MAX_REJECTED:
+        candidate = sample(len(candidates))
+        if not candidate.accepted and not candidate.rejected:
+            unfinished.append(candidate)
+        elif candidate.accepted:
+            candidate = finish(candidate)
+        candidates.append(candidate)
+        rejected += bool(candidate.rejected)
+        if candidate.accepted:
+            return candidate, candidates
+    for candidate in sorted(unfinished, key=_rank):
+        candidates[candidate.attempt] = finish(candidate)
+        if candidates[candidate.attempt].accepted:
             break
-    if not attempts:
+    left = [candidate for candidate in candidates if not candidate.rejected]
+    if not left:
         raise InputError(
             f"all {len(candidates)} candidates were rejected: {candidates[-1].rejected}",
             hint="use another seed, or request a heart that is less similar to a training subject's",
         )
-    # On a tie the earlier attempt is kept, so that raising max_attempts changes no case that it does not improve.
-    return max(attempts, key=lambda c: (sum(rule.passed for rule in c.verdicts.rules), -c.attempt)), candidates
+    return min(left, key=_rank), candidates
+
+
+def _rank(candidate: Candidate) -> tuple[int, int]:
+    """Broken rules, then the attempt: raising max_attempts changes no case that it does not improve."""
+    return sum(not rule.passed for rule in candidate.verdicts.rules), candidate.attempt
 
 
 def acceptance_json(kept: Candidate, candidates: Sequence[Candidate]) -> dict[str, object]:

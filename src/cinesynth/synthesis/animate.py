@@ -113,9 +113,10 @@ def animate(
         plan = replace(plan, frame_time_ms=round(frame_time_ms, 2))
     progress = pipe.sampler.progress(plan, callback)
     sample = partial(pipe.sampler.anatomy, plan, start=latent, variation=wanted.variation, progress=progress)
-    # Without a variation every attempt would give the same anatomy.
-    anatomies = rejection_sample(plan.request.max_attempts if wanted.variation > 0.0 else 1, sample)
-    cine = pipe.add_motion(plan, *anatomies, progress)
+    # Without a variation every attempt would give the same anatomy, which is the patient's and stays so.
+    match = partial(pipe.sampler.matched, plan, progress=progress)
+    varied = rejection_sample(plan.request.max_attempts, sample, match) if wanted.variation else None
+    cine = pipe.add_motion(plan, *(varied or rejection_sample(1, sample)), progress)
     real: FloatArray = study.image[frame].astype(np.float32)
     on_source = _on_source_grid(cine, placement, scale, study.image[frame])
     record = {

@@ -121,7 +121,7 @@ class PhaseFinder:
     @classmethod
     def load(cls, weights: Path | str | None = None) -> PhaseFinder:
         """Load the codec of a weights folder, or of shipped weights by name; raises `WeightsError` if it is damaged."""
-        bundle = Bundle.load(find_bundle(weights))
+        bundle = Bundle.load(find_bundle(weights), precision="fp32")  # datasets do not depend on the machine
         return cls(bundle.codec, bundle_sha256(bundle.folder))
 
     @property

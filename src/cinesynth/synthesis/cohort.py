@@ -6,11 +6,14 @@ The same command continues an interrupted cohort, even after it was killed, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cinesynth.cases.cohort import CohortTable, Row
 from cinesynth.cases.reading import read_sidecar
@@ -19,11 +22,11 @@ from cinesynth.cases.writing import check_free, remove_stale, save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import make_folder
 from cinesynth.io.reproducibility import case_seed, derive
-from cinesynth.io.tasks import ProgressCallback, no_progress, part_of
+from cinesynth.io.tasks import FORK, ProgressCallback, cores, no_progress, ordered_map, part_of
 from cinesynth.physiology import EDV_RANGE_ML
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.types import Cine, ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior, Diagnosis
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,18 @@ def generate_cohort(
     out: Path | str,
     *,
     share: Share = Share(),
+    workers: int | None = None,
     pictures: bool = True,
     progress: ProgressCallback = no_progress,
 ) -> list[Row]:
     """Generate the cases of ``requests``, one per case of the whole cohort, that are missing in the folder ``out``.
 
-    Only those of ``share``, with a contact sheet and a GIF if ``pictures``. ``progress`` is called as
-    ``progress("generate", cases done, cases of this process, {})``, from the writing thread, and for the stages of each
-    "case". Returns the rows of the cohort's table. Raises `OutputError`, before anything is computed, if a case folder
-    holds another request's case or anything else.
+    Only those of ``share``, with a contact sheet and a GIF if ``pictures``. On a CPU, up to ``workers`` processes of
+    one thread each generate a case at a time; by default one per core, or one if the cohort is shared: that takes less
+    time than a case on all cores, and gives the same voxels. ``progress`` is called as ``progress("generate", cases
+    done, cases of this process, {})``, and in a single process for the stages of each "case". Returns the rows of the
+    cohort's table. Raises `OutputError`, before anything is computed, if a case folder holds another request's case or
+    anything else.
     """
     out = Path(out)
     folders = [out / case_name(case) for case in range(len(requests))]
@@ -86,23 +92,48 @@ def generate_cohort(
     table = CohortTable(out, [folder.name for folder in folders])
     there = len(mine) - len(missing)
     progress("generate", there, len(mine), {})
-
-    def write(done: int, case: int, cine: Cine) -> None:
-        save_case(cine, folders[case], pictures=pictures)
-        table.refresh()
-        progress("generate", done, len(mine), {})
-
-    cines = pipe.generate([requests[case] for case in missing], part_of("case", progress))
-    # Compression and network calls both release the interpreter lock: a case is written while the next is computed.
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
-        written: Future[None] | None = None
-        for arguments in zip(range(there + 1, len(mine) + 1), missing, cines, strict=True):
-            if written is not None:  # at most one case waits
-                written.result()
-            written = writer.submit(write, *arguments)
-        if written is not None:
-            written.result()
+    workers = workers or (cores() if share.of == 1 else 1)
+    asked = [(requests[case], folders[case]) for case in missing]
+    if workers == 1 or pipe.device.type != "cpu" or len(missing) < 2 or not FORK:
+        generated = _one_after_another(pipe, asked, pictures, part_of("case", progress))
+    else:
+        generated = _beside_each_other(pipe, asked, pictures, workers)
+    with closing(generated) as cases:
+        for done, _ in enumerate(cases, start=there + 1):
+            table.refresh()
+            progress("generate", done, len(mine), {})
     return table.write()
+
+
+def _one_after_another(
+    pipe: CinePipeline, asked: Sequence[tuple[Request, Path]], pictures: bool, progress: ProgressCallback
+) -> Generator[None, None, None]:
+    """Generate cases into their folders; a case is written while the next one is computed."""
+    cines = pipe.generate([request for request, _ in asked], progress)
+    # Compression and network calls both release the interpreter lock.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as writer:
+        written: Future[object] | None = None
+        for (_, folder), cine in zip(asked, cines, strict=True):
+            if written is not None:  # at most one case waits
+                yield written.result()  # type: ignore[misc]
+            written = writer.submit(save_case, cine, folder, pictures=pictures)
+        if written is not None:
+            yield written.result()  # type: ignore[misc]
+
+
+def _beside_each_other(
+    pipe: CinePipeline, asked: Sequence[tuple[Request, Path]], pictures: bool, workers: int
+) -> Generator[None, None, None]:
+    """Generate cases into their folders, each by one of several processes."""
+    for request, _ in asked:
+        pipe.plan(request)  # all are checked before the first one is computed
+
+    def generate(case: tuple[Request, Path]) -> None:
+        torch.set_num_threads(1)  # a forked process cannot use its parent's threads
+        (cine,) = pipe.generate([case[0]])
+        save_case(cine, case[1], pictures=pictures)
+
+    return ordered_map(generate, asked, workers)
 
 
 def case_name(case: int) -> str:

@@ -26,7 +26,7 @@ from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.synthesis.acceptance import Candidate, acceptance_json, rejection_sample
 from cinesynth.synthesis.request import FRAMES, Request
 from cinesynth.synthesis.sampler import Plan, Progress, Sampler
-from cinesynth.types import Cine, ClinicalPrior
+from cinesynth.types import Cine, ClinicalPrior, Precision
 from cinesynth.weights.folder import Bundle, bundle_sha256
 from cinesynth.weights.prior import EmpiricalPrior
 from cinesynth.weights.registry import check_supported, find_bundle
@@ -65,14 +65,16 @@ class CinePipeline:
         folder: Path | str | None = None,
         device: torch.device | str | None = None,
         duplicate_filter: DuplicateFilter | None = None,
+        precision: Precision = "auto",
     ) -> CinePipeline:
         """Load a weights folder, or shipped weights by name: by default the default weights on `default_device`.
 
+        With ``precision`` "auto" the networks compute in bf16 where the hardware multiplies it, else in fp32.
         Anatomies that ``duplicate_filter`` or the weights' own fingerprints of their training subjects reject are
         sampled again. Raises `WeightsError` if the folder is incomplete or altered.
         """
         device = device or default_device()
-        return cls(Bundle.load(find_bundle(folder), device), device, duplicate_filter)
+        return cls(Bundle.load(find_bundle(folder), device, precision), device, duplicate_filter)
 
     @property
     def filter_record(self) -> dict[str, object]:
@@ -194,12 +196,18 @@ class CinePipeline:
         progress = self.sampler.progress(plan, callback)
         source = plan.anatomy or plan  # a counterfactual samples the anatomy of another request
 
-        def sample(attempt: int) -> Candidate:
-            anatomy = self.sampler.anatomy(source, attempt, progress=progress)
+        def screened(anatomy: Candidate) -> Candidate:
             reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
             return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
-        return self.add_motion(plan, *rejection_sample(source.request.max_attempts, sample), progress)
+        def sample(attempt: int) -> Candidate:
+            return screened(self.sampler.anatomy(source, attempt, progress=progress))
+
+        def match(anatomy: Candidate) -> Candidate:
+            matched = self.sampler.matched(source, anatomy, progress)
+            return anatomy if matched is anatomy else screened(matched)
+
+        return self.add_motion(plan, *rejection_sample(source.request.max_attempts, sample, match), progress)
 
     @torch.inference_mode()
     def add_motion(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: Progress) -> Cine:
@@ -258,8 +266,8 @@ def model_record(bundle: Bundle, sha256: str, device: torch.device) -> dict[str,
     return {
         "weights": {"preset": bundle.config.preset, "sha256": sha256, **terms},
         "versions": own | package_versions(("torch", "numpy")) | {"python": platform.python_version()},
-        # The number of threads may change the last bits of a result.
-        "machine": {"device": device.type, "threads": torch.get_num_threads()},
+        # Precision and number of threads may change the last bits of a result.
+        "machine": {"device": device.type, "precision": bundle.precision, "threads": torch.get_num_threads()},
     }
 
 

@@ -23,7 +23,7 @@ from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
-from cinesynth.synthesis.acceptance import Candidate, judge_anatomy, judge_motion
+from cinesynth.synthesis.acceptance import Candidate, judge_anatomy, judge_motion, shapes_hold
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.volume_matching import (
     VolumeMatching,
@@ -97,23 +97,33 @@ class Sampler:
         variation: float = 1.0,
         progress: Progress = lambda *_: None,
     ) -> Candidate:
-        """Sample an ED anatomy; with volume matching, moved to the requested EDV.
+        """Sample an ED anatomy.
 
         ``attempt`` decides the start noise. ``start`` is a latent ``1 C x y z`` to vary instead of sampling from noise
-        (`LatentDiffusion.sample`), from the noise level ``variation``; 0 keeps it, without volume matching.
+        (`LatentDiffusion.sample`), from the noise level ``variation``; 0 keeps it.
         """
         step = partial(progress, "anatomy")
         start_noise = self._noise(plan, "anatomy", attempt, self.bundle.config.vae.latent_channels)
         settings: dict[str, Any] = {"start": start, "strength": variation, "callback": step}
         latent = self._sample(self.bundle.anatomy_diffusion, plan, start_noise, plan.conditions, **settings)
-        targets = ed_targets(plan.prior) if plan.request.match_volumes and variation > 0.0 else ()
-        matching: VolumeMatching | None = None
-        if targets:
-            near = cells_near_heart(self.bundle.codec, self.decode(latent, plan)[1][0])
-            matching = match_volumes(self.bundle.codec, latent, plan.slice_mask, targets, near, step)
-            latent = latent + matching.shift
-        image, label, postprocessing_ml = self.decode(latent, plan)
         step()
+        return self._decoded_anatomy(plan, latent, attempt)
+
+    def matched(self, plan: Plan, anatomy: Candidate, progress: Progress = lambda *_: None) -> Candidate:
+        """The anatomy moved to the requested EDV; as it is where none is to be matched."""
+        targets = ed_targets(plan.prior) if plan.request.match_volumes else ()
+        if not targets:
+            return anatomy
+        step, codec = partial(progress, "anatomy"), self.bundle.codec
+        near = cells_near_heart(codec, anatomy.label[0])
+        matching = match_volumes(codec, anatomy.latent, plan.slice_mask, targets, near, step)
+        step()
+        return self._decoded_anatomy(plan, anatomy.latent + matching.shift, anatomy.attempt, matching)
+
+    def _decoded_anatomy(
+        self, plan: Plan, latent: Tensor, attempt: int, matching: VolumeMatching | None = None
+    ) -> Candidate:
+        image, label, postprocessing_ml = self.decode(latent, plan)
         verdicts = judge_anatomy(label[0], self.voxel_ml)
         return Candidate(latent, image, label, verdicts, attempt, matching, float(postprocessing_ml.sum()))
 
@@ -128,34 +138,35 @@ class Sampler:
     ) -> Candidate:
         """Sample a motion and decode it; frame 0 is the anatomy as it was decoded and accepted.
 
-        Where the rules already reject ES, the candidate holds ED and ES alone, unless ``all_frames`` is set: decoding
-        the rest would cost most of an attempt's time.
+        Frames are decoded from ES on in steps that become finer. As soon as one breaks a rule the candidate is what was
+        decoded so far, unless ``all_frames`` is set: decoding takes most of an attempt's time.
         """
-        step = partial(progress, "motion")
-        size = self.frames_per_call
+        step, size = partial(progress, "motion"), self.frames_per_call
         start_noise = self._noise(plan, "motion", attempt, self.bundle.residual_motion.code.channels)
         residuals_at = self._trajectory(plan, anatomy.latent, start_noise, step)
         es = torch.ones(size, dtype=plan.phases.dtype)
         matching = self._match_motion(plan, anatomy, lambda: residuals_at(es)[:1], step)
+        found = {0: (anatomy.image[0], anatomy.label[0], anatomy.postprocessing_ml)}
+        order = coarse_to_fine(plan.es_index, len(plan.phases))
+        for chunk in (order[i : i + size] for i in range(0, len(order), size)):
+            phases = plan.phases[chunk + chunk[-1:] * (size - len(chunk))]  # size: chunks are always full
+            residuals = residuals_at(phases)  # size C x y z
+            residuals = residuals if matching is None else matching.apply(residuals, phases)
+            found |= dict(zip(chunk, zip(*self.decode(anatomy.latent + residuals, plan), strict=True), strict=False))
+            step()
+            if not all_frames and not self._hold_so_far([found[frame][1] for frame in (0, *chunk)], chunk, plan):
+                break
+        frames = sorted(found)
+        image, label, changed_ml = (np.stack(part) for part in zip(*(found[frame] for frame in frames), strict=True))
+        verdicts = judge_motion(label, self.voxel_ml, frames.index(plan.es_index))
+        return Candidate(start_noise, image, label, verdicts, attempt, matching, float(changed_ml.sum()))
 
-        def frames_at(phases: Tensor) -> Candidate:
-            # The last phase is repeated until the chunks are full, and dropped again below.
-            chunks = torch.cat([phases, phases[-1:].expand(-len(phases) % size)]).reshape(-1, size)
-            parts = [(anatomy.image, anatomy.label, np.array([anatomy.postprocessing_ml]))]
-            for chunk in chunks:
-                residuals = residuals_at(chunk)  # size C x y z
-                residuals = residuals if matching is None else matching.apply(residuals, chunk)
-                parts.append(self.decode(anatomy.latent + residuals, plan))
-                step()
-            image, label, postprocessing_ml = (np.concatenate(p)[: 1 + len(phases)] for p in zip(*parts, strict=True))
-            verdicts = judge_motion(label, self.voxel_ml, plan.es_index if len(phases) > 1 else 1)
-            return Candidate(start_noise, image, label, verdicts, attempt, matching, float(postprocessing_ml.sum()))
-
-        if not all_frames and len(plan.phases) > 1 + size:
-            ed_and_es = frames_at(es[:1])
-            if not ed_and_es.verdicts.accepted:
-                return ed_and_es
-        return frames_at(plan.phases[1:])
+    def _hold_so_far(self, labels: list[LabelArray], chunk: list[int], plan: Plan) -> bool:
+        """Whether the frames of a chunk may belong to an accepted motion; ``labels`` are those of ED and of them."""
+        if chunk[0] != plan.es_index:
+            return shapes_hold(labels[1:])
+        ed_and_es = np.stack(labels[:2])
+        return judge_motion(ed_and_es, self.voxel_ml, 1).accepted and shapes_hold(labels[2:])
 
     def _match_motion(
         self, plan: Plan, anatomy: Candidate, es_residual: Callable[[], Tensor], step: Callable[[], None]
@@ -217,6 +228,15 @@ class Sampler:
         decoded = self.bundle.codec.decode(latent, mask)
         acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
         image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()  # N X Y Z
-        label = self.bundle.codec.labels(decoded.logits, mask)[..., acquired]
-        likeliest = decoded.logits.argmax(dim=1).cpu().numpy()[..., acquired]
-        return image[..., acquired], label, (label != likeliest).sum(axis=(1, 2, 3)) * self.voxel_ml
+        label, changed = self.bundle.codec.masks(decoded.logits, mask)
+        return image[..., acquired], label[..., acquired], changed.sum(axis=(1, 2, 3)) * self.voxel_ml
+
+
+def coarse_to_fine(first: int, frames: int) -> list[int]:
+    """All frames after ED (0) of a cycle, in steps that are halved: ``first``, half a cycle away, a quarter, ..."""
+    order: list[int] = []
+    step = frames
+    while len(order) < frames - 1:
+        order += [f for k in range(0, frames, step) if (f := (first + k) % frames) not in (0, *order)]
+        step = max(step // 2, 1)
+    return order

@@ -1,8 +1,9 @@
 """Volume matching: optimise a sampled latent until the decoded masks have the requested volumes.
 
 The mask decoder is differentiable, so soft volumes, ``sum(p) * voxel volume``, have a gradient with respect to the
-latent. The anatomy is matched by a small additive shift of its latent. Adam minimises squared relative volume errors
-plus a penalty on the shift, which may only act near the heart: elsewhere the optimiser would create a second heart.
+latent. The anatomy is matched by a small additive shift of its latent, which may only act near the heart: elsewhere the
+optimiser would create a second heart. Steps go in Adam's direction (Kingma and Ba, 2015), which moves all entries by
+about as much, as far as squared relative volume errors need to vanish (Polyak, 1987), up to a limit.
 
 A motion is first scaled as a whole until the ESV is met, because latents on the line from ED through ES decode to
 hearts that have contracted less or more. A shift corrects what is left; it fades in from ED to ES and out again with
@@ -32,20 +33,20 @@ from cinesynth.types import ClinicalPrior, Label, LabelArray
 class MatchingSettings:
     """Settings of the optimiser."""
 
-    joint_steps: int = 20  # at most this many Adam steps on all targets together
+    joint_steps: int = 20  # at most this many steps on all targets together
     lv_steps: int = 10  # at most this many further steps on the LV alone, if the other targets kept it from its target
-    learning_rate: float = 0.05
-    error_weight: float = 100.0  # weight of the squared relative volume errors
-    shift_weight: float = 0.5  # weight of the mean squared shift, in units of the latents' variance
+    max_step: float = 0.15  # of an entry of the latent, in its standard deviations
+    memory: tuple[float, float] = (0.5, 0.999)  # of gradients and of their squares; with Adam's usual 0.9 it overshoots
     tolerance: float = 0.005  # relative volume error at which a target counts as met
     sharpness: float = 4.0  # factor on the logits, which brings the soft volume close to that of the hard mask
+    floor: float = 30.0  # sharpened logits lie at most this far below the largest: e^-30 of a voxel has no volume
     slack: float = 0.05  # tolerated relative error of RV and myocardial volumes. The LV has none
     other_weight: float = 0.1  # weight of the RV's and the myocardium's errors; the LV's is 1
     reach_mm: float = 10.0  # in-plane distance from the heart within which the latent may change
     max_amplitude: float = 1.25
     """Largest factor on a motion. Beyond 1.2 even the encoded motion of a real subject loses myocardium."""
     amplitude_step: float = 0.25  # step of the search for a factor that contracts enough
-    bisections: int = 6  # at most this many bisections of the interval that the search has found
+    secants: int = 6  # at most this many secants of the volume over the interval that the search has found
 
 
 MATCHING = MatchingSettings()
@@ -118,11 +119,13 @@ def soft_volumes_ml(codec: Codec, latent: Tensor, slice_mask: Tensor) -> Tensor:
     Where postprocessing changed a voxel's label, the voxel counts with weight 1 for the new label, without a gradient.
     """
     logits = codec.decode(latent, slice_mask).logits  # 1 L X Y Z
-    label = torch.from_numpy(codec.labels(logits.detach(), slice_mask)).to(logits.device).long()
-    hard = functional.one_hot(label, logits.shape[1]).movedim(-1, 1)  # 1 L X Y Z
-    unchanged = (label == logits.argmax(dim=1))[:, None]  # 1 1 X Y Z
-    counted = torch.where(unchanged, (logits * MATCHING.sharpness).softmax(dim=1), hard)
-    return counted.sum(dim=(0, 2, 3, 4)) * (math.prod(codec.grid.spacing_mm) / 1000.0)  # L
+    label, changed = codec.masks(logits.detach(), slice_mask)
+    given = torch.from_numpy(np.bincount(label[changed], minlength=logits.shape[1])).to(logits)  # L
+    sharp = logits * MATCHING.sharpness
+    # Subnormal numbers in the backward pass would take five times as long.
+    sharp = sharp.clamp(min=sharp.detach().amax(dim=1, keepdim=True) - MATCHING.floor)
+    counted = sharp.softmax(dim=1) * torch.from_numpy(~changed[:, None]).to(logits)
+    return (counted.sum(dim=(0, 2, 3, 4)) + given) * (math.prod(codec.grid.spacing_mm) / 1000.0)  # L
 
 
 def cells_near_heart(codec: Codec, label: LabelArray) -> Tensor:
@@ -148,30 +151,59 @@ def match_volumes(
     Only the cells ``where`` (`cells_near_heart`, by default all) may change. ``on_call`` is called after each decoder
     call.
     """
-    free = torch.ones_like(latent) if where is None else where.to(latent)
     structures = [target.structure for target in targets]
-    lv_alone = torch.tensor([float(s is Label.LV) for s in structures], device=latent.device)
-    joint = lv_alone + MATCHING.other_weight * (1.0 - lv_alone)
     last = MATCHING.joint_steps + MATCHING.lv_steps
     with torch.inference_mode(False), torch.enable_grad():
         # Clones: tensors made in inference mode cannot take part in autograd.
         start, mask = latent.detach().clone(), slice_mask.detach().clone()
-        shift = torch.zeros_like(start, requires_grad=True)
-        optimizer = torch.optim.Adam([shift], lr=MATCHING.learning_rate)
+        free = torch.ones_like(start) if where is None else where.to(start)
+        lv_alone = torch.tensor([float(s is Label.LV) for s in structures], device=start.device)
+        joint = lv_alone + MATCHING.other_weight * (1.0 - lv_alone)
+        shift, memory = torch.zeros_like(start), AdamMemory()
         before: dict[Label, float] = {}
+        least = math.inf
         for step in range(last + 1):
+            shift.requires_grad_()
             volumes = soft_volumes_ml(codec, start + shift, mask)
             on_call()
-            after = dict(zip(structures, volumes.detach()[structures].tolist(), strict=True))
-            before = before or after
+            found = dict(zip(structures, volumes.detach()[structures].tolist(), strict=True))
+            before = before or found
             weights = joint if step < MATCHING.joint_steps else lv_alone
             errors = torch.stack([target.error(volumes[target.structure]) for target in targets])
-            if step == last or float((errors.detach().abs() * (weights > 0)).max()) < MATCHING.tolerance:
+            loss = weights @ errors.square()
+            met = float((errors.detach().abs() * (weights > 0)).max()) < MATCHING.tolerance
+            # A step may miss: the best shift is kept. The LV's steps begin anew, as they look at the LV alone.
+            if met or step in (0, MATCHING.joint_steps) or float(loss.detach()) < least:
+                least, best, after = float(loss.detach()), shift.detach(), found
+            if met or step == last:
                 break
-            loss = MATCHING.error_weight * weights @ errors.square() + MATCHING.shift_weight * shift.square().mean()
-            shift.grad = torch.autograd.grad(loss, [shift])[0] * free
-            optimizer.step()
-    return VolumeMatching(shift.detach(), before, after, step)
+            gradient = torch.autograd.grad(loss, [shift])[0] * free
+            shift = shift.detach() - polyak_step(float(loss.detach()), gradient, memory.direction(gradient))
+    return VolumeMatching(best, before, after, step)
+
+
+class AdamMemory:
+    """Adam's running means of gradients and their squares."""
+
+    def __init__(self) -> None:
+        self.steps, self.mean, self.square = 0, torch.zeros(()), torch.zeros(())
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """The direction of ascent after a further ``gradient``, of which no entry is much larger than 1."""
+        self.steps += 1
+        short, long = MATCHING.memory
+        self.mean = short * self.mean + (1.0 - short) * gradient
+        self.square = long * self.square + (1.0 - long) * gradient.square()
+        scale = (self.square / (1.0 - long**self.steps)).sqrt().clamp(min=torch.finfo(torch.float32).tiny)
+        return self.mean / (1.0 - short**self.steps) / scale
+
+
+def polyak_step(loss: float, gradient: Tensor, direction: Tensor) -> Tensor:
+    """The step along ``direction`` after which a squared error ``loss`` is 0, if the error is linear; limited."""
+    slope = float((gradient * direction).sum())
+    # (e + a e')^2 is 0 at a = -e / e', and its slope at a = 0 is 2 e e'.
+    length = 2.0 * loss / slope if slope > 0.0 else math.inf
+    return min(length, MATCHING.max_step) * direction
 
 
 def match_motion_volumes(
@@ -204,17 +236,20 @@ def match_motion_volumes(
 
 
 def find_amplitude(volume_ml: Callable[[float], float], target_ml: float) -> float:
-    """The factor on a motion that meets ``target_ml``, by a line search and bisection; else the best one tried."""
+    """The factor on a motion that meets ``target_ml``, by a line search and secants; else the best one tried."""
     if volume_ml(0.0) <= target_ml:
         return 1.0  # without any contraction the volume is already too small: no factor helps
     small, large, tried = 0.0, 1.0, [1.0]
     while volume_ml(large) > target_ml and large < MATCHING.max_amplitude:
         small, large = large, large + MATCHING.amplitude_step
         tried.append(large)
-    for _ in range(MATCHING.bisections if volume_ml(large) <= target_ml else 0):
+    for step in range(MATCHING.secants if volume_ml(large) <= target_ml else 0):
         if abs(volume_ml(tried[-1]) / target_ml - 1.0) < MATCHING.tolerance:
             break
-        tried.append(0.5 * (small + large))
+        above, below = volume_ml(small) - target_ml, target_ml - volume_ml(large)  # both at least 0
+        # Secants alone may creep along a bent curve: every third step halves the interval.
+        share = 0.5 if step % 3 == 2 else min(max(above / max(above + below, 1e-6), 0.02), 0.98)
+        tried.append(small + (large - small) * share)
         small, large = (tried[-1], large) if volume_ml(tried[-1]) > target_ml else (small, tried[-1])
     return min(tried, key=lambda amplitude: abs(volume_ml(amplitude) - target_ml))
 

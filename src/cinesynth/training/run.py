@@ -22,7 +22,7 @@ from cinesynth.io.reproducibility import describe_environment, git_revision
 from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.build import build_anatomy_diffusion, build_codec, build_motion_diffusion, build_residual_motion
 from cinesynth.models.codec import Codec
-from cinesynth.models.layers import resolve_precision
+from cinesynth.models.precision import MIXED_PRECISION, resolve_precision
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.training.checkpoint import open_run
 from cinesynth.training.frames import FrameSampler, collate, with_vendors
@@ -135,7 +135,7 @@ def train_stage(
     `TimeLimitReached` if ``clock`` is over before the stage is finished.
     """
     clock = clock or Deadline()
-    accelerator = Accelerator(mixed_precision=resolve_precision(config.training.precision))
+    accelerator = Accelerator(mixed_precision=MIXED_PRECISION[resolve_precision(config.training.precision)])
     if clock.limited and accelerator.num_processes > 1:
         raise InputError(
             f"--minutes works with one process only, found {accelerator.num_processes}",

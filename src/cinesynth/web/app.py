@@ -38,7 +38,7 @@ TYPES = {".gz": "application/gzip", ".nii": "application/octet-stream", ".json":
 
 def make_app(settings: ServeSettings) -> FastAPI:
     """The app of one server. Its results are deleted when it stops."""
-    model, reports = Model(settings.weights), Reports(settings.reports)
+    model, reports = Model(settings.weights, settings.precision), Reports(settings.reports)
     store = Store(settings.store_mib * 2**20, settings.keep_minutes * 60.0)
     jobs = Jobs(settings.waiting, settings.waiting_all)
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cinesynth.errors import InputError
+from cinesynth.types import Precision
 from cinesynth.web.store import TOKEN, token
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -40,6 +41,7 @@ class ServeSettings:
     waiting: int = 4
     """Jobs of one session that may wait or run; ``waiting_all`` limits those of all sessions."""
     waiting_all: int = 32
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65536:

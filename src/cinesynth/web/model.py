@@ -13,7 +13,7 @@ import numpy as np
 from cinesynth.errors import CinesynthError
 from cinesynth.physiology import EDV_RANGE_ML, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES
-from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.types import ClinicalPrior, Diagnosis, Precision
 from cinesynth.web.schemas import without_paths
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class Model:
     """One set of weights, shared by all threads."""
 
-    def __init__(self, weights: Path | None) -> None:
+    def __init__(self, weights: Path | None, precision: Precision = "auto") -> None:
         from cinesynth.weights.registry import find_bundle  # imports torch
 
         self.folder = find_bundle(weights)
+        self.precision = precision
         self.error = ""
         self._pipe: CinePipeline | None = None
         self._loading = threading.Lock()
@@ -48,7 +49,7 @@ class Model:
                 from cinesynth.synthesis.pipeline import CinePipeline  # imports torch, for which the page does not wait
 
                 try:
-                    self._pipe = CinePipeline.from_pretrained(self.folder)
+                    self._pipe = CinePipeline.from_pretrained(self.folder, precision=self.precision)
                 except CinesynthError as error:
                     self.error = without_paths(error.message)
                     raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -23,7 +23,9 @@ from cinesynth.io.files import atomic_path, file_sha256, write_text
 from cinesynth.models.build import build
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
+from cinesynth.models.precision import quicken, resolve_precision
 from cinesynth.models.residual_motion import ResidualMotion
+from cinesynth.types import Precision
 
 FORMAT = 2
 """2: flow matching is preconditioned and cycles are temporal modes, so weights of format 1 cannot be used."""
@@ -154,12 +156,14 @@ class Bundle(NamedTuple):
     motion_diffusion: LatentDiffusion
     prior: dict[str, Any]
     info: dict[str, Any]
+    precision: Literal["fp32", "bf16"]
     fingerprints: dict[str, Tensor] | None = None
 
     @classmethod
-    def load(cls, folder: Path | str, device: torch.device | str = "cpu") -> Bundle:
+    def load(cls, folder: Path | str, device: torch.device | str = "cpu", precision: Precision = "auto") -> Bundle:
         """Load and verify a weights folder; `WeightsError` names what is missing, altered or mixed."""
-        folder = Path(folder)
+        folder, device = Path(folder), torch.device(device)
+        computed_in = resolve_precision(precision, device.type)
         index = read_index(folder)
         infos = {stage: stage_info(folder, stage) for stage in STAGES}
         check_lineage(infos)
@@ -174,9 +178,12 @@ class Bundle(NamedTuple):
         for stage, module in zip(STAGES, vars(networks).values(), strict=True):
             load_stage(folder, stage, module)
             module.eval().requires_grad_(False).to(device)
+        for network in networks.called:
+            quicken(network, device.type, computed_in)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
         fingerprints = read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in index["files"] else None
-        return cls(folder, config, **vars(networks), prior=prior, info=index, fingerprints=fingerprints)
+        further: dict[str, Any] = {"prior": prior, "info": index, "fingerprints": fingerprints}
+        return cls(folder, config, **vars(networks), precision=computed_in, **further)
 
 
 def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
