@@ -6,9 +6,10 @@ Checks out both revisions in temporary worktrees and runs the same commands with
 ... `--repeats` times after one run that is not counted. Prints a row for each claim: median seconds and their range,
 the ratio with its target, and the peak memory of the process. Nothing else may run on the machine meanwhile.
 
-Commands use the options of OLD, which NEW must still accept. Rows named ``step`` and ``evaluate`` run each revision's
-own benchmark. Rows that need patients are left out without `CINE_DATA`. ``--work`` keeps the datasets of both
-revisions for the next time; they hold what was ingested from `CINE_DATA`, so keep them out of the repository.
+Commands use the options of OLD, which NEW must still accept. The row ``evaluate`` runs each revision's own benchmark,
+rows named ``step`` run it through `steps.py`. Rows that need patients are left out without `CINE_DATA`. ``--work``
+keeps the datasets of both revisions for the next time; they hold what was ingested from `CINE_DATA`, so keep them out
+of the repository.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pathlib import Path
 from statistics import median
 
 from revisions import check_import, environment, git, worktree
+from steps import STAGES
 
 Read = Callable[[str], float]
 """Seconds from what a command printed, where the whole process is not what counts."""
@@ -68,7 +70,7 @@ def last_json(printed: str) -> dict[str, object]:
 
 
 def step_of(stage: int) -> Read:
-    """Reads the seconds of a training step; stages are numbered, because their names have changed."""
+    """Reads the seconds of a training step; `STAGES` numbers the stages."""
     return lambda printed: float(last_json(printed)["rows"][stage]["step_s"])  # type: ignore[index]
 
 
@@ -82,7 +84,7 @@ HEARTS = (
 )
 SCORE = f"{CINESYNTH} score --data hearts --weights compact --split test --count 0 --out score.json"
 EVALUATE = "{tree}/benchmarks/evaluate.py --work evaluation"
-STEPS = "{tree}/benchmarks/training.py --preset compact --device cpu --steps 5"
+STEPS = f"{Path(__file__).resolve().with_name('steps.py')} {{tree}} --steps 5"
 ROWS = (
     Row("help", f"{CINESYNTH} --help", 2.0),
     Row("import", "-c 'from cinesynth import CinePipeline'", 2.4),
@@ -92,8 +94,8 @@ ROWS = (
     Row("score", SCORE, 4.0, setup=HEARTS, real=True, repeats=2),
     Row("evaluate", EVALUATE, 3.0, read=lambda printed: float(str(last_json(printed)["cold_s"])), repeats=2),
     *(
-        Row(f"step-{name}", STEPS, 1.5, read=step_of(number), repeats=1)
-        for number, name in enumerate(("vae", "residual-motion", "anatomy-diffusion", "motion-diffusion", "segmenter"))
+        Row(f"step-{name.replace('_', '-')}", STEPS, 1.5, read=step_of(number), repeats=1)
+        for number, name in enumerate(STAGES)
     ),
 )
 FRESH = ("cohort",)

@@ -36,7 +36,7 @@ from cinesynth.training.frames import FrameSampler
 from cinesynth.training.latents import LatentSequence
 from cinesynth.training.stages import Stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example, TrainableDiffusion
-from cinesynth.training.stages.reconstruction import ResidualMotionStage, VAEStage
+from cinesynth.training.stages.reconstruction import DecoderStage, ResidualMotionStage, VAEStage
 from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
 from cinesynth.training.trainer import Trainer
 from cinesynth.types import ClinicalPrior, Diagnosis
@@ -48,6 +48,13 @@ PRIOR = ClinicalPrior(Diagnosis.DCM, 200.0, 120.0, 10)
 
 def vae(config: Config, data: PackedDataset, device: torch.device) -> Stage:
     return VAEStage(build(config).codec.vae, config, data, device)
+
+
+def decoder(config: Config, data: PackedDataset, device: torch.device) -> Stage:
+    settings = config.training.decoder
+    if settings is None:
+        raise SystemExit(f"preset {config.preset} has no stage decoder: leave it out of --stages")
+    return DecoderStage(build(config).codec.to(device), config, settings, data, device)
 
 
 def residual_motion(config: Config, data: PackedDataset, device: torch.device) -> Stage:
@@ -93,6 +100,7 @@ def segmenter(config: Config, data: PackedDataset, device: torch.device) -> Stag
 
 MAKERS: dict[str, Callable[[Config, PackedDataset, torch.device], Stage]] = {
     "vae": vae,
+    "decoder": decoder,
     "residual_motion": residual_motion,
     "anatomy_diffusion": anatomy_diffusion,
     "motion_diffusion": motion_diffusion,
