@@ -43,7 +43,7 @@ def test_a_refused_anatomy_is_drawn_again_and_never_kept(pipe: CinePipeline) -> 
 
 def test_where_every_draw_is_refused_there_is_no_case(pipe: CinePipeline, tmp_path: Path) -> None:
     nothing = with_screen(pipe, DuplicateFilter("strict", lambda *_: "a near-copy"))
-    with pytest.raises(InputError, match="all 8 candidates were rejected: a near-copy") as error:
+    with pytest.raises(InputError, match="all 9 candidates were rejected: a near-copy") as error:
         generate_cohort(nothing, [Request(PRIOR, seed=1, frames=3, max_attempts=2)], tmp_path, pictures=False)
     assert "another seed" in error.value.hint
     assert not (tmp_path / "case_0000").exists()

@@ -231,20 +231,22 @@ def rejection_sample(
     candidates: list[Candidate] = []
     unfinished: list[Candidate] = []
     rejected = 0
-    while len(candidates) - rejected < max_attempts and rejected < MAX_REJECTED:
-        candidate = sample(len(candidates))
-        if not candidate.accepted and not candidate.rejected:
-            unfinished.append(candidate)
-        elif candidate.accepted:
-            candidate = finish(candidate)
-        candidates.append(candidate)
-        rejected += bool(candidate.rejected)
-        if candidate.accepted:
-            return candidate, candidates
-    for candidate in sorted(unfinished, key=_rank):
-        candidates[candidate.attempt] = finish(candidate)
-        if candidates[candidate.attempt].accepted:
+    while unfinished or len(candidates) - rejected < max_attempts:
+        if len(candidates) - rejected < max_attempts and rejected < MAX_REJECTED:
+            candidate = sample(len(candidates))
+            candidates.append(candidate)
+            if not candidate.accepted:
+                unfinished.append(candidate)
+                continue
+        elif unfinished:
+            unfinished.sort(key=_rank)
+            candidate = unfinished.pop(0)
+        else:
             break
+        candidates[candidate.attempt] = finished = finish(candidate)
+        if finished.accepted:
+            return finished, candidates
+        rejected += bool(finished.rejected)
     left = [candidate for candidate in candidates if not candidate.rejected]
     if not left:
         raise InputError(

@@ -196,18 +196,13 @@ class CinePipeline:
         progress = self.sampler.progress(plan, callback)
         source = plan.anatomy or plan  # a counterfactual samples the anatomy of another request
 
-        def screened(anatomy: Candidate) -> Candidate:
+        def finish(drawn: Candidate) -> Candidate:
+            anatomy = self.sampler.matched(source, drawn, progress)
             reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
             return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
-        def sample(attempt: int) -> Candidate:
-            return screened(self.sampler.anatomy(source, attempt, progress=progress))
-
-        def match(anatomy: Candidate) -> Candidate:
-            matched = self.sampler.matched(source, anatomy, progress)
-            return anatomy if matched is anatomy else screened(matched)
-
-        return self.add_motion(plan, *rejection_sample(source.request.max_attempts, sample, match), progress)
+        sample = partial(self.sampler.anatomy, source, progress=progress)
+        return self.add_motion(plan, *rejection_sample(source.request.max_attempts, sample, finish), progress)
 
     @torch.inference_mode()
     def add_motion(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: Progress) -> Cine:
