@@ -73,7 +73,7 @@ def evaluate(
         for title, cases in zip(("synthetic", "train", "held-out"), sets, strict=True)
     )
     measurements = Measurements(made, train, held_out, *sets)
-    sections = list(_sections(specs, measurements, workers, progress))
+    sections = _sections(specs, measurements, workers, progress)
     # SHA-256 of each network: of its file, or of the record that names the weights in its folder
     networks = {"weights": bundle_sha256(bundle)} if bundle else {}
     for name, path in (("segmenter", segmenter), ("i3d", i3d)):
@@ -101,12 +101,14 @@ def evaluate(
 
 def _sections(
     specs: Sequence[SectionSpec], measurements: Measurements, workers: int | None, progress: ProgressCallback
-) -> Iterator[Section]:
-    """Every section, in parallel."""
-    with closing(ordered_map(partial(_section, specs, measurements), range(len(specs)), workers)) as sections:
-        for done, section in enumerate(sections, start=1):
-            yield section
-            progress("sections", done, len(specs), {})
+) -> list[Section]:
+    """Every section, in parallel. They begin with the last ones, which take longest."""
+    sections: list[Section] = []
+    with closing(ordered_map(partial(_section, specs, measurements), range(len(specs))[::-1], workers)) as evaluated:
+        for section in evaluated:
+            sections.insert(0, section)
+            progress("sections", len(sections), len(specs), {})
+    return sections
 
 
 def _section(specs: Sequence[SectionSpec], measurements: Measurements, index: int) -> Section:

@@ -88,7 +88,8 @@ def shape_of(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:
     sphericity = np.pi ** (1 / 3) * (6 * volume_mm3) ** (2 / 3) / float(mesh_surface_area(vertices, faces))
     # principal axes; a voxel counts as a solid box, not as a point
     points = np.argwhere(mask) * np.asarray(spacing_mm)
-    covariance = np.cov(points.T, bias=True) + np.diag(np.square(spacing_mm)) / 12
+    points -= points.mean(axis=0)
+    covariance = np.einsum("ni,nj->ij", points, points) / len(points) + np.diag(np.square(spacing_mm)) / 12
     third, second, first = np.sqrt(np.linalg.eigvalsh(covariance))
     # areas near the base, in the middle and near the apex of the structure's own extent
     voxels = mask.sum(axis=(0, 1))

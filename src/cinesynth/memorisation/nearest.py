@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Distances = NDArray[np.float64]
@@ -31,7 +32,7 @@ def image_distance(hearts: Stack, training: Stack) -> Distances:
     best = np.full((len(hearts), len(training)), -1.0)
     for x in shifts:
         for y in shifts:
-            best = np.maximum(best, inner @ unit(training[..., x : x + size, y : y + size]).T)
+            best = np.maximum(best, products(inner, unit(training[..., x : x + size, y : y + size])))
     return 1.0 - best
 
 
@@ -41,7 +42,7 @@ def mask_distance(hearts: Stack, training: Stack) -> Distances:
     dice = []
     for structure in (1, 2, 3):
         a, b = (flat == structure).astype(np.float64), (known == structure).astype(np.float64)
-        both, total = 2 * a @ b.T, a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]
+        both, total = 2 * products(a, b), a.sum(axis=1)[:, None] + b.sum(axis=1)[None, :]
         dice.append(np.where(total > 0, both / np.maximum(total, 1.0), 1.0))
     table = np.asarray(1.0 - np.mean(dice, axis=0), dtype=np.float64)
     table[~np.isfinite(flat).all(axis=1)] = np.nan
@@ -59,7 +60,7 @@ class Space(NamedTuple):
 
 IMAGE = Space("image", "thumbnail.image", image_distance)
 MASK = Space("mask", "thumbnail.mask", mask_distance)
-LATENT = Space("latent", "vae-latent.places", lambda hearts, training: 1.0 - unit(hearts) @ unit(training).T)
+LATENT = Space("latent", "vae-latent.places", lambda hearts, training: 1.0 - products(unit(hearts), unit(training)))
 
 
 class Nearest(NamedTuple):
@@ -109,6 +110,14 @@ def copy_limit(real: NDArray[np.float64], deviations: float = 4.0, at_most: floa
     logs = np.log(np.maximum(real, 1e-6))
     low, median = np.percentile(logs, (16, 50))
     return float(min(np.exp(median - deviations * (median - low)), at_most))
+
+
+def products(hearts: Distances, training: Distances) -> Distances:
+    """Dot products ``N M`` of vectors ``N D`` and ``M D``.
+
+    By torch: in a worker process it keeps to one thread, where numpy's library would have one for every core.
+    """
+    return np.asarray((torch.from_numpy(hearts) @ torch.from_numpy(training).T).numpy())
 
 
 def unit(stacks: Stack) -> Distances:
