@@ -4,7 +4,8 @@
 
 Checks out both revisions in temporary worktrees and runs the same commands with this interpreter: old, new, old, new,
 ... `--repeats` times after one run that is not counted. Prints a row for each claim: median seconds and their range,
-the ratio with its target, and the peak memory of the process. Nothing else may run on the machine meanwhile.
+the ratio with its target, and the peak memory of the process with its workers. Nothing else may run on the machine
+meanwhile.
 
 Commands use the options of OLD, which NEW must still accept. The row ``evaluate`` runs each revision's own benchmark,
 rows named ``step`` run it through `steps.py`. Rows that need patients are left out without `CINE_DATA`. ``--work``
@@ -110,13 +111,28 @@ def start(command: str, tree: Path, work: Path, printed: Path) -> Run:
     begun = time.perf_counter()
     with printed.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(arguments, cwd=work, env=environment(tree, threads=None), stdout=out, stderr=out)
-        _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begun
+        together_gib = 0.0
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            together_gib = max(together_gib, memory_gib(process.pid))
+            time.sleep(0.02 if time.perf_counter() < begun + 1.0 else 0.2)
+    seconds, (_, status, used) = time.perf_counter() - begun, ended
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         lines = printed.read_text(encoding="utf-8").strip().splitlines()
         raise SystemExit(f"{command} failed with the code of {tree}:\n" + "\n".join(lines[-5:]))
-    return Run(seconds, used.ru_maxrss / 2**20)  # kilobytes on Linux
+    return Run(seconds, max(used.ru_maxrss / 2**20, together_gib))  # kilobytes on Linux
+
+
+def memory_gib(process: int) -> float:
+    """Memory of a process and its workers; what they share counts once. 0 where Linux does not tell."""
+    try:
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
+        threads = Path(f"/proc/{process}/task").iterdir()
+        children = [child for thread in threads for child in (thread / "children").read_text(encoding="ascii").split()]
+    except OSError:  # it has just ended
+        return 0.0
+    own = next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return own / 2**20 + sum(memory_gib(int(child)) for child in children)
 
 
 def prepare(row: Row, tree: Path, work: Path) -> None:
