@@ -15,7 +15,7 @@ from cinesynth.cases import cohort as manifest
 from cinesynth.cases import writing as case
 from cinesynth.cases.cohort import COHORT_TABLE, CohortTable, write_cohort_table
 from cinesynth.cases.reading import read_sidecar
-from cinesynth.cases.writing import case_folder
+from cinesynth.cases.writing import case_folder, remove_stale
 from cinesynth.errors import OutputError
 from cinesynth.io.files import file_sha256, holding
 from cinesynth.synthesis import cohort
@@ -62,7 +62,7 @@ def test_a_case_is_written_while_the_next_is_made_and_one_waits_at_most(
 
     monkeypatch.setattr(CinePipeline, "_case", seen)
     monkeypatch.setattr(cohort, "save_case", slow)
-    generate_cohort(pipe, requests, tmp_path, pictures=False)
+    generate_cohort(pipe, requests, tmp_path, workers=1, pictures=False)
     assert made[:2] == [0, 0]
     assert made[2] >= 1  # with one being written and one waiting, none is begun
     assert entries(tmp_path) == ENTRIES
@@ -80,7 +80,7 @@ def test_a_disk_that_is_full_is_told_and_leaves_whole_cases(
 
     monkeypatch.setattr(case, "write_label", full)
     with pytest.raises(OutputError, match="case_0001 could not be written: No space left") as error:
-        generate_cohort(pipe, requests, tmp_path, pictures=False)
+        generate_cohort(pipe, requests, tmp_path, workers=1, pictures=False)
     assert "disk is full" in error.value.hint
     assert entries(tmp_path) == ["case_0000", COHORT_TABLE]
 
@@ -149,6 +149,9 @@ def test_a_cohort_killed_at_any_moment_goes_on_to_the_same_files(
         process.kill()
         process.join()
         killed += process.exitcode == -signal.SIGKILL
+        end_s = time.monotonic() + 30.0
+        while list(out.glob(".tmp-*")) and time.monotonic() < end_s:  # its workers end when they see that it is gone
+            remove_stale(out, ENTRIES)
         for folder in out.glob("case_*"):
             files = (read_sidecar(folder) or pytest.fail(f"{folder} is half a case"))["files"]
             assert all(file_sha256(folder / name) == sha256 for name, sha256 in files.items())
