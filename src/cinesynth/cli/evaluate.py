@@ -39,7 +39,7 @@ def evaluate(
     from cinesynth.evaluation.report import PAGE
 
     if weights is not None:
-        progress.announce(weights, "cpu")
+        progress.announce(weights, "cpu", "fp32")  # a codec is measured in full precision
     with progress.shown("reading the dataset and the cohort") as step:
         networks = {"weights": weights, "segmenter": segmenter, "i3d": i3d}
         report = run(real, synthetic, out, **networks, split=split, cache=cache, workers=workers, progress=step)

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cinesynth.cases.cohort import CohortTable, Row
 from cinesynth.cases.reading import read_sidecar
 from cinesynth.cases.schema import SIDECAR
@@ -129,7 +127,6 @@ def _beside_each_other(
         pipe.plan(request)  # all are checked before the first one is computed
 
     def generate(case: tuple[Request, Path]) -> None:
-        torch.set_num_threads(1)  # a forked process cannot use its parent's threads
         (cine,) = pipe.generate([case[0]])
         save_case(cine, case[1], pictures=pictures)
 
