@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy.ndimage import affine_transform
 
 from cinesynth.errors import DataError
 from cinesynth.reports.contact_sheet import Timing, _draw_curves, render_contact_sheet, render_study
-from cinesynth.reports.slices import COLOURS, PlaneView, contours, render_gif, tile
+from cinesynth.reports.slices import COLOURS, PlaneView, contours, render_gif, tile, window_of
 from cinesynth.types import Cine, Diagnosis, Label, Study, full_coverage
 from tests.cases.exports import box_heart
 
@@ -36,6 +38,31 @@ def test_pictures_show_the_first_axis_to_the_right() -> None:
     picture = tile(plane, None, PlaneView((19.5, 19.5), (1.0, 1.0, 10.0), 40.0, 40), (0.0, 1.0))
     row, column = np.unravel_index(picture[..., 0].argmax(), (40, 40))
     assert (row, column) == (10, 30)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_planes_are_interpolated_as_scipy_does(order: Literal[1, 3]) -> None:
+    """Two matrices draw the splines of `scipy.ndimage.affine_transform`, also where the view leaves the image."""
+    plane = np.random.default_rng(0).normal(size=(90, 70)).astype(np.float32)
+    view = PlaneView((50.2, 20.7), (1.0, 1.4, 10.0), 100.0, 130)
+    step, middle = 100.0 / 130, 129 / 2
+    scale = np.array([step / 1.4, step / 1.0])
+    expected = affine_transform(
+        plane.T, scale, np.array([20.7, 50.2]) - scale * middle, (130, 130), order=order, cval=-9.0
+    )
+    assert (expected == -9.0).sum() > 1000
+    np.testing.assert_allclose(view.draw(plane, order, -9.0), expected, atol=1e-4)
+
+
+def test_a_sheet_shows_its_slices_unscaled(tmp_path: Path, box: Cine) -> None:
+    spacing_mm = (2.0, 1.5, 10.0)
+    render_contact_sheet(box.image, box.label, spacing_mm, tmp_path / "sheet.png", timing=Timing(0, 2), pixels=96)
+    with Image.open(tmp_path / "sheet.png") as picture:
+        sheet = np.asarray(picture.convert("RGB"))
+    view, window = PlaneView.of(box.label, box.image.shape, spacing_mm, 160.0, 96), window_of(box.image)
+    for column in range(box.image.shape[-1]):  # the second of those at ED
+        expected = tile(box.image[0, ..., column], box.label[0, ..., column], view, window)
+        np.testing.assert_array_equal(sheet[40:136, 80 + 96 * column : 176 + 96 * column], expected)
 
 
 def test_contours_are_drawn_in_their_colours(box: Cine) -> None:

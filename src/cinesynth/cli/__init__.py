@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -62,6 +63,8 @@ def _root(
 def main() -> None:
     """Run the command line. An error is printed with its hint and without a traceback."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # NumPy's matrices are small here, and its threads would take the cores of torch's and of worker processes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name can hold bytes that are not text
     try:

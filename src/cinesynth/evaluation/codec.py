@@ -20,13 +20,14 @@ from cinesynth.errors import InputError
 from cinesynth.evaluation.cases import Case, grid_in_words
 from cinesynth.evaluation.comparison import mean_of_frames
 from cinesynth.evaluation.measure import Measured, Measurer
-from cinesynth.evaluation.networks import mean_and_sd, one_thread
+from cinesynth.evaluation.networks import mean_and_sd
 from cinesynth.evaluation.reconstruction import QUANTITIES, score_image
 from cinesynth.evaluation.section import Measurements, Section, SectionSpec, Table
 from cinesynth.evaluation.statistics import known
 from cinesynth.memorisation.thumbnails import HEIGHTS, centre_of, slices_at
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
+from cinesynth.models.threads import one_thread
 from cinesynth.types import STRUCTURES, FloatArray
 from cinesynth.weights.folder import load_stage, stage_info
 from cinesynth.weights.registry import find_bundle
@@ -139,7 +140,7 @@ class LatentExtractor:
         return Measurer("vae-latent", f"1 {self.identity}", self._measure)
 
     def _measure(self, case: Case) -> dict[str, NDArray[np.float32]]:
-        with one_thread():
+        with one_thread(), torch.inference_mode():
             codec = _codec(self.folder, self.identity)
             x, y, depth = codec.latent_size
             shape = Grid((*case.image.shape[1:3], depth), case.spacing_mm)

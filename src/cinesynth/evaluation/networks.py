@@ -10,8 +10,6 @@ by integer division alone, so they do not depend on a library's version of a nor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -30,20 +28,9 @@ from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
 from cinesynth.io.files import file_sha256
 from cinesynth.memorisation.thumbnails import slices_at
+from cinesynth.models.threads import one_thread
 from cinesynth.types import FloatArray
 from cinesynth.weights.folder import read_tensors
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """No gradients, and a single thread: a forked worker would wait for its parent's threads forever."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def evenly(cycle: FloatArray, frames: int) -> FloatArray:
@@ -104,7 +91,7 @@ def _pooled(volume: NDArray[np.float32], cyclic: bool = False) -> NDArray[np.flo
 
 def _measure_random(case: Case) -> dict[str, NDArray[np.float32]]:
     cycle = np.full(2 * sum(CHANNELS[1:]), np.nan, dtype=np.float32)
-    with one_thread():
+    with one_thread(), torch.inference_mode():
         if case.whole_cycle:  # T X Y at 16 even times, mean of the slices at three heights in the ventricle
             even = evenly(from_uint8(case.image[..., slices_at(case.label[case.ed], (0.25, 0.5, 0.75))]), 16)  # T X Y Z
             planes = [_pooled(even[..., z], cyclic=True) for z in range(even.shape[-1])]
@@ -162,7 +149,7 @@ class VideoExtractor:
         return Measurer("fvd-i3d", f"1 {self.sha256}", self._measure)
 
     def _measure(self, case: Case) -> dict[str, NDArray[np.float32]]:
-        with one_thread():
+        with one_thread(), torch.inference_mode():
             empty = torch.full((1, CLASSES), torch.nan)
             logits: Tensor = _i3d(self.path)(clip_of(case)) if case.whole_cycle else empty
             return {"cycle": logits[0].numpy()}

@@ -20,10 +20,11 @@ from cinesynth.evaluation import statistics
 from cinesynth.evaluation.codec import LatentExtractor
 from cinesynth.evaluation.comparison import Comparison
 from cinesynth.evaluation.measure import Measured
-from cinesynth.evaluation.networks import RANDCONV3D, VideoExtractor, one_thread
+from cinesynth.evaluation.networks import RANDCONV3D, VideoExtractor
 from cinesynth.evaluation.radiomic import APPEARANCE, BANDS, GREYS, RADIOMIC
 from cinesynth.evaluation.section import Measurements, Metric, Section, SectionSpec
 from cinesynth.evaluation.statistics import Indices, Points
+from cinesynth.models.threads import one_thread
 from cinesynth.types import FloatArray
 
 TITLE = "Realism"
@@ -180,7 +181,7 @@ def _diversity(sets: Sequence[Measured], max_hearts: int = 64) -> Metric:
 def _similarities(images: FloatArray, real: int) -> NDArray[np.float64]:
     """MS-SSIM of the pairs within the ``real`` first images ``N X X`` and within the others, ``N N``; else NaN."""
     table = np.full((len(images), len(images)), np.nan)
-    with one_thread():
+    with one_thread(), torch.inference_mode():
         for group in (slice(real), slice(real, None)):
             table[group, group] = ms_ssim(torch.from_numpy(images[group])).numpy()
     return table

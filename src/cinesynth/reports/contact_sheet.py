@@ -24,6 +24,7 @@ from cinesynth.io.files import atomic_path
 from cinesynth.reports.plots import axes_at, draw_volume_curves, name_time_axis, new_figure, save_png, to_palette_png
 from cinesynth.reports.slices import (
     COLOURS,
+    RGB,
     PlaneView,
     Spacing,
     for_plots,
@@ -102,8 +103,7 @@ def render_contact_sheet(
         for t, _ in shown
     ]
     mosaic = np.vstack([np.hstack(row) for row in tiles])
-    figure, picture, curves, words = _layout(mosaic.shape[0], mosaic.shape[1])
-    picture.imshow(mosaic, interpolation="none")
+    figure, picture, curves, words = _layout(mosaic)
     columns = [{depth - 1: "apex", 0: "base"}.get(z, str(z)) for z in slices.tolist()]
     picture.set_xticks((np.arange(len(slices)) + 0.5) * pixels, columns)
     moments = [f"{timing.time(t, len(image)):.0f} ms" if timing.frame_time_ms else f"frame {t}" for t, _ in shown]
@@ -125,12 +125,18 @@ def render_contact_sheet(
     save_png(figure, path)
 
 
-def _layout(height: int, width: int) -> tuple[Figure, Axes, Axes, Axes]:
-    """A figure that shows a mosaic of ``height`` x ``width`` pixels unscaled, with curves and table at its right."""
+def _layout(mosaic: RGB) -> tuple[Figure, Axes, Axes, Axes]:
+    """A figure that shows a mosaic of slices unscaled, with axes for their names and, at its right, curves and table.
+
+    The image belongs to the figure: in axes it would be resampled, a third of the work.
+    """
+    height, width = mosaic.shape[:2]
     left, top, bottom, gap, panel = 80, 40, 40, 80, 430  # pixels
     figure = new_figure(left + width + gap + panel + 20, top + max(height, 420) + bottom)
     inner, right = max(height, 420), left + width + gap
+    figure.figimage(mosaic, left, bottom + inner - height, origin="upper")
     picture = axes_at(figure, left, bottom + inner - height, width, height)
+    picture.set(facecolor="none", xlim=(0, width), ylim=(height, 0))
     curves = axes_at(figure, right, bottom + 0.45 * inner, panel, 0.55 * inner)
     words = axes_at(figure, right, bottom, panel, 0.33 * inner)
     for each in (picture, words):

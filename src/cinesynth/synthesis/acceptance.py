@@ -143,7 +143,8 @@ def _base_rule(label: LabelArray, prefix: str = "") -> Verdict:
 
 def bounding_box(label: LabelArray | BoolArray) -> tuple[slice, slice, slice]:
     """The in-plane bounding box of a label ``X Y Z`` with a margin of one voxel, and all slices."""
-    x, y = (np.flatnonzero((label != Label.BACKGROUND).any(axis=axes)) for axes in ((1, 2), (0, 2)))
+    shadow = np.asarray(label.any(axis=2))
+    x, y = (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))
     if len(x) == 0:
         return (slice(0, 1), slice(0, 1), slice(None))
     return (slice(max(x[0] - 1, 0), x[-1] + 2), slice(max(y[0] - 1, 0), y[-1] + 2), slice(None))
@@ -167,10 +168,13 @@ def longest_run(present: BoolArray) -> int:
     return max(map(len, runs), default=0)
 
 
+_DIAGONALS_TOO = np.ones((3, 3, 3), dtype=np.bool_)
+
+
 def largest_part(mask: BoolArray) -> float:
     """Fraction of the voxels of ``mask`` (``X Y Z``) in its largest 26-connected part; 0 if it is empty."""
-    diagonals_too = scipy.ndimage.generate_binary_structure(3, 3)
-    parts, count = scipy.ndimage.label(mask[bounding_box(mask)], structure=diagonals_too)
+    along_rows = np.moveaxis(mask[bounding_box(mask)], 2, 0)  # Z X Y: faster than across slices
+    parts, count = scipy.ndimage.label(along_rows, structure=_DIAGONALS_TOO)
     if count == 0:
         return 0.0
     sizes: NDArray[np.int64] = np.bincount(parts.ravel())[1:]

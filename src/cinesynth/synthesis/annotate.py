@@ -20,6 +20,7 @@ from cinesynth.data.normalisation import IntensityScale
 from cinesynth.errors import DataError
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.codec import Codec
+from cinesynth.models.threads import on_all_cores, one_thread
 from cinesynth.physiology import MAX_DETECTED_ES_SHARE, MIN_DETECTED_EDV_ML
 from cinesynth.synthesis.patient import Annotation, Patient
 from cinesynth.synthesis.pipeline import model_record
@@ -66,8 +67,8 @@ def segment(
     """
     frames = IntensityScale.of(study.image).apply(placement.image_to_grid(study.image))  # T X Y Z
     label = []
-    for frame in frames:
-        label.append(_mask(codec, frame, placement.slice_mask))
+    for mask in on_all_cores(lambda frame: _mask(codec, frame, placement.slice_mask), frames):
+        label.append(mask)
         on_frame(len(label), len(frames))
     return np.stack(label)
 
@@ -133,16 +134,13 @@ class PhaseFinder:
         """``study`` with the detected ED and ES, or with a note that says why they stay assumed."""
         if study.phases_from != "assumed":
             return study
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a forked process cannot use its parent's threads, and results must not differ
         try:
-            placement = place(study, Grid.from_config(self.codec.grid))
-            label = segment(self.codec, study, placement)
+            with one_thread():  # a forked process cannot use its parent's threads, and results must not differ
+                placement = place(study, Grid.from_config(self.codec.grid))
+                label = segment(self.codec, study, placement)
             ed, es = detect_ed_es(volumes_ml(label, Label.LV, placement.grid.voxel_ml))
         except DataError as error:
             return replace(study, notes=(*study.notes, f"ED and ES stay assumed: {error.message}"))
-        finally:
-            torch.set_num_threads(threads)
         ed, es = (int(study.frame_index[frame]) for frame in (ed, es))  # frames of the cycle: not all may be stored
         notes = (*study.notes, f"ED and ES by the masks of weights {self.weights_sha256[:12]}")
         return replace(study, ed_index=ed, es_index=es, phases_from="model", notes=notes)

@@ -8,9 +8,11 @@ for bit, alone and in a cohort.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from cinesynth.io.tasks import ProgressCallback
 from cinesynth.models.conditioning import Conditions
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
+from cinesynth.models.threads import on_all_cores
 from cinesynth.synthesis.acceptance import Candidate, judge_anatomy, judge_motion, shapes_hold
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.volume_matching import (
@@ -51,6 +54,8 @@ class Plan:
     anatomy: Plan | None = None  # the plan that the anatomy is sampled by, where another case's anatomy is kept
 
 
+Frame = tuple[FloatArray, LabelArray, np.float64]
+"""Image and label, ``X Y Z`` each, and what mask postprocessing changed, mL."""
 Progress = Callable[..., None]
 """Called with "anatomy" or "motion" after each network call of a case (`Sampler.progress`)."""
 
@@ -148,18 +153,38 @@ class Sampler:
         matching = self._match_motion(plan, anatomy, lambda: residuals_at(es)[:1], step)
         found = {0: (anatomy.image[0], anatomy.label[0], anatomy.postprocessing_ml)}
         order = coarse_to_fine(plan.es_index, len(plan.phases))
-        for chunk in (order[i : i + size] for i in range(0, len(order), size)):
-            phases = plan.phases[chunk + chunk[-1:] * (size - len(chunk))]  # size: chunks are always full
-            residuals = residuals_at(phases)  # size C x y z
-            residuals = residuals if matching is None else matching.apply(residuals, phases)
-            found |= dict(zip(chunk, zip(*self.decode(anatomy.latent + residuals, plan), strict=True), strict=False))
-            step()
-            if not all_frames and not self._hold_so_far([found[frame][1] for frame in (0, *chunk)], chunk, plan):
-                break
+
+        def residuals() -> Iterator[tuple[list[int], Tensor]]:
+            for chunk in (order[i : i + size] for i in range(0, len(order), size)):
+                phases = plan.phases[chunk + chunk[-1:] * (size - len(chunk))]  # size: chunks are always full
+                found_at = residuals_at(phases)  # size C x y z
+                yield chunk, found_at if matching is None else matching.apply(found_at, phases)
+
+        with closing(self._decoded_frames(plan, anatomy, residuals())) as chunks:
+            for decoded, hold in chunks:
+                found |= decoded
+                step()
+                if not (hold or all_frames):
+                    break
         frames = sorted(found)
         image, label, changed_ml = (np.stack(part) for part in zip(*(found[frame] for frame in frames), strict=True))
         verdicts = judge_motion(label, self.voxel_ml, frames.index(plan.es_index))
         return Candidate(start_noise, image, label, verdicts, attempt, matching, float(changed_ml.sum()))
+
+    def _decoded_frames(
+        self, plan: Plan, anatomy: Candidate, chunks: Iterator[tuple[list[int], Tensor]]
+    ) -> Generator[tuple[dict[int, Frame], bool], None, None]:
+        """Each chunk of residuals decoded, with whether its frames may belong to an accepted motion."""
+
+        def decode(chunk: tuple[list[int], Tensor]) -> tuple[dict[int, Frame], bool]:
+            numbers, residuals = chunk
+            frames = zip(*self.decode(anatomy.latent + residuals, plan), strict=True)
+            decoded = dict(zip(numbers, frames, strict=False))
+            labels = [anatomy.label[0], *(label for _, label, _ in decoded.values())]
+            return decoded, self._hold_so_far(labels, numbers, plan)
+
+        yield from map(decode, islice(chunks, 1))  # ES, after which a motion often ends
+        yield from on_all_cores(decode, chunks) if self.device.type == "cpu" else map(decode, chunks)
 
     def _hold_so_far(self, labels: list[LabelArray], chunk: list[int], plan: Plan) -> bool:
         """Whether the frames of a chunk may belong to an accepted motion; ``labels`` are those of ED and of them."""
