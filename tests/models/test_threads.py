@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from cinesynth.models.threads import on_all_cores, one_thread
+from cinesynth.models.threads import background_thread, on_all_cores, one_thread
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -50,3 +50,9 @@ def test_one_thread_is_for_its_block_alone(threads: int) -> None:
     with pytest.raises(KeyError), one_thread():
         fail()
     assert torch.get_num_threads() == threads
+
+
+def test_a_background_thread_computes_alone(threads: int) -> None:
+    with background_thread("batches") as executor:
+        assert executor.submit(torch.get_num_threads).result() == 1
+        assert torch.get_num_threads() == threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from cinesynth.data.terms import UNKNOWN_VENDOR
 from cinesynth.errors import DataError
 from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec
+from cinesynth.models.threads import background_thread
 from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_G_PER_ML, MYO_MASS_RANGE_G
 from cinesynth.training.augment import augment
 from cinesynth.types import ClinicalPrior, Label
@@ -129,7 +130,7 @@ class Prefetch:
 
     def __init__(self, make: Callable[[int, range], Batch], steps: int) -> None:
         self.make, self.steps = make, steps
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
+        self.thread = background_thread("batches")
         self.ahead: dict[tuple[int, range], Future[Batch]] = {}
 
     def __call__(self, step: int, cases: range) -> Batch:
