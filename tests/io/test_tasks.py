@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from cinesynth.io import tasks
 from cinesynth.io.tasks import ordered_map
@@ -37,6 +39,18 @@ def test_results_come_in_order(workers: int) -> None:
     with closing(ordered_map(negative, range(1000), workers)) as outcomes:
         assert next(outcomes) == 0
     assert multiprocessing.active_children() == []
+
+
+def blas_threads(_: int) -> list[int]:
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_a_worker_takes_one_core() -> None:
+    """Threads of NumPy's matrices would take the cores of other workers: an evaluation took twice as long."""
+    np.ones((2, 2)) @ np.ones((2, 2))
+    for threads in ordered_map(blas_threads, range(4), 2):
+        assert threads
+        assert set(threads) == {1}
 
 
 def test_without_forking_what_can_be_sent_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

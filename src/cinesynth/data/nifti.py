@@ -210,8 +210,11 @@ def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS, dimens
             f"{label.path} holds the labels {', '.join(f'{v:g}' for v in found[:8])}", hint=f"allowed are {names}"
         )
     ours = {value: np.uint8(meaning[int(number)].value) for value, number in zip(found, whole, strict=True) if number}
-    result = np.zeros(label.frames.shape, dtype=np.uint8)
-    for translated, frame in zip(result, label.frames, strict=True):
+    frames = label.frames
+    if np.issubdtype(frames.dtype, np.integer) and all(value == number for value, number in ours.items()):
+        return frames.astype(np.uint8)
+    result = np.zeros(frames.shape, dtype=np.uint8)
+    for translated, frame in zip(result, frames, strict=True):
         for value, number in ours.items():
             translated |= (frame == value) * number
     return result

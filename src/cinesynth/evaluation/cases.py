@@ -120,7 +120,7 @@ def _patient(data: PackedDataset, index: int) -> Case:
         name=f"{record.dataset} {record.subject}",
         diagnosis=record.diagnosis,
         image=data.images(index)[order][..., acquired],
-        label=data.labels(index)[order][..., acquired],
+        label=_by_sections(data.labels(index)[order][..., acquired]),
         coverage=record.coverage[order][:, acquired],
         spacing_mm=data.grid.spacing_mm,
         ed=int(np.flatnonzero(order == record.ed)[0]),
@@ -191,7 +191,7 @@ def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
         name=study.subject,
         diagnosis=study.diagnosis,
         image=image,
-        label=study.label,
+        label=_by_sections(study.label),
         coverage=study.coverage,
         spacing_mm=tuple(content["spacing_mm"]),
         ed=study.ed_index,
@@ -200,6 +200,11 @@ def _generated(folder: Path, names: Sequence[str], index: int) -> Case:
         frame_time_ms=study.frame_time_ms,
         requested=prior_from_json(content["requested"]),
     )
+
+
+def _by_sections(label: LabelArray) -> LabelArray:
+    """The same label ``T X Y Z`` with one section after another in memory, in which most work is done faster."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(label, 3, 1)), 1, 3)
 
 
 def grid_in_words(grid: Grid) -> str:

@@ -41,9 +41,12 @@ def contour(mask: BoolArray) -> Points:
 
 def edge_strength(slope: FloatArray, points: Points, shifts_mm: Points, spacing_mm: tuple[float, ...]) -> Points:
     """Mean gradient along the contour after each in-plane shift (``N 2``, mm): ``N``."""
-    shifts = np.concatenate([shifts_mm / np.array(spacing_mm[:2]), np.zeros((len(shifts_mm), 1))], axis=1)  # N 3
-    moved = points[:, None, :] + shifts.T[:, :, None]  # 3 N points
-    values = ndimage.map_coordinates(slope, moved, order=1, mode="nearest")
+    x, y, z = points
+    shift_x, shift_y = (shifts_mm / np.array(spacing_mm[:2])).T[..., None]  # N 1 each
+    # Sections above each other in one plane: interpolating in it takes half the time, and points lie on sections.
+    rows = np.clip(x + shift_x, 0, slope.shape[0] - 1) + z * slope.shape[0]
+    plane = np.moveaxis(slope, 2, 0).reshape(-1, slope.shape[1])  # (Z X) Y
+    values = ndimage.map_coordinates(plane, np.stack([rows, y + shift_y]), order=1, mode="nearest")
     return np.asarray(values.mean(axis=1), dtype=np.float64)
 
 

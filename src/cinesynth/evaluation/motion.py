@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.distance import pdist, squareform
 
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.measure import Measurer
@@ -91,7 +91,9 @@ def _of_cycle(cycle: _Cycle) -> dict[str, float]:
     """Changes of the image over the cycle, in percent of the grey range, and their ratios."""
     image, outside = cycle.case.image, cycle.outside
     inside = image[:, cycle.near].reshape(len(image), -1)  # T V
-    away = squareform(pdist(inside, "cityblock")) / inside.shape[1]
+    away = np.zeros((len(image), len(image)))
+    for a, b in combinations(range(len(image)), 2):
+        away[a, b] = away[b, a] = _difference(inside[a], inside[b]) / inside.shape[1]
     steps, frames = np.diagonal(away, 1), len(away)
     step, pairs = float(steps.mean()), float(away.sum() / (frames * (frames - 1)))
     result = {"step": 100.0 * step / MAX_GREY}
@@ -106,6 +108,11 @@ def _of_cycle(cycle: _Cycle) -> dict[str, float]:
             "flicker": 100.0 * float(np.abs(bend).max() / mean.mean()),
         }
     return result
+
+
+def _difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
+    """Sum of absolute differences, exact, and several times as fast as with wider numbers."""
+    return int((np.maximum(a, b) - np.minimum(a, b)).sum(dtype=np.uint64))
 
 
 def _temporal_sd(image: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -14,6 +14,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from cinesynth.errors import CinesynthError
 
 Item = TypeVar("Item")
@@ -96,8 +98,10 @@ def _begin(task: Callable[[Any], Any]) -> None:
     global _task
     _task = task
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interruptions
-    # One core a worker. A fork would besides wait forever for threads of its parent.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # One core a worker: threads of OpenBLAS, each waiting for the others, make an evaluation take twice as long. A fork
+    # would besides wait forever for threads of its parent.
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    threadpool_limits(1, user_api="blas")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     # The fork may have copied a progress display in the middle of a line, with the lock of its stream taken.
