@@ -1,11 +1,13 @@
 """Closed loop: the shift meets the volume, leaves ED alone, and is no part of an open-loop case."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from cinesynth.synthesis import volume_matching
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.volume_matching import (
@@ -18,7 +20,7 @@ from cinesynth.synthesis.volume_matching import (
     find_amplitude,
     match_motion_volumes,
     match_volumes,
-    polyak_step,
+    polyak_length,
     soft_volumes_ml,
 )
 from cinesynth.types import ClinicalPrior, Diagnosis, Label
@@ -73,10 +75,24 @@ def test_a_step_ends_where_a_linear_error_vanishes() -> None:
     slopes, direction = torch.tensor([0.5, -4.0]), torch.tensor([1.0, -0.5])
     x = torch.tensor([3.0, -1.0])
     error = slopes @ x - 5.3  # 0.2
-    stepped = x - polyak_step(float(error.square()), 2 * error * slopes, direction)
+    stepped = x - direction * polyak_length(float(error.square()), 2 * error * slopes, direction)
     assert float(slopes @ stepped - 5.3) == pytest.approx(0.0, abs=1e-5)
-    far = polyak_step(1e6, torch.tensor([1.0]), torch.tensor([1.0]))
-    assert float(far) == pytest.approx(MATCHING.max_step)
+    assert polyak_length(1e6, torch.tensor([1.0]), torch.tensor([1.0])) == MATCHING.max_step
+    assert polyak_length(1.0, torch.tensor([0.0]), torch.tensor([1.0])) == MATCHING.max_step  # nothing to go by
+
+
+def test_swings_make_masks_surer(small: CinePipeline, latent: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same volume is met either way; with swings fewer voxels are in doubt between two structures."""
+    codec, mask = small.bundle.codec, everywhere(latent)
+    target = Target.of(Label.LV, 1.2 * lv_ml(small, latent))
+    doubts = []
+    for swings in (0, 4):
+        monkeypatch.setattr(volume_matching, "MATCHING", replace(MATCHING, swings=swings))
+        found = match_volumes(codec, latent, mask, [target])
+        assert found.after_ml[Label.LV] == pytest.approx(target.low_ml, rel=0.005)
+        likeliest = codec.decode(latent + found.shift, mask).logits.softmax(dim=1).amax(dim=1)
+        doubts.append(float((1.0 - likeliest).sum()))
+    assert doubts[1] < doubts[0]
 
 
 def test_the_latent_is_moved_near_the_heart_alone(small: CinePipeline, latent: torch.Tensor) -> None:

@@ -3,7 +3,8 @@
 The mask decoder is differentiable, so soft volumes, ``sum(p) * voxel volume``, have a gradient with respect to the
 latent. The anatomy is matched by a small additive shift of its latent, which may only act near the heart: elsewhere the
 optimiser would create a second heart. Steps go in Adam's direction (Kingma and Ba, 2015), which moves all entries by
-about as much, as far as squared relative volume errors need to vanish (Polyak, 1987), up to a limit.
+about as much. The first ones are long and swing around the targets: that makes the masks surer, and image and masks
+agree better. The others go as far as squared relative volume errors need to vanish (Polyak, 1987), up to a limit.
 
 A motion is first scaled as a whole until the ESV is met, because latents on the line from ED through ES decode to
 hearts that have contracted less or more. A shift corrects what is left; it fades in from ED to ES and out again with
@@ -35,6 +36,7 @@ class MatchingSettings:
 
     joint_steps: int = 20  # at most this many steps on all targets together
     lv_steps: int = 10  # at most this many further steps on the LV alone, if the other targets kept it from its target
+    swings: int = 4  # steps of full length around the targets, before those that go to them
     max_step: float = 0.15  # of an entry of the latent, in its standard deviations
     memory: tuple[float, float] = (0.5, 0.999)  # of gradients and of their squares; with Adam's usual 0.9 it overshoots
     tolerance: float = 0.005  # relative volume error at which a target counts as met
@@ -172,13 +174,17 @@ def match_volumes(
             errors = torch.stack([target.error(volumes[target.structure]) for target in targets])
             loss = weights @ errors.square()
             met = float((errors.detach().abs() * (weights > 0)).max()) < MATCHING.tolerance
+            swinging = step < MATCHING.swings and not (met and step == 0)  # what is right is left alone
             # A step may miss: the best shift is kept. The LV's steps begin anew, as they look at the LV alone.
-            if met or step in (0, MATCHING.joint_steps) or float(loss.detach()) < least:
+            if met or swinging or step in (MATCHING.swings, MATCHING.joint_steps) or float(loss.detach()) < least:
                 least, best, after = float(loss.detach()), shift.detach(), found
-            if met or step == last:
+            if not swinging and (met or step == last):
                 break
             gradient = torch.autograd.grad(loss, [shift])[0] * free
-            shift = shift.detach() - polyak_step(float(loss.detach()), gradient, memory.direction(gradient))
+            memory = AdamMemory() if step == MATCHING.swings else memory
+            direction = memory.direction(gradient)
+            length = MATCHING.max_step if swinging else polyak_length(float(loss.detach()), gradient, direction)
+            shift = shift.detach() - length * direction
     return VolumeMatching(best, before, after, step)
 
 
@@ -198,12 +204,11 @@ class AdamMemory:
         return self.mean / (1.0 - short**self.steps) / scale
 
 
-def polyak_step(loss: float, gradient: Tensor, direction: Tensor) -> Tensor:
-    """The step along ``direction`` after which a squared error ``loss`` is 0, if the error is linear; limited."""
+def polyak_length(loss: float, gradient: Tensor, direction: Tensor) -> float:
+    """How far along ``direction`` a squared error ``loss`` is 0, if the error is linear; limited."""
     slope = float((gradient * direction).sum())
     # (e + a e')^2 is 0 at a = -e / e', and its slope at a = 0 is 2 e e'.
-    length = 2.0 * loss / slope if slope > 0.0 else math.inf
-    return min(length, MATCHING.max_step) * direction
+    return min(2.0 * loss / slope, MATCHING.max_step) if slope > 0.0 else MATCHING.max_step
 
 
 def match_motion_volumes(
