@@ -92,7 +92,7 @@ ROWS = (
     Row("case", CASE, 6.0),
     Row("case-open", f"{CASE} --no-control", 4.0),
     Row("cohort", COHORT, 8.0, cases=20, repeats=1),
-    Row("score", SCORE, 4.0, setup=HEARTS, real=True, repeats=2),
+    Row("score", SCORE, 4.0, setup=HEARTS, real=True, repeats=1),
     Row("evaluate", EVALUATE, 3.0, read=lambda printed: float(str(last_json(printed)["cold_s"])), repeats=2),
     *(
         Row(f"step-{name.replace('_', '-')}", STEPS, 1.5, read=step_of(number), repeats=1)

@@ -42,6 +42,15 @@ def test_there_is_one_heart(heart: LabelArray) -> None:
     assert np.array_equal(drawn(seen), heart)
 
 
+def test_the_label_that_is_cleaned_stays_as_it_was() -> None:
+    """Also where it lies in memory as the work is done, and the heart fills the field."""
+    sections = np.full((3, 8, 8), Label.MYO, np.uint8)
+    sections[1, 3, 3] = Label.BACKGROUND
+    label = np.moveaxis(sections, 0, 2)
+    assert drawn(label)[3, 3, 1] == Label.MYO
+    assert label[3, 3, 1] == Label.BACKGROUND
+
+
 def test_a_structure_is_one_part_in_a_section_and_without_holes(heart: LabelArray) -> None:
     seen = heart.copy()
     seen[30:32, 18, 3] = Label.LV  # in the wall

@@ -131,7 +131,7 @@ def clean_mask(label: LabelArray, pixel_mm2: float) -> LabelArray:
         found = _around(label)
         kept = one_heart(label[found])
         box = _around(kept)  # all further work is done here, in a small part of the field
-        sections = np.ascontiguousarray(np.moveaxis(kept[box], 2, 0))  # Z X Y
+        sections = np.moveaxis(kept[box], 2, 0).copy()  # Z X Y
         _clean_sections(sections)
         cleaned[found][box] = _without_fragments(np.moveaxis(sections, 0, 2), pixel_mm2)
     return cleaned
