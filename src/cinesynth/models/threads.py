@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+MOST = 8
+"""Most calls at a time: each holds the activations of a network."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,13 +28,13 @@ def one_thread() -> Iterator[None]:
 
 
 def on_all_cores(task: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """Yield ``task(item)`` for each item, as many at a time as torch has threads, each computed by one of them.
+    """Yield ``task(item)`` for each item, as many at a time as torch has threads (at most `MOST`), each by one of them.
 
     Networks as small as these use two cores 1.2 times as well this way, and what follows their calls is done beside
     them. ``items`` are taken in the calling thread, at most one more than are computed. Tasks that have begun when the
     generator is closed are finished and forgotten.
     """
-    threads = torch.get_num_threads()
+    threads = min(torch.get_num_threads(), MOST)
     if threads < 2:
         yield from map(task, items)
         return
