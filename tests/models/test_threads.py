@@ -7,6 +7,8 @@ import torch
 
 from cinesynth.models.threads import background_thread, on_all_cores, one_thread
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(params=[1, 2, 3])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
@@ -21,7 +23,7 @@ def test_results_come_in_order_each_from_one_thread(threads: int) -> None:
         return item, torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     with torch.inference_mode():
-        results = list(on_all_cores(task, iter(range(9))))
+        results = list(on_all_cores(task, iter(range(9)), CPU))
     assert results == [(item, 1, True) for item in range(9)]
     assert torch.get_num_threads() == threads
 
@@ -29,7 +31,7 @@ def test_results_come_in_order_each_from_one_thread(threads: int) -> None:
 def test_items_are_not_taken_before_their_time(threads: int) -> None:
     """A caller that stops at the third result has paid for few more."""
     taken: list[int] = []
-    results = on_all_cores(lambda item: item, (taken.append(item) or item for item in range(100)))
+    results = on_all_cores(lambda item: item, (taken.append(item) or item for item in range(100)), CPU)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     results.close()
     assert len(taken) <= 3 + threads
@@ -38,7 +40,7 @@ def test_items_are_not_taken_before_their_time(threads: int) -> None:
 
 def test_an_error_reaches_the_caller(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(on_all_cores(lambda item: 1 // item, [1, 0, 1]))
+        list(on_all_cores(lambda item: 1 // item, [1, 0, 1], CPU))
     assert torch.get_num_threads() == threads
 
 

@@ -60,7 +60,7 @@ def test_a_sheet_shows_its_slices_unscaled(tmp_path: Path, box: Cine) -> None:
     with Image.open(tmp_path / "sheet.png") as picture:
         sheet = np.asarray(picture.convert("RGB"))
     view, window = PlaneView.of(box.label, box.image.shape, spacing_mm, 160.0, 96), window_of(box.image)
-    for column in range(box.image.shape[-1]):  # the second of those at ED
+    for column in range(box.image.shape[-1]):  # the first row is ED
         expected = tile(box.image[0, ..., column], box.label[0, ..., column], view, window)
         np.testing.assert_array_equal(sheet[40:136, 80 + 96 * column : 176 + 96 * column], expected)
 

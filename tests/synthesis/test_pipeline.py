@@ -42,6 +42,38 @@ def test_a_case_is_the_same_alone_and_in_any_company(which: str, request: pytest
 
 
 @pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
+def test_frames_decoded_beside_each_other_are_the_same(
+    which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three threads, of which each takes chunks of frames, give one case each time, and a cancel ends it.
+
+    It is that of one thread to rounding: sums in the networks are in another order.
+    """
+    pipe: CinePipeline = request.getfixturevalue(which)
+    settings: dict[str, Any] = {"frames": 9, "seed": 11, "max_attempts": 1}
+    # The whole cycle, as no untrained motion holds: every chunk of frames is decoded.
+    monkeypatch.setattr(pipe.sampler, "_hold_so_far", lambda *_: True)
+    alone = pipe(PRIORS[0], **settings)
+    torch.set_num_threads(3)
+    try:
+        beside = pipe(PRIORS[0], **settings)
+        assert same(beside, pipe(PRIORS[0], **settings))
+        np.testing.assert_allclose(beside.image, alone.image, atol=1e-2)
+        calls: list[str] = []
+
+        def cancel(stage: str, *_: object) -> None:
+            calls.append(stage)
+            if calls.count("motion") == 6:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            pipe(PRIORS[0], callback=cancel, **settings)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("which", ["pipe", "per_frame_pipe"])
 def test_the_first_frame_is_the_anatomy_exactly(which: str, request: pytest.FixtureRequest) -> None:
     pipe: CinePipeline = request.getfixturevalue(which)
     plan = pipe.plan(Request(PRIORS[0], seed=7, frames=6, max_attempts=1))

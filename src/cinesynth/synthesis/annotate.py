@@ -67,7 +67,7 @@ def segment(
     """
     frames = IntensityScale.of(study.image).apply(placement.image_to_grid(study.image))  # T X Y Z
     label = []
-    for mask in on_all_cores(lambda frame: _mask(codec, frame, placement.slice_mask), frames):
+    for mask in on_all_cores(lambda frame: _mask(codec, frame, placement.slice_mask), frames, _device(codec)):
         label.append(mask)
         on_frame(len(label), len(frames))
     return np.stack(label)
@@ -102,10 +102,14 @@ def locate(codec: Codec, study: Study, frame: int = 0) -> Placement:
     return placement
 
 
+def _device(codec: Codec) -> torch.device:
+    return next((parameter.device for parameter in codec.parameters()), torch.device("cpu"))
+
+
 @torch.inference_mode()
 def _mask(codec: Codec, frame: FloatArray, acquired: BoolArray) -> LabelArray:
     """The mask of an ``X Y Z`` image in [-1, 1]; background in slices that were not acquired."""
-    device = next((parameter.device for parameter in codec.parameters()), None)
+    device = _device(codec)
     image = torch.from_numpy(frame)[None, None].to(device)  # 1 1 X Y Z
     slices = torch.from_numpy(acquired)[None].to(device)  # 1 Z
     label: LabelArray = codec.labels(codec.decode(codec.encode(image, slices), slices).logits, slices)[0]

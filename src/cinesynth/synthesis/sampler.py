@@ -184,7 +184,7 @@ class Sampler:
             return decoded, self._hold_so_far(labels, numbers, plan)
 
         yield from map(decode, islice(chunks, 1))  # ES, after which a motion often ends
-        yield from on_all_cores(decode, chunks) if self.device.type == "cpu" else map(decode, chunks)
+        yield from on_all_cores(decode, chunks, self.device)
 
     def _hold_so_far(self, labels: list[LabelArray], chunk: list[int], plan: Plan) -> bool:
         """Whether the frames of a chunk may belong to an accepted motion; ``labels`` are those of ED and of them."""

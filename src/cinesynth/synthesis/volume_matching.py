@@ -176,7 +176,7 @@ def match_volumes(
             met = float((errors.detach().abs() * (weights > 0)).max()) < MATCHING.tolerance
             swinging = step < MATCHING.swings and not (met and step == 0)  # what is right is left alone
             # A step may miss: the best shift is kept. The LV's steps begin anew, as they look at the LV alone.
-            if met or swinging or step in (MATCHING.swings, MATCHING.joint_steps) or float(loss.detach()) < least:
+            if met or step in (0, MATCHING.swings, MATCHING.joint_steps) or float(loss.detach()) < least:
                 least, best, after = float(loss.detach()), shift.detach(), found
             if not swinging and (met or step == last):
                 break
