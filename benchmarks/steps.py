@@ -64,7 +64,9 @@ def main() -> None:
     sys.path.insert(0, str(arguments.tree / "benchmarks"))
     benchmark: Any = importlib.import_module("training")
     config = benchmark.load_config("compact")
-    accelerator = Accelerator(mixed_precision=benchmark.resolve_precision(config.training.precision), cpu=True)
+    precision = benchmark.resolve_precision(config.training.precision)
+    names = getattr(benchmark, "MIXED_PRECISION", {})  # older revisions resolve to the name itself
+    accelerator = Accelerator(mixed_precision=names.get(precision, precision), cpu=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data = benchmark.dataset(Path(folder) / "phantoms", config)

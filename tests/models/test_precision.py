@@ -12,9 +12,9 @@ from cinesynth.weights.registry import shipped_bundles
 
 
 def test_the_hardware_decides_unless_a_precision_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    for has_units, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has_units: has, raising=False)
+    for tiles, dot_products, expected in ((True, False, "bf16"), (False, True, "bf16"), (False, False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=tiles: has, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=dot_products: has, raising=False)
         assert resolve_precision("auto", "cpu") == expected
     assert (resolve_precision("fp32", "cpu"), resolve_precision("bf16", "cpu")) == ("fp32", "bf16")
 
