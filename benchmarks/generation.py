@@ -26,7 +26,8 @@ from cinesynth.config import load_config
 from cinesynth.models.build import network_calls, sequence_flops
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.synthesis.sampler import Plan, Sampler
+from cinesynth.synthesis.planning import Plan
+from cinesynth.synthesis.sampler import Sampler
 from cinesynth.types import ClinicalPrior, Diagnosis
 
 PAPER_STEPS, PAPER_GUIDANCE = 30, 3.0

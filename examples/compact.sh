@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the default weights, `compact`, again: examples/compact.sh DATASET RUNS
-# DATASET is a folder of cinesynth ingest with all sources in it; docs/experiments/ says which (0006, 0007 and 0010).
-# Three hours of training on two cores with bf16 matrix units, summed over those runs. The same command resumes.
+# DATASET is a folder of cinesynth ingest with all sources in it; docs/experiments/ says which (0006, 0007, 0010
+# and 0030). Three to four hours of training on two cores with bf16 matrix units. The same command resumes.
 set -euo pipefail
 data=$1 runs=$2 preset=${PRESET:-compact}
 
@@ -18,7 +18,7 @@ steps() { # STAGE STEPS RATE COPIES
   echo "--set training.$1.steps=$2 --set training.$1.learning_rate=$3 --set training.$1.affine_copies=$4"
 }
 
-# vae, residual_motion, anatomy_diffusion, motion_diffusion, then the decoder is fine-tuned on noisy latents
+# vae, residual_motion, anatomy_diffusion, motion_diffusion, then the decoder on noisy latents and the texture network
 train all first --set training.anatomy_diffusion.affine_copies=8 --set training.motion_diffusion.affine_copies=1
 for run in anatomy anatomy-longer motion; do with_codec "$run"; done
 # shellcheck disable=SC2046
@@ -31,5 +31,8 @@ for run in anatomy anatomy-longer motion; do with_codec "$run"; done
 mkdir -p "$runs/last"
 cp "$runs"/first/{vae,residual_motion}.{json,safetensors} "$runs"/anatomy-longer/anatomy_diffusion.{json,safetensors} \
   "$runs"/motion/motion_diffusion.{json,safetensors} "$runs/last"
+for stage in decoder texture; do # presets may do without
+  for file in "$runs/first/$stage".{json,safetensors}; do [[ ! -e $file ]] || cp "$file" "$runs/last"; done
+done
 [[ -e $runs/weights ]] || cinesynth bundle "$runs/last" --dataset "$data" --out "$runs/weights"
 cinesynth score --dataset "$data" --weights "$runs/weights" --split test --count "${COUNT:-200}" --frames 2 --no-match-volumes

@@ -48,6 +48,8 @@ PerCase = Float[Tensor, "B"]
 CaseFactor = Float[Tensor, "B 1 1 1 1"]  # one number a case that multiplies features
 Scalar = Float[Tensor, ""]
 Slices = Float[Tensor, "N 1 P Q"]  # single slices of any cases, P by Q pixels
+SliceNoise = Float[Tensor, "N K P Q"]
+NoiseField = Float[Tensor, "B K X Y Z"]  # noise of whole images, K channels
 Vectors = Float[Tensor, "B W"]
 Tokens = Float[Tensor, "B N W"]
 BatchLabel = Shaped[Tensor, "B 1 X Y Z"]  # `Label`s as any type of number
@@ -72,6 +74,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 """What networks compute in; "auto" is bf16 where the hardware multiplies it natively, else fp32."""
 Condition = Literal["diagnosis", "lv_edv_ml", "lv_esv_ml", "slices", "rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor"]
 """The conditions of generation: the fields of `ClinicalPrior`."""
+UNKNOWN_VENDOR = "unknown"
+"""The vendor of a scanner that is not known, and a request for no vendor's style."""
 CORE_CONDITIONS: tuple[Condition, ...] = ("diagnosis", "lv_edv_ml", "lv_esv_ml", "slices")
 """Conditions of every model."""
 FURTHER_CONDITIONS: tuple[Condition, ...] = ("rv_edv_ml", "rv_esv_ml", "myo_mass_g", "vendor")

@@ -17,7 +17,7 @@ from cinesynth.data.sources import Source
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError, OutputError
 from cinesynth.types import Diagnosis, Label, Study
-from cinesynth.weights.prior import EmpiricalPrior
+from cinesynth.weights.prior_fit import fit
 from tests.real_subjects import acdc_patients
 
 MakeStudy = Callable[..., Study]
@@ -67,7 +67,7 @@ def test_what_a_source_reports_is_never_a_volume_of_the_record(make_study: MakeS
     assert labelled.lv_edv_ml == pytest.approx(DatasetTable.read(tmp_path / "set").rows[0].lv_edv_ml, rel=0.01)
     assert not 315 < labelled.lv_edv_ml < 327
     with pytest.raises(DataError, match="none of 1 training subjects"):
-        EmpiricalPrior.fit([replace(unlabelled, split="train")])
+        fit([replace(unlabelled, split="train")])
 
 
 def test_unacquired_slices_are_black_and_unlabelled(packed: PackedDataset) -> None:

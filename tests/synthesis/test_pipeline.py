@@ -114,7 +114,7 @@ def test_only_acquired_slices_are_computed_and_they_are_the_full_grids(pipe: Cin
     plan = pipe.plan(request)
     assert plan.slice_mask.shape == (1, 7)
     whole = CinePipeline(pipe.bundle)
-    whole._may_crop = lambda: False  # type: ignore[method-assign]
+    whole.planner._may_crop = lambda: False  # type: ignore[method-assign]
     acquired = torch.from_numpy(slice_mask(7, pipe.grid.size[2]))
     assert torch.equal(whole.plan(request).slice_mask[0], acquired)
     cropped, full = next(pipe.generate([request])), next(whole.generate([request]))

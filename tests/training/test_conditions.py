@@ -14,9 +14,10 @@ from cinesynth.config import STAGES, Config, load_config
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
+from cinesynth.data.subject_prior import plausible_volumes
 from cinesynth.io.reproducibility import stream
 from cinesynth.training.augment import draw_copy
-from cinesynth.training.frames import FrameSampler, plausible_volumes, with_vendors
+from cinesynth.training.frames import FrameSampler, with_vendors
 from cinesynth.training.latents import CacheSpec, cached_sequences, encode_sequence, kept_frames
 from cinesynth.training.run import train_stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example

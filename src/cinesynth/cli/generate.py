@@ -72,9 +72,9 @@ def generate(
 ) -> None:
     """Generate a beating heart with its segmentation at every frame.
 
-    Omitted conditions are left unspecified. Without any volume, priors are sampled from the training distribution. RV
-    volumes, mass and vendor need weights that were trained with them. --cohort reads all of this from a file, one row
-    or group at a time. Run the same command again to continue an interrupted cohort.
+    Omitted conditions are as training subjects have them beside what you give; without any volume, priors are sampled.
+    RV volumes, mass and vendor need weights that were trained with them. --cohort reads all of this from a file, one
+    row or group at a time. Run the same command again to continue an interrupted cohort.
     """
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}

@@ -22,7 +22,7 @@ Precision = Annotated[
 ]
 Esv = Annotated[float | None, Option(help="LV end-systolic volume, mL.")]
 Ef = Annotated[float | None, Option(help="Ejection fraction in percent, instead of --esv.")]
-Vendor = Annotated[str | None, Option(help="Scanner vendor, as named in the training data.")]
+Vendor = Annotated[str | None, Option(help="Scanner vendor as in the training data, or unknown for no vendor's style.")]
 Frames = Annotated[int, Option(help="Frames per cycle; frame 0 is ED.")]
 EsIndex = Annotated[int | None, Option(help="Zero-based frame of ES.")]
 Steps = Annotated[int | None, Option(help="Sampling steps of both diffusion models.")]

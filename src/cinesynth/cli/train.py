@@ -62,7 +62,7 @@ def _verb(stage: str, text: str) -> None:
         if stage == "decoder" and initial is not None:
             hint = "the decoder stage starts from the VAE in --run"
             raise InputError("--initial does not apply to the decoder stage", hint=hint)
-        from cinesynth.training.run import stages_of
+        from cinesynth.config import stages_of
 
         train(list(stages_of(config)) if stage == "all" else [stage], dataset, run, config, minutes, initial)
 
@@ -75,7 +75,8 @@ _verb("residual_motion", "Stage 2: the deterministic residual-motion model.")
 _verb("anatomy_diffusion", "Stage 3: the diffusion model from clinical priors to ED anatomy.")
 _verb("motion_diffusion", "Stage 4: the diffusion model from ED anatomy and clinical priors to motion.")
 _verb("decoder", "Fine-tune the decoder on noisy latents. If a run has this stage, bundle includes it.")
-_verb("all", "All four stages in order, and the decoder stage if the preset has one.")
+_verb("texture", "The network that adds texture to decoded images. If a run has this stage, bundle includes it.")
+_verb("all", "All four stages in order, and the stages decoder and texture if the preset has them.")
 _verb("segmenter", "The independent segmenter used by evaluate, trained on annotated frames of real subjects only.")
 
 

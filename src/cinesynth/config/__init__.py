@@ -100,3 +100,9 @@ def _explain(location: tuple[int | str, ...], message: str, kind: str) -> str:
         node = field.annotation if field else None
     near = difflib.get_close_matches(str(location[-1]), getattr(node, "model_fields", {}), n=1, cutoff=0.5)
     return f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else "")
+
+
+def stages_of(config: Config) -> tuple[str, ...]:
+    """The stages that ``train all`` trains."""
+    further = ("decoder", "texture")
+    return (*STAGES, *(stage for stage in further if getattr(config.training, stage) is not None))

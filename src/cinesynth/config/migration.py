@@ -31,8 +31,16 @@ def migrate_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def original_settings(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree of settings under its original names, in the same order: what hashes of settings are made of."""
-    return _renamed(tree, ORIGINAL_NAMES)
+    """A tree of settings under its original names, in the same order: what hashes of settings are made of.
+
+    Settings that came later are left out where they change nothing.
+    """
+    old = _renamed(tree, ORIGINAL_NAMES)
+    training = old.get("training")
+    if isinstance(training, dict) and training.get("texture") is None:
+        old = {key: value for key, value in old.items() if key != "texture"}
+        old["training"] = {key: value for key, value in training.items() if key != "texture"}
+    return old
 
 
 def migrate_key(path: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from cinesynth.data.dataset_table import TABLE_FILE
 from cinesynth.data.sources.layout import layouts, load_layout
 from cinesynth.errors import DataError
-from cinesynth.types import Diagnosis
+from cinesynth.types import UNKNOWN_VENDOR, Diagnosis
 
 UNKNOWN = "unknown terms"
 RESEARCH = "research and non-commercial use"
@@ -114,7 +114,6 @@ def cited(terms: Iterable[Terms]) -> list[str]:
 
 # --- Vendors and diagnosis groups: from the spelling of each dataset to that of this package -----------------------
 
-UNKNOWN_VENDOR = "unknown"
 _VENDORS = {
     "siemens": "Siemens",
     "philips": "Philips",

@@ -27,14 +27,17 @@ from cinesynth.evaluation.statistics import known
 from cinesynth.memorisation.thumbnails import HEIGHTS, centre_of, slices_at
 from cinesynth.models.build import build_codec
 from cinesynth.models.codec import Codec
+from cinesynth.models.texture import Texture
 from cinesynth.models.threads import one_thread
 from cinesynth.types import STRUCTURES, FloatArray
-from cinesynth.weights.folder import load_stage, stage_info
+from cinesynth.weights.folder import TEXTURE, has_texture, load_stage, load_texture, stage_info
 from cinesynth.weights.registry import find_bundle
 
 TITLE = "Reconstruction"
 NAME = "codec"
 STAGE = "vae"
+IMAGES = ("psnr_db", "ssim", "sharpness_db", "textured_psnr_db", "textured_ssim")
+"""Fields of `FrameScore` that the image alone decides."""
 
 
 @lru_cache(maxsize=2)
@@ -42,6 +45,11 @@ def _codec(folder: Path, sha256: str) -> Codec:
     codec = build_codec(parse_config(stage_info(folder, STAGE)["config"]))
     load_stage(folder, STAGE, codec)
     return codec.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=2)
+def _texture(folder: Path, _sha256: str) -> Texture | None:
+    return load_texture(folder) if has_texture(folder) else None
 
 
 # --- The section of the report ---------------------------------------------------------------------------------------
@@ -52,18 +60,19 @@ def section_spec(weights: Path | None) -> SectionSpec:
     none."""
     folder = find_bundle(weights)
     sha256 = str(stage_info(folder, STAGE)["sha256"])
-    measurer = Measurer(NAME, f"2 {sha256}", partial(measure_codec, folder, sha256))
+    identity = f"3 {sha256}" + (f" {stage_info(folder, TEXTURE)['sha256']}" if has_texture(folder) else "")
+    measurer = Measurer(NAME, identity, partial(measure_codec, folder, sha256))
     return SectionSpec(TITLE, (measurer,), partial(_evaluate, sha256))
 
 
 def measure_codec(folder: Path, sha256: str, case: Case) -> dict[str, NDArray[np.float32]]:
     """At ED and ES: PSNR, SSIM, LV volume error (``2``), Dice and HD95 (``2 S``); NaN for generated hearts, which are
     already decoded. `InputError` if the heart is not on the codec's grid."""
-    values = {key: np.full(2, np.nan, np.float32) for key in ("psnr_db", "ssim", "lv_error_percent")}
+    values = {key: np.full(2, np.nan, np.float32) for key in (*IMAGES, "lv_error_percent")}
     values |= {key: np.full((2, len(STRUCTURES)), np.nan, np.float32) for key in ("dice", "hd95_mm")}
     if case.requested is not None:
         return values
-    codec = _codec(folder, sha256)
+    codec, texture = _codec(folder, sha256), _texture(folder, sha256)
     if not np.allclose(codec.grid.spacing_mm, case.spacing_mm):
         raise InputError(
             f"the codec of {folder} works at {codec.grid.spacing_mm} mm, the hearts are at {case.spacing_mm} mm",
@@ -73,8 +82,9 @@ def measure_codec(folder: Path, sha256: str, case: Case) -> dict[str, NDArray[np
     for p, t in enumerate((case.ed, case.es)):
         about = {"subject": case.name, "phase": ""}
         image, label, coverage = from_uint8(case.image[t]), case.label[t], case.coverage[t]
-        score = score_image(codec, image, everywhere, label, coverage, case.spacing_mm, **about)
-        values["psnr_db"][p], values["ssim"][p] = score.psnr_db, score.ssim
+        score = score_image(codec, image, everywhere, label, coverage, case.spacing_mm, texture, **about)
+        for key in IMAGES:
+            values[key][p] = getattr(score, key)
         if score.lv_ml > 0:
             values["lv_error_percent"][p] = score.lv_error_percent
         for key, found in (("dice", score.dice), ("hd95_mm", score.hd95_mm)):
@@ -87,6 +97,8 @@ def _evaluate(sha256: str, measurements: Measurements) -> Section:
     for name, unit, key, place in QUANTITIES:
         sets = [_values(measured, key, place) for measured in (measurements.held_out, measurements.train)]
         missing, detail = "not annotated in any held-out subject", "frames at ED and ES"
+        if key.startswith("textured") and not any(len(known(values)) for values in sets):
+            continue  # these weights add none
         metrics.append(mean_of_frames(name, sets[0], missing, unit=unit, detail=detail))
         rows.append((name, unit, *map(_summary, sets)))
     question = "How good can a generated heart be at best: what is lost when real hearts are only encoded and decoded?"

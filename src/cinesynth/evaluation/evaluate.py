@@ -22,6 +22,7 @@ from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import DataError, InputError
 from cinesynth.evaluation import anatomy, codec, control, memorisation, realism, segmenter, temporal
 from cinesynth.evaluation.cases import CaseSet, cohort, patients, without_phantoms
+from cinesynth.evaluation.held_out import real_sets
 from cinesynth.evaluation.measure import measure
 from cinesynth.evaluation.report import EvaluationReport, number, read_report
 from cinesynth.evaluation.section import Measurements, Section, SectionSpec
@@ -31,7 +32,7 @@ from cinesynth.io.reproducibility import package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.reports import render_template
-from cinesynth.weights.folder import INDEX, bundle_sha256, read_json, stage_info
+from cinesynth.weights.folder import FINGERPRINTS, INDEX, bundle_sha256, read_index, read_json, read_tensors, stage_info
 from cinesynth.weights.registry import find_bundle
 
 HELD_OUT = ("test", "validation")
@@ -91,7 +92,7 @@ def evaluate(
         "seed": 0,
         **compared,
         "networks": networks,
-        "cautions": list(_cautions(compared["real"]["data_hash"], bundle, segmenter)),
+        "cautions": list(_cautions(compared["real"], bundle, segmenter)),
         "command": shlex.join(command),
     }
     report = EvaluationReport(metadata, tuple(sections))
@@ -133,13 +134,17 @@ def _sets(
         hint = "generate more: cinesynth generate --count 50 --out COHORT"
         raise InputError(f"{synthetic} holds {len(made)} cases, at least 2 are needed", hint=hint)
     data = prepare(real, grid, progress)
-    train, held_out = (without_phantoms(data.split(name)) for name in ("train", split))
+    index = read_index(weights) if weights and (weights / INDEX).is_file() else {}
+    stored = read_tensors(weights / FINGERPRINTS) if weights and FINGERPRINTS in index.get("files", {}) else None
+    sets = real_sets(data, split, stored, index.get("data_hash"))
+    train, held_out = sets.train, sets.held_out
     compared = {
         "real": {
             "folder": real.resolve().name,
             "data_hash": data.data_hash,
             "train": _counts(train),
             "held_out": {"split": split, **_counts(held_out)},
+            "moved_to_training": list(sets.moved),
         },
         "synthetic": {"folder": synthetic.resolve().name, "cases": len(made), "key": made.key, **about},
         "grid": {"size": list(grid.size), "spacing_mm": list(grid.spacing_mm)},
@@ -167,8 +172,23 @@ def _of_cohort(folder: Path, made: CaseSet) -> dict[str, Any]:
     return {"kind": "cohort", "weights": next(iter(found.values()), {}), "frames": frames, "accepted": accepted}
 
 
-def _cautions(expected: str, bundle: Path | None, segmenter: Path | None) -> Iterator[str]:
-    """Networks trained on another dataset than is compared may have been trained on its held-out subjects."""
+def _cautions(real: Mapping[str, Any], bundle: Path | None, segmenter: Path | None) -> Iterator[str]:
+    """Networks trained on another dataset than is compared may have been trained on its held-out subjects.
+
+    Fingerprints tell who they are, where weights have them.
+    """
+    expected = real["data_hash"]
+    if moved := real["moved_to_training"]:
+        shown, all_ = (
+            ", ".join(moved[:5]) + (" ..." if len(moved) > 5 else ""),
+            len(moved) + real["held_out"]["subjects"],
+        )
+        yield (
+            f"{len(moved)} of {all_} held-out subjects count as training subjects here, because their images match "
+            f"fingerprints of the weights: {shown}."
+        )
+    if bundle and (bundle / FINGERPRINTS).is_file():
+        bundle = None
     for name, folder, stage in (("weights", bundle, "vae"), ("segmenter", segmenter, SEGMENTER)):
         found = stage_info(folder, stage).get("data_hash") if folder else expected
         if found != expected:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cinesynth.cases.schema import accepted
 from cinesynth.data.packed import PackedDataset
+from cinesynth.data.subject_prior import labelled_prior
 from cinesynth.errors import DataError
 from cinesynth.evaluation.agreement import QUANTITIES, UNITS, RequestedPair, achieved, requested
 from cinesynth.evaluation.cases import generated
@@ -21,8 +22,7 @@ from cinesynth.io.tasks import ProgressCallback, no_progress, part_of
 from cinesynth.models.conditioning import CORE, ConditionSet
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
-from cinesynth.training.frames import Volumes, measured_prior
-from cinesynth.types import FURTHER_CONDITIONS, STRUCTURES, Cine, ClinicalPrior, is_contiguous, volumes_ml
+from cinesynth.types import FURTHER_CONDITIONS, Cine, ClinicalPrior
 
 CONTROLLED = ("EDV", "ESV", "EF", "RV EDV", "RV ESV", "mass")
 """Quantities of `agreement` that are scored."""
@@ -53,16 +53,7 @@ def prior_of(data: PackedDataset, index: int, condition_set: ConditionSet = CORE
     further = [name for name in FURTHER_CONDITIONS if name in condition_set.names]
     if not further:
         return prior
-    # volumes of the structures that were annotated in a frame without a gap
-    volumes = []
-    for frame in (record.ed, record.es):
-        label, covered = data.label(index, frame)[None], record.coverage[frame].T  # S Z
-        known = [
-            float(volumes_ml(label, s, data.grid.voxel_ml)[0]) if is_contiguous(c) else None
-            for s, c in zip(STRUCTURES, covered, strict=True)
-        ]
-        volumes.append(Volumes(*known))
-    found = measured_prior(record, *volumes)
+    found = labelled_prior(data, index)
     values = {name: getattr(found, name) for name in further}
     if condition_set.vendor_index(found.vendor) == 0:  # a vendor the weights were not trained on
         values.pop("vendor", None)

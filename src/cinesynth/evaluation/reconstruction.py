@@ -21,8 +21,10 @@ from cinesynth.evaluation.agreement import overlap
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.models.codec import Codec
 from cinesynth.models.residual_motion import HarmonicCode, ResidualMotion
+from cinesynth.models.texture import Texture
 from cinesynth.training.frames import FrameSampler
 from cinesynth.training.latents import LatentSequence
+from cinesynth.training.losses import sharpness_db
 from cinesynth.training.stages.diffusion import residuals_of
 from cinesynth.types import STRUCTURES, UNCONDITIONAL, BoolArray, FloatArray, Label, LabelArray, covered_label
 
@@ -33,6 +35,9 @@ QUANTITIES: tuple[tuple[str, str, str, int | None], ...] = (
     *((f"Dice {s.name}", "", "dice", i) for i, s in _FROM_LV),
     *((f"HD95 {s.name}", "mm", "hd95_mm", i) for i, s in _FROM_LV),
     ("LV volume |error|", "%", "lv_error_percent", None),
+    ("sharpness", "dB", "sharpness_db", None),
+    ("PSNR with texture", "dB", "textured_psnr_db", None),
+    ("SSIM with texture", "", "textured_ssim", None),
 )
 """Name, unit, field of `FrameScore`, and position in `STRUCTURES`."""
 
@@ -42,7 +47,11 @@ QUANTITIES: tuple[tuple[str, str, str, int | None], ...] = (
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One reconstructed frame: PSNR (dB) and SSIM, Dice and HD95 (mm) of each annotated structure, LV volumes (mL)."""
+    """One reconstructed frame: PSNR (dB) and SSIM, Dice and HD95 (mm) of each annotated structure, LV volumes (mL).
+
+    Sharpness is power above half of Nyquist, relative to the real frame's (dB), with texture where the weights add it;
+    so are the last two, which are NaN where they do not.
+    """
 
     subject: str
     phase: str
@@ -52,6 +61,9 @@ class FrameScore:
     hd95_mm: dict[str, float]
     lv_ml: float
     lv_reconstructed_ml: float
+    sharpness_db: float
+    textured_psnr_db: float
+    textured_ssim: float
     dataset: str = ""
     vendor: str = ""
 
@@ -62,7 +74,11 @@ class FrameScore:
 
 
 def score_codec(
-    codec: Codec, data: PackedDataset, progress: ProgressCallback = no_progress, workers: int | None = None
+    codec: Codec,
+    data: PackedDataset,
+    progress: ProgressCallback = no_progress,
+    workers: int | None = None,
+    texture: Texture | None = None,
 ) -> list[FrameScore]:
     """Encode and decode the labelled ED and ES frames of every subject of ``data``."""
     frames = [
@@ -72,18 +88,22 @@ def score_codec(
         if record.labelled[t]
     ]
     scores = []
-    with closing(ordered_map(partial(_score_listed, codec, data), frames, workers)) as scored:
+    with closing(ordered_map(partial(_score_listed, codec, data, texture), frames, workers)) as scored:
         for done, score in enumerate(scored, start=1):
             scores.append(score)
             progress("codec", done, len(frames), {})
     return scores
 
 
-def _score_listed(codec: Codec, data: PackedDataset, frame: tuple[int, int, str]) -> FrameScore:
-    return score_frame(codec, data, *frame)
+def _score_listed(
+    codec: Codec, data: PackedDataset, texture: Texture | None, frame: tuple[int, int, str]
+) -> FrameScore:
+    return score_frame(codec, data, *frame, texture)
 
 
-def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, phase: str) -> FrameScore:
+def score_frame(
+    codec: Codec, data: PackedDataset, subject: int, frame: int, phase: str, texture: Texture | None = None
+) -> FrameScore:
     """Scores of one frame in its acquired slices."""
     record = data.records[subject]
     acquired = slice_mask(record.slices, data.grid.size[2])
@@ -92,7 +112,7 @@ def score_frame(codec: Codec, data: PackedDataset, subject: int, frame: int, pha
     about = {"subject": record.subject, "phase": phase, "dataset": record.dataset, "vendor": record.vendor}
     if codec.config.norm == "layer":  # the slices that were not acquired change no other
         image, acquired = image[..., acquired], acquired[acquired]
-    return score_image(codec, image, acquired, truth, coverage, data.grid.spacing_mm, **about)
+    return score_image(codec, image, acquired, truth, coverage, data.grid.spacing_mm, texture, **about)
 
 
 @torch.inference_mode()
@@ -103,13 +123,15 @@ def score_image(
     truth: LabelArray,
     coverage: BoolArray,
     spacing_mm: tuple[float, float, float],
+    texture: Texture | None = None,
     **about: str,
 ) -> FrameScore:
     """Scores of an image ``X Y Z`` in [-1, 1]; ``truth`` (``X Y Z``) and ``coverage`` are of its acquired slices."""
     mask = torch.from_numpy(acquired)[None]
     decoded = codec.decode(codec.encode(torch.from_numpy(np.ascontiguousarray(image))[None, None], mask), mask)
     label = covered_label(codec.labels(decoded.logits, mask)[0][..., acquired][None], coverage[None])
-    real, made = image[..., acquired], decoded.image[0, 0].clamp(-1, 1).numpy()[..., acquired]
+    real, made = image[..., acquired], decoded.image[0, 0].clamp(-1, 1).float().numpy()[..., acquired]
+    shown = made if texture is None else _textured(texture, made)
     agreement = overlap(label, truth[None], coverage[None], spacing_mm)
     dice, hd95_mm = (
         {
@@ -121,14 +143,28 @@ def score_image(
     )
     voxel_ml = float(np.prod(spacing_mm)) / 1000.0
     return FrameScore(
-        psnr_db=float(peak_signal_noise_ratio(real, made, data_range=2.0)),
+        psnr_db=_psnr(real, made),
         ssim=mean_ssim(real, made),
         dice=dice,
         hd95_mm=hd95_mm,
         lv_ml=float((truth == Label.LV).sum() * voxel_ml),
         lv_reconstructed_ml=float((label == Label.LV).sum() * voxel_ml),
+        sharpness_db=sharpness_db(*(torch.from_numpy(np.moveaxis(x, 2, 0)[:, None].copy()) for x in (shown, real))),
+        textured_psnr_db=math.nan if texture is None else _psnr(real, shown),
+        textured_ssim=math.nan if texture is None else mean_ssim(real, shown),
         **about,
     )
+
+
+def _textured(texture: Texture, image: FloatArray) -> FloatArray:
+    """``X Y Z`` in [-1, 1] with texture, always from the same noise."""
+    batch = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    textured: FloatArray = texture(batch, texture.noise_of(0, [0], image.shape))[0, 0].numpy()
+    return textured
+
+
+def _psnr(real: FloatArray, made: FloatArray) -> float:
+    return float(peak_signal_noise_ratio(real, made, data_range=2.0))
 
 
 def mean_ssim(a: FloatArray, b: FloatArray) -> float:
@@ -154,7 +190,7 @@ def _figures(frames: Sequence[FrameScore]) -> dict[str, Any]:
         if key == "lv_error_percent":
             found = [abs(f.lv_error_percent) for f in frames if f.lv_ml > 0]
         elif place is None:
-            found = [getattr(f, key) for f in frames]
+            found = [value for f in frames if math.isfinite(value := getattr(f, key))]
         else:
             structure = STRUCTURES[place].name
             found = [values[structure] for f in frames if structure in (values := getattr(f, key))]

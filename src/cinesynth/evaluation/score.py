@@ -20,8 +20,9 @@ from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, prepare
 from cinesynth.errors import InputError
 from cinesynth.evaluation.agreement import agree
-from cinesynth.evaluation.cases import patients, without_phantoms
+from cinesynth.evaluation.cases import patients
 from cinesynth.evaluation.generation import MEASURERS, GeneratedHearts, generate, requests_of
+from cinesynth.evaluation.held_out import real_sets
 from cinesynth.evaluation.measure import Measured, measure, stack_measured
 from cinesynth.evaluation.memorisation import search
 from cinesynth.evaluation.reconstruction import (
@@ -186,20 +187,25 @@ def score_bundle(
         raise InputError(f"split {split!r} is not held out", hint=f"one of {', '.join(HELD_OUT)}")
     pipe = CinePipeline.from_pretrained(weights, device="cpu", precision=precision)
     dataset = prepare(data, Grid.from_config(pipe.bundle.config.grid), progress)
-    held, train = (without_phantoms(dataset.split(name)) for name in (split, "train"))
+    info, grid = pipe.bundle.info, pipe.grid
+    sets = real_sets(dataset, split, pipe.bundle.fingerprints, info.get("data_hash"))
+    held, train = sets.held_out, sets.train
     if not held.records:
-        raise InputError(f"the {split} split of {data} is empty", hint="ingest more subjects")
-    reconstructed = score_codec(pipe.bundle.codec, held, progress, workers)
+        raise InputError(
+            f"the {split} split of {data} has no subjects that these weights have not seen",
+            hint="ingest more subjects",
+        )
+    reconstructed = score_codec(pipe.bundle.codec, held, progress, workers, pipe.bundle.texture)
     cycles = score_cycles(pipe.bundle.codec, pipe.bundle.residual_motion, held, progress, workers)
     settings = {"frames": frames, "max_attempts": max_attempts, "match_volumes": match_volumes}
     requests = requests_of(held, count, seed, pipe.condition_set, **settings) if count else []
     hearts = generate(pipe, requests, progress)
     compared = compare_hearts(hearts, train, held, workers, progress) if requests else ([], [])
-    info, grid = pipe.bundle.info, pipe.grid
     metadata = {  # what was scored, on whom and where: enough to do it again
         "split": split,
         "subjects": [record.subject for record in held.records],
         "n_subjects": len(held.records),
+        "moved_to_training": list(sets.moved),
         "data_hash": held.data_hash,
         "weights": pipe.bundle_sha256,
         "trained_on": info.get("datasets"),

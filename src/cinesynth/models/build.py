@@ -15,6 +15,7 @@ from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.models.denoiser import DenoiserUNet
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import ResidualMotion
+from cinesynth.models.texture import Texture
 from cinesynth.types import UNCONDITIONAL
 
 
@@ -60,6 +61,11 @@ def build_motion_diffusion(config: Config) -> LatentDiffusion:
     return LatentDiffusion(network, settings.diffusion)
 
 
+def build_texture(config: Config) -> Texture:
+    """The texture network, which weights may have beside the four stages."""
+    return Texture(config.texture)
+
+
 def build(config: Config) -> Networks:
     """The networks of all four stages."""
     return Networks(
@@ -83,7 +89,7 @@ class Cost:
 
 
 def count_costs(config: Config) -> list[Cost]:
-    """Costs of the encoder, the decoders, M and both denoisers."""
+    """Costs of the encoder, the decoders, M, both denoisers and, where the preset trains one, the texture network."""
     with torch.device("meta"):
         networks = build(config)
         x, y, z = config.grid.size
@@ -101,6 +107,11 @@ def count_costs(config: Config) -> list[Cost]:
             ("anatomy denoiser", anatomy, lambda: anatomy(latent, time, conditions, mask)),
             ("motion denoiser", motion, lambda: motion(code, time, conditions, mask, latent)),
         )
+        if config.training.texture is not None:
+            texture = build_texture(config).network
+            noise = torch.empty(1, texture.noise_channels, x, y, z)
+            slices = [each.movedim(-1, 1).flatten(0, 1) for each in (image, noise)]  # Z 1 X Y, Z K X Y
+            parts = (*parts, ("texture", texture, lambda: texture(*slices)))
         costs = []
         for name, module, forward in parts:
             with FlopCounterMode(display=False) as counter:
@@ -113,7 +124,7 @@ def count_costs(config: Config) -> list[Cost]:
 def sequence_flops(config: Config, frames: int = 30) -> int:
     """FLOPs of one generated cine, including guidance and solver steps."""
     cost = {c.part: c.flops for c in count_costs(config)}
-    total = cost["decoder"] * frames
+    total = (cost["decoder"] + cost.get("texture", 0)) * frames
     for name, trajectories in (("anatomy", 1), ("motion", _trajectories(config, frames))):
         settings = getattr(config, f"{name}_diffusion").diffusion
         passes = 1 if settings.guidance in (0.0, 1.0) else 2

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cinesynth.config import Config, dump_config, hashed_settings, load_config
-from cinesynth.config.schema import Settings
+from cinesynth.config.fields import Settings
 from cinesynth.data.dataset_table import SubjectRow
 from cinesynth.errors import InputError
 from cinesynth.weights.folder import bundle_sha256

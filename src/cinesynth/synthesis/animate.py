@@ -102,10 +102,10 @@ def animate(
     scale = IntensityScale.of(study.image)
     image = scale.apply(placement.image_to_grid(study.image))[frame]  # X Y Z
     # A first plan for the number of slices; the EDV is known once the latent is decoded.
-    plan = pipe.plan(replace(wanted.request, prior=ClinicalPrior(slices=placement.slices)))
+    plan = pipe.plan(replace(wanted.request, prior=ClinicalPrior(slices=placement.slices)), complete=False)
     latent = pipe.sampler.encode(image[..., placement.slice_mask], plan)  # 1 C x y z
-    edv_ml = _checked_edv(volumes_ml(pipe.sampler.decode(latent, plan)[1], Label.LV, pipe.sampler.voxel_ml))
-    plan = pipe.plan(wanted.measured(round(edv_ml, 3), placement.slices))
+    edv_ml = _checked_edv(volumes_ml(pipe.sampler.decode(latent, plan, [0])[1], Label.LV, pipe.sampler.voxel_ml))
+    plan = pipe.plan(wanted.measured(round(edv_ml, 3), placement.slices), complete=False)
     has_cycle = study.frame_time_ms is not None and len(study.image) > 1
     if study.frame_time_ms is not None and has_cycle:
         # The patient's own cycle length, over the requested number of frames.

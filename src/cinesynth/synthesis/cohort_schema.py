@@ -31,7 +31,7 @@ from cinesynth.errors import InputError
 from cinesynth.io.reproducibility import case_seed, derive
 from cinesynth.physiology import EDV_RANGE_ML, MYO_MASS_RANGE_G, SLICE_RANGE
 from cinesynth.synthesis.request import FRAME_RANGE, FRAMES, Request
-from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.types import UNKNOWN_VENDOR, ClinicalPrior, Diagnosis
 
 if TYPE_CHECKING:
     from cinesynth.synthesis.pipeline import CinePipeline
@@ -122,7 +122,11 @@ def _diagnosis(value: object) -> Diagnosis | Sample:
 
 
 def _vendor(value: object) -> str | None:
+    if isinstance(value, str) and value.strip().casefold() == UNKNOWN_VENDOR:
+        return UNKNOWN_VENDOR  # not the same as no vendor, for which one is drawn
     meant = _meaning(value)
+    if isinstance(meant, Sample):
+        return None
     if meant is not None and not isinstance(meant, str):
         raise ValueError(f"vendor {shown(value)} is not the name of a vendor")
     return None if meant is None else meant.strip()
@@ -156,7 +160,7 @@ class CohortGroup(BaseModel):
     rv_esv: Quantity = Field(None, description=f"{_ESV}, or unknown")
     mass: Quantity = Field(None, description=f"{_MASS}, or unknown")
     vendor: Annotated[str | None, PlainValidator(_vendor)] = Field(
-        None, description="one vendor of the training data, or unknown"
+        None, description="one vendor of the training data, or draw, or unknown for none"
     )
     frames: Whole = Field(None, description=f"a whole number, {FRAME_RANGE[0]} to {FRAME_RANGE[1]}")
     es_index: Whole = Field(None, description="a whole number, 1 to frames - 1")
@@ -233,7 +237,7 @@ class CohortGroup(BaseModel):
                 slices=sampled.slices if self.slices is Sample.FROM_PRIOR else prior.slices,
             )
         if self.slices is Sample.FROM_PRIOR:
-            prior = empirical.complete(prior, derive(seed, "slices"))
+            prior = empirical.complete(prior, derive(seed, "slices"), ())
         rv_edv_ml, rv_esv_ml, mass_g = number("rv_edv"), number("rv_esv"), number("mass")
         return replace(prior, vendor=self.vendor, rv_edv_ml=rv_edv_ml, rv_esv_ml=rv_esv_ml, myo_mass_g=mass_g)
 

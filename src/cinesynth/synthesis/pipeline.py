@@ -7,7 +7,7 @@ import platform
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,20 +16,17 @@ import torch
 
 import cinesynth
 from cinesynth.cases.schema import RENAMED_REQUEST_KEYS
-from cinesynth.data.geometry import Grid, slice_mask
-from cinesynth.data.normalisation import default_es_index, frame_phases
 from cinesynth.errors import InputError
-from cinesynth.io.reproducibility import case_seed, derive, package_versions
+from cinesynth.io.reproducibility import case_seed, package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.duplicate_filter import DuplicateFilter, fingerprint_filter
-from cinesynth.models.conditioning import ConditionSet, encode_priors
 from cinesynth.synthesis.acceptance import Candidate, acceptance_json, rejection_sample
+from cinesynth.synthesis.planning import Plan, Planner, drawn_conditions
 from cinesynth.synthesis.request import FRAMES, Request
-from cinesynth.synthesis.sampler import Plan, Progress, Sampler
+from cinesynth.synthesis.sampler import Progress, Sampler
 from cinesynth.types import Cine, ClinicalPrior, Precision
 from cinesynth.weights.folder import Bundle, bundle_sha256
-from cinesynth.weights.prior import EmpiricalPrior
-from cinesynth.weights.registry import check_supported, find_bundle
+from cinesynth.weights.registry import find_bundle
 
 LICENCE_KEYS = ("licence", "licences", "license", "citation", "citations", "data")
 """Keys of a weights index that are copied into each case."""
@@ -51,9 +48,8 @@ class CinePipeline:
     ) -> None:
         self.bundle = bundle
         self.device = torch.device(device)
-        self.grid = Grid.from_config(bundle.config.grid)
-        self.prior = EmpiricalPrior.from_json(bundle.prior)
-        self.condition_set = ConditionSet.of(bundle.config)
+        self.planner = Planner(bundle, self.device)
+        self.grid, self.prior, self.condition_set = self.planner.grid, self.planner.prior, self.planner.condition_set
         self.bundle_sha256 = bundle_sha256(bundle.folder)
         filters = (fingerprint_filter(bundle.fingerprints, self.grid), duplicate_filter)
         self.duplicate_filters = tuple(each for each in filters if each is not None)
@@ -168,41 +164,31 @@ class CinePipeline:
         for plan in [self.plan(request) for request in requests]:
             yield self._case(plan, callback)
 
-    def plan(self, request: Request) -> Plan:
-        """Make the open choices of a request; `InputError` if the weights or their grid do not support it."""
-        check_supported(request.prior, self.condition_set)
-        kept = None if request.anatomy is None else self.plan(request.anatomy)
-        prior = self.prior.complete(request.prior, derive(request.seed, "slices"))
-        prior = prior if kept is None else replace(prior, slices=kept.prior.slices)  # the anatomy has its slices
-        assert prior.slices is not None
-        acquired = slice_mask(prior.slices, self.grid.size[2])  # Z of the grid
-        computed = acquired[acquired] if self._may_crop() else acquired
-        es_index = request.es_index
-        if es_index is None:
-            es_index = default_es_index(request.frames, self.prior.group(prior.diagnosis).systolic_fraction)
-        return Plan(
-            request=request,
-            prior=prior,
-            es_index=es_index,
-            frame_time_ms=self.prior.frame_time_ms(prior.diagnosis, request.frames),
-            phases=torch.from_numpy(frame_phases(request.frames, es_index)),
-            slice_mask=torch.from_numpy(computed)[None].to(self.device),  # 1 Z
-            conditions=encode_priors([prior], self.condition_set).to(self.device),
-            anatomy=kept,
-        )
+    def plan(self, request: Request, attempt: int = 0, *, complete: bool = True) -> Plan:
+        """The open choices of a request, made as `Planner.plan` does it."""
+        return self.planner.plan(request, attempt, complete=complete)
 
     @torch.inference_mode()
     def _case(self, plan: Plan, callback: ProgressCallback) -> Cine:
         progress = self.sampler.progress(plan, callback)
-        source = plan.anatomy or plan  # a counterfactual samples the anatomy of another request
+
+        @cache
+        def plan_of(attempt: int) -> Plan:
+            return self.plan(plan.request, attempt) if attempt else plan
+
+        def anatomy_of(attempt: int) -> Plan:
+            return plan_of(attempt).anatomy or plan_of(attempt)  # a counterfactual samples another request's anatomy
+
+        def sample(attempt: int) -> Candidate:
+            return self.sampler.anatomy(anatomy_of(attempt), attempt, progress=progress)
 
         def finish(drawn: Candidate) -> Candidate:
-            anatomy = self.sampler.matched(source, drawn, progress)
+            anatomy = self.sampler.matched(anatomy_of(drawn.attempt), drawn, progress)
             reasons = (each.reject_reason(anatomy.image[0], anatomy.label[0]) for each in self.duplicate_filters)
             return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
-        sample = partial(self.sampler.anatomy, source, progress=progress)
-        return self.add_motion(plan, *rejection_sample(source.request.max_attempts, sample, finish), progress)
+        kept, candidates = rejection_sample(anatomy_of(0).request.max_attempts, sample, finish)
+        return self.add_motion(plan_of(kept.attempt), kept, candidates, progress)
 
     @torch.inference_mode()
     def add_motion(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: Progress) -> Cine:
@@ -242,16 +228,11 @@ class CinePipeline:
             "synthetic": True,
             "request": request.to_json(),
             "slices": int(plan.prior.slices or 0),
+            "drawn_conditions": drawn_conditions(plan),
             "slices_from": "request" if request.prior.slices is not None else "empirical prior",
             "es_index_from": "request" if request.es_index is not None else "empirical prior",
             "sampling": sampling,
         }
-
-    def _may_crop(self) -> bool:
-        # Group normalisation averages over all slices, so there the ones that are not acquired change the others.
-        config = self.bundle.config
-        networks = (config.vae, config.anatomy_diffusion.denoiser, config.motion_diffusion.denoiser)
-        return all(network.norm == "layer" for network in networks)
 
 
 def model_record(bundle: Bundle, sha256: str, device: torch.device) -> dict[str, object]:

@@ -8,9 +8,8 @@ for bit, alone and in a cohort.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -27,7 +26,7 @@ from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.residual_motion import FrameCode
 from cinesynth.models.threads import on_all_cores
 from cinesynth.synthesis.acceptance import Candidate, judge_anatomy, judge_motion, shapes_hold
-from cinesynth.synthesis.request import Request
+from cinesynth.synthesis.planning import Plan
 from cinesynth.synthesis.volume_matching import (
     VolumeMatching,
     cells_near_heart,
@@ -36,23 +35,8 @@ from cinesynth.synthesis.volume_matching import (
     match_motion_volumes,
     match_volumes,
 )
-from cinesynth.types import BoolArray, ClinicalPrior, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.types import BoolArray, FloatArray, Label, LabelArray, volumes_ml
 from cinesynth.weights.folder import Bundle
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A request with every open choice made."""
-
-    request: Request
-    prior: ClinicalPrior  # with a number of slices
-    es_index: int
-    frame_time_ms: float
-    phases: Tensor  # T
-    slice_mask: Tensor  # 1 Z, the slices that the networks compute
-    conditions: Conditions  # of one case
-    anatomy: Plan | None = None  # the plan that the anatomy is sampled by, where another case's anatomy is kept
-
 
 Frame = tuple[FloatArray, LabelArray, np.float64]
 """Image and label, ``X Y Z`` each, and what mask postprocessing changed, mL."""
@@ -116,7 +100,7 @@ class Sampler:
 
     def matched(self, plan: Plan, anatomy: Candidate, progress: Progress = lambda *_: None) -> Candidate:
         """The anatomy moved to the requested EDV; as it is where none is to be matched."""
-        targets = ed_targets(plan.prior) if plan.request.match_volumes else ()
+        targets = ed_targets(plan.request.prior) if plan.request.match_volumes else ()
         if not targets:
             return anatomy
         step, codec = partial(progress, "anatomy"), self.bundle.codec
@@ -128,7 +112,7 @@ class Sampler:
     def _decoded_anatomy(
         self, plan: Plan, latent: Tensor, attempt: int, matching: VolumeMatching | None = None
     ) -> Candidate:
-        image, label, postprocessing_ml = self.decode(latent, plan)
+        image, label, postprocessing_ml = self.decode(latent, plan, [0])
         verdicts = judge_anatomy(label[0], self.voxel_ml)
         return Candidate(latent, image, label, verdicts, attempt, matching, float(postprocessing_ml.sum()))
 
@@ -178,7 +162,8 @@ class Sampler:
 
         def decode(chunk: tuple[list[int], Tensor]) -> tuple[dict[int, Frame], bool]:
             numbers, residuals = chunk
-            frames = zip(*self.decode(anatomy.latent + residuals, plan), strict=True)
+            padded = numbers + numbers[-1:] * (len(residuals) - len(numbers))
+            frames = zip(*self.decode(anatomy.latent + residuals, plan, padded), strict=True)
             decoded = dict(zip(numbers, frames, strict=False))
             labels = [anatomy.label[0], *(label for _, label, _ in decoded.values())]
             return decoded, self._hold_so_far(labels, numbers, plan)
@@ -198,7 +183,7 @@ class Sampler:
     ) -> VolumeMatching | None:
         """Volume matching of a motion with this residual at ES, ``1 C x y z``; None where no ESV is to be matched."""
         myo_ed_ml = float(volumes_ml(anatomy.label, Label.MYO, self.voxel_ml)[0])
-        targets = es_targets(plan.prior, myo_ed_ml) if plan.request.match_volumes else ()
+        targets = es_targets(plan.request.prior, myo_ed_ml) if plan.request.match_volumes else ()
         if not targets:
             return None
         codec, near = self.bundle.codec, cells_near_heart(self.bundle.codec, anatomy.label[0])
@@ -247,14 +232,23 @@ class Sampler:
         computed[..., acquired] = image
         return self.bundle.codec.encode(torch.from_numpy(computed)[None, None].to(self.device), plan.slice_mask)
 
-    def decode(self, latent: Tensor, plan: Plan) -> tuple[FloatArray, LabelArray, NDArray[np.float64]]:
-        """Image and label of acquired slices, ``N X Y Z``, and what mask postprocessing changed of each, mL."""
+    def decode(
+        self, latent: Tensor, plan: Plan, numbers: Sequence[int]
+    ) -> tuple[FloatArray, LabelArray, NDArray[np.float64]]:
+        """Image and label of acquired slices, ``N X Y Z``, and what mask postprocessing changed of each, mL.
+
+        ``numbers`` are the frames of the latents in the cycle, on which their texture depends.
+        """
         mask = plan.slice_mask.expand(len(latent), -1)
         decoded = self.bundle.codec.decode(latent, mask)
-        acquired: BoolArray = plan.slice_mask[0].cpu().numpy()
-        image = decoded.image[:, 0].clamp(-1.0, 1.0).float().cpu().numpy()  # N X Y Z
+        acquired = plan.slice_mask[0]
+        image = decoded.image[..., acquired].clamp(-1.0, 1.0).float()  # N 1 X Y Z
+        if (texture := self.bundle.texture) is not None:
+            grain = texture.noise_of(plan.request.seed, numbers, tuple(image.shape[2:]))
+            image = texture(image, grain.to(image.device))
         label, changed = self.bundle.codec.masks(decoded.logits, mask)
-        return image[..., acquired], label[..., acquired], changed.sum(axis=(1, 2, 3)) * self.voxel_ml
+        changed_ml = changed.sum(axis=(1, 2, 3)) * self.voxel_ml
+        return image[:, 0].cpu().numpy(), label[..., acquired.cpu().numpy()], changed_ml
 
 
 def coarse_to_fine(first: int, frames: int) -> list[int]:

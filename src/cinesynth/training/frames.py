@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +17,13 @@ from cinesynth.data.geometry import slice_mask
 from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset, Record
 from cinesynth.data.phantom import PHANTOM
-from cinesynth.data.terms import UNKNOWN_VENDOR
+from cinesynth.data.subject_prior import Volumes, vendor_of_record
 from cinesynth.errors import DataError
 from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec
 from cinesynth.models.threads import background_thread
-from cinesynth.physiology import EDV_RANGE_ML, ESV_SHARE_RANGE, MYO_G_PER_ML, MYO_MASS_RANGE_G
 from cinesynth.training.augment import augment
-from cinesynth.types import ClinicalPrior, Label
+from cinesynth.types import Label
 
 Batch = dict[str, Tensor]
 """Tensors of the cases of a step, by name."""
@@ -145,14 +143,6 @@ class Prefetch:
 # --- Conditions of a heart, measured on its masks --------------------------------------------------------------------
 
 
-class Volumes(NamedTuple):
-    """Volumes of one frame, millilitres; None where unknown."""
-
-    rv: float | None = None
-    myo: float | None = None
-    lv: float | None = None
-
-
 def decoded_volumes(codec: Codec, latent: Tensor) -> Volumes:
     """Volumes of the decoded masks of one latent ``C x y Z`` whose slices are all acquired."""
     ones = torch.ones(1, latent.shape[-1], dtype=torch.bool, device=latent.device)
@@ -160,34 +150,6 @@ def decoded_volumes(codec: Codec, latent: Tensor) -> Volumes:
     voxel_ml = math.prod(codec.grid.spacing_mm) / 1000.0
     rv, myo, lv = (float((label == structure).sum()) * voxel_ml for structure in (Label.RV, Label.MYO, Label.LV))
     return Volumes(rv, myo, lv)
-
-
-def measured_prior(record: Record, ed: Volumes, es: Volumes) -> ClinicalPrior:
-    """The prior of a heart with these volumes at ED and ES. Implausible values become unknown: masks can be wrong."""
-    mass_g = None if ed.myo is None else MYO_G_PER_ML * ed.myo
-    return ClinicalPrior(
-        record.diagnosis,
-        *plausible_volumes(ed.lv, es.lv),
-        record.slices,
-        *plausible_volumes(ed.rv, es.rv),
-        mass_g if mass_g is not None and MYO_MASS_RANGE_G[0] <= mass_g <= MYO_MASS_RANGE_G[1] else None,
-        vendor_of_record(record),
-    )
-
-
-def plausible_volumes(edv_ml: float | None, esv_ml: float | None) -> tuple[float | None, float | None]:
-    """EDV and ESV of a ventricle, None where they are outside what human hearts have."""
-    if edv_ml is None or not EDV_RANGE_ML[0] <= edv_ml <= EDV_RANGE_ML[1]:
-        return None, None
-    least, most = ESV_SHARE_RANGE
-    fits = esv_ml is not None and least * edv_ml <= esv_ml <= most * edv_ml
-    return edv_ml, esv_ml if fits else None
-
-
-def vendor_of_record(record: Record) -> str | None:
-    """The vendor of a subject's scanner, None where the source does not name it."""
-    vendor = record.vendor.strip()
-    return None if vendor.casefold() in ("", UNKNOWN_VENDOR) else vendor
 
 
 def with_vendors(config: Config, records: list[Record]) -> Config:

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cinesynth.data.subject_prior import Volumes, measured_prior, plausible_volumes
 from cinesynth.io.reproducibility import stream
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.models.codec import Codec
 from cinesynth.physiology import MYO_G_PER_ML
 from cinesynth.training.augment import View, draw_copy, look
-from cinesynth.training.frames import FrameSampler, Volumes, decoded_volumes, measured_prior, plausible_volumes
+from cinesynth.training.frames import FrameSampler, decoded_volumes
 from cinesynth.training.stages import Deadline, TimeLimitReached
 from cinesynth.types import UNCONDITIONAL, ClinicalPrior, Phases, Trajectory
 from cinesynth.weights.folder import read_tensors, write_tensors

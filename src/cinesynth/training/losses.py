@@ -156,6 +156,12 @@ def sharpness_db(slices: Slices, target: Slices) -> float:
     return float(10.0 * (fine / fine_target).log10().mean())
 
 
+def spectrum_error_db(slices: Slices, target: Slices) -> float:
+    """RMS over rings of the difference in mean power, dB."""
+    ours, theirs = (band_powers(s).mean(dim=0) for s in (slices, target))
+    return float((10.0 * (ours / theirs).log10()).square().mean().sqrt())
+
+
 # --- Scores of a decoded batch, in the units of the field ------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cinesynth.config import STAGES, Config
+from cinesynth.config import Config, stages_of
 from cinesynth.config.migration import stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
@@ -20,7 +20,13 @@ from cinesynth.errors import ConfigError, InputError, WeightsError
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.reproducibility import describe_environment, git_revision
 from cinesynth.io.tasks import ProgressCallback
-from cinesynth.models.build import build_anatomy_diffusion, build_codec, build_motion_diffusion, build_residual_motion
+from cinesynth.models.build import (
+    build_anatomy_diffusion,
+    build_codec,
+    build_motion_diffusion,
+    build_residual_motion,
+    build_texture,
+)
 from cinesynth.models.codec import Codec
 from cinesynth.models.precision import MIXED_PRECISION, resolve_precision
 from cinesynth.models.residual_motion import FrameCode
@@ -37,8 +43,9 @@ from cinesynth.training.stages.diffusion import (
 )
 from cinesynth.training.stages.reconstruction import DecoderStage, ResidualMotionStage, VAEStage
 from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
+from cinesynth.training.stages.texture import TextureStage, persistence
 from cinesynth.training.trainer import Trainer
-from cinesynth.weights.folder import load_stage, read_json, save_stage, stage_info
+from cinesynth.weights.folder import DECODES, load_stage, read_json, save_stage, source_of, stage_info
 
 PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5py", "safetensors")
 """Libraries whose versions are recorded with a run."""
@@ -83,10 +90,10 @@ class Session:
             )
         return started
 
-    def codec(self) -> Codec:
-        """The trained codec of this run, frozen."""
+    def codec(self, stage: str = "vae") -> Codec:
+        """The trained codec of this run, frozen; of the ``decoder`` stage where it is asked for and there is one."""
         codec = build_codec(self.config)
-        load_stage(self.path, "vae", codec)
+        load_stage(self.path, source_of(self.path, stage), codec)
         return codec.eval().requires_grad_(False).to(self.accelerator.device)
 
     def sequences(
@@ -152,11 +159,6 @@ def train_stage(
     return stage_info(folder, stage)
 
 
-def stages_of(config: Config) -> tuple[str, ...]:
-    """The stages that ``train all`` trains."""
-    return (*STAGES, "decoder") if config.training.decoder is not None else STAGES
-
-
 def train_all(
     data: Path,
     run: Path,
@@ -166,7 +168,7 @@ def train_all(
     *,
     initial: Path | None = None,
 ) -> None:
-    """Train the four stages in order from ``initial``, then fine-tune the decoder if the config asks for it."""
+    """Train the four stages in order from ``initial``, then the decoder and the texture if the config asks for them."""
     for stage in stages_of(config):
         train_stage(stage, data, run, config, report, clock, initial)
 
@@ -258,6 +260,24 @@ def _train_diffusion(session: Session, stage: DiffusionStage, model: TrainableDi
     session.finish(stage.name, model.diffusion, examples=examples, **started)
 
 
+def _train_texture(session: Session) -> None:
+    """Train the texture network on what this run's decoder makes of images."""
+    settings = session.config.training.texture
+    if settings is None:
+        raise ConfigError(
+            f"preset {session.config.preset} has no settings for the stage texture",
+            hint="set them, e.g. --set training.texture.steps=1000; the stage is optional",
+        )
+    codec, texture = session.codec(DECODES), build_texture(session.config)
+    started = session.start("texture", texture)
+    stage = TextureStage(texture.network, codec, session.config, settings, session.data)
+    session.train(stage)
+    frames = stage.frames
+    subjects = [*frames.patients, *(frames.phantoms if frames.phantom_share > 0 else [])]
+    texture.persistence.fill_(persistence(codec, frames, subjects))
+    session.finish("texture", texture, [frames.record(i) for i in subjects], **started)
+
+
 def _train_segmenter(session: Session) -> None:
     network = SliceUNet(session.config.segmenter)
     started = session.start("segmenter", network)
@@ -275,5 +295,6 @@ _TRAIN = {
     "residual_motion": _train_residual_motion,
     "anatomy_diffusion": _train_anatomy_diffusion,
     "motion_diffusion": _train_motion_diffusion,
+    "texture": _train_texture,
     "segmenter": _train_segmenter,
 }

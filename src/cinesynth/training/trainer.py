@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from cinesynth.config.schema import OptimConfig
+from cinesynth.config.training import OptimConfig
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.io.files import make_folder, write_text
 from cinesynth.io.tasks import ProgressCallback
@@ -71,7 +71,8 @@ class Trainer:
             if name == "model":  # before it is prepared: validation has the precision of the weights
                 self.average = AveragedModel(module, multi_avg_fn=_warm_average(settings.ema_decay))
             # The learning rate is set anew before each step.
-            optimizer = AdamW(module.parameters(), lr=1.0, weight_decay=settings.weight_decay, fused=True)
+            how: dict[str, Any] = {"betas": settings.betas, "weight_decay": settings.weight_decay, "fused": True}
+            optimizer = AdamW(module.parameters(), lr=1.0, **how)
             stage.modules[name], self.optimizers[name] = accelerator.prepare(module, optimizer)
         # What a checkpoint holds.
         self.everything: dict[str, nn.Module] = {**self.plain, "average": self.average}

@@ -16,6 +16,7 @@ from cinesynth.config.migration import migrate_key, stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.data.phantom import PHANTOM
+from cinesynth.data.subject_prior import labelled_prior
 from cinesynth.data.terms import combined, terms_of
 from cinesynth.errors import CinesynthError, ConfigError, DataError, WeightsError
 from cinesynth.io.files import file_sha256, write_text
@@ -27,16 +28,20 @@ from cinesynth.weights.folder import (
     FORMAT,
     INDEX,
     SCORES,
+    TEXTURE,
     check_lineage,
+    has_texture,
     index_text,
     load_stage,
+    load_texture,
     read_index,
     read_json,
     read_tensors,
     stage_info,
+    stages_in,
     write_tensors,
 )
-from cinesynth.weights.prior import EmpiricalPrior
+from cinesynth.weights.prior_fit import fit
 from cinesynth.weights.scores import SCORES_FILE
 
 _OF_A_MODEL = ("solver", "sampling_steps", "guidance", "guidance_interval", "guidance_rescale")
@@ -69,10 +74,12 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Write the four finished stages of ``run`` as a bundle, in fp16 if ``half``; returns its index.
 
-    A fine-tuned decoder of the run replaces that of the VAE. The index lists ``sampling``, overrides of `SAMPLING`.
+    A fine-tuned decoder of the run replaces that of the VAE, and its texture network is added. The index lists
+    ``sampling``, overrides of `SAMPLING`.
     """
-    infos = {stage: stage_info(run, stage) for stage in STAGES}
-    sources = {stage: stage for stage in STAGES}
+    stages = stages_in(run)
+    infos = {stage: stage_info(run, stage) for stage in stages}
+    sources = {stage: stage for stage in stages}
     if (run / "decoder.json").is_file():
         sources["vae"], decoder = "decoder", stage_info(run, "decoder")
         check_lineage({"vae": infos["vae"], "decoder": decoder})
@@ -86,7 +93,7 @@ def write_bundle(
         config = with_sampling(parse_config(record["config"]), sampling).model_dump(mode="json")
         write_text(out / f"{stage}.json", json.dumps({**record, "config": config, "sha256": sha}, indent=1))
     write_text(out / "prior.json", json.dumps(prior, indent=1))
-    names = [f"{stage}{suffix}" for stage in STAGES for suffix in (".safetensors", ".json")] + ["prior.json"]
+    names = [f"{stage}{suffix}" for stage in stages for suffix in (".safetensors", ".json")] + ["prior.json"]
     if fingerprints is not None:
         write_tensors(out / FINGERPRINTS, fingerprints)
         names.append(FINGERPRINTS)
@@ -124,7 +131,8 @@ def bundle_run(
         **combined(terms_of(data, datasets)),
     }
     known = fingerprints_of(train) if fingerprints else None
-    return write_bundle(run, out, EmpiricalPrior.fit(patients).to_json(), info, half, sampling, known)
+    prior = fit(patients, [labelled_prior(train, i) for i, r in enumerate(train.records) if r in patients])
+    return write_bundle(run, out, prior.to_json(), info, half, sampling, known)
 
 
 # --- Verifying a folder ----------------------------------------------------------------------------------------------
@@ -144,7 +152,9 @@ def verify_bundle(folder: Path) -> list[WeightsCheck]:
     except WeightsError as error:
         return [WeightsCheck(INDEX, error.message)]
     # every bundle has these, under the names that its stages have there
-    expected = [stage_path(folder, stage, suffix).name for stage in STAGES for suffix in (".safetensors", ".json")]
+    expected = [
+        stage_path(folder, stage, suffix).name for stage in stages_in(folder) for suffix in (".safetensors", ".json")
+    ]
     hashes: dict[str, Any] = files if isinstance(files := index.get("files"), dict) else {}
     scores = {SCORES_FILE: index[SCORES]} if SCORES in index else {}
     listed = {**dict.fromkeys([*expected, "prior.json"]), **hashes, **scores}
@@ -158,7 +168,11 @@ def verify_bundle(folder: Path) -> list[WeightsCheck]:
     if any(check.problem for check in checks):
         rest = [WeightsCheck("lineage and networks", "cannot be checked while a file is damaged")]
     else:
-        rest = [WeightsCheck("lineage", _problem_of(lambda: check_lineage({s: stage_info(folder, s) for s in STAGES})))]
+        rest = [
+            WeightsCheck(
+                "lineage", _problem_of(lambda: check_lineage({s: stage_info(folder, s) for s in stages_in(folder)}))
+            )
+        ]
         rest += _networks(folder)
     return [WeightsCheck(INDEX), *checks, *strays, *rest]
 
@@ -195,6 +209,8 @@ def _networks(folder: Path) -> Iterator[WeightsCheck]:
         return
     for stage, module in zip(STAGES, networks.values(), strict=True):
         yield WeightsCheck(f"network {stage}", _problem_of(partial(load_stage, folder, stage, module)))
+    if has_texture(folder):
+        yield WeightsCheck(f"network {TEXTURE}", _problem_of(partial(load_texture, folder)))
 
 
 def _problem_of(check: Any) -> str:

@@ -20,11 +20,12 @@ from cinesynth.config import STAGES, Config, parse_config
 from cinesynth.config.migration import migrate_stage, stage_path
 from cinesynth.errors import WeightsError
 from cinesynth.io.files import atomic_path, file_sha256, write_text
-from cinesynth.models.build import build
+from cinesynth.models.build import build, build_texture
 from cinesynth.models.codec import Codec
 from cinesynth.models.diffusion import LatentDiffusion
 from cinesynth.models.precision import quicken, resolve_precision
 from cinesynth.models.residual_motion import ResidualMotion
+from cinesynth.models.texture import Texture
 from cinesynth.types import Precision
 
 FORMAT = 2
@@ -32,14 +33,19 @@ FORMAT = 2
 INDEX = "bundle.json"
 SCORES = "scores"
 """Key of the index with the SHA-256 of the recorded scores, which are not part of the weights."""
+TEXTURE = "texture"
+"""The stage of the texture network, which weights may have."""
 FINGERPRINTS = "fingerprints.safetensors"
 """Fingerprints of the training subjects, if a bundle has them (see `cinesynth.memorisation.duplicate_filter`)."""
+DECODES = "decoder"
+"""The VAE whose decoder makes the images: that of the stage ``decoder`` where there is one, else that of ``vae``."""
 PARENTS = {
     "vae": (),
     "decoder": ("vae",),
     "residual_motion": ("vae",),
     "anatomy_diffusion": ("vae",),
     "motion_diffusion": ("vae", "residual_motion"),
+    "texture": (DECODES,),
     "segmenter": (),
 }
 """The stages whose weights a stage was trained on; the segmenter must be independent of all others."""
@@ -114,10 +120,15 @@ def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info
     """Write a finished stage with the ids of its parents; returns its own id, the SHA-256 of its weights."""
     path = folder / f"{stage}.safetensors"
     sha = write_tensors(path, module.state_dict())
-    parents = {parent: stage_info(folder, parent)["id"] for parent in PARENTS[stage]}
+    parents = {parent: stage_info(folder, source_of(folder, parent))["id"] for parent in PARENTS[stage]}
     record = {"stage": stage, "id": sha, "sha256": sha, "parents": parents, "config": config.model_dump(mode="json")}
     write_text(folder / f"{stage}.json", json.dumps({**record, **info}, indent=1))
     return sha
+
+
+def source_of(folder: Path, parent: str) -> str:
+    """The stage whose files hold the weights of a ``parent``: ``vae`` where no decoder was fine-tuned."""
+    return "vae" if parent == DECODES and not (folder / f"{DECODES}.json").is_file() else parent
 
 
 def stage_info(folder: Path, stage: str) -> dict[str, Any]:
@@ -145,6 +156,23 @@ def load_stage(folder: Path, stage: str, module: nn.Module) -> dict[str, Any]:
     return info
 
 
+def has_texture(folder: Path) -> bool:
+    """Whether weights have a texture network."""
+    return (folder / f"{TEXTURE}.json").is_file()
+
+
+def stages_in(folder: Path) -> tuple[str, ...]:
+    """The stages of weights: the four, and the texture network where they have one."""
+    return (*STAGES, TEXTURE) if has_texture(folder) else STAGES
+
+
+def load_texture(folder: Path) -> Texture:
+    """The texture network of a weights folder or a run, in evaluation mode."""
+    texture = build_texture(parse_config(stage_info(folder, TEXTURE)["config"]))
+    load_stage(folder, TEXTURE, texture)
+    return texture.eval().requires_grad_(False)
+
+
 class Bundle(NamedTuple):
     """All that generation needs, loaded and in evaluation mode."""
 
@@ -158,6 +186,7 @@ class Bundle(NamedTuple):
     info: dict[str, Any]
     precision: Literal["fp32", "bf16"]
     fingerprints: dict[str, Tensor] | None = None
+    texture: Texture | None = None
 
     @classmethod
     def load(cls, folder: Path | str, device: torch.device | str = "cpu", precision: Precision = "auto") -> Bundle:
@@ -165,7 +194,7 @@ class Bundle(NamedTuple):
         folder, device = Path(folder), torch.device(device)
         computed_in = resolve_precision(precision, device.type)
         index = read_index(folder)
-        infos = {stage: stage_info(folder, stage) for stage in STAGES}
+        infos = {stage: stage_info(folder, stage) for stage in stages_in(folder)}
         check_lineage(infos)
         for name, expected in index.get("files", {}).items():
             path, hint = folder / name, "copy the whole folder again"
@@ -178,11 +207,12 @@ class Bundle(NamedTuple):
         for stage, module in zip(STAGES, vars(networks).values(), strict=True):
             load_stage(folder, stage, module)
             module.eval().requires_grad_(False).to(device)
-        for network in networks.called:
+        texture = load_texture(folder).to(device) if TEXTURE in infos else None
+        for network in (*networks.called, *([texture.network] if texture else [])):
             quicken(network, device.type, computed_in)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
         fingerprints = read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in index["files"] else None
-        further: dict[str, Any] = {"prior": prior, "info": index, "fingerprints": fingerprints}
+        further: dict[str, Any] = {"prior": prior, "info": index, "fingerprints": fingerprints, "texture": texture}
         return cls(folder, config, **vars(networks), precision=computed_in, **further)
 
 
@@ -190,7 +220,9 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
     """`WeightsError` if the stages were not trained on each other; ``infos`` holds the JSON of each."""
     for stage, info in infos.items():
         for parent in PARENTS[stage]:
-            expected, found = info["parents"].get(parent), infos[parent].get(ENCODES_AS, infos[parent]["id"])
+            trained_with = infos["vae" if parent == DECODES and DECODES not in infos else parent]
+            key = "id" if parent == DECODES else ENCODES_AS
+            expected, found = info["parents"].get(parent), trained_with.get(key, trained_with["id"])
             if expected != found:
                 raise WeightsError(
                     f"{stage} was trained with {parent} {str(expected)[:12]}..., but here is {parent} {found[:12]}...",

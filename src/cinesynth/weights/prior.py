@@ -1,38 +1,50 @@
-"""The empirical prior: the joint distribution of core conditions, fitted on the training subjects.
+"""The empirical prior: the joint distribution of conditions over the training subjects, which completes requests.
 
-Each diagnosis has a Gaussian over (log EDV, logit EF, slices), so that a dilated heart has a low ejection fraction and
-a large heart more slices. Samples stay within the observed range. Systolic fraction and cycle length are medians.
+Each diagnosis has a Gaussian over the `AXES`, so that a dilated heart has a low ejection fraction, a large heart more
+slices, and a healthy RV about the size of the LV. Its vendors have their shares, and the sizes of their hearts. Samples
+stay within the observed range. `prior_fit` fits it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.errors import DataError, InputError, WeightsError
-from cinesynth.physiology import USUAL_CYCLE_MS, USUAL_SYSTOLE_FRACTION
-from cinesynth.types import ClinicalPrior, Diagnosis
-
-if TYPE_CHECKING:
-    from cinesynth.data.packed import Record
+from cinesynth.data.normalisation import default_es_index
+from cinesynth.errors import InputError, WeightsError
+from cinesynth.physiology import SYSTOLE_FRACTION_RANGE, USUAL_CYCLE_MS
+from cinesynth.types import CORE_CONDITIONS, ClinicalPrior, Diagnosis
 
 Matrix = NDArray[np.float64]
 
-FORMAT = 1
-"""Version of ``prior.json``."""
+FORMAT = 2
+"""Version of ``prior.json``. Version 1 knows the `CORE` axes alone, and neither vendors nor a spread of systole."""
+AXES = ("log EDV", "logit EF", "slices", "log mass", "log RV EDV", "logit RV EF")
+CORE = 3
+"""The first axes, which every training subject with volumes has; a prior may lack the others."""
 SAMPLES_PER_DRAW = 64
 """Samples drawn at once; the first within the observed range is returned."""
+PSEUDO_SUBJECTS = 2.0
+"""How many subjects a mean or covariance counts that a small group is drawn towards."""
+
+
+@dataclass(frozen=True)
+class VendorShare:
+    """Subjects of one diagnosis and vendor: their number and mean on the core axes."""
+
+    count: int
+    mean: list[float]
 
 
 @dataclass(frozen=True)
 class SubjectGroup:
-    """Subjects of one diagnosis (or all): moments and observed range of (log EDV, logit EF, slices)."""
+    """Subjects of one diagnosis (or all): moments and observed range on the axes, and what else is known of them."""
 
     count: int
     mean: list[float]
@@ -41,9 +53,12 @@ class SubjectGroup:
     high: list[float]
     systolic_fraction: float
     cycle_ms: float | None
+    systolic_spread: float = 0.0
+    """Standard deviation of the systolic fraction."""
+    vendors: Mapping[str, VendorShare] = field(default_factory=dict)
 
     def draw(self, rng: np.random.Generator, known: Mapping[int, float] = MappingProxyType({})) -> Matrix:
-        """A sample of (log EDV, logit EF, slices) within the observed range, conditional on the ``known`` axes.
+        """A sample on the axes within the observed range, conditional on the ``known`` ones.
 
         Slices are whole numbers. A known value outside the range counts as the end of the range.
         """
@@ -72,6 +87,23 @@ class SubjectGroup:
             spread = spread - gain @ covariance[np.ix_(axes, free)]
         return centre, spread
 
+    def draw_vendor(self, rng: np.random.Generator, known: Mapping[int, float]) -> str | None:
+        """A vendor by its share of the subjects that are like the ``known`` core axes; None if no vendor is known."""
+        if not self.vendors:
+            return None
+        axes = [axis for axis in sorted(known) if axis < CORE]
+        inverse = np.linalg.inv(np.array(self.covariance)[np.ix_(axes, axes)]) if axes else np.zeros((0, 0))
+        logs = []
+        for share in self.vendors.values():
+            # Few subjects say little of where their vendor's hearts lie.
+            weight = share.count / (share.count + PSEUDO_SUBJECTS)
+            mean = weight * np.array(share.mean) + (1.0 - weight) * np.array(self.mean[:CORE])
+            away = np.array([known[axis] for axis in axes]) - mean[axes]
+            # Bayes: the share of a vendor times the density of a Gaussian that all vendors of the group share
+            logs.append(math.log(share.count) - 0.5 * float(away @ inverse @ away))
+        odds = np.exp(np.array(logs) - max(logs))
+        return list(self.vendors)[int(rng.choice(len(odds), p=odds / odds.sum()))]
+
 
 @dataclass(frozen=True)
 class EmpiricalPrior:
@@ -79,27 +111,6 @@ class EmpiricalPrior:
 
     overall: SubjectGroup
     groups: Mapping[Diagnosis, SubjectGroup]
-
-    @classmethod
-    def fit(cls, records: Sequence[Record]) -> EmpiricalPrior:
-        """Fit on the training subjects with known volumes; `DataError` if there are none, or some of another split."""
-        other = sorted({r.split for r in records} - {"train"})
-        if other:
-            raise DataError(
-                f"subjects of the split {other[0]} in the empirical prior", hint="fit it on the training split"
-            )
-        usable = [r for r in records if _row(r) is not None]
-        if not usable:
-            raise DataError(
-                f"none of {len(records)} training subjects has both LV volumes", hint="ingest labelled studies"
-            )
-        by_diagnosis = {d: [r for r in usable if r.diagnosis == d] for d in Diagnosis}
-        present = {d: rs for d, rs in by_diagnosis.items() if rs}
-        centred = np.concatenate([rows - rows.mean(axis=0) for rows in map(_rows, present.values())])
-        within = centred.T @ centred / len(centred)
-        # The floor keeps it positive definite: of one subject alone, the three still vary by .05, .1 and .3 (SD).
-        pooled = within + np.diag(np.square((0.05, 0.1, 0.3)))
-        return cls(_group(usable, pooled), {d: _group(rs, pooled) for d, rs in present.items()})
 
     def draw(
         self,
@@ -110,7 +121,7 @@ class EmpiricalPrior:
         ef_percent: float | None = None,
         slices: int | None = None,
     ) -> ClinicalPrior:
-        """A complete prior: given conditions are kept, and the others are sampled conditional on them.
+        """The core of a prior: given conditions are kept, and the others are sampled conditional on them.
 
         A diagnosis is sampled by its share of the training subjects. `InputError` if no training subject has it.
         """
@@ -123,24 +134,38 @@ class EmpiricalPrior:
             raise InputError(
                 f"no training subject has the diagnosis {diagnosis.value}", hint=f"these weights know {known}"
             )
-        given = _axes(lv_edv_ml, ef_percent, slices)
-        log_edv, logit_ef, drawn_slices = self.group(diagnosis).draw(rng, given)
-        drawn_ef = round(min(max(100.0 / (1.0 + math.exp(-logit_ef)), 3.0), 95.0), 1)
+        given = known_axes(ClinicalPrior(diagnosis, lv_edv_ml, slices=slices), ef_percent)
+        row = self.group(diagnosis).draw(rng, given)
         return ClinicalPrior.from_ef(
             diagnosis,
-            round(math.exp(log_edv), 1) if lv_edv_ml is None else lv_edv_ml,
-            drawn_ef if ef_percent is None else ef_percent,
-            int(drawn_slices) if slices is None else slices,
+            round(math.exp(row[0]), 1) if lv_edv_ml is None else lv_edv_ml,
+            round(_ef_percent(row[1]), 1) if ef_percent is None else ef_percent,
+            int(row[2]) if slices is None else slices,
         )
 
-    def complete(self, prior: ClinicalPrior, seed: int | np.random.Generator) -> ClinicalPrior:
-        """``prior`` with a number of slices: its own, or one sampled conditional on its volumes."""
-        if prior.slices is not None:
-            return prior
-        group = self.group(prior.diagnosis)
-        (centre,), ((variance,),) = group.given(_axes(prior.lv_edv_ml, prior.ef_percent), [2])
-        drawn = np.random.default_rng(seed).normal(centre, math.sqrt(max(float(variance), 0.0)))
-        return replace(prior, slices=int(np.clip(np.rint(drawn), group.low[2], group.high[2])))
+    def complete(
+        self, prior: ClinicalPrior, seed: int | np.random.Generator, names: Collection[str] = CORE_CONDITIONS
+    ) -> ClinicalPrior:
+        """``prior`` with all conditions of ``names`` that it leaves open, sampled conditional on what it states.
+
+        The diagnosis stays as it is, and so does a condition whose distribution is not known. The number of slices is
+        always completed.
+        """
+        rng, group, known = np.random.default_rng(seed), self.group(prior.diagnosis), known_axes(prior)
+        row = group.draw(rng, {axis: value for axis, value in known.items() if axis < len(group.mean)})
+        vendor = group.draw_vendor(rng, {axis: float(row[axis]) for axis in range(CORE)})
+        drawn: dict[str, Any] = {**_conditions(prior, row), "vendor": vendor}
+        open_ = {name for name in drawn if getattr(prior, name) is None and (name in names or name == "slices")}
+        return replace(prior, **{name: drawn[name] for name in open_})
+
+    def es_index(self, diagnosis: Diagnosis, frames: int, seed: int | np.random.Generator) -> int:
+        """Frame of ES in a cycle of ``frames``, sampled as the training subjects' with this diagnosis."""
+        group, (low, high) = self.group(diagnosis), SYSTOLE_FRACTION_RANGE
+        fraction = group.systolic_fraction
+        if group.systolic_spread > 0.0:
+            drawn = np.random.default_rng(seed).normal(fraction, group.systolic_spread)
+            fraction = float(np.clip(drawn, min(low, fraction), max(high, fraction)))
+        return default_es_index(frames, fraction)
 
     def frame_time_ms(self, diagnosis: Diagnosis, frames: int) -> float:
         """Milliseconds between frames of the median cycle divided into ``frames``, rounded to a hundredth."""
@@ -153,60 +178,75 @@ class EmpiricalPrior:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``prior.json`` in a weights folder."""
-        groups = {diagnosis.value: asdict(group) for diagnosis, group in self.groups.items()}
-        return {"format": FORMAT, "overall": asdict(self.overall), "groups": groups}
+        groups = {diagnosis.value: _group_json(group) for diagnosis, group in self.groups.items()}
+        axes = list(AXES[: len(self.overall.mean)])
+        return {"format": FORMAT, "axes": axes, "overall": _group_json(self.overall), "groups": groups}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EmpiricalPrior:
-        """The inverse of `to_json`; `WeightsError` if ``values`` is not a prior."""
+        """The inverse of `to_json`, for any version; `WeightsError` if ``values`` is not a prior."""
         try:
-            groups = {Diagnosis(name): SubjectGroup(**group) for name, group in values["groups"].items()}
-            return cls(SubjectGroup(**values["overall"]), groups)
+            groups = {Diagnosis(name): _group_of(group) for name, group in values["groups"].items()}
+            return cls(_group_of(values["overall"]), groups)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
                 f"prior.json is not an empirical prior: {error!r}", hint="copy the folder again"
             ) from None
 
 
-def _axes(lv_edv_ml: float | None, ef_percent: float | None, slices: int | None = None) -> dict[int, float]:
-    """The specified ones of log EDV (0), logit EF (1) and slices (2)."""
-    known = {} if lv_edv_ml is None else {0: math.log(lv_edv_ml)}
+def known_axes(prior: ClinicalPrior, ef_percent: float | None = None) -> dict[int, float]:
+    """What a prior states, by its place among the `AXES`; ``ef_percent`` stands for an EF without an EDV."""
+    known: dict[int, float] = {}
+    ef_percent = prior.ef_percent if ef_percent is None else ef_percent
+    if prior.lv_edv_ml is not None:
+        known[0] = math.log(prior.lv_edv_ml)
     if ef_percent is not None:
-        known[1] = _logit(ef_percent / 100.0)
-    return known if slices is None else {**known, 2: float(slices)}
+        known[1] = logit(ef_percent / 100.0)
+    if prior.slices is not None:
+        known[2] = float(prior.slices)
+    if prior.myo_mass_g is not None:
+        known[3] = math.log(prior.myo_mass_g)
+    if prior.rv_edv_ml is not None:
+        known[4] = math.log(prior.rv_edv_ml)
+        if prior.rv_esv_ml is not None:
+            known[5] = logit(1.0 - prior.rv_esv_ml / prior.rv_edv_ml)
+    return known
 
 
-def _row(record: Record) -> list[float] | None:
-    """(log EDV, logit EF, slices) of a subject; None if a volume is unknown or the two contradict each other."""
-    edv_ml, esv_ml = record.lv_edv_ml, record.lv_esv_ml
-    if edv_ml is None or esv_ml is None or not 0.0 < esv_ml < edv_ml:
-        return None
-    return [math.log(edv_ml), _logit(1.0 - esv_ml / edv_ml), float(record.slices)]
-
-
-def _rows(records: Sequence[Record]) -> Matrix:
-    return np.array([_row(record) for record in records])  # N 3
-
-
-def _group(records: Sequence[Record], pooled: Matrix) -> SubjectGroup:
-    rows = _rows(records)
-    own = np.cov(rows, rowvar=False, bias=True) if len(rows) > 1 else np.zeros((3, 3))
-    # a pair of ED and ES frames has no timing
-    timed = [r for r in records if r.frames_in_cycle != 2 and 0 < r.es_index_from_ed < r.frames_in_cycle]
-    systole = [r.es_index_from_ed / r.frames_in_cycle for r in timed]
-    cycles_ms = [r.frame_time_ms * r.frames_in_cycle for r in records if r.frame_time_ms is not None]
-    weight = 2.0 / (2.0 + len(rows) - 1)  # the pooled covariance counts as two subjects
-    covariance = (1.0 - weight) * own + weight * pooled
-    return SubjectGroup(
-        count=len(rows),
-        mean=rows.mean(axis=0).tolist(),
-        covariance=covariance.tolist(),
-        low=rows.min(axis=0).tolist(),
-        high=rows.max(axis=0).tolist(),
-        systolic_fraction=float(np.median(systole)) if systole else USUAL_SYSTOLE_FRACTION,
-        cycle_ms=float(np.median(cycles_ms)) if cycles_ms else None,
-    )
-
-
-def _logit(share: float) -> float:
+def logit(share: float) -> float:
+    """The logarithm of the odds of a share."""
     return math.log(share / (1.0 - share))
+
+
+def _ef_percent(logit_ef: float) -> float:
+    return min(max(100.0 / (1.0 + math.exp(-logit_ef)), 3.0), 95.0)
+
+
+def _conditions(prior: ClinicalPrior, row: Matrix) -> dict[str, float | None]:
+    """The numeric conditions of a point on the axes; None where the axes do not tell or ``prior`` contradicts them."""
+
+    def esv_ml(edv_ml: float | None, stated_edv_ml: float | None, axis: int) -> float | None:
+        edv_ml = stated_edv_ml or edv_ml
+        return None if edv_ml is None else round(edv_ml * (1.0 - _ef_percent(row[axis]) / 100.0), 1)
+
+    found: dict[str, float | None] = dict.fromkeys(("myo_mass_g", "rv_edv_ml", "rv_esv_ml"))
+    # An ESV that is stated alone says nothing on the axes: its EDV stays unknown too.
+    alone = prior.lv_edv_ml is None and prior.lv_esv_ml is not None
+    edv_ml = None if alone else round(math.exp(row[0]), 1)
+    found |= {"lv_edv_ml": edv_ml, "lv_esv_ml": esv_ml(edv_ml, prior.lv_edv_ml, 1), "slices": int(row[2])}
+    if len(row) > 3:
+        found["myo_mass_g"] = round(math.exp(row[3]), 1)
+    if len(row) > 5 and (prior.rv_edv_ml is not None or prior.rv_esv_ml is None):
+        found["rv_edv_ml"] = round(math.exp(row[4]), 1)
+        found["rv_esv_ml"] = esv_ml(found["rv_edv_ml"], prior.rv_edv_ml, 5)
+    return found
+
+
+def _group_json(group: SubjectGroup) -> dict[str, Any]:
+    plain = asdict(replace(group, vendors={}))
+    return {**plain, "vendors": {name: asdict(share) for name, share in group.vendors.items()}}
+
+
+def _group_of(values: Mapping[str, Any]) -> SubjectGroup:
+    vendors = {name: VendorShare(**share) for name, share in values.get("vendors", {}).items()}
+    return SubjectGroup(**{**values, "vendors": vendors})

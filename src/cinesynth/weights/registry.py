@@ -14,7 +14,7 @@ from cinesynth.config import parse_config
 from cinesynth.errors import InputError, WeightsError
 from cinesynth.io.files import write_json
 from cinesynth.models.conditioning import ConditionSet
-from cinesynth.types import FURTHER_CONDITIONS, ClinicalPrior
+from cinesynth.types import FURTHER_CONDITIONS, UNKNOWN_VENDOR, ClinicalPrior
 from cinesynth.weights.folder import INDEX, read_index, stage_info
 from cinesynth.weights.scores import recorded_scores
 
@@ -221,7 +221,8 @@ def check_supported(prior: ClinicalPrior, condition_set: ConditionSet) -> None:
                 else f"leave it out, or train weights with {name} among the conditions: no shipped weights support it"
             )
             raise InputError(f"these weights were not trained with {CONDITION_NAMES[name]} ({name})", hint=hint)
-    if prior.vendor is not None and condition_set.vendor_index(prior.vendor) == 0:
+    vendor = (prior.vendor or UNKNOWN_VENDOR).strip().casefold()
+    if vendor != UNKNOWN_VENDOR and condition_set.vendor_index(prior.vendor) == 0:
         vendors = condition_set.vendors
         hint = f"one of {', '.join(vendors)}" if vendors else "leave it out: they were trained without vendors"
         raise InputError(f"vendor {prior.vendor!r} is not known to these weights", hint=hint)

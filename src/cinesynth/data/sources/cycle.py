@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
 from cinesynth.data.normalisation import default_es_index
-from cinesynth.data.terms import UNKNOWN_VENDOR, diagnosis_of
+from cinesynth.data.terms import diagnosis_of
 from cinesynth.errors import DataError
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, PhasesFrom, Study, full_coverage
+from cinesynth.types import STRUCTURES, UNKNOWN_VENDOR, BoolArray, Label, LabelArray, PhasesFrom, Study, full_coverage
 
 EdEs = tuple[int, int, PhasesFrom]
 """Zero-based ED and ES of a cycle, and how they are known."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import yaml
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from cinesynth.config.schema import Settings
+from cinesynth.config.fields import Settings
 from cinesynth.data.nifti import Numbers
 from cinesynth.data.orientation import SliceOrder
 from cinesynth.errors import ConfigError, DataError

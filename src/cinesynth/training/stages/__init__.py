@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from torch import nn
 
-from cinesynth.config.schema import OptimConfig
+from cinesynth.config.training import OptimConfig
 from cinesynth.errors import InputError
 from cinesynth.types import Scalar
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cinesynth.config import Config
 from cinesynth.config.migration import original_name
-from cinesynth.config.schema import DiffusionConfig, DiffusionTraining
+from cinesynth.config.schema import DiffusionConfig
+from cinesynth.config.training import DiffusionTraining
 from cinesynth.io.reproducibility import stream
 from cinesynth.models.codec import Codec
 from cinesynth.models.conditioning import CORE, Conditions, ConditionSet, drop, encode_priors

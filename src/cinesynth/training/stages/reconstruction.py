@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cinesynth.config import Config
-from cinesynth.config.schema import AutoencodingLosses, DecoderTraining, VAETraining
+from cinesynth.config.training import AutoencodingLosses, DecoderTraining, VAETraining
 from cinesynth.data.packed import PackedDataset
 from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec

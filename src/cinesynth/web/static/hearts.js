@@ -14,7 +14,7 @@ function requestFields() {
   const ef = numberField({ name: "ef", label: "EF", unit: "%", help: "Ejection fraction. Requires an EDV." });
   const slices = numberField({ name: "slices", label: "Slices", unit: "10 mm thick", help: "From base to apex. Empty: chosen from the training data." });
   const frames = numberField({ name: "frames", label: "Frames", unit: "per cycle", help: "More frames take longer.", min: 2, max: 40, value: 20, optional: false });
-  const vendor = choiceField({ name: "vendor", label: "Scanner vendor", help: "Image style of this vendor.", options: [["", "unspecified"]] });
+  const vendor = choiceField({ name: "vendor", label: "Scanner vendor", help: "Image style of this vendor.", options: [["", "as in training data"]] });
   const seed = seedField();
   const attempts = choiceField({ name: "max_attempts", label: "Quality", help: "Maximum number of sampling attempts until the anatomical rules pass.", options: QUALITY, value: "3" });
   const steps = numberField({ name: "steps", label: "Steps", help: "Sampling steps. Empty: default of the weights.", min: 1, max: 50, slider: false });
@@ -49,7 +49,7 @@ class RequestForm {
     ef.limits(Math.floor(low.ef), Math.ceil(high.ef), 3, 95);
     slices.limits(low.slices, high.slices, ...limits.slices);
     vendor.field.hidden = !model.vendors.length;
-    vendor.fill([["", "unspecified"], ...model.vendors.map((name) => [name, name])]);
+    vendor.fill([["", "as in training data"], ...model.vendors.map((name) => [name, name]), ["unknown", "no vendor's style"]]);
     this.button.disabled = false;
     this.fillTypical({ keepTyped: true });  // the form can be used while the weights are still read
   }
