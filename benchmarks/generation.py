@@ -25,8 +25,8 @@ from torch import Tensor
 from cinesynth.config import load_config
 from cinesynth.models.build import network_calls, sequence_flops
 from cinesynth.synthesis.pipeline import CinePipeline
-from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.planning import Plan
+from cinesynth.synthesis.request import Request
 from cinesynth.synthesis.sampler import Sampler
 from cinesynth.types import ClinicalPrior, Diagnosis
 
