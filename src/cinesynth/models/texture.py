@@ -1,8 +1,8 @@
 """Texture: what a decoder cannot know of an image, drawn from noise instead.
 
-A decoder that is trained on pixel errors gives the mean of all images that a latent may mean, and in the mean there are
-no trabeculae, speckle or grain. This network adds them to the decoded image. It sees one slice at a time and no labels,
-so neither masks nor volumes change. Its noise is drawn once for a case and partly anew for each frame: `persistence`
+A decoder that is trained on pixel errors gives the mean of all images that a latent may mean, and the mean has neither
+speckle nor sharp edges. This network adds them to the decoded image. It sees one slice at a time and no labels, so
+neither masks nor volumes change. Its noise is drawn once for a case and partly anew for each frame: `persistence`
 says how much of the texture of people stays where it is from ED to ES.
 """
 
