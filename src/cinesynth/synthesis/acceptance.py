@@ -40,8 +40,8 @@ class Limits:
     """LV volume of any frame over the EDV. ED is the largest frame; a tenth more is segmentation noise."""
     max_es_offset: float = 0.1
     """Distance of the smallest LV from the ES frame, as a fraction of the cycle; one frame is always allowed."""
-    min_rv_stroke: float = 0.2
-    """Stroke volume of the RV over that of the LV. Labelled: .21, with a failing RV."""
+    min_rv_stroke: float = 0.05
+    """Stroke volume of the RV over that of the LV. Labelled: .06, then .22, with failing RVs."""
     min_lv_stroke: float = 0.33
     """Stroke volume of the LV over that of the RV. Labelled: .36, with a leaking valve."""
     minimum_depth: float = 0.05
