@@ -117,3 +117,14 @@ def test_persistence_is_the_share_of_lost_texture_that_ed_and_es_have_in_common(
         codec = Loses(shared, data.grid.spacing_mm)
         assert persistence(codec, frames, frames.phantoms[:2]) == pytest.approx(shared, abs=0.05)  # type: ignore[arg-type]
     assert persistence(Loses(0.5, data.grid.spacing_mm), frames, []) == 1.0  # type: ignore[arg-type]
+
+
+def test_weights_without_texture_may_be_where_training_starts(run: Path, config: Config, phantoms: Path) -> None:
+    other = run.parent / "older"
+    for stage in ("vae", "decoder"):
+        for suffix in (".json", ".safetensors"):
+            (other / "to").mkdir(parents=True, exist_ok=True)
+            (other / f"{stage}{suffix}").write_bytes((run / f"{stage}{suffix}").read_bytes())
+            (other / "to" / f"{stage}{suffix}").write_bytes((run / f"{stage}{suffix}").read_bytes())
+    info = train_stage("texture", phantoms, other / "to", config, quiet, initial=other)
+    assert "started_from" not in info

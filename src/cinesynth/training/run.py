@@ -45,7 +45,7 @@ from cinesynth.training.stages.reconstruction import DecoderStage, ResidualMotio
 from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
 from cinesynth.training.stages.texture import TextureStage, persistence
 from cinesynth.training.trainer import Trainer
-from cinesynth.weights.folder import DECODES, load_stage, read_json, save_stage, source_of, stage_info
+from cinesynth.weights.folder import DECODES, has_texture, load_stage, read_json, save_stage, source_of, stage_info
 
 PACKAGES = ("torch", "numpy", "diffusers", "accelerate", "monai", "nibabel", "h5py", "safetensors")
 """Libraries whose versions are recorded with a run."""
@@ -188,14 +188,18 @@ def _train_vae(session: Session) -> None:
     session.finish("vae", codec, **started)
 
 
+def _optional(config: Config, stage: str) -> Any:
+    """The settings of a stage that presets may do without; `ConfigError` where this one does."""
+    settings = getattr(config.training, stage)
+    if settings is None:
+        hint = f"set them, e.g. --set training.{stage}.steps=1000; the stage is optional"
+        raise ConfigError(f"preset {config.preset} has no settings for the stage {stage}", hint=hint)
+    return settings
+
+
 def _train_decoder(session: Session) -> None:
     """Fine-tune the decoder of this run's VAE."""
-    settings = session.config.training.decoder
-    if settings is None:
-        raise ConfigError(
-            f"preset {session.config.preset} has no settings for the stage decoder",
-            hint="set them, e.g. --set training.decoder.steps=1000; the stage is optional, as the VAE has a decoder",
-        )
+    settings = _optional(session.config, "decoder")
     codec = build_codec(session.config)
     load_stage(session.path, "vae", codec)
     session.start("decoder", None)  # from this run's VAE, whatever the other stages start from
@@ -261,15 +265,11 @@ def _train_diffusion(session: Session, stage: DiffusionStage, model: TrainableDi
 
 
 def _train_texture(session: Session) -> None:
-    """Train the texture network on what this run's decoder makes of images."""
-    settings = session.config.training.texture
-    if settings is None:
-        raise ConfigError(
-            f"preset {session.config.preset} has no settings for the stage texture",
-            hint="set them, e.g. --set training.texture.steps=1000; the stage is optional",
-        )
+    """Train the texture network on what this run's decoder makes; from nothing where ``initial`` has none."""
+    settings = _optional(session.config, "texture")
     codec, texture = session.codec(DECODES), build_texture(session.config)
-    started = session.start("texture", texture)
+    known = session.initial is None or has_texture(session.initial)
+    started = session.start("texture", texture if known else None)
     stage = TextureStage(texture.network, codec, session.config, settings, session.data)
     session.train(stage)
     frames = stage.frames

@@ -127,8 +127,7 @@ def persistence(codec: Codec, frames: FrameSampler, subjects: Sequence[int]) -> 
     found = []
     for subject in subjects:
         record = frames.record(subject)
-        window = slice(0, record.slices)
-        pair = [frames.item(subject, t, window) for t in (record.ed, record.es)]
+        pair = [frames.item(subject, t) for t in (record.ed, record.es)]
         around = far_from(torch.stack([item["label"][0] for item in pair]).any(dim=0), codec.grid.spacing_mm)
         lost = []
         for item in pair:
