@@ -38,7 +38,7 @@ app = typer.Typer(
 VERBS = (
     *(dataset.prepare, weights.bundle, generate.generate, patient.annotate, patient.animate, evaluate.score),
     *(evaluate.evaluate, serve.serve, evaluate.study, evaluate.card, evaluate.training_index),
-    *(dataset.look, dataset.doctor, dataset.qc, dataset.export),
+    *(dataset.look, dataset.doctor, dataset.qc, dataset.split, dataset.export),
 )
 """In the order of ``cinesynth --help``."""
 for verb in VERBS:

@@ -107,6 +107,43 @@ def doctor(
     console.out.print(f"{dataset}: no problems found")
 
 
+def split(
+    dataset: DatasetFolder,
+    seen_by: Annotated[
+        str | None,
+        Option(metavar="WEIGHTS", help="Give to training whom these weights have seen: a folder or a name."),
+    ] = None,
+) -> None:
+    """Show the splits of a dataset; with --seen-by, hold out nobody on whom these weights were trained.
+
+    Training that starts from weights (--initial) can be judged only on people whom they have not seen.
+    """
+    from collections import Counter
+
+    from cinesynth.data.dataset_table import SPLITS, DatasetTable
+
+    if seen_by is not None:
+        from cinesynth.config import parse_config
+        from cinesynth.data.geometry import Grid
+        from cinesynth.memorisation.trained_on import move_to_training
+        from cinesynth.weights.folder import fingerprints_in, stage_info
+        from cinesynth.weights.registry import find_bundle
+
+        weights = find_bundle(seen_by)
+        if (stored := fingerprints_in(weights)) is None:
+            raise InputError(
+                f"{weights} has no fingerprints of its training subjects", hint="name weights that have them"
+            )
+        grid = Grid.from_config(parse_config(stage_info(weights, "vae")["config"]).grid)
+        with progress.shown("reading the dataset") as step:
+            moved = move_to_training(dataset, stored, grid, step)
+        for row in moved:
+            console.out.print(f"{row.dataset} {row.subject}: from {row.split} to train", markup=False)
+    counts = Counter((row.dataset, row.split) for row in DatasetTable.read(dataset))
+    names = sorted({name for name, _ in counts})
+    console.table(f"{dataset}", ("dataset", *SPLITS), [(n, *(counts[n, s] for s in SPLITS)) for n in names])
+
+
 def qc(
     dataset: DatasetFolder,
     out: Annotated[Path, Option(help="HTML page to write; it is self-contained.")] = Path("report.html"),

@@ -32,7 +32,15 @@ from cinesynth.io.reproducibility import package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress, ordered_map
 from cinesynth.physiology import SLICE_RANGE
 from cinesynth.reports import render_template
-from cinesynth.weights.folder import FINGERPRINTS, INDEX, bundle_sha256, read_index, read_json, read_tensors, stage_info
+from cinesynth.weights.folder import (
+    FINGERPRINTS,
+    INDEX,
+    bundle_sha256,
+    fingerprints_in,
+    read_index,
+    read_json,
+    stage_info,
+)
 from cinesynth.weights.registry import find_bundle
 
 HELD_OUT = ("test", "validation")
@@ -135,7 +143,7 @@ def _sets(
         raise InputError(f"{synthetic} holds {len(made)} cases, at least 2 are needed", hint=hint)
     data = prepare(real, grid, progress)
     index = read_index(weights) if weights and (weights / INDEX).is_file() else {}
-    stored = read_tensors(weights / FINGERPRINTS) if weights and FINGERPRINTS in index.get("files", {}) else None
+    stored = fingerprints_in(weights) if weights else None
     sets = real_sets(data, split, stored, index.get("data_hash"))
     train, held_out = sets.train, sets.held_out
     compared = {

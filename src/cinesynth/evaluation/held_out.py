@@ -11,11 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from cinesynth.data.geometry import slice_mask
-from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset
 from cinesynth.evaluation.cases import without_phantoms
-from cinesynth.memorisation.duplicate_filter import fingerprint_filter
+from cinesynth.memorisation.trained_on import known_subjects
 
 
 class RealSets(NamedTuple):
@@ -34,17 +32,9 @@ def real_sets(
     ``trained_on`` is the hash of the weights' own dataset: its splits are taken as they are.
     """
     train, held_out = (without_phantoms(data.split(name)) for name in ("train", split))
-    known = fingerprint_filter(fingerprints, data.grid)
-    if known is None or data.data_hash == trained_on:
+    if fingerprints is None or data.data_hash == trained_on:
         return RealSets(train, held_out)
-
-    def is_known(index: int) -> bool:
-        record = held_out.records[index]
-        acquired = slice_mask(record.slices, data.grid.size[2])
-        image, label = held_out.image(index, record.ed)[..., acquired], held_out.label(index, record.ed)[..., acquired]
-        return bool(known.reject_reason(from_uint8(image), label))
-
-    moved = [is_known(index) for index in range(len(held_out))]
+    moved = known_subjects(held_out, fingerprints)
     trained = [*train.records, *(r for r, has_moved in zip(held_out.records, moved, strict=True) if has_moved)]
     names = tuple(f"{r.dataset} {r.subject}" for r in trained[len(train) :])
     both = data.where([any(r is one for one in trained) for r in data.records])

@@ -173,6 +173,12 @@ def load_texture(folder: Path) -> Texture:
     return texture.eval().requires_grad_(False)
 
 
+def fingerprints_in(folder: Path) -> dict[str, Tensor] | None:
+    """The fingerprints of the training subjects in ``folder``, weights or a run; None if it has none."""
+    files = read_index(folder).get("files", {}) if (folder / INDEX).is_file() else {}
+    return read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in files else None
+
+
 class Bundle(NamedTuple):
     """All that generation needs, loaded and in evaluation mode."""
 
@@ -211,7 +217,7 @@ class Bundle(NamedTuple):
         for network in (*networks.called, *([texture.network] if texture else [])):
             quicken(network, device.type, computed_in)
         prior = read_json(folder / "prior.json", f"the empirical prior of {folder}")
-        fingerprints = read_tensors(folder / FINGERPRINTS) if FINGERPRINTS in index["files"] else None
+        fingerprints = fingerprints_in(folder)
         further: dict[str, Any] = {"prior": prior, "info": index, "fingerprints": fingerprints, "texture": texture}
         return cls(folder, config, **vars(networks), precision=computed_in, **further)
 
