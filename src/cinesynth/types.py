@@ -49,6 +49,7 @@ CaseFactor = Float[Tensor, "B 1 1 1 1"]  # one number a case that multiplies fea
 Scalar = Float[Tensor, ""]
 Slices = Float[Tensor, "N 1 P Q"]  # single slices of any cases, P by Q pixels
 SliceNoise = Float[Tensor, "N K P Q"]
+PerSlice = Float[Tensor, "N"]
 NoiseField = Float[Tensor, "B K X Y Z"]  # noise of whole images, K channels
 Vectors = Float[Tensor, "B W"]
 Tokens = Float[Tensor, "B N W"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cinesynth.config.schema import TextureConfig
-from cinesynth.models.texture import LARGEST, Texture
+from cinesynth.models.texture import LARGEST, USUAL_DB, Texture
 
 SIZE = (16, 24, 3)
 
@@ -58,3 +58,28 @@ def test_noise_depends_on_case_and_frame_alone(texture: Texture) -> None:
     assert torch.equal(together[1], together[2])
     assert not torch.equal(together[0], together[1])
     assert not torch.equal(texture.noise_of(5, [7], SIZE), alone)
+
+
+def test_a_network_that_is_told_how_much_detail_to_add_adds_it_slice_by_slice() -> None:
+    torch.manual_seed(0)
+    told = Texture(TextureConfig(width=8, blocks=2, detail=True)).eval().requires_grad_(False)
+    torch.nn.init.normal_(told.network.head.weight, std=0.1)
+    given, noise = image(), told.noise_of(1, [0], SIZE)
+    assert torch.equal(told(given, noise, 2.0), told(given, noise, 9.0))  # untrained, it does not listen
+    for block in told.network.blocks:
+        torch.nn.init.normal_(block.detail[-1].weight)
+    little, much = (told(given, noise, detail_db) for detail_db in (2.0, 9.0))
+    assert not torch.equal(little, much)
+    torch.testing.assert_close(told(given[..., 1:2], noise[..., 1:2], 9.0), much[..., 1:2])
+
+
+def test_detail_is_drawn_as_people_of_the_vendor_have_it() -> None:
+    told = Texture(TextureConfig(width=8, blocks=1, detail=True), ("GE", "Philips"))
+    told.detail_db.copy_(torch.tensor([[6.0, 3.0], [4.0, 1.0], [9.0, 0.0]]))
+    assert [told.detail_of(name) for name in (None, "unheard of", "ge", "Philips")] == [6.0, 6.0, 4.0, 9.0]
+    assert told.detail_of("Philips", seed=3) == 9.0
+    drawn = [told.detail_of("GE", seed) for seed in range(400)]
+    assert np.mean(drawn) == pytest.approx(4.0, abs=0.15)
+    assert np.std(drawn) == pytest.approx(1.0, abs=0.2)
+    assert drawn[7] == told.detail_of("GE", 7)
+    assert Texture(TextureConfig(width=8, blocks=1)).detail_of("GE", 7) == USUAL_DB

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cinesynth.training.appearance import gaussian_blur
-from cinesynth.training.losses import RINGS, alternate_slices, band_powers, sharpness_db, spectrum_distance
+from cinesynth.training.losses import RINGS, alternate_slices, band_powers, detail_db, sharpness_db, spectrum_distance
 
 
 @pytest.fixture
@@ -23,6 +23,14 @@ def test_twice_the_amplitude_is_six_decibels(noise: torch.Tensor) -> None:
     assert sharpness_db(noise, noise) == 0.0
     assert sharpness_db(2 * noise, noise) == pytest.approx(6.02, abs=0.01)
     assert float(spectrum_distance(2 * noise, noise)) == pytest.approx(torch.log(torch.tensor(4.0)).item(), rel=0.01)
+
+
+def test_the_detail_of_a_case_is_the_mean_of_its_acquired_slices(noise: torch.Tensor) -> None:
+    mask = torch.tensor([[True, True, False], [False, True, False]])
+    louder = torch.tensor([1.0, 2.0, 4.0])[:, None, None, None] * noise[:3]  # 0, 6 and 12 dB
+    torch.testing.assert_close(
+        detail_db(noise[:3], louder, mask), torch.tensor([3.01, 3.01, 12.04]), rtol=0.0, atol=0.01
+    )
 
 
 def test_blur_takes_fine_detail_and_another_texture_does_not(noise: torch.Tensor) -> None:

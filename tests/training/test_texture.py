@@ -11,11 +11,12 @@ from cinesynth.config import STAGES, Config, load_config, stages_of
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
 from cinesynth.errors import ConfigError, WeightsError
+from cinesynth.models.conditioning import ConditionSet
 from cinesynth.models.vae import Decoded
 from cinesynth.training.adversary import Critics
 from cinesynth.training.frames import FrameSampler
 from cinesynth.training.run import train_all, train_stage
-from cinesynth.training.stages.texture import persistence
+from cinesynth.training.stages.texture import detail_of_people, persistence
 from cinesynth.weights.bundle import verify_bundle, write_bundle
 from cinesynth.weights.folder import Bundle, stage_info
 from tests.training.test_decoder import DECODER
@@ -30,7 +31,7 @@ def quiet(*_: object) -> None:
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load_config("smoke", [*TINY, DECODER, TEXTURE, "texture={width: 8, blocks: 1}"])
+    return load_config("smoke", [*TINY, DECODER, TEXTURE, "texture={width: 8, blocks: 1, detail: true}"])
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +111,13 @@ class Loses(nn.Module):
         return Decoded(image - lost, image.expand(-1, 4, -1, -1, -1))
 
 
+class Halves(Loses):
+    """A codec that halves amplitudes."""
+
+    def decode(self, image: torch.Tensor, _: torch.Tensor) -> Decoded:
+        return Decoded(0.5 * image, image.expand(-1, 4, -1, -1, -1))
+
+
 def test_persistence_is_the_share_of_lost_texture_that_ed_and_es_have_in_common(phantoms: Path, tiny: Config) -> None:
     data = prepare(phantoms, Grid.from_config(tiny.grid)).split("train")
     frames = FrameSampler(data, 0, 1.0)
@@ -117,6 +125,15 @@ def test_persistence_is_the_share_of_lost_texture_that_ed_and_es_have_in_common(
         codec = Loses(shared, data.grid.spacing_mm)
         assert persistence(codec, frames, frames.phantoms[:2]) == pytest.approx(shared, abs=0.05)  # type: ignore[arg-type]
     assert persistence(Loses(0.5, data.grid.spacing_mm), frames, []) == 1.0  # type: ignore[arg-type]
+
+
+def test_detail_is_measured_for_each_vendor_that_has_enough_people(phantoms: Path, tiny: Config) -> None:
+    data = prepare(phantoms, Grid.from_config(tiny.grid)).split("train")
+    frames = FrameSampler(data, 0, 1.0)
+    vendors = ConditionSet(("vendor",), sorted({record.vendor for record in data.records}))
+    found = detail_of_people(Halves(0.0, data.grid.spacing_mm), frames, frames.phantoms, vendors)  # type: ignore[arg-type]
+    assert found.shape == (1 + len(vendors.vendors), 2)
+    torch.testing.assert_close(found[:, 0], torch.full((len(found),), 6.02), rtol=0.0, atol=0.3)  # twice the amplitude
 
 
 def test_weights_without_texture_may_be_where_training_starts(run: Path, config: Config, phantoms: Path) -> None:

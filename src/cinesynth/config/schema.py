@@ -55,6 +55,8 @@ class TextureConfig(Settings):
     width: Positive = 16
     """Channels; CPUs multiply in units of 16."""
     blocks: Positive = 4
+    detail: bool = False
+    """Whether the network is told how much detail to add; else it adds what is usual for such an image."""
 
 
 class ResidualMotionConfig(Settings):

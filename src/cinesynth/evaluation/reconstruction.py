@@ -131,7 +131,7 @@ def score_image(
     decoded = codec.decode(codec.encode(torch.from_numpy(np.ascontiguousarray(image))[None, None], mask), mask)
     label = covered_label(codec.labels(decoded.logits, mask)[0][..., acquired][None], coverage[None])
     real, made = image[..., acquired], decoded.image[0, 0].clamp(-1, 1).float().numpy()[..., acquired]
-    shown = made if texture is None else _textured(texture, made)
+    shown = made if texture is None else _textured(texture, made, about.get("vendor"))
     agreement = overlap(label, truth[None], coverage[None], spacing_mm)
     dice, hd95_mm = (
         {
@@ -156,10 +156,11 @@ def score_image(
     )
 
 
-def _textured(texture: Texture, image: FloatArray) -> FloatArray:
-    """``X Y Z`` in [-1, 1] with texture, always from the same noise."""
+def _textured(texture: Texture, image: FloatArray, vendor: str | None) -> FloatArray:
+    """``X Y Z`` in [-1, 1] with the texture of a vendor, if it is known, always from the same noise."""
     batch = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-    textured: FloatArray = texture(batch, texture.noise_of(0, [0], image.shape))[0, 0].numpy()
+    grain = texture.noise_of(0, [0], image.shape)
+    textured: FloatArray = texture(batch, grain, texture.detail_of(vendor))[0, 0].numpy()
     return textured
 
 

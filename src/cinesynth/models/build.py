@@ -63,7 +63,7 @@ def build_motion_diffusion(config: Config) -> LatentDiffusion:
 
 def build_texture(config: Config) -> Texture:
     """The texture network, which weights may have beside the four stages."""
-    return Texture(config.texture)
+    return Texture(config.texture, config.vendors)
 
 
 def build(config: Config) -> Networks:

@@ -245,7 +245,8 @@ class Sampler:
         image = decoded.image[..., acquired].clamp(-1.0, 1.0).float()  # N 1 X Y Z
         if (texture := self.bundle.texture) is not None:
             grain = texture.noise_of(plan.request.seed, numbers, tuple(image.shape[2:]))
-            image = texture(image, grain.to(image.device))
+            detail_db = texture.detail_of(plan.prior.vendor, plan.request.seed)
+            image = texture(image, grain.to(image.device), detail_db)
         label, changed = self.bundle.codec.masks(decoded.logits, mask)
         changed_ml = changed.sum(axis=(1, 2, 3)) * self.voxel_ml
         return image[:, 0].cpu().numpy(), label[..., acquired.cpu().numpy()], changed_ml

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cinesynth.models.layers import broadcast_mask
 from cinesynth.models.vae import Decoded
-from cinesynth.types import STRUCTURES, BatchCoverage, BatchLabel, Image, Logits, Scalar, SliceMask, Slices
+from cinesynth.types import STRUCTURES, BatchCoverage, BatchLabel, Image, Logits, PerSlice, Scalar, SliceMask, Slices
 
 _DICE = DiceLoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, reduction="none")
 
@@ -148,6 +148,19 @@ def _rings(x: int, y: int) -> Tensor:
 def spectrum_distance(slices: Slices, target: Slices) -> Scalar:
     """Mean absolute difference of log powers over rings: the amount of detail counts, not where it lies."""
     return (band_powers(slices).log() - band_powers(target).log()).abs().mean()
+
+
+def detail_db(slices: Slices, target: Slices, slice_mask: SliceMask) -> PerSlice:
+    """Power of ``target`` above half of Nyquist relative to that of ``slices``, dB: of each slice, that of its case.
+
+    The slices are the acquired ones (`acquired_slices`) of a batch with this mask.
+    """
+    ours, theirs = (band_powers(s)[:, RINGS // 2 :].mean(dim=1) for s in (slices, target))
+    ratios = 10.0 * (theirs / ours).log10()
+    case = slice_mask.nonzero()[:, 0]
+    counts = torch.bincount(case, minlength=len(slice_mask)).clamp(min=1)
+    means = torch.zeros(len(slice_mask)).to(ratios).index_add(0, case, ratios) / counts
+    return means[case]
 
 
 def sharpness_db(slices: Slices, target: Slices) -> float:
