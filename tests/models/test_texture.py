@@ -51,6 +51,20 @@ def test_the_share_that_persists_is_the_correlation_of_two_frames(texture: Textu
         assert [float(np.std(frame)) for frame in frames] == pytest.approx([1.0, 1.0], abs=0.02)
 
 
+def test_neighbouring_frames_share_more_and_the_cycle_closes(texture: Texture) -> None:
+    texture.persistence.fill_(0.4)
+    texture.continuity.fill_(0.3)
+    noise = texture.noise_of(4, range(30), (64, 64, 2), 30).flatten(1).numpy()
+    found = np.corrcoef(noise)
+    assert found[0, 1] == pytest.approx(0.4 + 0.6 * 0.3, abs=0.03)
+    assert found[0, 29] == pytest.approx(0.4 + 0.6 * 0.3, abs=0.03)
+    assert found[0, 2] == pytest.approx(0.4, abs=0.03)
+    assert noise.std(axis=1) == pytest.approx(np.ones(30), abs=0.03)
+    few = texture.noise_of(4, range(15), (64, 64, 2), 15).flatten(1).numpy()
+    assert np.corrcoef(few)[0, 1] == pytest.approx(0.4 + 0.6 * 0.3**2, abs=0.03)  # further apart in the cycle
+    assert torch.equal(texture.noise_of(4, [7], SIZE), texture.noise_of(4, [3, 7], SIZE)[1:])
+
+
 def test_noise_depends_on_case_and_frame_alone(texture: Texture) -> None:
     texture.persistence.fill_(0.5)
     together, alone = texture.noise_of(4, [3, 7, 7], SIZE), texture.noise_of(4, [7], SIZE)

@@ -9,14 +9,16 @@ from torch import nn
 
 from cinesynth.config import STAGES, Config, load_config, stages_of
 from cinesynth.data.geometry import Grid
+from cinesynth.data.ingest import ingest
 from cinesynth.data.packed import prepare
+from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.models.vae import Decoded
 from cinesynth.training.adversary import Critics
 from cinesynth.training.frames import FrameSampler
 from cinesynth.training.run import train_all, train_stage
-from cinesynth.training.stages.texture import detail_of_people, persistence
+from cinesynth.training.texture_of_people import continuity, detail_of_people, persistence
 from cinesynth.weights.bundle import verify_bundle, write_bundle
 from cinesynth.weights.folder import Bundle, stage_info
 from tests.training.test_decoder import DECODER
@@ -31,7 +33,9 @@ def quiet(*_: object) -> None:
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return load_config("smoke", [*TINY, DECODER, TEXTURE, "texture={width: 8, blocks: 1, detail: true}"])
+    return load_config(
+        "smoke", [*TINY, DECODER, TEXTURE, "texture={width: 8, blocks: 1, detail: true, continuity: true}"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,27 @@ def test_persistence_is_the_share_of_lost_texture_that_ed_and_es_have_in_common(
         codec = Loses(shared, data.grid.spacing_mm)
         assert persistence(codec, frames, frames.phantoms[:2]) == pytest.approx(shared, abs=0.05)  # type: ignore[arg-type]
     assert persistence(Loses(0.5, data.grid.spacing_mm), frames, []) == 1.0  # type: ignore[arg-type]
+
+
+class Drifts(Loses):
+    """A codec that loses noise: that of one call is half that of the call before."""
+
+    def decode(self, image: torch.Tensor, _: torch.Tensor) -> Decoded:
+        self.calls += 1
+        before, own = (
+            torch.randn(image.shape, generator=torch.Generator().manual_seed(self.calls + s)) for s in (0, 1)
+        )
+        return Decoded(image - before - own, image.expand(-1, 4, -1, -1, -1))
+
+
+def test_continuity_is_what_neighbours_share_beyond_what_persists(tmp_path: Path, tiny: Config) -> None:
+    ingest([phantom_study(3, frames=30).study, phantom_study(4, frames=30).study], tmp_path / "cycles")
+    data = prepare(tmp_path / "cycles", Grid.from_config(tiny.grid))
+    frames = FrameSampler(data, 0, 1.0)
+    codec = Drifts(0.0, data.grid.spacing_mm)
+    assert continuity(codec, frames, frames.phantoms, 0.0) == pytest.approx(0.5, abs=0.05)  # type: ignore[arg-type]
+    assert continuity(codec, frames, frames.phantoms, 0.3) == pytest.approx(0.2 / 0.7, abs=0.05)  # type: ignore[arg-type]
+    assert continuity(codec, frames, [], 0.3) == 0.0  # type: ignore[arg-type]
 
 
 def test_detail_is_measured_for_each_vendor_that_has_enough_people(phantoms: Path, tiny: Config) -> None:

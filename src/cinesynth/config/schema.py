@@ -57,6 +57,8 @@ class TextureConfig(Settings):
     blocks: Positive = 4
     detail: bool = False
     """Whether the network is told how much detail to add; else it adds what is usual for such an image."""
+    continuity: bool = False
+    """Whether the noise of a frame is partly that of the next one, as far as it is in people's cycles."""
 
 
 class ResidualMotionConfig(Settings):

@@ -3,7 +3,8 @@
 A decoder that is trained on pixel errors gives the mean of all images that a latent may mean, and the mean has neither
 speckle nor sharp edges. This network adds them to the decoded image. It sees one slice at a time and no labels, so
 neither masks nor volumes change. Its noise is drawn once for a case and partly anew for each frame: `persistence`
-says how much of the texture of people stays where it is from ED to ES. How much detail an image has depends on the
+says how much of the texture of people stays where it is from ED to ES, `continuity` how much of the rest stays from one
+frame to the next. How much detail an image has depends on the
 scanner and on who set it up, and a decoded image does not tell: the network is told, and the detail of a case is drawn
 as people of its vendor have it.
 """
@@ -27,6 +28,8 @@ LARGEST = 0.5
 """What texture can add to a pixel in [-1, 1] or take from it."""
 USUAL_DB, SPREAD_DB = 6.0, 3.0
 """Detail of people beyond what a decoder gives, about; the network sees it in units of the spread."""
+FRAMES = 30
+"""Frames of the cycle for which `Texture.continuity` is stored."""
 
 
 class NoisyBlock(nn.Module):
@@ -82,11 +85,13 @@ class TextureNet(nn.Module):
 class Texture(nn.Module):
     """The network with what was measured of people: the share of noise that stays over a cycle, and their detail.
 
+    ``continuity`` is the correlation of neighbours among 30 frames, beyond what persists; at most .5.
     ``detail_db`` holds mean and standard deviation (dB) over all training subjects, then over those of each of the
     ``vendors``.
     """
 
     persistence: Tensor
+    continuity: Tensor
     detail_db: Tensor  # 1 + vendors, 2
 
     def __init__(self, config: TextureConfig, vendors: Sequence[str] = ()) -> None:
@@ -96,6 +101,7 @@ class Texture(nn.Module):
         self.register_buffer("persistence", torch.ones(()))
         if config.detail:
             self.register_buffer("detail_db", torch.tensor([[USUAL_DB, 0.0]]).repeat(1 + len(vendors), 1))
+        self.register_buffer("continuity", torch.zeros(()), persistent=config.continuity)
         self.has_detail = config.detail
 
     def forward(self, image: Image, noise: NoiseField, detail_db: float = USUAL_DB) -> Image:
@@ -118,21 +124,36 @@ class Texture(nn.Module):
         mean, spread = self.detail_db[self.vendors.vendor_index(vendor)].tolist()
         return float(mean if seed is None else mean + spread * float(noise(seed, "detail", 0, (1,)).clamp(-2.0, 2.0)))
 
-    def noise_of(self, seed: int, frames: Sequence[int], size: Sequence[int]) -> NoiseField:
-        """Noise ``T K X Y Z`` of frames of a case with ``X Y Z`` voxels; it depends on nothing else."""
+    def noise_of(self, seed: int, frames: Sequence[int], size: Sequence[int], count: int = FRAMES) -> NoiseField:
+        """Noise ``T K X Y Z`` of frames of a case with ``X Y Z`` voxels and ``count`` frames.
+
+        It depends on nothing else. Any two frames correlate by `persistence`, neighbours by more.
+        """
         shape = (1, self.network.noise_channels, *size)
-        kept, own = math.sqrt(float(self.persistence)), math.sqrt(1.0 - float(self.persistence))
+        persistence = float(self.persistence)
+        kept, own = math.sqrt(persistence), math.sqrt(1.0 - persistence)
         fixed = _fixed_noise(seed, shape)
         if own == 0.0:
             return fixed.expand(len(frames), -1, -1, -1, -1)
-        # Shares of variance: each frame's noise has standard deviation 1, any two frames correlate by `persistence`.
-        return torch.cat([kept * fixed + own * noise(seed, "texture of a frame", t, shape) for t in frames])
+        correlation = float(self.continuity) ** (FRAMES / count)
+        if correlation == 0.0:
+            return torch.cat([kept * fixed + own * _frame_noise(seed, t, shape) for t in frames])
+        # A moving average over a frame and the next, in a circle: each has standard deviation 1.
+        share = (1.0 - math.sqrt(1.0 - 4.0 * correlation**2)) / (2.0 * correlation)
+        scale = own / math.sqrt(1.0 + share**2)
+        pairs = ((_frame_noise(seed, t, shape), _frame_noise(seed, (t + 1) % count, shape)) for t in frames)
+        return torch.cat([kept * fixed + scale * (this + share * following) for this, following in pairs])
 
 
 @lru_cache(maxsize=2)
 def _fixed_noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     """The noise of all frames of a case, which are decoded a few at a time."""
     return noise(seed, "texture", 0, shape)
+
+
+@lru_cache(maxsize=2)
+def _frame_noise(seed: int, frame: int, shape: tuple[int, ...]) -> Tensor:
+    return noise(seed, "texture of a frame", frame, shape)
 
 
 def _fast(slices: Tensor) -> Tensor:

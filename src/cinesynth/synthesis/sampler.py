@@ -244,7 +244,7 @@ class Sampler:
         acquired = plan.slice_mask[0]
         image = decoded.image[..., acquired].clamp(-1.0, 1.0).float()  # N 1 X Y Z
         if (texture := self.bundle.texture) is not None:
-            grain = texture.noise_of(plan.request.seed, numbers, tuple(image.shape[2:]))
+            grain = texture.noise_of(plan.request.seed, numbers, tuple(image.shape[2:]), len(plan.phases))
             detail_db = texture.detail_of(plan.prior.vendor, plan.request.seed)
             image = texture(image, grain.to(image.device), detail_db)
         label, changed = self.bundle.codec.masks(decoded.logits, mask)

@@ -39,7 +39,8 @@ from cinesynth.training.stages.diffusion import (
 )
 from cinesynth.training.stages.reconstruction import DecoderStage, ResidualMotionStage, VAEStage
 from cinesynth.training.stages.segmenter import SegmenterStage, SliceUNet
-from cinesynth.training.stages.texture import TextureStage, detail_of_people, persistence
+from cinesynth.training.stages.texture import TextureStage
+from cinesynth.training.texture_of_people import continuity, detail_of_people, persistence
 from cinesynth.weights.folder import (
     DECODES,
     fingerprints_in,
@@ -201,7 +202,9 @@ def _train_texture(session: Session) -> None:
     session.train(stage)
     frames = stage.frames
     subjects = [*frames.patients, *(frames.phantoms if frames.phantom_share > 0 else [])]
-    texture.persistence.fill_(persistence(codec, frames, subjects))
+    texture.persistence.fill_(persisting := persistence(codec, frames, subjects))
+    if session.config.texture.continuity:
+        texture.continuity.fill_(continuity(codec, frames, subjects, persisting))
     if texture.has_detail:
         texture.detail_db.copy_(detail_of_people(codec, frames, subjects, texture.vendors))
     session.finish("texture", texture, [frames.record(i) for i in subjects], **started)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import scipy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +12,8 @@ from torch import Tensor, nn
 from cinesynth.config import Config
 from cinesynth.config.training import TextureTraining
 from cinesynth.data.packed import PackedDataset
-from cinesynth.data.subject_prior import vendor_of_record
 from cinesynth.io.reproducibility import stream, uniform
 from cinesynth.models.codec import Codec
-from cinesynth.models.conditioning import ConditionSet
 from cinesynth.models.precision import quicken, resolve_precision
 from cinesynth.models.texture import TextureNet
 from cinesynth.models.vae import Decoded
@@ -24,7 +21,6 @@ from cinesynth.training.adversary import Critics
 from cinesynth.training.frames import Batch, FrameSampler, Prefetch, collate
 from cinesynth.training.losses import (
     acquired_slices,
-    detail_db,
     reconstruction_scores,
     spectrum_distance,
     spectrum_error_db,
@@ -32,13 +28,7 @@ from cinesynth.training.losses import (
 from cinesynth.training.preview import save_reconstructions
 from cinesynth.training.stages import Loss, evenly_spaced
 from cinesynth.training.stages.reconstruction import case_noise
-
-COARSE = 4
-"""Pixels along each axis over which texture must not change the mean."""
-FEW = 5
-"""Subjects of a vendor below which their detail says nothing of it."""
-FAR_MM = 25.0
-"""Distance from the heart beyond which the chest is taken to stay where it is."""
+from cinesynth.training.texture_of_people import COARSE, missing_detail_db, reconstructed
 
 
 class TextureStage:
@@ -68,7 +58,7 @@ class TextureStage:
         with torch.no_grad():
             image = self._decoded(batch, step, cases).image
         noise = self._noise("texture noise", step, cases, image)
-        detail = _detail_db(image, batch)
+        detail = missing_detail_db(image, batch)
         decoded, real, noise = (acquired_slices(x, batch["slice_mask"]) for x in (image, batch["image"], noise))
         made = self.modules["model"](decoded, noise, detail).float()  # N 1 P Q
         parts = {
@@ -117,10 +107,10 @@ class TextureStage:
         save_reconstructions(path, [(batch, self._textured(model, batch)) for batch in self._validation_batches()[:4]])
 
     def _textured(self, model: TextureNet, batch: Batch) -> Decoded:
-        decoded = self.codec.decode(self.codec.encode(batch["image"], batch["slice_mask"]), batch["slice_mask"])
+        decoded = reconstructed(self.codec, batch)
         noise = self._noise("texture validation", 0, range(len(batch["image"])), decoded.image)
         slices, fields = (x.movedim(-1, 1).flatten(0, 1) for x in (decoded.image, noise))
-        detail = _detail_db(decoded.image, batch)[:1].expand(len(slices))  # that of the only case
+        detail = missing_detail_db(decoded.image, batch)[:1].expand(len(slices))  # that of the only case
         made = model(slices, fields, detail).float().unflatten(0, (len(batch["image"]), -1)).movedim(1, -1)
         return Decoded(made, decoded.logits)
 
@@ -128,59 +118,3 @@ class TextureStage:
         held = self.held_out
         pairs = [(s, held.record(s).ed) for s in held.patients or held.phantoms]
         return [collate([held.item(*pair)], self.device) for pair in evenly_spaced(pairs, 24)]
-
-
-@torch.no_grad()
-def persistence(codec: Codec, frames: FrameSampler, subjects: Sequence[int]) -> float:
-    """How much of the texture of people stays where it is from ED to ES: the correlation of what the codec loses.
-
-    Measured far from the heart, where little moves: the mean over subjects, at least 0.
-    """
-    found = []
-    for subject in subjects:
-        record = frames.record(subject)
-        pair = [frames.item(subject, t) for t in (record.ed, record.es)]
-        around = far_from(torch.stack([item["label"][0] for item in pair]).any(dim=0), codec.grid.spacing_mm)
-        lost = []
-        for item in pair:
-            batch = collate([item], codec.latent_mean.device)
-            decoded = codec.decode(codec.encode(batch["image"], batch["slice_mask"]), batch["slice_mask"])
-            slices = acquired_slices(batch["image"] - decoded.image, batch["slice_mask"])
-            coarse = F.interpolate(F.avg_pool2d(slices, COARSE), scale_factor=COARSE)
-            lost.append((slices - coarse)[:, 0].cpu()[:, around])  # Z N
-        ed, es = (x.flatten().double() for x in lost)
-        if float(ed.norm()) and float(es.norm()):
-            found.append(float(ed @ es / (ed.norm() * es.norm())))
-    return max(0.0, sum(found) / len(found)) if found else 1.0
-
-
-@torch.no_grad()
-def detail_of_people(codec: Codec, frames: FrameSampler, subjects: Sequence[int], vendors: ConditionSet) -> Tensor:
-    """Mean and standard deviation of the detail of people at ED beyond what the codec gives, dB (`Texture.detail_db`).
-
-    A vendor of fewer than `FEW` subjects has those of all.
-    """
-    found: dict[int, list[float]] = {}
-    for subject in subjects:
-        record = frames.record(subject)
-        batch = collate([frames.item(subject, record.ed)], codec.latent_mean.device)
-        decoded = codec.decode(codec.encode(batch["image"], batch["slice_mask"]), batch["slice_mask"])
-        value = float(_detail_db(decoded.image, batch)[0])
-        for index in {0, vendors.vendor_index(vendor_of_record(record))}:
-            found.setdefault(index, []).append(value)
-    groups = (found.get(index, []) for index in range(1 + len(vendors.vendors)))
-    each = [torch.tensor(values if len(values) >= FEW else found[0]) for values in groups]
-    return torch.stack([torch.stack([values.mean(), values.std(correction=0)]) for values in each])
-
-
-def _detail_db(decoded: Tensor, batch: Batch) -> Tensor:
-    slices, real = (acquired_slices(x, batch["slice_mask"]) for x in (decoded, batch["image"]))
-    return detail_db(slices, real, batch["slice_mask"])
-
-
-def far_from(heart: Tensor, spacing_mm: tuple[float, float, float]) -> Tensor:
-    """Pixels ``X Y`` that are far from a heart ``X Y Z`` in the plane."""
-    shadow = heart.any(dim=2).numpy()
-    if not shadow.any():
-        return torch.ones(shadow.shape, dtype=torch.bool)
-    return torch.from_numpy(scipy.ndimage.distance_transform_edt(~shadow, spacing_mm[:2]) > FAR_MM)
