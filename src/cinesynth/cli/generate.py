@@ -139,9 +139,8 @@ def _requests(
     from cinesynth.io.reproducibility import case_seed
     from cinesynth.synthesis.request import Request
     from cinesynth.types import ClinicalPrior, Diagnosis
-    from cinesynth.weights.registry import check_supported
 
-    check_supported(prior, pipe.condition_set)
+    pipe.planner.check(prior)
     if replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) != ClinicalPrior():
         seeds = [seed] if count is None else [case_seed(seed, case) for case in range(count)]
         return [Request(prior, seed, **settings) for seed in seeds]

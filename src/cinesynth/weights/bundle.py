@@ -131,7 +131,8 @@ def bundle_run(
         **combined(terms_of(data, datasets)),
     }
     known = fingerprints_of(train) if fingerprints else None
-    prior = fit(patients, [labelled_prior(train, i) for i, r in enumerate(train.records) if r in patients])
+    priors = [(r in patients, labelled_prior(train, i)) for i, r in enumerate(train.records)]
+    prior = fit(patients, *([p for chosen, p in priors if chosen is wanted] for wanted in (True, False)))
     return write_bundle(run, out, prior.to_json(), info, half, sampling, known)
 
 
