@@ -100,9 +100,10 @@ def doctor(
         found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
         console.table("findings", ("", "about", "what"), found)
     if count := len(checkup.serious):
+        damaged = "ingest damaged studies again into a new folder, and remove one subject of each duplicate pair"
         raise DataError(
             f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
-            hint="ingest damaged studies again into a new folder, and remove one subject of each duplicate pair",
+            hint="; ".join(dict.fromkeys(finding.hint or damaged for finding in checkup.serious)),
         )
     console.out.print(f"{dataset}: no problems found")
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cinesynth.data.packed import Record
+from cinesynth.data.readiness import has_ef
 from cinesynth.data.subject_prior import vendor_of_record
 from cinesynth.errors import DataError
 from cinesynth.physiology import USUAL_SYSTOLE_FRACTION
@@ -84,7 +85,7 @@ def fit(
 def _row(record: Record, prior: ClinicalPrior) -> Matrix | None:
     """A subject on the `AXES`; None if an LV volume is unknown or the two contradict each other."""
     edv_ml, esv_ml = record.lv_edv_ml, record.lv_esv_ml
-    if edv_ml is None or esv_ml is None or not 0.0 < esv_ml < edv_ml:
+    if edv_ml is None or esv_ml is None or not has_ef(record):
         return None
     row = np.full(len(AXES), np.nan)
     core = [np.log(edv_ml), np.log((edv_ml - esv_ml) / esv_ml), float(record.slices)]
