@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.markup import escape
-from typer import Option
+from typer import Context, Option
 
 from cinesynth.cli import console, progress
-from cinesynth.cli.options import Dataset, DatasetFolder, Workers
+from cinesynth.cli.options import Dataset, DatasetFolder, Workers, refuse_without_effect
 from cinesynth.errors import DataError, InputError
 
 
@@ -129,6 +129,7 @@ def qc(
 
 
 def export(
+    context: Context,
     to: Annotated[
         Literal["nifti", "nnunet", "dicom"], Option(help="NIfTI files, an nnU-Net v2 raw dataset, or DICOM.")
     ],
@@ -150,6 +151,9 @@ def export(
     """
     from cinesynth.cases.export_items import case_items, dataset_items
 
+    refuse_without_effect(context, [] if to == "nnunet" else ["label_order", "select"], f"on --to {to}")
+    refuse_without_effect(context, [] if to == "dicom" else ["segmentations"], f"on --to {to}")
+    refuse_without_effect(context, [] if dataset else ["split", "subject"], "without --dataset")
     items = dataset_items(dataset, split, subject or ()) if dataset is not None else []
     items += case_items(case or ())
     with progress.shown("reading studies") as step:
