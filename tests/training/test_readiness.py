@@ -11,10 +11,10 @@ import pytest
 from cinesynth.config import load_config
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
-from cinesynth.data.readiness import unmet_needs
+from cinesynth.data.readiness import unmet_by_segmenter, unmet_needs
 from cinesynth.errors import ConfigError
 from cinesynth.study.generation import without_labels
-from cinesynth.training.checkpoint import open_run
+from cinesynth.training.checkpoint import open_run, save_checkpoint
 from cinesynth.training.run import _optional
 from cinesynth.training.stages import Loss
 from cinesynth.training.stages.segmenter import SegmenterStage
@@ -72,7 +72,23 @@ def test_phantoms_teach_no_prior_where_there_are_patients(phantoms: Path) -> Non
     assert [need.about for need in unmet_needs([*rows, patient])] == ["labels"]
     exchanged = replace(patient, lv_edv_ml=60.0, lv_esv_ml=140.0)
     assert [need.about for need in unmet_needs([*rows, exchanged])] == ["labels"]
-    assert list(unmet_needs([*rows, patient], generator=False)) == []  # a segmenter needs no volumes
+    assert list(unmet_by_segmenter([*rows, patient])) == []  # it needs no volumes
+
+
+def test_a_segmenter_needs_annotated_subjects_in_both_splits(run: Run, tmp_path: Path) -> None:
+    dataset = tmp_path / "data"
+    studies = [person(f"s{i}", i) for i in range(8)]
+    ingest(studies, dataset)
+    held = {row.subject for row in DatasetTable.read(dataset) if row.split == "validation"}
+    rows = [replace(row, labelled_frames=0) if row.subject in held else row for row in DatasetTable.read(dataset)]
+    assert [need.text for need in unmet_by_segmenter(rows)] == [
+        "validation has no annotated subjects, which `train segmenter` needs"
+    ]
+    DatasetTable(tuple(rows)).write(dataset)
+    code, _, err = run("train", "segmenter", "--dataset", dataset, "--run", tmp_path / "run", *QUICK)
+    assert code == 3
+    assert "validation has no annotated subjects" in err
+    assert not (tmp_path / "run").exists()  # the dataset may still change before a run is begun with it
 
 
 # --- A loss that is not finite ---------------------------------------------------------------------------------------
@@ -85,15 +101,17 @@ def test_the_hint_of_a_loss_that_is_not_finite_can_be_followed(
 
     def diverging(self: SegmenterStage, step: int, cases: range) -> Iterator[Loss]:
         for loss in losses(self, step, cases):
-            yield loss if self.settings.learning_rate < 1.5e-3 else replace(loss, value=loss.value * float("nan"))
+            diverges = step == 1 and self.settings.learning_rate > 1.5e-3
+            yield replace(loss, value=loss.value * float("nan")) if diverges else loss
 
     monkeypatch.setattr(SegmenterStage, "losses", diverging)
     where = ["--dataset", phantoms, "--run", tmp_path / "run", "--preset", "smoke"]
-    command = ["train", "segmenter", *where, "--set", "training.segmenter.steps=1"]
+    two_steps = ["--set", "training.segmenter.steps=2", "--set", "training.segmenter.checkpoint_every_steps=1"]
+    command = ["train", "segmenter", *where, *two_steps]
     code, _, err = run(*command, "--set", "training.segmenter.learning_rate=0.002")
     assert code == 2
     said = " ".join(err.split())
-    assert "the loss of model is not finite at step 0" in said
+    assert "the loss of model is not finite at step 1" in said
     folder, setting = re.search(r"remove (\S+), and repeat the command with --set (\S+);", said).groups()
     assert setting == "training.segmenter.learning_rate=0.001"
     code, _, err = run(*command, "--set", setting)  # the stage has begun with the other rate
@@ -108,8 +126,9 @@ def test_settings_of_stages_that_have_not_begun_may_change(tmp_path: Path) -> No
     run = tmp_path / "run"
     open_run(run, load_config("smoke"), "hash")
     (run / "vae.json").write_text("{}")  # finished
-    (run / "residual_motion").mkdir()  # begun
-    changed = ["training.motion_diffusion.learning_rate=0.001"]
+    save_checkpoint(run / "residual_motion" / "checkpoints", 5, {}, {}, {})
+    (run / "anatomy_diffusion").mkdir()  # stopped before its first checkpoint
+    changed = ["training.motion_diffusion.learning_rate=0.001", "training.anatomy_diffusion.batch_size=6"]
     later = load_config("smoke", changed)
     open_run(run, later, "hash")
     assert load_config(str(run / "config.yaml")) == later

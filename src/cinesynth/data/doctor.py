@@ -14,7 +14,7 @@ from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.nifti import is_plausible_spacing
 from cinesynth.data.packed import load_study
-from cinesynth.data.readiness import unmet_needs
+from cinesynth.data.readiness import unmet_by_segmenter, unmet_needs
 from cinesynth.errors import DataError
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
@@ -112,6 +112,8 @@ def examine(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
     checkup.findings += _duplicate_findings(table, sketches)
     counts = Counter(row.split for row in table)
     checkup.findings += [Finding(need.about, need.text, hint=need.hint) for need in unmet_needs(table)]
+    if not checkup.serious:  # otherwise labels lack anyway
+        checkup.findings += [Finding(need.about, need.text, serious=False) for need in unmet_by_segmenter(table)]
     if not counts["test"]:
         checkup.findings.append(Finding("splits", "test has no subjects", serious=False))
     known = {row.file for row in table}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from cinesynth.data.dataset_table import DatasetTable, SubjectRow
 from cinesynth.data.packed import Record
@@ -13,7 +13,9 @@ from cinesynth.errors import DataError
 
 TRAINED_ON = ("train", "validation")
 """The splits that training reads."""
-Subject: TypeAlias = SubjectRow | Record
+
+
+MORE = "ingest more subjects: from five on every split has one; or edit the column split of dataset.csv"
 
 
 class Need(NamedTuple):
@@ -24,21 +26,28 @@ class Need(NamedTuple):
     hint: str
 
 
-def unmet_needs(subjects: Iterable[Subject], generator: bool = True) -> Iterator[Need]:
-    """What training lacks: subjects in both splits and, for a ``generator``, volumes for the empirical prior."""
-    subjects = list(subjects)
+def unmet_needs(rows: Iterable[SubjectRow]) -> Iterator[Need]:
+    """What the stages of a generator lack: subjects in both splits, and volumes for the empirical prior."""
+    rows = list(rows)
     for split in TRAINED_ON:
-        if not any(s.split == split for s in subjects):
-            hint = "ingest more subjects: from five on every split has one; or edit the column split of dataset.csv"
-            yield Need("splits", f"{split} has no subjects", hint)
-    train = [s for s in subjects if s.split == "train"]
-    patients = [s for s in train if s.dataset != PHANTOM] or train
-    if generator and train and not any(has_ef(s) for s in patients):
+        if not any(row.split == split for row in rows):
+            yield Need("splits", f"{split} has no subjects", MORE)
+    train = [row for row in rows if row.split == "train"]
+    patients = [row for row in train if row.dataset != PHANTOM] or train
+    if train and not any(has_ef(row) for row in patients):
         text = f"none of {len(patients)} training subjects has both LV volumes, on which weights fit their prior"
         yield Need("labels", text, "ingest studies with labels of the LV at ED and ES")
 
 
-def has_ef(subject: Subject) -> bool:
+def unmet_by_segmenter(rows: Iterable[SubjectRow]) -> Iterator[Need]:
+    """What the segmenter of the evaluation lacks: annotated subjects in both splits."""
+    labelled = {row.split for row in rows if row.labelled_frames}
+    for split in TRAINED_ON:
+        if split not in labelled:
+            yield Need("labels", f"{split} has no annotated subjects, which `train segmenter` needs", MORE)
+
+
+def has_ef(subject: SubjectRow | Record) -> bool:
     """Whether the LV volumes of a subject are known and give an ejection fraction."""
     edv_ml, esv_ml = subject.lv_edv_ml, subject.lv_esv_ml
     return edv_ml is not None and esv_ml is not None and 0.0 < esv_ml < edv_ml
@@ -46,5 +55,6 @@ def has_ef(subject: Subject) -> bool:
 
 def check_readiness(dataset: Path, stage: str) -> None:
     """`DataError` if ``stage`` cannot be trained on a dataset, or the run not be bundled afterwards."""
-    for need in unmet_needs(DatasetTable.read(dataset), generator=stage != "segmenter"):
+    needs = unmet_by_segmenter if stage == "segmenter" else unmet_needs
+    for need in needs(DatasetTable.read(dataset)):
         raise DataError(need.text, hint=need.hint)

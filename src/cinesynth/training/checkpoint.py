@@ -28,7 +28,7 @@ from cinesynth.weights.folder import read_json, read_tensors
 def open_run(path: Path, config: Config, data_hash: str) -> Path:
     """Open or make the folder of a run; refuses to resume it with other settings or other data.
 
-    Settings of stages that have not begun may change: nothing depends on them yet.
+    Settings of stages without a checkpoint may change: nothing depends on them yet.
     """
     folder = make_folder(path)
     config_file, data_file = folder / "config.yaml", folder / "data.json"
@@ -53,12 +53,13 @@ def open_run(path: Path, config: Config, data_hash: str) -> Path:
 
 
 def _is_open(folder: Path, key: str) -> bool:
-    """Whether ``key`` is a setting of a stage that has neither begun nor finished in this run."""
+    """Whether ``key`` is a setting of a stage that has neither a checkpoint nor weights in this run."""
     section, _, rest = key.partition(".")
     stage = rest.partition(".")[0]
     if section != "training" or stage not in (*STAGES, "decoder", "texture", "segmenter"):
         return False
-    return not any(stage_path(folder, stage, suffix).exists() for suffix in ("", ".json"))
+    checkpoint = stage_path(folder, stage) / "checkpoints" / INDEX
+    return not checkpoint.exists() and not stage_path(folder, stage, ".json").exists()
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
