@@ -56,7 +56,7 @@ class Trainer:
         if rest:
             raise ConfigError(
                 f"batch_size {settings.batch_size} is not a multiple of {processes} processes",
-                hint=f"set it to {(each + 1) * processes}",
+                hint=f"--set training.{stage.name}.batch_size={(each + 1) * processes}",
             )
         # The cases of the global batch that this process takes.
         self.cases = range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
