@@ -124,22 +124,38 @@ def test_the_hint_of_a_loss_that_is_not_finite_can_be_followed(
 
 def test_settings_of_stages_that_have_not_begun_may_change(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    open_run(run, load_config("smoke"), "hash")
+    open_run(run, load_config("smoke"), "hash", "vae")
     (run / "vae.json").write_text("{}")  # finished
     save_checkpoint(run / "residual_motion" / "checkpoints", 5, {}, {}, {})
     (run / "anatomy_diffusion").mkdir()  # stopped before its first checkpoint
     changed = ["training.motion_diffusion.learning_rate=0.001", "training.anatomy_diffusion.batch_size=6"]
     later = load_config("smoke", changed)
-    open_run(run, later, "hash")
+    open_run(run, later, "hash", "vae")
     assert load_config(str(run / "config.yaml")) == later
     for stage in ("decoder", "texture"):  # which the preset lacks: as its error says
         with pytest.raises(ConfigError, match=f"has no settings for the stage {stage}") as error:
             _optional(later, stage)
         changed += re.findall(r"--set (\S+?);? ", f"{error.value.hint} ")
         later = load_config("smoke", changed)
-        open_run(run, later, "hash")
+        open_run(run, later, "hash", "vae")
         assert _optional(later, stage).steps == 1000
     for key in ("training.vae.steps=9", "training.residual_motion.steps=9", "training.seed=9", "vae.latent_channels=5"):
         with pytest.raises(ConfigError, match="started with other settings"):
-            open_run(run, load_config("smoke", [*changed, key]), "hash")
+            open_run(run, load_config("smoke", [*changed, key]), "hash", "vae")
     assert load_config(str(run / "config.yaml")) == later
+
+
+def test_a_stage_names_the_stages_that_it_learns_from(run: Run, phantoms: Path, tmp_path: Path) -> None:
+    where = ["--dataset", phantoms, "--run", tmp_path / "run", "--preset", "smoke"]
+    for stage, parent in (("motion-diffusion", "vae"), ("texture", "vae"), ("residual-motion", "vae")):
+        code, _, err = run("train", stage, *where)
+        assert code == 4
+        assert f"stage {parent} of {tmp_path / 'run'} is not finished" in " ".join(err.split())
+        assert f"hint: train it first, with the options of the other stages: cinesynth train {parent}" in err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    for name in ("vae", "residual_motion"):
+        (tmp_path / "run" / f"{name}.json").write_text("{}")
+    code, _, err = run("bundle", tmp_path / "run", "--dataset", phantoms, "--out", tmp_path / "weights")
+    assert code == 4
+    assert "cinesynth train anatomy-diffusion" in err

@@ -22,14 +22,16 @@ from cinesynth.config import STAGES, Config, dump_config, load_config
 from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, DataError, WeightsError
 from cinesynth.io.files import file_sha256, make_folder, write_text, writing
-from cinesynth.weights.folder import read_json, read_tensors
+from cinesynth.weights.folder import PARENTS, check_trained, read_json, read_tensors, source_of
 
 
-def open_run(path: Path, config: Config, data_hash: str) -> Path:
-    """Open or make the folder of a run; refuses to resume it with other settings or other data.
+def open_run(path: Path, config: Config, data_hash: str, stage: str) -> Path:
+    """Open or make the folder of a run for ``stage``; refuses to resume it with other settings or other data.
 
-    Settings of stages without a checkpoint may change: nothing depends on them yet.
+    Settings of stages without a checkpoint may change: nothing depends on them yet. `WeightsError` if a stage that this
+    one learns from is not finished.
     """
+    check_trained(path, [source_of(path, parent) for parent in PARENTS[stage]])
     folder = make_folder(path)
     config_file, data_file = folder / "config.yaml", folder / "data.json"
     changed: list[str] = []

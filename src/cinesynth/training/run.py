@@ -152,7 +152,7 @@ def train_stage(
         check_readiness(data, stage)
         packed = prepare(data, Grid.from_config(config.grid), report)
         config = with_vendors(config, packed.split("train").records)
-        folder = open_run(run, config, packed.data_hash)
+        folder = open_run(run, config, packed.data_hash, stage)
     if not stage_path(folder, stage, ".json").is_file():
         _TRAIN[stage](Session(config, packed, folder, accelerator, report, clock, initial))
     return stage_info(folder, stage)
