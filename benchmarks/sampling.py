@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pipe = CinePipeline.from_pretrained(arguments.weights, device="cpu")
     people = without_phantoms(prepare(arguments.data, Grid.from_config(pipe.bundle.config.grid)).split("validation"))
-    requests = requests_of(people, arguments.count, arguments.seed, pipe.condition_set, match_volumes=False)
+    requests = requests_of(people, arguments.count, arguments.seed, pipe.condition_set, pipe.prior, match_volumes=False)
     requests = [replace(request, max_attempts=1) for request in requests]
     model = getattr(pipe.bundle, arguments.model)
     before = model.config

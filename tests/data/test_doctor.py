@@ -187,8 +187,15 @@ def test_duplicates_by_correlation() -> None:
 def test_empty_splits_are_told(tmp_path: Path) -> None:
     data = dataset_of(tmp_path / "data", [person("a", 1), person("b", 2)], ["test", "test"])
     checkup = examine(data, GRID)
-    assert found(checkup, serious=True) == [("splits", "train has no subjects")]
-    assert found(checkup, serious=False) == [("splits", "validation has no subjects")]
+    assert found(checkup, serious=True) == [
+        ("splits", "train has no subjects"),
+        ("splits", "validation has no subjects"),
+    ]
+    without_test = examine(
+        dataset_of(tmp_path / "more", [person("a", 1), person("b", 2)], ["train", "validation"]), GRID
+    )
+    assert found(without_test, serious=True) == []
+    assert found(without_test, serious=False) == [("splits", "test has no subjects")]
 
 
 def test_a_folder_that_is_not_a_dataset(tmp_path: Path) -> None:

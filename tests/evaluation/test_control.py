@@ -13,7 +13,8 @@ from cinesynth.evaluation.generation import prior_of, requests_of
 from cinesynth.evaluation.reconstruction import mean_ssim
 from cinesynth.evaluation.section import Metric, Section
 from cinesynth.models.conditioning import ConditionSet
-from cinesynth.types import CONDITIONS, STRUCTURES, Label
+from cinesynth.types import CONDITIONS, STRUCTURES, Diagnosis, Label
+from cinesynth.weights.prior_fit import fit
 from tests.evaluation.answers import answer
 
 
@@ -151,6 +152,9 @@ def test_people_are_asked_for_as_they_were_measured(packed: PackedDataset) -> No
     assert core is not None
     assert core == replace(prior, rv_edv_ml=None, rv_esv_ml=None, myo_mass_g=None, vendor=None)
     assert requests_of(packed, 2, 0)[0].prior == core  # weights of the core are asked for the core
+    others = fit([replace(r, diagnosis=Diagnosis.MINF) for r in packed.records if r.split == "train"])
+    asked = requests_of(packed, 1, 0, empirical=others)[0].prior  # no training subject had this diagnosis
+    assert asked == replace(core, diagnosis=Diagnosis.UNKNOWN)
 
 
 def test_what_nobody_annotated_is_not_asked_for(packed: PackedDataset) -> None:

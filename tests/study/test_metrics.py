@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from cinesynth.errors import DataError
+from cinesynth.evaluation.cases import Case
+from cinesynth.evaluation.comparison import mean_of_frames
+from cinesynth.evaluation.segmenter import look_at
 from cinesynth.study.metrics import ed_es_frames, segmentation_scores
-from cinesynth.types import STRUCTURES, Label, Study
+from cinesynth.types import STRUCTURES, Label, LabelArray, Study
 from tests.cases.exports import small
 
 LV = STRUCTURES.index(Label.LV)
@@ -52,6 +55,32 @@ def test_a_missed_structure_counts_as_the_diagonal_of_the_stack(cube: Study) -> 
     assert found["dice"][LV] == pytest.approx(0.5)  # found at ED, missed at ES
     diagonal = np.linalg.norm([20.0, 20.0, 80.0])
     assert found["hd95_mm"][LV] == pytest.approx(diagonal / 2)
+
+
+def test_the_evaluation_and_a_study_count_a_missed_structure_alike(cube: Study) -> None:
+    """Of three hearts one has its LV missed: every mean is the worse for it, by the same millimetres."""
+    found = np.roll(cube.label, 2, axis=1)  # 4 mm off
+    everywhere = {"name": "cube", "diagnosis": cube.diagnosis, "image": np.zeros(cube.label.shape, np.uint8)}
+    geometry = {"spacing_mm": cube.spacing_mm, "ed": 0, "es": 1, "whole_cycle": False, "frame_time_ms": None}
+    case = Case(**everywhere, label=cube.label, coverage=cube.coverage, **geometry)
+    means = []
+    for labels in ([found] * 3, [found, found, np.zeros_like(found)]):
+        in_study = [segmentation_scores(label, cube)["hd95_mm"][LV] for label in labels]
+        in_evaluation = [look_at(Drawn(label), case)["hd95_mm"][:, LV] for label in labels]  # ED, ES of each heart
+        section = mean_of_frames("HD95 LV", np.array(in_evaluation), "nowhere").value
+        assert section == pytest.approx(np.mean(in_study))
+        means.append(section)
+    assert means == pytest.approx([4.0, (4.0 + 4.0 + np.linalg.norm([20.0, 20.0, 80.0])) / 3])
+
+
+class Drawn:
+    """A segmenter that answers with a label."""
+
+    def __init__(self, label: LabelArray) -> None:
+        self.label = label
+
+    def segment(self, *_: object) -> LabelArray:
+        return self.label
 
 
 def test_slices_without_annotation_do_not_count(cube: Study) -> None:

@@ -1,7 +1,9 @@
 import csv
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,12 @@ from cinesynth.cases.cohort import COLUMNS
 from cinesynth.cases.writing import save_case
 from cinesynth.errors import InputError, OutputError
 from cinesynth.io.files import file_sha256
+from cinesynth.io.tasks import ProgressCallback
 from cinesynth.synthesis.cohort import Share, draw_requests, generate_cohort
 from cinesynth.synthesis.pipeline import CinePipeline
+from cinesynth.synthesis.planning import Plan
 from cinesynth.synthesis.request import Request
-from cinesynth.types import ClinicalPrior, Diagnosis
+from cinesynth.types import Cine, ClinicalPrior, Diagnosis
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +124,45 @@ def test_another_request_never_replaces_a_case(pipe: CinePipeline, requests: lis
     generate_cohort(pipe, requests[:1], tmp_path, pictures=False)
     before = contents(tmp_path)
     other = [Request(requests[0].prior, seed=1, frames=3, max_attempts=1), requests[1]]
-    with pytest.raises(OutputError, match="case_0000 holds a case of another request"):
+    with pytest.raises(OutputError, match=f"case_0000 holds another case: seed {requests[0].seed} there, 1 requested"):
         generate_cohort(pipe, other, tmp_path, pictures=False)
     assert contents(tmp_path) == before
     (tmp_path / "case_0001").mkdir()
     (tmp_path / "case_0001" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="case_0001 is not empty"):
         generate_cohort(pipe, requests[:2], tmp_path, pictures=False)
+
+
+def test_a_cohort_of_an_earlier_version_is_not_continued_with_other_seeds(
+    pipe: CinePipeline, requests: list[Request], tmp_path: Path
+) -> None:
+    short = replace(requests[0], seed=requests[0].seed >> 32)  # what the seed of this case was
+    generate_cohort(pipe, [short], tmp_path, pictures=False)
+    with pytest.raises(OutputError, match="case_0000 holds another case: seed") as error:
+        generate_cohort(pipe, requests[:2], tmp_path, pictures=False)
+    assert "finish it with the version that began it" in error.value.hint
+    assert not (tmp_path / "case_0001").exists()
+
+
+def test_a_case_that_another_process_finishes_meanwhile_counts_as_done(
+    pipe: CinePipeline, requests: list[Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is begun here, and while it is computed here."""
+    generate_cohort(pipe, requests, tmp_path / "one", pictures=False)
+    computed = []
+
+    def both_at_once(self: CinePipeline, plan: Plan, callback: ProgressCallback) -> Cine:
+        computed.append(plan.request)
+        if len(computed) == 1:  # the other process is faster with this case and the next one
+            for name in ("case_0000", "case_0001"):
+                shutil.copytree(tmp_path / "one" / name, tmp_path / "two" / name)
+        return case(self, plan, callback)
+
+    case = CinePipeline._case
+    monkeypatch.setattr(CinePipeline, "_case", both_at_once)
+    assert len(generate_cohort(pipe, requests, tmp_path / "two", workers=1, pictures=False)) == 3
+    assert computed == [requests[0], requests[2]]
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
 def test_drawn_requests_are_hearts_of_the_training_set(pipe: CinePipeline) -> None:

@@ -1,5 +1,6 @@
 """Further conditions in training: measured by the masks, forgotten on their own, and no disturbance to older runs."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cinesynth.config import STAGES, Config, load_config
+from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import PackedDataset, Record, prepare
 from cinesynth.data.phantom import phantom_study
@@ -22,7 +24,10 @@ from cinesynth.training.latents import CacheSpec, cached_sequences, encode_seque
 from cinesynth.training.run import train_stage
 from cinesynth.training.stages.diffusion import DiffusionStage, Example
 from cinesynth.types import CONDITIONS, CORE_CONDITIONS, FURTHER_CONDITIONS, ClinicalPrior, Diagnosis, Label, LabelArray
+from cinesynth.weights.bundle import bundle_run
 from cinesynth.weights.folder import stage_info
+from cinesynth.weights.prior import EmpiricalPrior
+from cinesynth.weights.seen import NUMBERS
 from tests.training.tiny import TINY
 
 ALL = f"conditions=[{', '.join(CONDITIONS)}]"
@@ -190,3 +195,9 @@ def test_a_run_learns_all_conditions_and_keeps_its_vendors(phantoms: Path, tmp_p
     assert found["vendors"]
     assert all(name.startswith("phantom-") for name in found["vendors"])
     train_stage("motion_diffusion", phantoms, tmp_path, config, lambda *_: pytest.fail("trained again"))
+    bundle_run(tmp_path, phantoms, tmp_path / "weights")
+    seen = EmpiricalPrior.from_json(json.loads((tmp_path / "weights" / "prior.json").read_text())).seen
+    rows = [row for row in DatasetTable.read(phantoms) if row.split == "train"]
+    assert seen.diagnoses == sorted({row.diagnosis.value for row in rows})
+    assert sorted(seen.vendors) == sorted(found["vendors"])
+    assert seen.numbers == list(NUMBERS)

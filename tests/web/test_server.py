@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 from cinesynth.cases.writing import write_nifti
 from cinesynth.data.phantom import phantom_study
 from cinesynth.errors import InputError
+from cinesynth.io.reproducibility import case_seed
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.types import ClinicalPrior, Diagnosis, Label, volumes_ml
 from cinesynth.web.app import make_app
@@ -108,12 +109,29 @@ def _unpacked(content: bytes) -> bytes:
     return gzip.decompress(content)
 
 
+@pytest.mark.parametrize("further", [{}, {"edv": 150.0, "ef": 50.0}])
+def test_a_diagnosis_that_no_training_subject_had_is_refused(client: TestClient, further: dict) -> None:
+    wish = {**QUICK, "diagnosis": "RV", **further}
+    for path, more in (("generate", {}), ("cohort", {"count": 2}), ("cohort", {"count": 2, "sample_priors": True})):
+        job = finished(client, client.post(f"/api/{path}", json={**wish, **more}))
+        assert job["state"] == "failed"
+        assert "no training subject has the diagnosis RV" in job["error"]["message"]
+
+
 def test_several_hearts_one_after_another(client: TestClient) -> None:
     wish = {**QUICK, "slices": None, "count": 3, "sample_priors": True}
     job = finished(client, client.post("/api/cohort", json=wish))
     assert len(set(job["results"])) == 3
     seeds = {client.get(f"/api/results/{name}").json()["seed"] for name in job["results"]}
-    assert len(seeds) == 3
+    assert seeds == {str(case_seed(0, number)) for number in range(3)}  # text: no digit is lost in a browser
+
+
+def test_a_case_of_a_cohort_is_made_again_from_its_seed_as_the_page_shows_it(client: TestClient) -> None:
+    cohort = finished(client, client.post("/api/cohort", json={**QUICK, "count": 2}))["results"][1]
+    seed = client.get(f"/api/results/{cohort}").json()["seed"]
+    alone = finished(client, client.post("/api/generate", json={**QUICK, "seed": seed}))["results"][0]
+    label, again = (client.get(f"/api/results/{name}/files/label.nii.gz").content for name in (cohort, alone))
+    assert label == again
 
 
 def test_a_table_asks_for_hearts_and_they_come_as_a_cohort(client: TestClient) -> None:

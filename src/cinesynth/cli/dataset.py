@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.markup import escape
-from typer import Option
+from typer import Context, Option
 
 from cinesynth.cli import console, progress
-from cinesynth.cli.options import Dataset, DatasetFolder, Workers
+from cinesynth.cli.options import Dataset, DatasetFolder, Workers, refuse_without_effect
 from cinesynth.errors import DataError, InputError
 
 
@@ -100,9 +100,10 @@ def doctor(
         found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
         console.table("findings", ("", "about", "what"), found)
     if count := len(checkup.serious):
+        damaged = "ingest damaged studies again into a new folder, and remove one subject of each duplicate pair"
         raise DataError(
             f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
-            hint="ingest damaged studies again into a new folder, and remove one subject of each duplicate pair",
+            hint="; ".join(dict.fromkeys(finding.hint or damaged for finding in checkup.serious)),
         )
     console.out.print(f"{dataset}: no problems found")
 
@@ -165,6 +166,7 @@ def qc(
 
 
 def export(
+    context: Context,
     to: Annotated[
         Literal["nifti", "nnunet", "dicom"], Option(help="NIfTI files, an nnU-Net v2 raw dataset, or DICOM.")
     ],
@@ -186,6 +188,9 @@ def export(
     """
     from cinesynth.cases.export_items import case_items, dataset_items
 
+    refuse_without_effect(context, [] if to == "nnunet" else ["label_order", "select"], f"on --to {to}")
+    refuse_without_effect(context, [] if to == "dicom" else ["segmentations"], f"on --to {to}")
+    refuse_without_effect(context, [] if dataset else ["split", "subject"], "without --dataset")
     items = dataset_items(dataset, split, subject or ()) if dataset is not None else []
     items += case_items(case or ())
     with progress.shown("reading studies") as step:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer import Argument, Option
+from typer import Argument, Context, Option
 
 from cinesynth.cli import console, progress
-from cinesynth.cli.options import Dataset, MatchVolumes, MaxAttempts, Precision, Weights, Workers
+from cinesynth.cli.options import Dataset, MatchVolumes, MaxAttempts, Precision, Weights, Workers, refuse_without_effect
 
 FAILED = 10
 """Exit code for a failed verdict or a regression; the exit codes of errors are lower."""
@@ -53,6 +53,7 @@ def evaluate(
 
 
 def score(
+    context: Context,
     dataset: Dataset,
     weights: Weights = None,
     precision: Precision = "auto",
@@ -73,6 +74,8 @@ def score(
     """
     from cinesynth.evaluation.score import score_bundle
 
+    of_cases = ["frames", "seed", "match_volumes", "max_attempts"]
+    refuse_without_effect(context, [] if count else of_cases, "with --count 0, which generates no case")
     settings: dict[str, Any] = {"match_volumes": match_volumes, "max_attempts": max_attempts, "frames": frames}
     settings["precision"] = precision
     folder = progress.announce(weights, "cpu", precision)
@@ -87,6 +90,7 @@ def score(
 
 
 def study(
+    context: Context,
     spec: Annotated[Path, Argument(help="YAML file that describes the study.")],
     out: Annotated[Path, Option(help="Study folder: generators, cohorts, segmenters, report.")],
     unit: Annotated[str | None, Option(help="Run this unit only.")] = None,
@@ -105,6 +109,9 @@ def study(
     For each number of labelled subjects a generator is trained on those subjects only. Run the same command again to
     continue. Other data, other generated cases or another version of the code start new runs.
     """
+    refuse_without_effect(context, [] if launcher == "slurm" else ["slurm"], "without --launcher slurm")
+    refuse_without_effect(context, ["list_", "report", "launcher"] if unit else [], "beside --unit, which runs it here")
+    refuse_without_effect(context, ["report", "launcher"] if list_ else [], "beside --list")
     from cinesynth.study.report import write_report
     from cinesynth.study.run import StudyRun, parse_options, submit
     from cinesynth.study.spec import read_spec

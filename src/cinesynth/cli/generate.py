@@ -79,12 +79,12 @@ def generate(
     settings = {"frames": frames, "es_index": es_index, "steps": steps, "guidance": guidance}
     settings |= {"max_attempts": max_attempts, "match_volumes": match_volumes}
     sizes: Values = {"--edv": edv, "--slices": slices, "--rv-edv": rv_edv, "--rv-esv": rv_esv, "--mass": mass}
+    _check_options(count, cohort, overwrite, workers)
     if cohort is not None:
         from cinesynth.synthesis import cohort_file, cohort_schema
 
         others = {"--diagnosis": diagnosis, "--esv": esv, "--ef": ef, "--vendor": vendor}
         _refuse(sizes | others | {"--keep-anatomy": keep_anatomy}, "--cohort", "leave it out: the cohort file sets it")
-        _refuse({"--overwrite": overwrite or None}, "--cohort", "leave it out: a cohort never replaces finished cases")
         groups = cohort_file.read_cohort(cohort)  # an invalid file is refused before the weights are read
         pipe = _pipe(weights, precision, training_index)
         requests = cohort_schema.requests_of(groups, pipe, seed=seed or 0, count=count, **settings)
@@ -102,6 +102,16 @@ def generate(
         _cohort(pipe, requests, out, pictures, workers)
     else:
         _case(pipe, requests[0], out, overwrite, pictures)
+
+
+def _check_options(count: int | None, cohort: Path | None, overwrite: bool, workers: int | None) -> None:
+    """`InputError` for options that have no effect on several cases, or on one."""
+    if count is not None or cohort is not None:
+        replacing = {"--overwrite": overwrite or None}
+        several = "--count" if cohort is None else "--cohort"
+        _refuse(replacing, several, "leave it out: a cohort never replaces finished cases")
+    else:
+        _refuse({"--workers": workers}, "a single case", "leave it out, or generate several cases with --count")
 
 
 def _prior(diagnosis: str | None, ef_percent: float | None, **conditions: Any) -> ClinicalPrior:
@@ -139,9 +149,8 @@ def _requests(
     from cinesynth.io.reproducibility import case_seed
     from cinesynth.synthesis.request import Request
     from cinesynth.types import ClinicalPrior, Diagnosis
-    from cinesynth.weights.registry import check_supported
 
-    check_supported(prior, pipe.condition_set)
+    pipe.planner.check(prior)
     if replace(prior, diagnosis=Diagnosis.UNKNOWN, vendor=None) != ClinicalPrior():
         seeds = [seed] if count is None else [case_seed(seed, case) for case in range(count)]
         return [Request(prior, seed, **settings) for seed in seeds]
@@ -204,6 +213,8 @@ def _cohort(pipe: CinePipeline, requests: list[Request], out: Path, pictures: bo
     from cinesynth.cases.cohort import COHORT_TABLE
     from cinesynth.synthesis.cohort import generate_cohort
 
+    if pipe.device.type != "cpu":
+        _refuse({"--workers": workers}, "a GPU", "leave it out: one process generates all cases there")
     settings: Values = {"share": _share_of_process(), "workers": workers, "pictures": pictures}
     with progress.shown("generate") as step:
         rows = generate_cohort(pipe, requests, out, **settings, progress=step)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
+
+from cinesynth.errors import InputError
 
 Dataset = Annotated[Path, Option(help="Dataset folder, made by `cinesynth ingest`.")]
 Weights = Annotated[
@@ -32,6 +34,16 @@ MaxAttempts = Annotated[
 ]
 MatchVolumes = Annotated[bool, Option(help="Adjust the sampled latents until the masks have the requested volumes.")]
 Pictures = Annotated[bool, Option(help="Also write the contact sheet and the GIF.")]
+
+
+def refuse_without_effect(context: Context, parameters: Sequence[str], beside: str) -> None:
+    """`InputError` if one of the ``parameters`` was given on the command line, where it has no effect."""
+    for name in parameters:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.strip('_').replace('_', '-')}"
+            raise InputError(f"{option} has no effect {beside}", hint="leave it out")
+
 
 SHARED_OPTIONS = {
     "--tries": "--max-attempts",

@@ -25,7 +25,10 @@ Set = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500.")
 ]
 DryRun = Annotated[
-    bool, Option("--dry-run", help="Print the resolved settings with their parameters and FLOPs, then stop.")
+    bool,
+    Option(
+        "--dry-run", help="Print the resolved settings with their parameters and FLOPs, check --dataset, then stop."
+    ),
 ]
 Minutes = Annotated[
     float | None,
@@ -54,6 +57,10 @@ def _verb(stage: str, text: str) -> None:
             rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]
             console.table(f"preset {config.preset}", ("part", "parameters", "GFLOPs per forward pass"), rows)
             console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")
+            if dataset is not None:
+                from cinesynth.data.readiness import check_readiness
+
+                check_readiness(dataset, stage)
             return
         if dataset is None or run is None:
             raise InputError(

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.data.dataset_table import COLUMNS, FIRST_COLUMNS, SPLITS, TABLE_FILE, DatasetTable, SubjectRow, describe
+from cinesynth.data.dataset_table import COLUMNS, FIRST_COLUMNS, TABLE_FILE, DatasetTable, SubjectRow, describe
 from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.nifti import is_plausible_spacing
 from cinesynth.data.packed import load_study
+from cinesynth.data.readiness import unmet_by_segmenter, unmet_needs
 from cinesynth.errors import DataError
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.physiology import SLICE_RANGE
@@ -27,6 +28,7 @@ class Finding:
     about: str
     text: str
     serious: bool = True
+    hint: str = ""
 
 
 @dataclass
@@ -109,9 +111,11 @@ def examine(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
         progress("doctor", number, len(table), {})
     checkup.findings += _duplicate_findings(table, sketches)
     counts = Counter(row.split for row in table)
-    for split in SPLITS:
-        if not counts[split]:
-            checkup.findings.append(Finding("splits", f"{split} has no subjects", serious=split == SPLITS[0]))
+    checkup.findings += [Finding(need.about, need.text, hint=need.hint) for need in unmet_needs(table)]
+    if not checkup.serious:  # otherwise labels lack anyway
+        checkup.findings += [Finding(need.about, need.text, serious=False) for need in unmet_by_segmenter(table)]
+    if not counts["test"]:
+        checkup.findings.append(Finding("splits", "test has no subjects", serious=False))
     known = {row.file for row in table}
     found = {f"studies/{path.name}" for path in dataset.glob("studies/*")}
     if unlisted := sorted(found - known):

@@ -23,6 +23,7 @@ from cinesynth.models.conditioning import CORE, ConditionSet
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import FURTHER_CONDITIONS, Cine, ClinicalPrior
+from cinesynth.weights.prior import EmpiricalPrior
 
 CONTROLLED = ("EDV", "ESV", "EF", "RV EDV", "RV ESV", "mass")
 """Quantities of `agreement` that are scored."""
@@ -30,16 +31,24 @@ MEASURERS = (MOTION, THUMBNAILS)
 
 
 def requests_of(
-    data: PackedDataset, count: int, seed: int, condition_set: ConditionSet = CORE, **settings: Any
+    data: PackedDataset,
+    count: int,
+    seed: int,
+    condition_set: ConditionSet = CORE,
+    empirical: EmpiricalPrior | None = None,
+    **settings: Any,
 ) -> list[Request]:
     """``count`` requests for what the subjects of ``data`` have, one subject after the other, each with its own seed.
 
-    A request holds only the conditions in ``condition_set``. ``settings`` are the other fields of `Request`; by
+    A request holds only the conditions in ``condition_set`` that training subjects of the ``empirical`` prior had.
+    ``settings`` are the other fields of `Request`; by
     default its frames are ED and ES alone.
     """
     priors = [prior for i in range(len(data)) if (prior := prior_of(data, i, condition_set)) is not None]
     if not priors:
         raise DataError("no subject of the split has LV volumes at ED and ES", hint="choose another split")
+    if empirical is not None:
+        priors = [empirical.seen.part(prior) for prior in priors]
     settings = {"frames": 2, **settings}
     return [Request(priors[case % len(priors)], case_seed(seed, case), **settings) for case in range(count)]
 

@@ -198,7 +198,7 @@ def score_bundle(
     reconstructed = score_codec(pipe.bundle.codec, held, progress, workers, pipe.bundle.texture)
     cycles = score_cycles(pipe.bundle.codec, pipe.bundle.residual_motion, held, progress, workers)
     settings = {"frames": frames, "max_attempts": max_attempts, "match_volumes": match_volumes}
-    requests = requests_of(held, count, seed, pipe.condition_set, **settings) if count else []
+    requests = requests_of(held, count, seed, pipe.condition_set, pipe.prior, **settings) if count else []
     hearts = generate(pipe, requests, progress)
     compared = compare_hearts(hearts, train, held, workers, progress) if requests else ([], [])
     metadata = {  # what was scored, on whom and where: enough to do it again

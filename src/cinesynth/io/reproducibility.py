@@ -28,8 +28,13 @@ def derive(seed: int, purpose: str, index: int = 0) -> int:
 
 
 def case_seed(seed: int, case: int) -> int:
-    """Seed of case number ``case`` of a cohort: 31 bits, short enough to type again."""
-    return derive(seed, "case", case) >> 31
+    """Seed of case number ``case`` of a cohort: 63 bits, so that no two of 100,000 cases share one."""
+    return int.from_bytes(_digest(seed, "case", case), "big") >> 1
+
+
+def is_short_seed(seed: int, of: int) -> bool:
+    """Whether ``seed`` is the one that earlier versions gave the case whose seed is ``of``: its first 31 bits."""
+    return seed == of >> 32
 
 
 def noise(seed: int, purpose: str, attempt: int, shape: tuple[int, ...]) -> Tensor:

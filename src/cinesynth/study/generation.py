@@ -27,6 +27,7 @@ from cinesynth.data.store import study_file, write_study
 from cinesynth.data.terms import DATASET, Terms, about_dataset, terms_of
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.io.files import file_sha256, make_folder, write_json
+from cinesynth.io.reproducibility import case_seed
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.study.plan import Subjects, digest
 from cinesynth.study.spec import FIELD_FACTOR, CohortSpec, GeneratorSpec
@@ -117,7 +118,9 @@ def generate_hearts(spec: CohortSpec, weights: Path, stem: Path, needed: int, pr
 
     `DataError` if fewer than one heart in `MAX_COHORT_FACTOR` is acceptable.
     """
-    out = stem.with_name(f"{stem.name}-{digest(weights.parent.name, weights.name, spec.model_dump(mode='json'))}")
+    # A first seed, so that a cohort with seeds of another version is not gone on with.
+    key = digest(weights.parent.name, weights.name, spec.model_dump(mode="json"), case_seed(spec.seed, 0))
+    out = stem.with_name(f"{stem.name}-{key}")
     pipe = CinePipeline.from_pretrained(weights)
     settings: dict[str, Any] = spec.model_dump(include={"frames", "match_volumes", "max_attempts"})
     count = needed

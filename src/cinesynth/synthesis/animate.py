@@ -31,7 +31,6 @@ from cinesynth.synthesis.patient import Patient
 from cinesynth.synthesis.pipeline import CinePipeline
 from cinesynth.synthesis.request import Request
 from cinesynth.types import Cine, ClinicalPrior, FloatArray, Label, volumes_ml
-from cinesynth.weights.registry import check_supported
 
 SEAM_MM = 8.0
 """Width of the ramp between the decoded and the real image, inside the grid's border."""
@@ -97,7 +96,7 @@ def animate(
     """
     study = patient.study
     frame = wanted.frame_of(len(study.image))
-    check_supported(wanted.request.prior, pipe.condition_set)
+    pipe.planner.check(wanted.request.prior)
     placement = locate(pipe.bundle.codec, study, frame)
     scale = IntensityScale.of(study.image)
     image = scale.apply(placement.image_to_grid(study.image))[frame]  # X Y Z

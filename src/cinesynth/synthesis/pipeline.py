@@ -20,9 +20,9 @@ from cinesynth.errors import InputError
 from cinesynth.io.reproducibility import case_seed, package_versions
 from cinesynth.io.tasks import ProgressCallback, no_progress
 from cinesynth.memorisation.duplicate_filter import DuplicateFilter, fingerprint_filter
-from cinesynth.synthesis.acceptance import Candidate, acceptance_json, rejection_sample
+from cinesynth.synthesis.acceptance import Candidate, acceptance_json, judge_anatomy, rejection_sample
 from cinesynth.synthesis.planning import Plan, Planner, drawn_conditions
-from cinesynth.synthesis.request import FRAMES, Request
+from cinesynth.synthesis.request import FRAMES, KeptFrame, Request
 from cinesynth.synthesis.sampler import Progress, Sampler
 from cinesynth.types import Cine, ClinicalPrior, Precision
 from cinesynth.weights.folder import Bundle, bundle_sha256
@@ -30,6 +30,9 @@ from cinesynth.weights.registry import find_bundle
 
 LICENCE_KEYS = ("licence", "licences", "license", "citation", "citations", "data")
 """Keys of a weights index that are copied into each case."""
+MAX_CHANGED = 0.1
+"""Share of a kept heart's voxels that may differ where it is computed again. Another number of threads changes less
+than .001; an attempt that is accepted in one place and not in the other gives another heart."""
 
 
 class CinePipeline:
@@ -77,6 +80,10 @@ class CinePipeline:
         """The duplicate filters' entry in a case's provenance; empty without any."""
         identity = "; ".join(each.identity for each in self.duplicate_filters)
         return {"duplicate_filters": identity} if identity else {}
+
+    def has_filters_of(self, provenance: Mapping[str, object]) -> bool:
+        """Whether a case with this ``provenance`` was made with the same duplicate filters."""
+        return provenance.get("duplicate_filters") == self.filter_record.get("duplicate_filters")
 
     @overload
     def __call__(
@@ -188,7 +195,22 @@ class CinePipeline:
             return replace(anatomy, rejected=next(filter(None, reasons), ""))
 
         kept, candidates = rejection_sample(anatomy_of(0).request.max_attempts, sample, finish)
+        if plan.request.frame is not None:
+            kept = self._with_frame(kept, plan.request.frame)
         return self.add_motion(plan_of(kept.attempt), kept, candidates, progress)
+
+    def _with_frame(self, anatomy: Candidate, frame: KeptFrame) -> Candidate:
+        """``anatomy`` with the image and label of its case; `InputError` if it has become another heart."""
+        label = anatomy.label[0]
+        heart = np.count_nonzero((label > 0) | (frame.label > 0))
+        changed = np.count_nonzero(label != frame.label) / max(int(heart), 1)
+        if changed > MAX_CHANGED:
+            raise InputError(
+                f"the latent of the kept anatomy was computed again, and {100 * changed:.0f} % of its heart differ",
+                hint=f"generate where the case was made: {frame.made_on}",
+            )
+        verdicts = judge_anatomy(frame.label, self.sampler.voxel_ml)
+        return replace(anatomy, image=frame.image[None], label=frame.label[None], verdicts=verdicts)
 
     @torch.inference_mode()
     def add_motion(self, plan: Plan, anatomy: Candidate, anatomies: Sequence[Candidate], progress: Progress) -> Cine:
@@ -231,6 +253,7 @@ class CinePipeline:
             "drawn_conditions": drawn_conditions(plan),
             "slices_from": "request" if request.prior.slices is not None else "empirical prior",
             "es_index_from": "request" if request.es_index is not None else "empirical prior",
+            **({} if request.frame is None else {"ed_frame_from": dict(request.frame.files)}),
             "sampling": sampling,
         }
 

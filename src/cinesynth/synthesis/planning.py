@@ -43,6 +43,10 @@ class Planner:
         self.prior = EmpiricalPrior.from_json(bundle.prior)
         self.condition_set = ConditionSet.of(bundle.config)
 
+    def check(self, prior: ClinicalPrior) -> None:
+        """`InputError` if the weights do not support a condition of ``prior``."""
+        check_supported(prior, self.condition_set, self.prior)
+
     def plan(self, request: Request, attempt: int = 0, *, complete: bool = True) -> Plan:
         """Make the open choices of a request; `InputError` if the weights or their grid do not support it.
 
@@ -50,7 +54,7 @@ class Planner:
         states, in each ``attempt`` at an anatomy others, but the number of slices; unless ``complete`` is set, they are
         not given them. Only requested volumes are matched.
         """
-        check_supported(request.prior, self.condition_set)
+        self.check(request.prior)
         kept = None if request.anatomy is None else self.plan(request.anatomy, attempt)
         asked = request.prior if kept is None else _of_anatomy(request.prior, kept.prior)
         names: Sequence[str] = self.condition_set.names if complete else ()

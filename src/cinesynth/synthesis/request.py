@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cinesynth.cases.schema import migrated_request, prior_from_json, prior_to_json
 from cinesynth.errors import InputError
-from cinesynth.types import ClinicalPrior
+from cinesynth.types import ClinicalPrior, FloatArray, LabelArray
 
 FRAME_RANGE = (2, 200)
 """Least and most frames of a generated cycle."""
@@ -18,6 +18,16 @@ MAX_ATTEMPTS = 100
 """Largest `Request.max_attempts`."""
 SETTINGS = ("seed", "frames", "es_index", "steps", "guidance", "max_attempts", "match_volumes")
 """Fields of `Request` that its JSON form holds as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptFrame:
+    """The ED frame of a case, copied from its files: computed again, it may differ in its last bits."""
+
+    image: FloatArray  # X Y Z in [-1, 1], in the steps that files store
+    label: LabelArray  # X Y Z
+    files: Mapping[str, str]  # SHA-256 of the files it was copied from
+    made_on: str  # the machine of the case, for messages
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,9 @@ class Request:
     match_volumes: bool = True
     """Whether sampled latents are optimised until the masks have the requested volumes (`volume_matching`)."""
     anatomy: Request | None = None
-    """Reuse the anatomy of this request's case, bit for bit, and sample only the motion: a counterfactual."""
+    """Reuse the anatomy of this request's case and sample only the motion: a counterfactual."""
+    frame: KeptFrame | None = field(default=None, compare=False, repr=False)
+    """The ED frame of that anatomy, which the case then has bit for bit. It is no part of the JSON form."""
 
     def __post_init__(self) -> None:
         low, high = FRAME_RANGE

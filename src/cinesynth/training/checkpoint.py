@@ -18,31 +18,50 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from cinesynth.config import Config, dump_config, load_config
+from cinesynth.config import STAGES, Config, dump_config, load_config
+from cinesynth.config.migration import stage_path
 from cinesynth.errors import ConfigError, DataError, WeightsError
 from cinesynth.io.files import file_sha256, make_folder, write_text, writing
-from cinesynth.weights.folder import read_json, read_tensors
+from cinesynth.weights.folder import PARENTS, check_trained, read_json, read_tensors, source_of
 
 
-def open_run(path: Path, config: Config, data_hash: str) -> Path:
-    """Open or make the folder of a run; refuses to resume it with other settings or other data."""
+def open_run(path: Path, config: Config, data_hash: str, stage: str) -> Path:
+    """Open or make the folder of a run for ``stage``; refuses to resume it with other settings or other data.
+
+    Settings of stages without a checkpoint may change: nothing depends on them yet. `WeightsError` if a stage that this
+    one learns from is not finished.
+    """
+    check_trained(path, [source_of(path, parent) for parent in PARENTS[stage]])
     folder = make_folder(path)
     config_file, data_file = folder / "config.yaml", folder / "data.json"
+    changed: list[str] = []
     if config_file.is_file():
         before, now = (_leaves(each.model_dump()) for each in (load_config(str(config_file)), config))
         changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        if changed:
-            lines = [f"{key}: {before.get(key)} in the run, {now.get(key)} now" for key in changed[:8]]
+        fixed = [key for key in changed if not _is_open(folder, key)]
+        if fixed:
+            lines = [f"{key}: {before.get(key)} in the run, {now.get(key)} now" for key in fixed[:8]]
             raise ConfigError(
                 f"{folder} was started with other settings\n" + "\n".join(lines),
-                hint="use the same settings, or another --run",
+                hint="use the same settings, or another --run; to train a stage anew, first remove its folder there",
             )
     if data_file.is_file() and read_json(data_file, f"run {folder}").get("data_hash") != data_hash:
         raise DataError(f"{folder} was started on other data", hint="use the same dataset, or another --run")
-    if not config_file.exists():
+    if not config_file.exists() or changed:
         write_text(config_file, dump_config(config))
+    if not data_file.exists():
         write_text(data_file, json.dumps({"data_hash": data_hash}))
     return folder
+
+
+def _is_open(folder: Path, key: str) -> bool:
+    """Whether ``key`` is a setting of a stage that has neither a checkpoint nor weights in this run."""
+    section, _, rest = key.partition(".")
+    stage = rest.partition(".")[0]
+    if section != "training" or stage not in (*STAGES, "decoder", "texture", "segmenter"):
+        return False
+    checkpoint = stage_path(folder, stage) / "checkpoints" / INDEX
+    return not checkpoint.exists() and not stage_path(folder, stage, ".json").exists()
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -45,10 +45,7 @@ class FrameSampler:
         self.generated = [i for i, r in enumerate(data.records) if r.dataset in own_group]
         self.patients = [i for i, r in enumerate(data.records) if r.dataset not in {PHANTOM} | own_group]
         if not data.records:
-            raise DataError(
-                "the training or the validation split has no subjects",
-                hint="ingest more subjects, so that each split gets some",
-            )
+            raise DataError("a split has no subjects", hint="`cinesynth doctor` says which, and what to do")
         self.phantom_share = 1.0 if not self.patients else 0.0 if not self.phantoms else phantom_share
         others = bool(self.phantoms or self.patients)
         self.generated_share = 0.0 if not self.generated else (generated_share or 0.0) if others else 1.0

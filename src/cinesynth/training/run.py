@@ -12,6 +12,7 @@ from cinesynth.config import Config, stages_of
 from cinesynth.config.migration import stage_path
 from cinesynth.data.geometry import Grid
 from cinesynth.data.packed import prepare
+from cinesynth.data.readiness import check_readiness
 from cinesynth.errors import ConfigError, InputError
 from cinesynth.io.reproducibility import git_revision
 from cinesynth.io.tasks import ProgressCallback
@@ -64,22 +65,22 @@ def train_stage(
 ) -> dict[str, Any]:
     """Train one stage, or resume it; a finished one is left alone. Returns the JSON of the finished stage.
 
-    ``initial`` is a weights folder or a run of the same shape whose networks training starts from; `DataError` if it
-    has seen held-out patients. Raises `TimeLimitReached` if ``clock`` is over before the stage is finished.
+    ``initial`` is a weights folder or a run of the same shape whose networks training starts from. Raises `DataError`
+    if the dataset lacks what this stage or the weights folder at the end needs or holds out patients whom ``initial``
+    has seen, and `TimeLimitReached` if ``clock`` is over before the stage is finished.
     """
     clock = clock or Deadline()
     accelerator = Accelerator(mixed_precision=MIXED_PRECISION[resolve_precision(config.training.precision)])
     if clock.limited and accelerator.num_processes > 1:
-        raise InputError(
-            f"--minutes works with one process only, found {accelerator.num_processes}",
-            hint="leave out --minutes, or train with one process",
-        )
+        hint = "leave out --minutes, or train with one process"
+        raise InputError(f"--minutes works with one process only, found {accelerator.num_processes}", hint=hint)
     torch.manual_seed(config.training.seed)
     git_revision()  # before the checkout can change under a long run
     with accelerator.main_process_first():
+        check_readiness(data, stage)
         packed = prepare(data, Grid.from_config(config.grid), report)
         config = with_vendors(config, packed.split("train").records)
-        folder = open_run(run, config, packed.data_hash)
+        folder = open_run(run, config, packed.data_hash, stage)
     if not stage_path(folder, stage, ".json").is_file():
         if initial is not None:
             check_held_out(packed, fingerprints_in(initial), initial)
@@ -120,7 +121,8 @@ def _optional(config: Config, stage: str) -> Any:
     """The settings of a stage that presets may do without; `ConfigError` where this one does."""
     settings = getattr(config.training, stage)
     if settings is None:
-        hint = f"set them, e.g. --set training.{stage}.steps=1000; the stage is optional"
+        keys = f"--set training.{stage}.steps=1000 --set training.{stage}.batch_size=4"
+        hint = f"set them, for example {keys}; the stage is optional"
         raise ConfigError(f"preset {config.preset} has no settings for the stage {stage}", hint=hint)
     return settings
 

@@ -52,10 +52,8 @@ class Session:
             try:
                 started = {"started_from": load_stage(self.initial, stage, module)["id"]}
             except WeightsError as error:
-                raise WeightsError(
-                    f"{stage} cannot start from {self.initial}: {error.message}",
-                    hint="start from weights of the same preset and conditions, or leave out --initial",
-                ) from None
+                hint = "start from weights of the same preset and conditions, or leave out --initial"
+                raise WeightsError(f"{stage} cannot start from {self.initial}: {error.message}", hint=hint) from None
         saved = make_folder(stage_path(self.path, stage)) / "start.json"
         if not saved.is_file():
             write_text(saved, json.dumps(started))

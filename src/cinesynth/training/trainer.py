@@ -56,7 +56,7 @@ class Trainer:
         if rest:
             raise ConfigError(
                 f"batch_size {settings.batch_size} is not a multiple of {processes} processes",
-                hint=f"set it to {(each + 1) * processes}",
+                hint=f"--set training.{stage.name}.batch_size={(each + 1) * processes}",
             )
         # The cases of the global batch that this process takes.
         self.cases = range(accelerator.process_index * each, (accelerator.process_index + 1) * each)
@@ -121,9 +121,11 @@ class Trainer:
             norm = self.accelerator.clip_grad_norm_(self.stage.modules[loss.module].parameters(), settings.clip_norm)
             value = float(loss.value.detach())
             if not math.isfinite(value) or (norm is not None and not math.isfinite(float(norm))):
+                key = "learning_rate" if loss.module == "model" else "discriminator_learning_rate"
                 raise ConfigError(
                     f"{self.stage.name}: the loss of {loss.module} is not finite at step {step}",
-                    hint=f"lower training.{self.stage.name}.learning_rate; the last checkpoint is intact",
+                    hint=f"train the stage again with a lower rate: remove {self.folder}, and repeat the command with "
+                    f"--set training.{self.stage.name}.{key}={rate / 2:g}; finished stages stay",
                 )
             optimizer.step()
             logs |= {f"{loss.module}/loss": value, **loss.logs}

@@ -247,6 +247,8 @@ def _answer_reports(app: FastAPI, reports: Reports) -> None:
 
 def _summary(entry: Entry) -> dict[str, Any]:
     shown = {name: entry.about.get(name) for name in ("accepted", "requested", "achieved", "seed")}
+    if shown["seed"] is not None:
+        shown["seed"] = str(shown["seed"])  # JavaScript cannot represent larger integers than 2^53 exactly
     own = {"id": entry.name, "kind": entry.kind, "made": entry.made, "files": sorted(entry.files)}
     return {**own, **shown, "unusual": entry.about.get("unusual", "")}
 

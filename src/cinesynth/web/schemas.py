@@ -32,7 +32,7 @@ class CaseRequest(BaseModel):
     ef: Annotated[float, Field(ge=3.0, le=95.0)] | None = None
     vendor: Annotated[str, Field(max_length=40)] | None = None
     frames: Annotated[int, Field(ge=FRAME_RANGE[0], le=60)] = FRAMES
-    seed: Annotated[int, Field(ge=0, lt=2**53)] = 0  # JavaScript cannot represent larger integers exactly
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # also as text, as the page sends it
     max_attempts: Annotated[int, Field(ge=1, le=5)] = 3
     match_volumes: bool = True
 

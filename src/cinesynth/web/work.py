@@ -32,7 +32,6 @@ from cinesynth.web.jobs import Job
 from cinesynth.web.model import Model, unusual
 from cinesynth.web.schemas import MAX_COHORT, AnimateRequest, AnnotateRequest, CohortRequest, GenerateRequest
 from cinesynth.web.store import Entry, Store
-from cinesynth.weights.registry import check_supported
 
 CASE = "case"
 
@@ -144,7 +143,7 @@ def _requests(pipe: CinePipeline, body: CohortRequest) -> list[Request]:
         settings = {"seed": body.seed, "diagnosis": asked, "vendor": body.vendor, **body.settings}
         return draw_requests(pipe, body.count, **settings)
     one = body.request()
-    check_supported(one.prior, pipe.condition_set)
+    pipe.planner.check(one.prior)
     return [replace(one, seed=case_seed(body.seed, number)) for number in range(body.count)]
 
 

@@ -30,6 +30,7 @@ from cinesynth.weights.folder import (
     SCORES,
     TEXTURE,
     check_lineage,
+    check_trained,
     has_texture,
     index_text,
     load_stage,
@@ -113,8 +114,10 @@ def bundle_run(
     """Write the weights folder ``out`` from a run and its dataset; returns its index.
 
     The empirical prior is that of the training subjects, the licence the strictest of their datasets. `DataError` if
-    ``run`` was trained on another dataset. The other arguments are those of `write_bundle`.
+    ``run`` was trained on another dataset, `WeightsError` if one of its stages is not finished. The other arguments are
+    those of `write_bundle`.
     """
+    check_trained(run, STAGES)
     stage = stage_info(run, "motion_diffusion")
     config = parse_config(stage["config"])
     packed = prepare(data, Grid.from_config(config.grid))
@@ -131,7 +134,8 @@ def bundle_run(
         **combined(terms_of(data, datasets)),
     }
     known = fingerprints_of(train) if fingerprints else None
-    prior = fit(patients, [labelled_prior(train, i) for i, r in enumerate(train.records) if r in patients])
+    priors = [(r in patients, labelled_prior(train, i)) for i, r in enumerate(train.records)]
+    prior = fit(patients, *([p for chosen, p in priors if chosen is wanted] for wanted in (True, False)))
     return write_bundle(run, out, prior.to_json(), info, half, sampling, known)
 
 

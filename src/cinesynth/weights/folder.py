@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -129,6 +130,17 @@ def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info
 def source_of(folder: Path, parent: str) -> str:
     """The stage whose files hold the weights of a ``parent``: ``vae`` where no decoder was fine-tuned."""
     return "vae" if parent == DECODES and not (folder / f"{DECODES}.json").is_file() else parent
+
+
+def check_trained(run: Path, stages: Iterable[str]) -> None:
+    """`WeightsError` that names the first of ``stages`` that is not finished in ``run``, and how to train it."""
+    for stage in stages:
+        path = stage_path(run, stage, ".json")
+        if not path.is_file():
+            raise WeightsError(
+                f"stage {stage} of {run} is not finished: {path.name} is missing",
+                hint=f"train it first, with the options of the other stages: cinesynth train {stage.replace('_', '-')}",
+            )
 
 
 def stage_info(folder: Path, stage: str) -> dict[str, Any]:

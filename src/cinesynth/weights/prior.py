@@ -20,6 +20,7 @@ from cinesynth.data.normalisation import default_es_index
 from cinesynth.errors import InputError, WeightsError
 from cinesynth.physiology import SYSTOLE_FRACTION_RANGE, USUAL_CYCLE_MS
 from cinesynth.types import CORE_CONDITIONS, ClinicalPrior, Diagnosis
+from cinesynth.weights.seen import Seen
 
 Matrix = NDArray[np.float64]
 
@@ -111,6 +112,7 @@ class EmpiricalPrior:
 
     overall: SubjectGroup
     groups: Mapping[Diagnosis, SubjectGroup]
+    seen: Seen
 
     def draw(
         self,
@@ -130,9 +132,10 @@ class EmpiricalPrior:
             shares = np.array([group.count for group in self.groups.values()], dtype=np.float64)
             diagnosis = list(self.groups)[int(rng.choice(len(shares), p=shares / shares.sum()))]
         elif diagnosis not in self.groups and diagnosis is not Diagnosis.UNKNOWN:
-            known = ", ".join(d.value for d in self.groups)
+            self.seen.check(ClinicalPrior(diagnosis))
             raise InputError(
-                f"no training subject has the diagnosis {diagnosis.value}", hint=f"these weights know {known}"
+                f"no training subject with the diagnosis {diagnosis.value} has known volumes",
+                hint="state EDV and EF, or another diagnosis",
             )
         given = known_axes(ClinicalPrior(diagnosis, lv_edv_ml, slices=slices), ef_percent)
         row = self.group(diagnosis).draw(rng, given)
@@ -180,14 +183,16 @@ class EmpiricalPrior:
         """The content of ``prior.json`` in a weights folder."""
         groups = {diagnosis.value: _group_json(group) for diagnosis, group in self.groups.items()}
         axes = list(AXES[: len(self.overall.mean)])
-        return {"format": FORMAT, "axes": axes, "overall": _group_json(self.overall), "groups": groups}
+        values = {"format": FORMAT, "axes": axes, "overall": _group_json(self.overall), "groups": groups}
+        return {**values, "seen": asdict(self.seen)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EmpiricalPrior:
         """The inverse of `to_json`, for any version; `WeightsError` if ``values`` is not a prior."""
         try:
             groups = {Diagnosis(name): _group_of(group) for name, group in values["groups"].items()}
-            return cls(_group_of(values["overall"]), groups)
+            seen = Seen(**values.get("seen", {"diagnoses": list(values["groups"])}))
+            return cls(_group_of(values["overall"]), groups, seen)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(
                 f"prior.json is not an empirical prior: {error!r}", hint="copy the folder again"

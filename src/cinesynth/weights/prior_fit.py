@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cinesynth.data.packed import Record
+from cinesynth.data.readiness import has_ef
 from cinesynth.data.subject_prior import vendor_of_record
 from cinesynth.errors import DataError
 from cinesynth.physiology import USUAL_SYSTOLE_FRACTION
@@ -30,6 +31,7 @@ from cinesynth.weights.prior import (
     VendorShare,
     known_axes,
 )
+from cinesynth.weights.seen import Seen
 
 SPREAD_FLOOR = (0.05, 0.1, 0.3, 0.1, 0.1, 0.15)
 """Standard deviation on each axis that even a single subject has: it keeps covariances positive definite."""
@@ -46,15 +48,20 @@ class Subject(NamedTuple):
     row: Matrix
 
 
-def fit(records: Sequence[Record], priors: Sequence[ClinicalPrior] | None = None) -> EmpiricalPrior:
+def fit(
+    records: Sequence[Record],
+    priors: Sequence[ClinicalPrior] | None = None,
+    others: Sequence[ClinicalPrior] = (),
+) -> EmpiricalPrior:
     """Fit on the training subjects with known volumes; ``priors`` is what else is known of each.
 
+    ``others`` is what is known of phantoms that training saw beside them.
     `DataError` if no volumes are known, or some subjects are of another split.
     """
     other = sorted({r.split for r in records} - {"train"})
     if other:
         raise DataError(f"subjects of the split {other[0]} in the empirical prior", hint="fit it on the training split")
-    known = priors or [ClinicalPrior(r.diagnosis) for r in records]
+    known = priors or [ClinicalPrior(r.diagnosis, r.lv_edv_ml, r.lv_esv_ml, r.slices) for r in records]
     subjects = [Subject(r, row) for r, prior in zip(records, known, strict=True) if (row := _row(r, prior)) is not None]
     if not subjects:
         raise DataError(f"none of {len(records)} training subjects has both LV volumes", hint="ingest labelled studies")
@@ -71,13 +78,14 @@ def fit(records: Sequence[Record], priors: Sequence[ClinicalPrior] | None = None
         slopes = _Slopes.fit(list(present.values()), first, end)
         groups = {d: slopes.extend(group, present[d], subjects) for d, group in groups.items()}
         overall = slopes.extend(overall, subjects, subjects)
-    return EmpiricalPrior(overall, groups)
+    diagnoses = [d.value for d in present if d is not Diagnosis.UNKNOWN]
+    return EmpiricalPrior(overall, groups, Seen.of(priors, others) if priors else Seen(diagnoses))
 
 
 def _row(record: Record, prior: ClinicalPrior) -> Matrix | None:
     """A subject on the `AXES`; None if an LV volume is unknown or the two contradict each other."""
     edv_ml, esv_ml = record.lv_edv_ml, record.lv_esv_ml
-    if edv_ml is None or esv_ml is None or not 0.0 < esv_ml < edv_ml:
+    if edv_ml is None or esv_ml is None or not has_ef(record):
         return None
     row = np.full(len(AXES), np.nan)
     core = [np.log(edv_ml), np.log((edv_ml - esv_ml) / esv_ml), float(record.slices)]

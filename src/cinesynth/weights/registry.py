@@ -16,6 +16,7 @@ from cinesynth.io.files import write_json
 from cinesynth.models.conditioning import ConditionSet
 from cinesynth.types import FURTHER_CONDITIONS, UNKNOWN_VENDOR, ClinicalPrior
 from cinesynth.weights.folder import INDEX, read_index, stage_info
+from cinesynth.weights.prior import EmpiricalPrior
 from cinesynth.weights.scores import recorded_scores
 
 VARIABLE = "CINESYNTH_WEIGHTS"
@@ -210,8 +211,9 @@ def shipped_with(condition: str) -> list[str]:
     return [name for name, info in infos.items() if condition in parse_config(info["config"]).conditions]
 
 
-def check_supported(prior: ClinicalPrior, condition_set: ConditionSet) -> None:
-    """`InputError` if ``prior`` specifies a condition or a vendor that is not in ``condition_set``."""
+def check_supported(prior: ClinicalPrior, condition_set: ConditionSet, empirical: EmpiricalPrior) -> None:
+    """`InputError` if ``prior`` specifies a condition or a vendor that is not in ``condition_set``, or that no training
+    subject of the ``empirical`` prior had."""
     for name in FURTHER_CONDITIONS:
         if getattr(prior, name) is not None and name not in condition_set.names:
             knowing = " or ".join(shipped_with(name))
@@ -226,3 +228,4 @@ def check_supported(prior: ClinicalPrior, condition_set: ConditionSet) -> None:
         vendors = condition_set.vendors
         hint = f"one of {', '.join(vendors)}" if vendors else "leave it out: they were trained without vendors"
         raise InputError(f"vendor {prior.vendor!r} is not known to these weights", hint=hint)
+    empirical.seen.check(prior)

@@ -98,7 +98,7 @@ class ScoreComparison(NamedTuple):
 
 def read_scores(path: Path) -> dict[str, Any]:
     """The score file of `cinesynth score --out`; `InputError` if it is another kind of file or another version."""
-    hint = "write it again: cinesynth score --out SCORES.json"
+    hint = "write it again: cinesynth score --dataset DATASET --out SCORES.json"
     try:
         content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -193,7 +193,7 @@ def record_scores(folder: Path, scores: dict[str, Any]) -> Path:
     if found != before:
         raise WeightsError(
             f"the scores describe weights {str(found)[:12]}..., but {folder} holds {before[:12]}...",
-            hint=f"score these weights: cinesynth score --weights {folder}",
+            hint=f"score these weights: cinesynth score --weights {folder} --dataset DATASET --out SCORES.json",
         )
     index, path = read_index(folder), folder / SCORES_FILE
     text = json.dumps(scores, indent=1)

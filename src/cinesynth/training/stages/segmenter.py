@@ -103,7 +103,8 @@ class SegmenterStage:
         kept = part.where([bool(record.labelled.any()) for record in part.records])
         if not kept.records:
             raise DataError(
-                f"no labelled subjects {purpose}", hint="ingest subjects with labels, or change the split fractions"
+                f"no labelled subjects {purpose}",
+                hint="ingest more subjects with labels, or edit the column split of dataset.csv",
             )
         return FrameSampler(kept, self.seed, self.settings.phantom_share, self.generated_share)
 

@@ -57,10 +57,15 @@ export function fileField({ label, help }) {
 }
 
 export const seedField = (value = 7) => {
-  const field = numberField({ name: "seed", label: "Seed", help: "The same seed and settings give the same case.", min: 0, max: 2 ** 31, value, optional: false, slider: false });
-  const dice = el("button", { type: "button", onclick: () => { field.value = Math.floor(Math.random() * 2 ** 31); } }, "New seed");
-  field.field.querySelector(".row").append(dice);
-  return field;
+  const id = unique("seed"), helpId = unique("help");
+  // Text: seeds of cohorts have more digits than a number holds here.
+  const input = el("input", { type: "text", inputmode: "numeric", pattern: "[0-9]+", id, name: "seed", value, "aria-describedby": helpId, required: true });
+  const dice = el("button", { type: "button", onclick: () => { input.value = Math.floor(Math.random() * 2 ** 31); } }, "New seed");
+  return {
+    name: "seed", input,
+    field: el("div", { class: "field" }, el("label", { for: id }, "Seed"), el("div", { class: "row" }, input, dice), el("small", { id: helpId }, "The same seed and settings give the same case.")),
+    get value() { return input.value; }, set value(wanted) { input.value = wanted ?? ""; },
+  };
 };
 
 export const valuesOf = (fields) => Object.fromEntries(fields.map((field) => [field.name, field.value]));

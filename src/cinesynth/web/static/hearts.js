@@ -44,7 +44,8 @@ class RequestForm {
 
   ready(model) {
     this.model = model;
-    const { edv, ef, slices, vendor } = this.fields, { low, high } = model.overall, { limits } = model;
+    const { diagnosis, edv, ef, slices, vendor } = this.fields, { low, high } = model.overall, { limits } = model;
+    diagnosis.fill(DIAGNOSES.filter(([name]) => name === "UNKNOWN" || name in model.diagnoses));  // others are refused
     edv.limits(Math.floor(low.edv), Math.ceil(high.edv), ...limits.edv);
     ef.limits(Math.floor(low.ef), Math.ceil(high.ef), 3, 95);
     slices.limits(low.slices, high.slices, ...limits.slices);
