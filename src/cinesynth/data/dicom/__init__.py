@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.dicom.evidence import alternating
+from cinesynth.data.dicom.evidence import alternating, of_another_body
 from cinesynth.data.dicom.files import FileLocation, SkippedImages, find_files, opener
 from cinesynth.data.dicom.header import DicomFrame, read_frames
 from cinesynth.data.dicom.parsing import parse, parsing
@@ -57,24 +57,40 @@ def read_scan(frames: list[DicomFrame], stills: bool = False, examination: objec
 
     With ``stills``, a stack of one image per slice is accepted if there is no cine. Grey values are the stored ones;
     where headers scale the images differently, they are scaled, as float32. `DataError`, which begins with the name of
-    the ``examination``, if there is no such cine, an image is damaged, or the cine is black.
+    the ``examination``, if there is no such cine, an image is damaged, the cine is black, or
+    takes cannot be told apart.
     """
     try:
-        slices, skipped, twins = short_axis(frames, stills)
-        planes = _read_pixels({frame for group in (*slices, *twins) for frame in group})
-        _check_twins(planes, twins)
-        # DICOM planes are rows by columns, that is Y X.
-        image = np.stack([np.stack([planes[frame].T for frame in s]) for s in slices], axis=-1)  # T X Y Z
-        if image.min() == image.max():
-            raise DataError(f"{slices[0][0].file}: the cine is black", hint="remove the examination")
-        for z in alternating(image):
-            raise DataError(
-                f"the images of the slice of {slices[z][0]} alternate between two takes", hint=REMOVE_ONE_TAKE
-            )
+        scan, strangers = _read_once(frames, stills)
+        left = _strangers(strangers)
+        while strangers:  # without them, slices of the stack itself take their places
+            scan, strangers = _read_once([frame for frame in frames if str(frame) not in left], stills)
+            left |= _strangers(strangers)
     except DataError as error:
         where = f"{examination}: " if examination else ""
         raise DataError(f"{where}{error.message}", hint=error.hint) from error
-    return Scan(image, _affine(slices), slices, _frame_time_ms(slices), skipped)
+    skipped = SkippedImages(tuple(left), "of another body than the slices around it, as the images show")
+    return scan._replace(skipped=(*scan.skipped, skipped)) if left else scan
+
+
+def _strangers(slices: list[Phases]) -> dict[str, None]:
+    return dict.fromkeys(str(frame) for phases in slices for frame in phases)
+
+
+def _read_once(frames: list[DicomFrame], stills: bool) -> tuple[Scan, list[Phases]]:
+    """The scan, and those of its slices that were acquired with other ones and show another body."""
+    slices, skipped, twins, borrowed = short_axis(frames, stills)
+    planes = _read_pixels({frame for group in (*slices, *twins) for frame in group})
+    _check_twins(planes, twins)
+    # DICOM planes are rows by columns, that is Y X.
+    image = np.stack([np.stack([planes[frame].T for frame in s]) for s in slices], axis=-1)  # T X Y Z
+    if image.min() == image.max():
+        raise DataError(f"{slices[0][0].file}: the cine is black", hint="remove the examination")
+    for z in alternating(image):
+        raise DataError(f"the images of the slice of {slices[z][0]} alternate between two takes", hint=REMOVE_ONE_TAKE)
+    others = of_another_body(image, [not borrowed.isdisjoint(s) for s in slices])
+    scan = Scan(image, _affine(slices), slices, _frame_time_ms(slices), skipped)
+    return scan, [slices[z] for z in others]
 
 
 def _check_twins(planes: dict[DicomFrame, NDArray[Any]], twins: tuple[tuple[DicomFrame, DicomFrame], ...]) -> None:

@@ -38,6 +38,7 @@ class ShortAxis(NamedTuple):
     slices: tuple[Phases, ...]  # Z T
     skipped: tuple[SkippedImages, ...]
     twins: tuple[tuple[DicomFrame, DicomFrame], ...]  # two images of one slice and phase, the first of which is used
+    borrowed: frozenset[DicomFrame]  # images of slices that were not acquired with the others, perhaps of another body
 
 
 class _View(NamedTuple):
@@ -75,7 +76,9 @@ def short_axis(frames: list[DicomFrame], stills: bool = False) -> ShortAxis:
     # A copy or two of an image are harmless; where most images have one, they may be another take.
     doubled = [s.take for s in best.slices if 2 * len(s.take.twins) >= len(s.take.frames)]
     twins = tuple(pair for take in doubled for pair in take.twins if pair[0] in used)
-    return ShortAxis(whole, (*skipped, *left, *shifted), twins)
+    own = {id(s) for s in best.own} if not home.body.frame_of_reference else {id(s) for s in best.slices}
+    borrowed = frozenset(frame for s in best.slices if id(s) not in own for frame in s.take.frames)
+    return ShortAxis(whole, (*skipped, *left, *shifted), twins, borrowed)
 
 
 def bodies_with_a_short_axis(frames: list[DicomFrame], stills: bool = False) -> list[Body]:
@@ -147,22 +150,22 @@ def _stills(place: list[DicomFrame]) -> list[Take]:
 # --- The best stack --------------------------------------------------------------------------------------------------
 
 
-def _rank(stack: Stack) -> tuple[int, bool, bool, bool, int, int, tuple[str, int]]:
+def _rank(stack: Stack) -> tuple[int, bool, bool, bool, int, int, tuple[str, int, int, int]]:
     """Sort key, the short axis last: by description, direction, completeness, and time of acquisition."""
     first = stack.first
     name = first.description.lower()
     named = int(bool(SHORT.search(name))) - int(bool(LONG.search(name)))
     oblique = float(np.abs(first.normal).max()) < ALONG_BODY
     covered = float(np.median([s.take.covered for s in stack.slices])) >= WHOLE
-    latest = max((s.take.first.acquired, s.take.first.series_number) for s in stack.slices)
-    return named, oblique, first.original, covered, stack.run.slices, stack.own, latest
+    latest = max(s.take.begun[:-1] for s in stack.slices)
+    return named, oblique, first.original, covered, stack.run.slices, len(stack.own), latest
 
 
 def _others(view: _View, home: _View | None = None, best: Stack | None = None) -> list[SkippedImages]:
     """The takes of a plane that are not in the ``best`` stack, which lies in ``home``, and its images not used."""
     used = {id(s) for s in best.slices} if best else set()
     places = {s.place for s in best.slices} if best and view is home else set()
-    size = {id(s): stack.own for stack in view.plane.stacks for s in stack.slices}
+    size = {id(s): len(stack.own) for stack in view.plane.stacks for s in stack.own}
     few = f"{view.plane.places} parallel slice{'s' * (view.plane.places > 1)}: a long-axis view or a scout"
     skipped: list[SkippedImages] = []
     for s in view.plane.slices:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cinesynth.data.dicom.grid import SAME_PLACE_MM, Run, cell_of, longest_run, stacks_among
+from cinesynth.data.dicom.grid import IN_LINE_MM, SAME_PLACE_MM, Run, cell_of, longest_run, stacks_among
 from cinesynth.data.dicom.header import DicomFrame
 from cinesynth.data.dicom.takes import Take, folder_of
 from cinesynth.physiology import SLICE_RANGE
@@ -20,6 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 PARALLEL = math.cos(math.radians(3.0))  # smallest cosine between image axes of one plane
 WHOLE = 0.75  # phases of a repeated slice, relative to the others, and part of the heart beat that a take covers
+SHEAR = 0.5  # in the plane from slice to slice, relative to their step; more is another stack
 SIMILAR = 0.75  # number of phases of two kinds of series that can be parts of one stack, the smaller to the larger
 
 
@@ -32,10 +33,11 @@ class Slice(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """Slices of different places, in their order along the normal; ``own`` of them were acquired together."""
+    """Slices of different places, in their order along the normal."""
 
     slices: tuple[Slice, ...]
-    own: int
+    own: tuple[Slice, ...]
+    """What was acquired together; ``slices`` may hold others in their place, or beyond them."""
 
     @property
     def first(self) -> DicomFrame:
@@ -103,9 +105,9 @@ def plane_of(takes: list[list[Take]]) -> Plane:
     slices = tuple(
         Slice(take, place, float(normal @ take.first.position)) for place, own in enumerate(takes) for take in own
     )
-    stacks = [Stack(tuple(s), len(s)) for source in _sources(slices) for s in _stacks_of(source)]
+    stacks = [Stack(tuple(s), tuple(s)) for source in _sources(slices) for s in _stacks_of(source)]
     if not any(len(stack.slices) >= SLICE_RANGE[0] for stack in stacks):  # each slice may have a name of its own
-        stacks = [Stack(tuple(s), len(s)) for s in _stacks_of(list(slices))] if slices else []
+        stacks = [Stack(tuple(s), tuple(s)) for s in _stacks_of(list(slices))] if slices else []
     built = [_completed(stack, stacks, slices) for stack in stacks if len(stack.slices) >= SLICE_RANGE[0]]
     return Plane(slices, tuple(built))
 
@@ -149,13 +151,29 @@ def _stacks_of(source: list[Slice]) -> list[list[Slice]]:
     """The stacks of one source, among them single slices: passes through the heart, evenly spaced."""
     stacks: list[list[Slice]] = []
     one_series = len({s.take.first.series for s in source} - {""}) == 1
-    for one in _passes(source):
-        ordered = sorted(one, key=lambda s: s.along_mm)
+    for ordered in (line for one in _passes(source) for line in _lines(one)):
         stated = _median(s.take.first.stated_step_mm for s in ordered)
         thickness = None if one_series else _median(s.take.first.thickness_mm for s in ordered)
         even, strays = stacks_among(np.array([s.along_mm for s in ordered]), stated, thickness)
         stacks += [[ordered[i] for i in stack] for stack in (*even, *([i] for i in strays))]
     return stacks
+
+
+def _lines(slices: list[Slice]) -> list[list[Slice]]:
+    """Slices whose corners lie in one line, in the order of the normal; other lines are shifted in the plane."""
+    lines: list[list[Slice]] = []
+    for s in sorted(slices, key=lambda s: s.along_mm):
+        off = {}
+        for n, line in enumerate(lines):
+            gap = s.along_mm - line[-1].along_mm
+            distance = math.dist(s.take.first.position, line[-1].take.first.position)
+            off[n] = math.sqrt(max(distance**2 - gap**2, 0.0)) - SHEAR * gap
+        nearest = min(off, key=lambda n: off[n], default=None)
+        if nearest is None or off[nearest] > IN_LINE_MM:
+            lines.append([s])
+        else:
+            lines[nearest].append(s)
+    return lines
 
 
 def _median(values: Iterable[float | None]) -> float | None:
