@@ -15,6 +15,7 @@ from tests.data.dicom_files import (
     COLUMNS,
     FRAME_TIME_MS,
     FRAMES,
+    ROW,
     ROWS,
     STEP_MM,
     Change,
@@ -141,6 +142,12 @@ def test_of_two_whole_takes_the_later_counts(tmp_path: Path) -> None:
     assert listed(tmp_path) == {"another series of the same slice": SLICES * FRAMES}
 
 
+def test_of_two_whole_acquisitions_of_one_series_the_later_counts(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a", take(1), tags(AcquisitionNumber=2))
+    write_whole(tmp_path / "b", take(2), tags(AcquisitionNumber=1))
+    assert takes(the_study(tmp_path)) == [{1}] * SLICES
+
+
 @pytest.mark.parametrize("slices", [(0, 1, 2), (1, 2, 3, 4, 5)])
 def test_a_later_take_of_fewer_slices_does_not_replace_a_complete_one(tmp_path: Path, slices: tuple[int, ...]) -> None:
     write_whole(tmp_path / "a", take(1), series("1.2.3.1", 4))
@@ -224,6 +231,18 @@ def test_a_stack_taken_twice_with_a_shift_stays_one_of_them(tmp_path: Path, know
     assert study.spacing_mm[2] == pytest.approx(STEP_MM, rel=1e-4)
     assert takes(study) in ([{1}] * SLICES, [{2}] * SLICES)
     assert listed(tmp_path) == {f"another stack of {SLICES} slices": SLICES * FRAMES}
+
+
+@pytest.mark.parametrize("mm", [6.0, 15.0])
+def test_a_stack_taken_twice_with_a_shift_in_the_plane_stays_one_of_them(tmp_path: Path, mm: float) -> None:
+    """Nothing but the places tells the two apart."""
+
+    def aside(header: Dataset, z: int, t: int) -> None:
+        header.ImagePositionPatient = [float(v) for v in corner(z) + mm * ROW]
+
+    write_whole(tmp_path / "a", take(1), ANONYMOUS)
+    write_slices(tmp_path / "b", (1, 2, 3, 4), take(2), ANONYMOUS, aside)
+    assert takes(the_study(tmp_path)) == [{1}] * SLICES
 
 
 def test_headers_that_state_the_step_tell_stacks_apart(tmp_path: Path) -> None:
@@ -402,6 +421,34 @@ def test_frames_of_reference_of_their_own_say_nothing(tmp_path: Path, each: str)
 
     write_whole(tmp_path, take(1), own_series(10), random)
     assert takes(the_study(tmp_path)) == [{1}] * SLICES
+
+
+def body(seed: int) -> Change:
+    """A change that puts every slice of a take into the same surroundings, those of one body."""
+    around = np.random.default_rng(seed).integers(0, 1500, (ROWS - 1, COLUMNS), dtype=np.uint16)
+
+    def change(header: Dataset, z: int, t: int) -> None:
+        pixels = np.frombuffer(header.PixelData, "<u2").reshape(ROWS, COLUMNS).copy()
+        pixels[1:] += around
+        set_pixels(header, pixels)
+
+    return change
+
+
+@pytest.mark.parametrize(("seed", "expected"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize("place", [3, SLICES - 1])
+def test_images_show_whether_a_later_slice_is_of_the_same_body(
+    tmp_path: Path, place: int, seed: int, expected: int
+) -> None:
+    """Where no frame of reference says so: of the same body it was repeated, of another it is a stranger."""
+    write_whole(tmp_path / "a", take(1), body(1), own_series(10))
+    write_slices(tmp_path / "b", (place,), take(2), body(seed), own_series(30))
+    study = the_study(tmp_path)
+    assert takes(study)[place] == {expected}
+    assert takes(study).count({1}) == SLICES - (expected == 2)
+    if expected == 1:
+        reason = "of another body than the slices around it, as the images show"
+        assert study.notes == (f"left out {FRAMES} images ({reason})",)
 
 
 def test_people_who_share_all_identifiers_but_their_names(tmp_path: Path) -> None:

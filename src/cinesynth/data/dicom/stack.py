@@ -163,16 +163,16 @@ def _lines(slices: list[Slice]) -> list[list[Slice]]:
     """Slices whose corners lie in one line, in the order of the normal; other lines are shifted in the plane."""
     lines: list[list[Slice]] = []
     for s in sorted(slices, key=lambda s: s.along_mm):
-        off = {}
-        for n, line in enumerate(lines):
+        off = []
+        for line in lines:
             gap = s.along_mm - line[-1].along_mm
             distance = math.dist(s.take.first.position, line[-1].take.first.position)
-            off[n] = math.sqrt(max(distance**2 - gap**2, 0.0)) - SHEAR * gap
-        nearest = min(off, key=lambda n: off[n], default=None)
-        if nearest is None or off[nearest] > IN_LINE_MM:
+            in_plane = math.sqrt(max(distance**2 - gap**2, 0.0))
+            off.append(in_plane if in_plane <= IN_LINE_MM + SHEAR * gap else math.inf)
+        if min(off, default=math.inf) == math.inf:
             lines.append([s])
         else:
-            lines[nearest].append(s)
+            lines[off.index(min(off))].append(s)
     return lines
 
 
