@@ -245,7 +245,7 @@ def _even(slices: list[Phases]) -> tuple[tuple[Phases, ...], list[SkippedImages]
     shifted = [s for s, straight in zip(slices, run.in_line, strict=True) if not straight]
     straight = [s for s, in_line in zip(slices, run.in_line, strict=True) if in_line]
     kept = straight[run.start : run.stop]
-    if len(kept) < max(SLICE_RANGE[0], COMPLETE * len(straight)):
+    if run.missing or len(kept) < max(SLICE_RANGE[0], COMPLETE * len(straight)):
         steps = ", ".join(f"{mm:.1f}" for mm in run.steps_mm)
         raise DataError(
             f"the stack has gaps: its {len(straight)} slices lie {steps} mm apart",

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cinesynth.data.dicom.grid import IN_LINE_MM, SAME_PLACE_MM, Run, cell_of, longest_run, stacks_among
+from cinesynth.data.dicom.grid import IN_LINE_MM, SAME_PLACE_MM, Run, cell_of, longest_run, stacks_among, step_of
 from cinesynth.data.dicom.header import DicomFrame
 from cinesynth.data.dicom.takes import Take, folder_of
 from cinesynth.physiology import SLICE_RANGE
@@ -20,6 +20,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 PARALLEL = math.cos(math.radians(3.0))  # smallest cosine between image axes of one plane
 WHOLE = 0.75  # phases of a repeated slice, relative to the others, and part of the heart beat that a take covers
+REPEATED_MM = 0.5  # between a slice and the same slice, acquired again
 SHEAR = 0.5  # in the plane from slice to slice, relative to their step; more is another stack
 SIMILAR = 0.75  # number of phases of two kinds of series that can be parts of one stack, the smaller to the larger
 
@@ -226,10 +227,9 @@ def _completed(stack: Stack, stacks: list[Stack], slices: Iterable[Slice]) -> St
 def _filled(stack: Stack, chosen: dict[int, Slice], slices: Iterable[Slice], size: dict[int, int]) -> Iterable[Slice]:
     """``chosen`` and, on the grid of ``stack``, takes of the slices that it lacks or that continue it."""
     along = np.array([s.along_mm for s in stack.slices])
-    step = float(np.median(np.diff(along)))  # that of most slices, if there are holes
-    if step <= SAME_PLACE_MM:
+    if (step := step_of(along)) is None:
         return chosen.values()
-    cells = {round((s.along_mm - along[0]) / step): s for s in chosen.values()}
+    cells = {round((s.along_mm - along[0]) / step) for s in chosen.values()}
     free: dict[int, Slice] = {}
     # Of several takes, one of the same kind, of the larger stack, and then the latest, comes last.
     for s in sorted(slices, key=lambda s: (_like(s, stack), size[id(s)], s.take.begun)):
@@ -241,7 +241,7 @@ def _filled(stack: Stack, chosen: dict[int, Slice], slices: Iterable[Slice], siz
         low -= 1
     while high + 1 in free and free[high + 1].take.first.original == stack.first.original:
         high += 1
-    return [*cells.values(), *(s for cell, s in free.items() if low <= cell <= high)]
+    return [*chosen.values(), *(s for cell, s in free.items() if low <= cell <= high)]
 
 
 def _like(s: Slice, stack: Stack) -> bool:
@@ -255,7 +255,7 @@ def _whole(s: Slice, stack: Stack) -> bool:
 
 def _replaces(s: Slice, other: Slice, stack: Stack, single: bool) -> bool:
     """Whether a take of the same place is better: later, but never less complete."""
-    if s is other or not _like(s, stack) or not _whole(s, stack):
+    if s is other or not _like(s, stack) or not _whole(s, stack) or abs(s.along_mm - other.along_mm) > REPEATED_MM:
         return False
     return not _whole(other, stack) or (single and s.take.begun > other.take.begun)
 

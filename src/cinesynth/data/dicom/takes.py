@@ -78,15 +78,19 @@ def folder_of(frame: DicomFrame) -> str:
 def takes_of(frames: list[DicomFrame]) -> list[Take]:
     """The cines among all images of one place, each by itself.
 
-    Series tell them apart, then acquisition numbers, times of acquisition, RR intervals, and the folders of the files:
-    identifiers and times may have been removed. Series of too few images are no takes if others have enough.
+    Series tell them apart, then exact places, acquisition numbers, times of acquisition, RR intervals, and the folders
+    of the files: identifiers and times may have been removed. Series of too few images are no takes if others have enough.
     """
     takes = _cines(frames, lambda frame: (frame.series, frame.stack)) or _cines(frames, lambda _: "")
-    for key in (_acquisition, _breath_hold):
+    for key in (_position, _acquisition, _breath_hold):
         takes = [part for take in takes for part in _parted(take, key(take), strict=False)]
     for key in (_interval, _folder):
         takes = [part for take in takes for part in _parted(take, key(take), strict=True)]
     return [in_time(take) for take in takes]
+
+
+def _position(_: list[DicomFrame]) -> KeyOf:
+    return lambda frame: tuple(round(mm, 1) for mm in frame.position)
 
 
 def _acquisition(_: list[DicomFrame]) -> KeyOf:
