@@ -262,11 +262,19 @@ def test_thin_slices_acquired_in_two_rounds_are_one_stack(tmp_path: Path) -> Non
     assert takes(study) == [{1}, {2}] * SLICES
 
 
+@pytest.mark.parametrize("lost", [(1, 3), (2, 4)])
+def test_lost_slices_never_make_a_stack_of_a_larger_step(tmp_path: Path, lost: tuple[int, ...]) -> None:
+    """What is left may be every second slice, and one more."""
+    write_slices(tmp_path, tuple(z for z in range(SLICES) if z not in lost), take(1))
+    with pytest.raises(DataError, match=r"the stack has gaps: its 4 slices lie .*8\.0") as caught:
+        the_study(tmp_path)
+    assert caught.value.hint
+
+
 # --- strangers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("known", ["series", "nothing"])
-@pytest.mark.parametrize("mm", [-11.0, 3.0, 4.0])
+@pytest.mark.parametrize(("known", "mm"), [("series", 4.0), ("series", -11.0), ("nothing", 3.0), ("nothing", -11.0)])
 def test_a_stray_slice_is_left_out(tmp_path: Path, known: str, mm: float) -> None:
     write_whole(tmp_path, take(1), *([ANONYMOUS] if known == "nothing" else []))
     stray = ANONYMOUS if known == "nothing" else series("1.2.3.9", 9, "realtime")

@@ -57,8 +57,8 @@ def read_scan(frames: list[DicomFrame], stills: bool = False, examination: objec
 
     With ``stills``, a stack of one image per slice is accepted if there is no cine. Grey values are the stored ones;
     where headers scale the images differently, they are scaled, as float32. `DataError`, which begins with the name of
-    the ``examination``, if there is no such cine, an image is damaged, the cine is black, or
-    takes cannot be told apart.
+    the ``examination``, if there is no such cine, an image is damaged, the cine is black, or takes
+    cannot be told apart.
     """
     try:
         scan, strangers = _read_once(frames, stills)

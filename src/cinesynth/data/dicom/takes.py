@@ -79,7 +79,7 @@ def takes_of(frames: list[DicomFrame]) -> list[Take]:
     """The cines among all images of one place, each by itself.
 
     Series tell them apart, then exact places, acquisition numbers, times of acquisition, RR intervals, and the folders
-    of the files: identifiers and times may have been removed. Series of too few images are no takes if others have enough.
+    of the files: identifiers and times may have been removed. Series of few images are no takes if others have enough.
     """
     takes = _cines(frames, lambda frame: (frame.series, frame.stack)) or _cines(frames, lambda _: "")
     for key in (_position, _acquisition, _breath_hold):

@@ -2,7 +2,7 @@
 
 **Any folder or zip archive**: one study per examination, whatever the files are called. Slices and phases come from
 positions, orientations and trigger times; scouts, long axes and copies are skipped and listed. Examinations are named
-by PatientID (with ``-1``, ``-2`` where a patient has several), so use pseudonyms.
+by PatientID (with ``-1``, ``-2`` where a patient has several, or people share it), so use pseudonyms.
 
 **Kaggle Data Science Bowl 2015**: ``{train,validate,test}/<same>/<id>/study/{sax_N,2ch_N,4ch_N}/*.dcm``. Each
 ``sax_N`` folder is one acquisition of one slice; series identifiers are unreliable, so the folder replaces them. The
