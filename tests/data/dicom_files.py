@@ -1,5 +1,6 @@
 """Examinations of a tiny heart as real DICOM files: short-axis stacks and whatever else lies in an archive."""
 
+import copy
 import functools
 import io
 from collections.abc import Callable
@@ -99,6 +100,16 @@ def series(uid: str, number: int, description: str = "cine") -> Change:
     return change
 
 
+def forget(*names: str) -> Change:
+    """A change that removes elements."""
+
+    def change(header: Dataset, z: int, t: int) -> None:
+        for name in names:
+            delattr(header, name)
+
+    return change
+
+
 def encode(header: Dataset) -> bytes:
     memory = io.BytesIO()
     header.save_as(memory, enforce_file_format=True)
@@ -153,6 +164,26 @@ def enhanced(seed: int = 0) -> FileDataset:
     header.SharedFunctionalGroupsSequence = Sequence([shared])
     header.PerFrameFunctionalGroupsSequence = Sequence([_functional_groups(*divmod(int(n), FRAMES)) for n in order])
     set_pixels(header, tiny_heart().reshape(-1, ROWS, COLUMNS)[order])
+    return header
+
+
+def with_phase_maps(frame_type: bool = True) -> FileDataset:
+    """The enhanced file with a phase map after each of its images, which says so in one of two ways."""
+    header = enhanced()
+    groups, count = [], len(header.PerFrameFunctionalGroupsSequence)
+    for item in header.PerFrameFunctionalGroupsSequence:
+        for component, letter in (("MAGNITUDE", "M"), ("PHASE", "P")):
+            one, kind = copy.deepcopy(item), Dataset()
+            if frame_type:
+                kind.FrameType = ["ORIGINAL", "PRIMARY", letter]
+            else:
+                kind.FrameType, kind.ComplexImageComponent = ["ORIGINAL", "PRIMARY", "CARDIAC", "NONE"], component
+            one.MRImageFrameTypeSequence = Sequence([kind])
+            groups.append(one)
+    pixels = np.frombuffer(header.PixelData, "<u2").reshape(count, ROWS, COLUMNS)
+    header.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    header.NumberOfFrames, header.ImageType = 2 * count, ["ORIGINAL", "PRIMARY", "P"]  # that of any image
+    set_pixels(header, np.stack([pixels, 4095 - pixels], axis=1).reshape(-1, ROWS, COLUMNS))
     return header
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy
@@ -31,14 +31,18 @@ def sketch(study: Study) -> FloatArray:
     """
     if study.dataset == PHANTOM:
         return np.zeros((0, SIDE, SIDE), dtype=np.float32)
-    volume = study.image[np.flatnonzero(study.frame_index == study.ed_index)[0]].astype(np.float64)  # X Y Z
+    return thumbnails(study.image[np.flatnonzero(study.frame_index == study.ed_index)[0]])
+
+
+def thumbnails(volume: NDArray[Any]) -> FloatArray:
+    """The slices of ``volume`` ``X Y Z``, averaged to ``Z SIDE SIDE``, with mean 0 and norm 1; uniform ones are 0."""
     averages = []
     for size in volume.shape[:2]:  # weights SIDE size that average a row of pixels over SIDE equal parts
         edges, pixels = np.linspace(0, size, SIDE + 1)[:, None], np.arange(size)
         shared = np.clip(np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels), 0.0, None)
         averages.append(shared / shared.sum(axis=1, keepdims=True))
     x, y = averages
-    small = np.einsum("ax,xyz,by->zab", x, volume, y, optimize=True)
+    small = np.einsum("ax,xyz,by->zab", x, volume.astype(np.float64), y, optimize=True)
     small -= small.mean(axis=(1, 2), keepdims=True)
     length = np.linalg.norm(small, axis=(1, 2), keepdims=True)
     return np.asarray(small / np.where(length > 1e-9, length, np.inf), dtype=np.float32)

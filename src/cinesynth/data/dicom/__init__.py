@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cinesynth.data.dicom.evidence import alternating, of_another_body
 from cinesynth.data.dicom.files import FileLocation, SkippedImages, find_files, opener
-from cinesynth.data.dicom.header import DicomFrame, parse, parsing, read_frames
-from cinesynth.data.dicom.stack import Phases, grouped, short_axis
+from cinesynth.data.dicom.header import DicomFrame, read_frames
+from cinesynth.data.dicom.parsing import parse, parsing
+from cinesynth.data.dicom.short_axis import REMOVE_ONE_TAKE, short_axis
+from cinesynth.data.dicom.takes import Phases, grouped
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine
@@ -39,7 +42,10 @@ def read_headers(files: Iterable[FileLocation]) -> tuple[list[DicomFrame], list[
         for location in files:
             try:
                 with parsing(), open_file(location) as file:
-                    frames += read_frames(location, file)
+                    found, others = read_frames(location, file)
+                frames += found
+                for reason, names in others.items():
+                    reasons.setdefault(reason, []).extend(names)
             except DataError as error:
                 reasons.setdefault(error.message, []).append(str(location))
     frames.sort(key=lambda f: (f.series_number, f.series, f.instance, f.number, f.file))
@@ -51,19 +57,51 @@ def read_scan(frames: list[DicomFrame], stills: bool = False, examination: objec
 
     With ``stills``, a stack of one image per slice is accepted if there is no cine. Grey values are the stored ones;
     where headers scale the images differently, they are scaled, as float32. `DataError`, which begins with the name of
-    the ``examination``, if there is no such cine, an image is damaged, or the cine is black.
+    the ``examination``, if there is no such cine, an image is damaged, the cine is black, or takes
+    cannot be told apart.
     """
     try:
-        slices, skipped = short_axis(frames, stills)
-        planes = _read_pixels({frame for s in slices for frame in s})
-        # DICOM planes are rows by columns, that is Y X.
-        image = np.stack([np.stack([planes[frame].T for frame in s]) for s in slices], axis=-1)  # T X Y Z
-        if image.min() == image.max():
-            raise DataError(f"{slices[0][0].file}: the cine is black", hint="remove the examination")
+        scan, strangers = _read_once(frames, stills)
+        left = _strangers(strangers)
+        while strangers:  # without them, slices of the stack itself take their places
+            scan, strangers = _read_once([frame for frame in frames if str(frame) not in left], stills)
+            left |= _strangers(strangers)
     except DataError as error:
         where = f"{examination}: " if examination else ""
         raise DataError(f"{where}{error.message}", hint=error.hint) from error
-    return Scan(image, _affine(slices), slices, _frame_time_ms(slices), skipped)
+    skipped = SkippedImages(tuple(left), "of another body than the slices around it, as the images show")
+    return scan._replace(skipped=(*scan.skipped, skipped)) if left else scan
+
+
+def _strangers(slices: list[Phases]) -> dict[str, None]:
+    return dict.fromkeys(str(frame) for phases in slices for frame in phases)
+
+
+def _read_once(frames: list[DicomFrame], stills: bool) -> tuple[Scan, list[Phases]]:
+    """The scan, and those of its slices that were acquired with other ones and show another body."""
+    slices, skipped, twins, borrowed = short_axis(frames, stills)
+    planes = _read_pixels({frame for group in (*slices, *twins) for frame in group})
+    _check_twins(planes, twins)
+    # DICOM planes are rows by columns, that is Y X.
+    image = np.stack([np.stack([planes[frame].T for frame in s]) for s in slices], axis=-1)  # T X Y Z
+    if image.min() == image.max():
+        raise DataError(f"{slices[0][0].file}: the cine is black", hint="remove the examination")
+    for z in alternating(image):
+        raise DataError(f"the images of the slice of {slices[z][0]} alternate between two takes", hint=REMOVE_ONE_TAKE)
+    others = of_another_body(image, [not borrowed.isdisjoint(s) for s in slices])
+    scan = Scan(image, _affine(slices), slices, _frame_time_ms(slices), skipped)
+    return scan, [slices[z] for z in others]
+
+
+def _check_twins(planes: dict[DicomFrame, NDArray[Any]], twins: tuple[tuple[DicomFrame, DicomFrame], ...]) -> None:
+    """`DataError` if two images of one slice and phase differ in most phases, so that none is a copy of the other."""
+    differ = [pair for pair in twins if not np.array_equal(planes[pair[0]], planes[pair[1]])]
+    if differ and 2 * len(differ) >= len(twins):
+        one, other = differ[0]
+        raise DataError(
+            f"{one} and {other} are different images of one slice and phase, and so are {len(differ) - 1} other pairs",
+            hint="two takes, or two people, share all identifiers: put one of the two into another folder",
+        )
 
 
 def _read_pixels(frames: set[DicomFrame]) -> dict[DicomFrame, NDArray[Any]]:

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.config import disable_value_validation
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 
-from cinesynth.data.dicom.files import MAX_MEMBER_BYTES, FileLocation, require
-from cinesynth.data.nifti import MAX_GZIP_RATIO, PLANE_STEP_MM
+from cinesynth.data.dicom.files import FileLocation, require
+from cinesynth.data.dicom.parsing import parse
+from cinesynth.data.nifti import PLANE_STEP_MM
 from cinesynth.errors import DataError
 
 TAGS = [
-    *("PatientID", "StudyInstanceUID", "StudyDate", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"),
-    *("SOPInstanceUID", "InstanceNumber", "AcquisitionNumber", "Modality", "Manufacturer", "ImageType"),
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate"),
+    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID"),
+    *("InstanceNumber", "AcquisitionNumber", "Modality", "Manufacturer", "ImageType", "ComplexImageComponent"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "TriggerTime", "NominalInterval", "FrameTime"),
     *("TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SliceThickness", "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "RescaleSlope", "RescaleIntercept"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 PICTURES = {
     "LOCALIZER": "a scout",
@@ -35,8 +34,22 @@ PICTURES = {
     "PHASE": "a phase map",
     "PHASE MAP": "a phase map",
     "VELOCITY": "a velocity map",
+    "VELOCITY MAP": "a velocity map",
+    "R": "a real part",
+    "REAL": "a real part",
+    "I": "an imaginary part",
+    "IMAGINARY": "an imaginary part",
 }
 """ImageType values of images that are not part of an anatomical cine, and what these images are."""
+PEOPLE = ("PatientName", "PatientBirthDate", "PatientSex")
+"""What tells people apart who share a PatientID. It is compared, and never kept."""
+ASCII = (
+    *("FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "SOPInstanceUID"),
+    *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime"),
+)
+RAW_TAGS = {name: Tag(tag_for_keyword(name) or 0) for name in (*PEOPLE, *ASCII)}
+FRAME_KINDS = ("FrameType", "ComplexImageComponent")
+"""What says the same of one image of an enhanced file."""
 Vector = tuple[float, ...]
 
 
@@ -49,7 +62,10 @@ class DicomFrame:
     patient: str
     study: str
     study_date: str
+    person: tuple[str, ...]  # the values of `PEOPLE`; "" where there is none
+    frame_of_reference: str
     series: str
+    stack: str  # of an enhanced file
     series_number: int
     description: str
     vendor: str
@@ -61,6 +77,8 @@ class DicomFrame:
     orientation: Vector  # 6, directions of increasing column and row
     spacing_mm: tuple[float, float]  # between rows, between columns
     shape: tuple[int, int]  # rows, columns
+    stated_step_mm: float | None  # between slices, as the header states it
+    thickness_mm: float | None
     original: bool  # not derived from other images
     trigger_ms: float | None
     phase: int | None  # number of the phase in the cycle
@@ -76,36 +94,11 @@ class DicomFrame:
         return f"{self.file} frame {self.number + 1}" if self.number else str(self.file)
 
 
-@contextmanager
-def parsing() -> Iterator[None]:
-    """Turn any exception that pydicom raises on damaged bytes into a `DataError`, and silence its warnings."""
-    try:
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    except DataError:
-        raise
-    except InvalidDicomError:
-        raise DataError("not a DICOM file", hint="remove it") from None
-    except Exception as error:  # pydicom raises a dozen different types on damaged bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        packed = isinstance(error, RuntimeError | NotImplementedError)  # no decoder for its compression
-        hint = "decompress it, for example with gdcmconv --raw" if packed else "the file is damaged: copy it again"
-        raise DataError(f"cannot be read: {reason[:200]}", hint=hint) from error
+def read_frames(location: FileLocation, file: IO[bytes]) -> tuple[list[DicomFrame], dict[str, list[str]]]:
+    """The headers of the images in an opened file, and the names of others by the reason why they are no part of it.
 
-
-def parse(file: IO[bytes], **options: Any) -> Dataset:
-    """The dataset in an opened file; `DataError` if it would unpack to more memory than any cine takes."""
-    # Only the deflated transfer syntax compresses the whole file; the name stands in the file's first bytes.
-    deflated = b"1.2.840.10008.1.2.1.99" in file.read(4096)
-    if deflated and file.seek(0, os.SEEK_END) * MAX_GZIP_RATIO > MAX_MEMBER_BYTES:
-        raise DataError("deflated, and too large to be unpacked safely", hint="decompress it with gdcmconv --raw")
-    file.seek(0)
-    return pydicom.dcmread(file, **options)
-
-
-def read_frames(location: FileLocation, file: IO[bytes]) -> tuple[DicomFrame, ...]:
-    """The headers of the images in an opened file; `DataError` if no image has a place in space."""
+    `DataError` if no image has a place in space.
+    """
     header = parse(file, stop_before_pixels=True, specific_tags=TAGS)
     grey = header.get("SamplesPerPixel", 1) == 1 and header.get("PhotometricInterpretation") == "MONOCHROME2"
     rows, columns, count = (int(header.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
@@ -118,8 +111,10 @@ def read_frames(location: FileLocation, file: IO[bytes]) -> tuple[DicomFrame, ..
         (grey, "a colour or inverted picture"),
         (placed, "without a position in the patient"),
     )
-    _check_picture(_values(header, "ImageType"))
-    return tuple(_classic(location, header) if "ImagePositionPatient" in header else _enhanced(location, header))
+    if "ImagePositionPatient" in header:
+        _check_picture(_values(header, "ImageType"))
+        return list(_classic(location, header)), {}
+    return _enhanced(location, header)
 
 
 def _check_picture(kinds: list[Any]) -> None:
@@ -137,16 +132,28 @@ def _classic(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
         yield _frame(location, header, number, (header,), trigger, phase, _number(header, "NominalInterval"))
 
 
-def _enhanced(location: FileLocation, header: Dataset) -> Iterator[DicomFrame]:
+def _enhanced(location: FileLocation, header: Dataset) -> tuple[list[DicomFrame], dict[str, list[str]]]:
+    """Images of an enhanced file. Each says for itself what it is: magnitude and phase may lie in one file."""
     shared = tuple(header.get("SharedFunctionalGroupsSequence") or ())
+    frames: list[DicomFrame] = []
+    reasons: dict[str, list[str]] = {}
     for number, own in enumerate(header.PerFrameFunctionalGroupsSequence):
         sequences = (element.value for level in (own, *shared) for element in level if element.VR == "SQ")
         groups = tuple(item for sequence in sequences for item in sequence)
-        for group in groups:
-            _check_picture(_values(group, "FrameType"))
-        trigger = _first(groups, "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
-        interval = _first(groups, "RRIntervalTimeNominal")
-        yield _frame(location, header, number, groups, trigger, _first(groups, "TemporalPositionIndex"), interval)
+        try:
+            frames.append(_enhanced_frame(location, header, number, groups))
+        except DataError as error:
+            reasons.setdefault(error.message, []).append(f"{location} frame {number + 1}")
+    require((bool(frames), next(iter(reasons), "without an image")))
+    return frames, reasons
+
+
+def _enhanced_frame(location: FileLocation, header: Dataset, number: int, groups: tuple[Dataset, ...]) -> DicomFrame:
+    kinds = [kind for group in groups for name in FRAME_KINDS for kind in _values(group, name)]
+    _check_picture(kinds or [*_values(header, "ImageType"), *_values(header, "ComplexImageComponent")])
+    trigger = _first(groups, "NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime")
+    interval = _first(groups, "RRIntervalTimeNominal")
+    return _frame(location, header, number, groups, trigger, _first(groups, "TemporalPositionIndex"), interval)
 
 
 def _frame(
@@ -169,24 +176,33 @@ def _frame(
     )
     slope, intercept = _first(groups, "RescaleSlope"), _first(groups, "RescaleIntercept")
     acquired = ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")
+    begun = next(
+        (_text(group, "FrameAcquisitionDateTime") for group in groups if "FrameAcquisitionDateTime" in group), ""
+    )
+    acquisition = _first((*groups, header), "FrameAcquisitionNumber", "AcquisitionNumber")
     return DicomFrame(
         file=location,
         number=number,
         patient=_text(header, "PatientID"),
-        study=_text(header, "StudyInstanceUID"),
-        study_date=_text(header, "StudyDate"),
-        series=_text(header, "SeriesInstanceUID"),
+        study=_raw(header, "StudyInstanceUID"),
+        study_date=_raw(header, "StudyDate"),
+        person=tuple(_raw(header, name) for name in PEOPLE),
+        frame_of_reference=_raw(header, "FrameOfReferenceUID"),
+        series=_raw(header, "SeriesInstanceUID"),
+        stack=next((_text(group, "StackID") for group in groups if "StackID" in group), ""),
         series_number=int(_number(header, "SeriesNumber") or 0),
         description=_text(header, "SeriesDescription"),
         vendor=_text(header, "Manufacturer"),
-        uid=_text(header, "SOPInstanceUID"),
+        uid=_raw(header, "SOPInstanceUID"),
         instance=int(_number(header, "InstanceNumber") or 0),
-        acquisition=int(_number(header, "AcquisitionNumber") or 0),
-        acquired="".join(_text(header, name) for name in acquired),
+        acquisition=int(acquisition or 0),
+        acquired=begun or "".join(_raw(header, name) for name in acquired),
         position=position,
         orientation=orientation,
         spacing_mm=(spacing[0], spacing[1]),
         shape=(int(header.Rows), int(header.Columns)),
+        stated_step_mm=_first(groups, "SpacingBetweenSlices"),
+        thickness_mm=_first(groups, "SliceThickness"),
         original="DERIVED" not in _values(header, "ImageType")[:1],
         trigger_ms=trigger,
         phase=None if phase is None else int(phase),
@@ -216,3 +232,11 @@ def _number(header: Dataset, name: str) -> float | None:
 
 def _text(header: Dataset, name: str) -> str:
     return str(header.get(name) or "").strip()
+
+
+def _raw(header: Dataset, name: str) -> str:
+    """A text of the basic character set, without the time that pydicom takes to convert it."""
+    tag = RAW_TAGS[name]
+    element = header.get_item(tag) if tag in header else None
+    value = element.value if element is not None else None
+    return (value.decode("latin-1") if isinstance(value, bytes) else str(value or "")).strip("\0 ")

@@ -1,205 +1,76 @@
-"""Finds the short-axis cine among the images of one examination, by geometry and time, never by file name."""
+"""Stacks: takes of parallel slices that were acquired together, built before any slice is taken from another one."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
-from itertools import pairwise
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cinesynth.data.dicom.files import SkippedImages
+from cinesynth.data.dicom.grid import IN_LINE_MM, SAME_PLACE_MM, Run, cell_of, longest_run, stacks_among, step_of
 from cinesynth.data.dicom.header import DicomFrame
-from cinesynth.data.nifti import SLICE_STEP_MM
-from cinesynth.errors import DataError
+from cinesynth.data.dicom.takes import Take, folder_of
 from cinesynth.physiology import SLICE_RANGE
 
 Key = TypeVar("Key", bound=Hashable)
-Phases = tuple[DicomFrame, ...]
-"""Images of one slice in temporal order."""
 
-SAME_PLACE_MM = 1.0  # images closer than this show the same slice
 PARALLEL = math.cos(math.radians(3.0))  # smallest cosine between image axes of one plane
-ALONG_BODY = math.cos(math.radians(15.0))  # beyond it, a normal belongs to a transverse or similar stack
-IN_LINE_MM = 2.0  # slices whose corner is farther from the common line were shifted in the plane
-UNEVEN = 0.1  # largest relative deviation of a slice step from the median
-COMPLETE = 0.75  # smallest fraction of slices left after cutting uneven ends; less means a gap in the heart
-SHORT = re.compile(r"(?<![a-z])(sax|sa|short[ _-]*ax\w*|kurzachse|kurze[ _-]achse)(?![a-z])")
-LONG = re.compile(r"(?<![a-z])([234] ?-?_?(ch|kammer|chamber)\w*|lax|la|long[ _-]*ax\w*|hla|vla|lvot|rvot)(?![a-z])")
+WHOLE = 0.75  # phases of a repeated slice, relative to the others, and part of the heart beat that a take covers
+REPEATED_MM = 0.5  # between a slice and the same slice, acquired again
+SHEAR = 0.5  # in the plane from slice to slice, relative to their step; more is another stack
+SIMILAR = 0.75  # number of phases of two kinds of series that can be parts of one stack, the smaller to the larger
 
 
-def grouped(frames: Iterable[DicomFrame], key: Callable[[DicomFrame], Key]) -> dict[Key, list[DicomFrame]]:
-    """Frames by ``key``, in order of appearance."""
-    groups: dict[Key, list[DicomFrame]] = {}
-    for frame in frames:
-        groups.setdefault(key(frame), []).append(frame)
-    return groups
+class Slice(NamedTuple):
+    """One take at its place in a plane."""
+
+    take: Take
+    place: int  # number of the place among those of the plane
+    along_mm: float
 
 
-def short_axis(frames: list[DicomFrame], stills: bool = False) -> tuple[tuple[Phases, ...], tuple[SkippedImages, ...]]:
-    """The short-axis cine among the images of one examination, by slice and phase, and the images that were skipped.
+class Stack(NamedTuple):
+    """Slices of different places, in their order along the normal."""
 
-    The plane with the most parallel slices is the short axis, unless series descriptions tell otherwise; transverse
-    stacks are the last choice. Slices with a different number of phases use the image nearest in the cycle. With
-    ``stills``, a stack of one image per slice is accepted if there is no cine. `DataError` if there is none, or if a
-    slice is missing.
-    """
-    # Anonymised files may share identifiers, so place and time of copies must agree, too.
-    groups = grouped(frames, lambda f: (f.uid, f.number, f.position, f.orientation, f.trigger_ms, f.phase, f.instance))
-    unique = [group[0] for group in groups.values()]
-    candidates, skipped = _candidates(unique, _read_slices)
-    if stills and not candidates:
-        candidates, skipped = _candidates(unique, _read_stills)
-    skipped = _skip((frame for group in groups.values() for frame in group[1:]), "a copy of another file") + skipped
-    if not candidates:
-        counts: Counter[str] = Counter()
-        for images in skipped:
-            counts[images.reason] += len(images.names)
-        reasons = "; ".join(f"{count} images: {reason}" for reason, count in counts.most_common(4)) or "no images"
-        hint = f"a short-axis cine has at least {SLICE_RANGE[0]} parallel slices"
-        raise DataError(f"no short-axis cine: {reasons}", hint=hint)
-    best = max(candidates, key=_rank)
-    for slices in candidates:
-        if slices is not best:
-            skipped += _skip((f for s in slices for f in s.frames), f"another stack of {len(slices)} slices")
-    complete, left = _of_one_cycle(best)
-    whole, shifted = _even(complete)
-    return whole, (*skipped, *left, *shifted)
+    slices: tuple[Slice, ...]
+    own: tuple[Slice, ...]
+    """What was acquired together; ``slices`` may hold others in their place, or beyond them."""
+
+    @property
+    def first(self) -> DicomFrame:
+        """The first image of the first slice."""
+        return self.slices[0].take.first
+
+    @property
+    def phases(self) -> int:
+        """The most common number of phases."""
+        counts = Counter(len(s.take.frames) for s in self.slices)
+        return max(counts, key=lambda n: (counts[n], n))
+
+    @property
+    def run(self) -> Run:
+        """Which of its slices are evenly spaced; those of few phases do not count."""
+        used = [s.take.first for s in self.slices if 2 * len(s.take.frames) >= self.phases]
+        return longest_run(np.array([f.position for f in used]), np.array(used[0].orientation).reshape(2, 3))
 
 
-def _skip(frames: Iterable[DicomFrame], reason: str) -> list[SkippedImages]:
-    """``frames`` as one `SkippedImages`; an empty list if there are none."""
-    names = tuple(str(frame) for frame in frames)
-    return [SkippedImages(names, reason)] if names else []
+class Plane(NamedTuple):
+    """All takes of parallel slices of one size: the stacks of three slices and more, and single slices."""
+
+    slices: tuple[Slice, ...]
+    stacks: tuple[Stack, ...]
+
+    @property
+    def places(self) -> int:
+        """Number of places at which there is a cine."""
+        return len({s.place for s in self.slices})
 
 
-# --- The cine of one slice -------------------------------------------------------------------------------------------
-
-MIN_CINE_FRAMES = 6
-"""Smallest number of phases of a slice that makes a cine."""
-TIMES_OF: tuple[Callable[[DicomFrame], float | None], ...] = (
-    lambda frame: None if frame.trigger_ms is None else round(frame.trigger_ms, 1),
-    lambda frame: frame.phase,
-    lambda frame: float(frame.instance + frame.number),
-)
-"""What can order the images of a slice in time, the most trusted first: ms after the R wave, phase, image number."""
-
-
-class SliceCine(NamedTuple):
-    """The images of one slice in temporal order; times in steps from one image to the next."""
-
-    frames: Phases
-    places: NDArray[np.float64]  # of each image, from the first: 0, 1, 2, 4 where the fourth was lost
-    beat: float  # length of the heart beat
-
-
-SliceReader = Callable[[list[list[DicomFrame]]], tuple[list[SliceCine], list[SkippedImages]]]
-
-
-def _read_slices(places: list[list[DicomFrame]]) -> tuple[list[SliceCine], list[SkippedImages]]:
-    """One `SliceCine` for each place (all images at one slice position) with enough phases.
-
-    If a slice was acquired more than once, the kind of series that covers most places is used, and the latest of that
-    kind, because slices are repeated when they have failed. Images derived from others are the last choice.
-    """
-    slices: list[SliceCine] = []
-    skipped: list[SkippedImages] = []
-    takes = [_takes(frames) for frames in places]
-    kinds = Counter(kind for taken in takes for kind in {_kind(take[0]) for take in taken})
-    for frames, taken in zip(places, takes, strict=True):
-        if not taken:
-            skipped += _skip(frames, f"fewer than {MIN_CINE_FRAMES} phases: no cine")
-            continue
-        best = max(taken, key=lambda take: (take[0].original, kinds[_kind(take[0])], max(map(_when, take))))
-        slices.append(_in_time(best))
-        kept, others = set(slices[-1].frames), set(frames) - set(best)
-        skipped += _skip((f for f in best if f not in kept), "another image of the same slice and time")
-        skipped += _skip((f for f in frames if f in others), "another series of the same slice")
-    return slices, skipped
-
-
-def _read_stills(places: list[list[DicomFrame]]) -> tuple[list[SliceCine], list[SkippedImages]]:
-    """One `SliceCine` for each place with a single image."""
-    slices = [SliceCine(tuple(frames), np.zeros(1), 1.0) for frames in places if len(frames) == 1]
-    several = [_skip(frames, "several images of a slice, too few for a cine") for frames in places if len(frames) > 1]
-    return slices, [images for one in several for images in one]
-
-
-def _kind(frame: DicomFrame) -> str:
-    """The kind of a series: its description without slice and repetition numbers."""
-    return re.sub(r"\d+", "", frame.description).strip().lower()
-
-
-def _when(frame: DicomFrame) -> tuple[str, int, int, str]:
-    return frame.acquired, frame.series_number, frame.instance, str(frame)
-
-
-def _takes(frames: list[DicomFrame]) -> list[list[DicomFrame]]:
-    """The cines among the images of one place: series, or acquisitions within a series, with enough phases."""
-    takes: list[list[DicomFrame]] = []
-    for series in _cines(frames, lambda frame: frame.series) or _cines(frames, lambda _: ""):
-        acquisitions = _cines(series, lambda frame: frame.acquisition)
-        takes += acquisitions if sum(map(len, acquisitions)) == len(series) else [series]
-    return takes
-
-
-def _cines(frames: list[DicomFrame], key: Callable[[DicomFrame], Hashable]) -> list[list[DicomFrame]]:
-    return [group for group in grouped(frames, key).values() if len(_phases(group)) >= MIN_CINE_FRAMES]
-
-
-def _phases(frames: list[DicomFrame]) -> dict[float, DicomFrame]:
-    """The latest image at each time, by the first of `TIMES_OF` that distinguishes enough images."""
-    phases: dict[float, DicomFrame] = {}
-    for time_of in TIMES_OF:
-        times = [(time_of(frame), frame) for frame in sorted(frames, key=_when)]
-        phases = {time: frame for time, frame in times if time is not None}
-        if len(phases) >= MIN_CINE_FRAMES and all(time is not None for time, _ in times):
-            break
-    return phases
-
-
-def _in_time(frames: list[DicomFrame]) -> SliceCine:
-    phases = _phases(frames)
-    times = sorted(phases)
-    ordered = tuple(phases[time] for time in times)
-    values = np.array(times, dtype=np.float64)
-    step = float(np.median(np.diff(values))) if len(times) > 1 else 1.0
-    places = (values - values[0]) / step
-    # The heart beat is the RR interval if known in the unit of the times, otherwise it ends with the last image.
-    timed = [TIMES_OF[0](frame) for frame in ordered] == times
-    interval, last = ordered[0].interval_ms if timed else None, float(places[-1]) + 1.0
-    return SliceCine(ordered, places, max(interval / step, last) if interval else last)
-
-
-# --- The stack of slices ---------------------------------------------------------------------------------------------
-
-
-def _candidates(frames: list[DicomFrame], read: SliceReader) -> tuple[list[list[SliceCine]], list[SkippedImages]]:
-    """The planes that ``read`` turns into a stack, and the images of the others."""
-    candidates: list[list[SliceCine]] = []
-    skipped: list[SkippedImages] = []
-    for plane in _together(frames, _parallel):
-        normal = plane[0].normal
-        along = np.argsort([normal @ frame.position for frame in plane], kind="stable")
-        ordered = (plane[i] for i in along)
-        slices, left = read(
-            _together(ordered, lambda a, b: math.dist(a.position, b.position) < SAME_PLACE_MM, latest_first=True)
-        )
-        skipped += left
-        if len(slices) >= SLICE_RANGE[0]:
-            candidates.append(slices)
-        else:
-            few = f"{len(slices)} parallel slice{'s' if len(slices) > 1 else ''}: a long-axis view or a scout"
-            skipped += _skip((f for s in slices for f in s.frames), few)
-    return candidates, skipped
-
-
-def _together(
+def together(
     frames: Iterable[DicomFrame], same: Callable[[DicomFrame, DicomFrame], bool], latest_first: bool = False
 ) -> list[list[DicomFrame]]:
     """Groups of frames: each joins the first group (or the latest) whose first frame is the same, or opens one."""
@@ -213,7 +84,7 @@ def _together(
     return groups
 
 
-def _parallel(a: DicomFrame, b: DicomFrame) -> bool:
+def parallel(a: DicomFrame, b: DicomFrame) -> bool:
     """Whether two images have the same orientation, spacing and size."""
     if a.shape != b.shape or not all(map(partial(math.isclose, rel_tol=0.01), a.spacing_mm, b.spacing_mm)):
         return False
@@ -221,60 +92,175 @@ def _parallel(a: DicomFrame, b: DicomFrame) -> bool:
     return all(sum(p * q for p, q in zip(u, v, strict=True)) >= PARALLEL for u, v in pairs)
 
 
-def _rank(slices: list[SliceCine]) -> tuple[int, bool, int, str]:
-    """Sort key, the short axis last: by series description, direction, number of slices, and time of acquisition."""
-    first = slices[0].frames[0]
-    name = first.description.lower()
-    named = int(bool(SHORT.search(name))) - int(bool(LONG.search(name)))
-    return named, float(np.abs(first.normal).max()) < ALONG_BODY, len(slices), first.acquired
+def places_of(plane: list[DicomFrame]) -> list[list[DicomFrame]]:
+    """The images of parallel slices by place, in the order of the normal."""
+    normal = plane[0].normal
+    along = np.argsort([normal @ frame.position for frame in plane], kind="stable")
+    ordered = (plane[i] for i in along)
+    return together(ordered, lambda a, b: math.dist(a.position, b.position) < SAME_PLACE_MM, latest_first=True)
 
 
-def _of_one_cycle(slices: list[SliceCine]) -> tuple[list[Phases], list[SkippedImages]]:
-    """All slices with the most common number of phases; slices with less than half of it are skipped."""
-    counts = Counter(len(s.frames) for s in slices)
-    count = max(counts, key=lambda n: (counts[n], n))
-    beat = float(np.median([s.beat for s in slices if len(s.frames) == count]))
-    complete: list[Phases] = []
-    skipped: list[SkippedImages] = []
+def plane_of(takes: list[list[Take]]) -> Plane:
+    """The plane of the ``takes`` of each place, in the order of the normal."""
+    normal = next((take.first.normal for place in takes for take in place), np.zeros(3))
+    slices = tuple(
+        Slice(take, place, float(normal @ take.first.position)) for place, own in enumerate(takes) for take in own
+    )
+    stacks = [Stack(tuple(s), tuple(s)) for source in _sources(slices) for s in _stacks_of(source)]
+    if not any(len(stack.slices) >= SLICE_RANGE[0] for stack in stacks):  # each slice may have a name of its own
+        stacks = [Stack(tuple(s), tuple(s)) for s in _stacks_of(list(slices))] if slices else []
+    built = [_completed(stack, stacks, slices) for stack in stacks if len(stack.slices) >= SLICE_RANGE[0]]
+    return Plane(slices, tuple(built))
+
+
+# --- What was acquired together --------------------------------------------------------------------------------------
+
+
+def _by(slices: Iterable[Slice], key: Callable[[Slice], Key]) -> dict[Key, list[Slice]]:
+    groups: dict[Key, list[Slice]] = defaultdict(list)
     for s in slices:
-        if len(s.frames) == count:
-            complete.append(s.frames)
-        elif len(s.frames) >= count / 2:  # each phase is the nearest image in the cycle
-            wanted = np.arange(count) * s.beat / beat
-            complete.append(tuple(s.frames[i] for i in np.abs(wanted[:, None] - s.places).argmin(axis=1)))
+        groups[key(s)].append(s)
+    return groups
+
+
+def _several(groups: dict[Key, list[Slice]]) -> set[Key]:
+    """The keys with as many places as a stack has."""
+    return {key for key, group in groups.items() if len({s.place for s in group}) >= SLICE_RANGE[0]}
+
+
+def _sources(slices: Iterable[Slice]) -> list[list[Slice]]:
+    """Slices by series where series have several, by kind where they do not or were removed.
+
+    Where these repeat a place, folders of several slices tell repeats apart.
+    """
+    series = _several(_by(slices, lambda s: s.take.first.series)) - {""}
+
+    def source(s: Slice) -> tuple[object, ...]:
+        first = s.take.first
+        return first.series in series and first.series, first.stack, first.original, s.take.kind
+
+    result: list[list[Slice]] = []
+    for group in _by(slices, source).values():
+        folders = _several(_by(group, lambda s: folder_of(s.take.first)))
+        repeated = len({s.place for s in group}) < len(group) and len(folders) > 1
+        parts = _by(group, lambda s: folder_of(s.take.first) if repeated else "")  # noqa: B023  # used at once
+        result += parts.values()
+    return result
+
+
+def _stacks_of(source: list[Slice]) -> list[list[Slice]]:
+    """The stacks of one source, among them single slices: passes through the heart, evenly spaced."""
+    stacks: list[list[Slice]] = []
+    one_series = len({s.take.first.series for s in source} - {""}) == 1
+    for ordered in (line for one in _passes(source) for line in _lines(one)):
+        stated = _median(s.take.first.stated_step_mm for s in ordered)
+        thickness = None if one_series else _median(s.take.first.thickness_mm for s in ordered)
+        even, strays = stacks_among(np.array([s.along_mm for s in ordered]), stated, thickness)
+        stacks += [[ordered[i] for i in stack] for stack in (*even, *([i] for i in strays))]
+    return stacks
+
+
+def _lines(slices: list[Slice]) -> list[list[Slice]]:
+    """Slices whose corners lie in one line, in the order of the normal; other lines are shifted in the plane."""
+    lines: list[list[Slice]] = []
+    for s in sorted(slices, key=lambda s: s.along_mm):
+        off = []
+        for line in lines:
+            gap = s.along_mm - line[-1].along_mm
+            distance = math.dist(s.take.first.position, line[-1].take.first.position)
+            in_plane = math.sqrt(max(distance**2 - gap**2, 0.0))
+            off.append(in_plane if in_plane <= IN_LINE_MM + SHEAR * gap else math.inf)
+        if min(off, default=math.inf) == math.inf:
+            lines.append([s])
         else:
-            skipped += _skip(s.frames, f"{len(s.frames)} phases of {count}")
-    return complete, skipped
+            lines[off.index(min(off))].append(s)
+    return lines
 
 
-def _even(slices: list[Phases]) -> tuple[tuple[Phases, ...], list[SkippedImages]]:
-    """The longest evenly spaced run of slices; `DataError` if it lacks more than a quarter of them."""
-    first = slices[0][0]
-    corners = np.array([s[0].position for s in slices])
-    along = corners @ first.normal
-    plane = corners @ np.array(first.orientation).reshape(2, 3).T
-    gaps = np.diff(along)
-    apart = gaps > SAME_PLACE_MM
-    # The line through all corners is fitted by medians, so that a few shifted slices do not move it.
-    slope = np.median(np.diff(plane, axis=0)[apart] / gaps[apart, None], axis=0) if apart.any() else np.zeros(2)
-    rest = plane - along[:, None] * slope
-    off = np.linalg.norm(rest - np.median(rest, axis=0), axis=1)  # distance of each slice's corner from it, mm
-    shifted = [s for s, distance in zip(slices, off, strict=True) if distance > IN_LINE_MM]
-    straight = [s for s in slices if s not in shifted]
-    skipped = _skip((f for s in shifted for f in s), "shifted in the plane against the other slices")
-    steps = np.diff(along[off <= IN_LINE_MM])
-    typical = float(np.median(steps)) if len(steps) else 0.0
-    breaks = np.flatnonzero(np.abs(steps - typical) > UNEVEN * typical)
-    edges = [0, *(int(b) + 1 for b in breaks), len(steps) + 1]
-    start, stop = max(pairwise(edges), key=lambda edge: edge[1] - edge[0])
-    kept = straight[start:stop]
-    if len(kept) < max(SLICE_RANGE[0], COMPLETE * len(straight)):
-        raise DataError(
-            f"the stack has gaps: its {len(straight)} slices lie {', '.join(f'{step:.1f}' for step in steps)} mm apart",
-            hint="copy all images of the short-axis stack, or remove the examination",
-        )
-    low, high = SLICE_STEP_MM
-    if not low <= typical <= high:
-        raise DataError(f"slices {typical:.1f} mm apart", hint=f"expected slices {low:g}-{high:g} mm apart")
-    cut = (f for s in (*straight[:start], *straight[stop:]) for f in s)
-    return tuple(kept), skipped + _skip(cut, "beyond a gap in the stack")
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value]
+    return float(np.median(known)) if known else None
+
+
+def _passes(source: list[Slice]) -> list[list[Slice]]:
+    """Passes through the places of ``source`` in the order of time; a new one begins where a place comes again.
+
+    A slice repeated at once, or a few that are not neighbours, are passes of their own, of one slice.
+    """
+    passes: list[list[Slice]] = [[]]
+    again: list[list[Slice]] = []
+    for s in sorted(source, key=lambda s: s.take.begun):
+        if s.place not in {other.place for other in passes[-1]}:
+            passes[-1].append(s)
+        elif passes[-1][-1].place == s.place:
+            again.append([s])
+        else:
+            passes.append([s])
+    longest = max(passes, key=len)
+    order = {place: n for n, place in enumerate(sorted(s.place for s in longest))}
+    result: list[list[Slice]] = []
+    for one in passes:
+        repeats = one is not longest and {s.place for s in one} <= set(order)
+        result += _neighbours(one, order) if repeats else [one]
+    return result + again
+
+
+def _neighbours(slices: list[Slice], order: dict[int, int]) -> list[list[Slice]]:
+    """Slices whose places follow each other in ``order``."""
+    ranked = enumerate(sorted(slices, key=lambda s: order[s.place]))
+    return [[s for _, s in run] for _, run in groupby(ranked, key=lambda ns: order[ns[1].place] - ns[0])]
+
+
+# --- Slices from other takes -----------------------------------------------------------------------------------------
+
+
+def _completed(stack: Stack, stacks: list[Stack], slices: Iterable[Slice]) -> Stack:
+    """``stack`` with single slices that were repeated later, and with slices of other stacks where it has none."""
+    chosen = {s.place: s for s in stack.slices}
+    size = {id(s): len(each.slices) for each in stacks for s in each.slices}
+    for s in sorted(slices, key=lambda s: s.take.begun):
+        if s.place in chosen and _replaces(s, chosen[s.place], stack, single=size[id(s)] < SLICE_RANGE[0]):
+            chosen[s.place] = s
+    return Stack(tuple(sorted(_filled(stack, chosen, slices, size), key=lambda s: s.along_mm)), stack.own)
+
+
+def _filled(stack: Stack, chosen: dict[int, Slice], slices: Iterable[Slice], size: dict[int, int]) -> Iterable[Slice]:
+    """``chosen`` and, on the grid of ``stack``, takes of the slices that it lacks or that continue it."""
+    along = np.array([s.along_mm for s in stack.slices])
+    if (step := step_of(along)) is None:
+        return chosen.values()
+    cells = {round((s.along_mm - along[0]) / step) for s in chosen.values()}
+    free: dict[int, Slice] = {}
+    # Of several takes, one of the same kind, of the larger stack, and then the latest, comes last.
+    for s in sorted(slices, key=lambda s: (_like(s, stack), size[id(s)], s.take.begun)):
+        cell = cell_of(along, s.along_mm, step)
+        if cell is not None and cell not in cells and s.place not in chosen and _fits(s, stack):
+            free[cell] = s
+    low, high = min(cells), max(cells)
+    while low - 1 in free and free[low - 1].take.first.original == stack.first.original:
+        low -= 1
+    while high + 1 in free and free[high + 1].take.first.original == stack.first.original:
+        high += 1
+    return [*chosen.values(), *(s for cell, s in free.items() if low <= cell <= high)]
+
+
+def _like(s: Slice, stack: Stack) -> bool:
+    """Whether a slice is of the same kind as those of a stack."""
+    return s.take.kind == stack.slices[0].take.kind and s.take.first.original == stack.first.original
+
+
+def _whole(s: Slice, stack: Stack) -> bool:
+    return len(s.take.frames) >= WHOLE * stack.phases
+
+
+def _replaces(s: Slice, other: Slice, stack: Stack, single: bool) -> bool:
+    """Whether a take of the same place is better: later, but never less complete."""
+    if s is other or not _like(s, stack) or not _whole(s, stack) or abs(s.along_mm - other.along_mm) > REPEATED_MM:
+        return False
+    return not _whole(other, stack) or (single and s.take.begun > other.take.begun)
+
+
+def _fits(s: Slice, stack: Stack) -> bool:
+    """Whether a slice can stand where a stack has none: of its kind, or at least with about as many phases."""
+    frames, phases = len(s.take.frames), stack.phases
+    return 2 * frames >= phases if _like(s, stack) else min(frames, phases) >= SIMILAR * max(frames, phases)

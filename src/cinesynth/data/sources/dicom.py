@@ -2,7 +2,7 @@
 
 **Any folder or zip archive**: one study per examination, whatever the files are called. Slices and phases come from
 positions, orientations and trigger times; scouts, long axes and copies are skipped and listed. Examinations are named
-by PatientID (with ``-1``, ``-2`` where a patient has several), so use pseudonyms.
+by PatientID (with ``-1``, ``-2`` where a patient has several, or people share it), so use pseudonyms.
 
 **Kaggle Data Science Bowl 2015**: ``{train,validate,test}/<same>/<id>/study/{sax_N,2ch_N,4ch_N}/*.dcm``. Each
 ``sax_N`` folder is one acquisition of one slice; series identifiers are unreliable, so the folder replaces them. The
@@ -19,19 +19,31 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from cinesynth.data.dicom import DicomFrame, FileLocation, Scan, find_files, read_headers, read_scan
-from cinesynth.data.dicom.stack import grouped, short_axis
+from cinesynth.data.dicom.bodies import bodies
+from cinesynth.data.dicom.short_axis import bodies_with_a_short_axis, short_axis
+from cinesynth.data.dicom.takes import grouped
+from cinesynth.data.duplicates import find_duplicates, sketch
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Skipped, Source, source_of, subject_folders
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.data.terms import vendor_of
 from cinesynth.errors import DataError
 from cinesynth.io.tables import TableRow, is_named, read_table, reading
-from cinesynth.types import Study
+from cinesynth.types import FloatArray, Study
 
-Examination = tuple[str, tuple[FileLocation, ...]]
-"""Name and files."""
+SAME_PERSON = 0.85
+"""Smallest correlation of two stacks of one person who was repositioned; different people have at most 0.78."""
+
+
+class Examination(NamedTuple):
+    """A person in one study."""
+
+    name: str
+    files: tuple[FileLocation, ...]
+    note: str = ""
 
 
 @reading()
@@ -47,37 +59,81 @@ def read_dicom(root: Path, stills: bool = False) -> Source:
         reasons = "; ".join(map(str, skipped[:3])) or "it is empty"
         raise DataError(f"no MR images in {root}: {reasons}", hint="name a folder or a zip of DICOM files")
     examinations: dict[str, Examination] = {}
-    for name, images in _examinations(frames).items():
+    for name, (images, note) in _examinations(frames, stills).items():
         with suppress(DataError):  # reading the examination raises it again
-            skipped += short_axis(images, stills)[1]
-        examinations[name] = name, tuple(sorted({frame.file for frame in images}))
+            skipped += short_axis(images, stills).skipped
+        examinations[name] = Examination(name, tuple(sorted({frame.file for frame in images})), note)
     listed = [Skipped(images.title, images.reason) for images in skipped]
     return source_of(examinations, partial(_read_examination, stills=stills), _files, skipped=listed)
 
 
-def _examinations(frames: list[DicomFrame]) -> dict[str, list[DicomFrame]]:
-    """Images of each examination, by a name that is safe as a file name."""
+def _examinations(frames: list[DicomFrame], stills: bool) -> dict[str, tuple[list[DicomFrame], str]]:
+    """Images of each examination and a note on it, by a name that is safe as a file name."""
 
     def key(frame: DicomFrame) -> tuple[str, str, str]:
         patient = re.sub(r"[^A-Za-z0-9_.+-]+", "_", frame.patient).strip("_.") or "unnamed"
         return patient, frame.study_date, frame.study
 
     found = grouped(frames, key)
-    names: dict[str, list[DicomFrame]] = {}
+    result: dict[str, tuple[list[DicomFrame], str]] = {}
     for patient, keys in groupby(sorted(found), lambda key: key[0]):
-        own = [found[key] for key in keys]
-        names |= {f"{patient}-{n}" if len(own) > 1 else patient: images for n, images in enumerate(own, start=1)}
-    return names
+        studies = [_people(found[key], stills) for key in keys]
+        own = [(images, len(people)) for people in studies for images in people]
+        for n, (images, sharing) in enumerate(own, start=1):
+            note = f"{sharing} people share this PatientID and study: told apart by frame of reference or name"
+            result[f"{patient}-{n}" if len(own) > 1 else patient] = images, note if sharing > 1 else ""
+    return result
+
+
+def _people(frames: list[DicomFrame], stills: bool) -> list[list[DicomFrame]]:
+    """The images of each person among those that share PatientID and study, in the order of time.
+
+    People differ in name, birth date or sex, or have each a short axis in a frame of reference of their own, with
+    images that do not resemble each other: a person who was repositioned is still one. Images of no such stack stay
+    with the first.
+    """
+    found = bodies_with_a_short_axis(frames, stills)
+    if len(found) < 2:
+        return [frames]
+    groups = bodies(frames)
+    sketches = [_sketch(groups[body], stills) for body in found]
+    people: list[list[int]] = []
+    for n, body in enumerate(found):
+        same = (
+            p for p in people if any(found[m].person == body.person and _alike(sketches[m], sketches[n]) for m in p)
+        )
+        if (home := next(same, None)) is None:
+            people.append([n])
+        else:
+            home.append(n)
+    owner = {found[n]: number for number, person in enumerate(people) for n in person}
+    parts: list[list[DicomFrame]] = [[] for _ in people]
+    for body, images in groups.items():
+        parts[owner.get(body, 0)] += images
+    return parts
+
+
+def _sketch(frames: list[DicomFrame], stills: bool) -> FloatArray | None:
+    """The short axis among ``frames`` at low resolution; None if it cannot be read."""
+    try:
+        return sketch(study_of(read_scan(frames, stills), "dicom", ""))
+    except DataError:
+        return None
+
+
+def _alike(one: FloatArray | None, other: FloatArray | None) -> bool:
+    """Whether two stacks show one person; not known, and so no, where one cannot be read."""
+    return one is not None and other is not None and bool(find_duplicates([one, other], SAME_PERSON))
 
 
 def _read_examination(examination: Examination, stills: bool) -> Study:
-    name, files = examination
-    frames, _ = read_headers(files)
-    return oriented(study_of(read_scan(frames, stills, examination=name), "dicom", name))
+    frames, _ = read_headers(examination.files)
+    study = study_of(read_scan(frames, stills, examination=examination.name), "dicom", examination.name)
+    return oriented(replace(study, notes=(*study.notes, *filter(None, [examination.note]))))
 
 
 def _files(examination: Examination) -> list[Path]:
-    return sorted({file.path for file in examination[1]})
+    return sorted({file.path for file in examination.files})
 
 
 def study_of(scan: Scan, dataset: str, subject: str, where: Callable[[str], str] = lambda file: "") -> Study:
