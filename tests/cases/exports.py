@@ -43,7 +43,7 @@ def as_item(study: Study, split: str = "train", synthetic: bool = False) -> Expo
     return ExportItem(f"{study.dataset}_{study.subject}", split, synthetic, lambda: study)
 
 
-def generated() -> Cine:
+def generated(accepted: bool | None = None) -> Cine:
     """A generated case of six frames: an LV that shrinks beside its wall and an RV."""
     label = np.zeros((6, 24, 20, 4), dtype=np.uint8)
     for t, width in enumerate([8, 6, 4, 5, 6, 8]):
@@ -53,14 +53,22 @@ def generated() -> Cine:
     image = np.random.default_rng(3).uniform(-1, 1, label.shape).astype(np.float32)
     affine = np.diag([2.0, 1.5, 10.0, 1.0])
     prior = ClinicalPrior(Diagnosis.DCM, lv_edv_ml=20.0)
-    return Cine(image, label, affine, 31.25, 0, 2, prior, 3, {"synthetic": True})
+    verdict = {} if accepted is None else {"acceptance": {"accepted": accepted}}
+    return Cine(image, label, affine, 31.25, 0, 2, prior, 3, {"synthetic": True, **verdict})
 
 
-def save_generated(folder: Path) -> Path:
-    """The case folder that the generator writes."""
+def save_generated(folder: Path, accepted: bool | None = None) -> Path:
+    """The case folder that the generator writes; ``accepted`` is None where the acceptance rules were not applied."""
     from cinesynth.cases.writing import save_case
 
-    save_case(generated(), folder, pictures=False)
+    save_case(generated(accepted), folder, pictures=False)
+    return folder
+
+
+def cohort(folder: Path) -> Path:
+    """A cohort of three cases, of which the second failed the acceptance rules."""
+    for number, accepted in enumerate((True, False, True)):
+        save_generated(folder / f"case_{number:04d}", accepted)
     return folder
 
 

@@ -4,6 +4,7 @@ Every frame with any annotation is a case. If a slice was annotated partially (S
 may hide unannotated structures and gets nnU-Net's ignore label, which is declared only if it is used. Arrays keep the
 order of the dataset, base first, so that real studies and generated cases agree; the affine states their position.
 All frames of a subject are in the same split; test subjects go to ``imagesTs``, and generated cases to training.
+``splits_final.json`` is always written: nnU-Net's own folds are drawn by case, with one subject on both sides.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
+from cinesynth.cases.export_items import ExportItem, chosen_items, load_items, new_folder
 from cinesynth.cases.writing import describe_origin, write_nifti
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
@@ -36,6 +37,8 @@ IGNORE = 4
 """The label of unannotated voxels: nnU-Net requires the highest number."""
 FOLDER = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 ENDING = ".nii.gz"
+MAX_FOLDS = 5
+"""nnU-Net's number of folds."""
 SPLITS_FILE, CASES_TABLE = "splits_final.json", "cases.csv"
 
 
@@ -49,8 +52,10 @@ class NnunetExport:
     """Partially annotated cases."""
     unlabelled: list[str] = field(default_factory=list)
     """Studies without any label, skipped."""
-    has_splits: bool = False
-    """Whether ``splits_final.json`` was written: it needs training and validation cases."""
+    rejected: tuple[str, ...] = ()
+    """Generated cases that failed the acceptance rules, left out."""
+    folds: int = 1
+    """Folds in ``splits_final.json``: one by the split of the dataset, or several by subject if nobody validates."""
 
 
 def export_nnunet(
@@ -59,18 +64,21 @@ def export_nnunet(
     *,
     order: LabelOrder = "acdc",
     frames: FrameSelection = "all",
+    include_rejected: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> NnunetExport:
     """Write ``items`` as the raw dataset ``out``, a new folder with a name such as ``Dataset027_ACDC``.
 
+    Generated cases that failed the acceptance rules are left out unless ``include_rejected``.
+
     Copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed``. `InputError` for any other name,
     `DataError` if no training case is left, `OutputError` if ``out`` cannot be written; then nothing is left.
     """
-    check_items(items)
+    items, rejected = chosen_items(items, include_rejected)
     name = Path(out).resolve().name
     if not FOLDER.fullmatch(name):
         raise InputError(f"{out} is not a valid nnU-Net dataset name", hint="for example nnUNet_raw/Dataset027_ACDC")
-    export = NnunetExport()
+    export = NnunetExport(rejected=rejected)
     rows: list[dict[str, object]] = []
     with new_folder(out) as folder:
         for part in ("imagesTr", "labelsTr"):
@@ -80,13 +88,9 @@ def export_nnunet(
         if not export.cases["train"]:
             hint = "name a dataset with labels, or add generated cases"
             raise DataError("no labelled training frame is left", hint=hint)
-        fold = {
-            part: sorted(str(row["case"]) for row in rows if row["split"] == split)
-            for part, split in (("train", "train"), ("val", "validation"))
-        }
-        export.has_splits = all(fold.values())  # otherwise there is no fold, and nnU-Net trains on ``all``
-        if export.has_splits:
-            write_json(folder / SPLITS_FILE, [fold])
+        folds = _folds(rows)
+        export.folds = len(folds)
+        write_json(folder / SPLITS_FILE, folds)
         write_json(folder / "dataset.json", _dataset(name, export, order, [item.terms for item in items]))
         write_csv(folder / CASES_TABLE, list(rows[0]), rows)
     return export
@@ -123,8 +127,33 @@ def _write_cases(
             "phase": {study.ed_index: "ED", study.es_index: "ES"}.get(index, ""),
             "split": item.split,
             "synthetic": "yes" if item.synthetic else "no",
+            "accepted": item.verdict,
             "ignored_slices": int(unknown.sum()),
         }
+
+
+def _folds(rows: Sequence[Mapping[str, object]]) -> list[dict[str, list[str]]]:
+    """nnU-Net's folds: the validation subjects of the dataset, else `MAX_FOLDS` groups of whole subjects in turn.
+
+    Generated cases validate only where there are fewer than two real subjects. A single subject, who cannot be split,
+    is trained and validated on, as in nnU-Net's fold ``all``.
+    """
+    subjects: dict[tuple[object, object], list[str]] = {}
+    for row in rows:
+        if row["split"] != "test":
+            subjects.setdefault((row["dataset"], row["subject"]), []).append(str(row["case"]))
+    held_out = {(row["dataset"], row["subject"]) for row in rows if row["split"] == "validation"}
+    groups = [held_out]
+    if not held_out:
+        real = {(row["dataset"], row["subject"]) for row in rows if row["synthetic"] == "no"} & set(subjects)
+        people = [subject for subject in subjects if subject in real or len(real) < 2]
+        groups = [set(people[i::MAX_FOLDS]) for i in range(min(MAX_FOLDS, len(people)))]
+    folds = []
+    for group in groups:
+        train = [case for subject, cases in subjects.items() if subject not in group for case in cases]
+        val = [case for subject, cases in subjects.items() if subject in group for case in cases]
+        folds.append({"train": sorted(train or val), "val": sorted(val)})
+    return folds
 
 
 def _dataset(name: str, export: NnunetExport, order: LabelOrder, terms: Sequence[Terms]) -> dict[str, object]:
