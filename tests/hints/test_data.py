@@ -1,0 +1,221 @@
+"""Hints of ingest, doctor and the other readers of data: doing what they say works."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from cinesynth.data.ingest import ingest
+from cinesynth.types import full_coverage
+from tests.cases.exports import small
+from tests.data.conftest import acdc_folder
+from tests.data.nifti_files import change_header, only_frames, phantom, save
+from tests.hints.conftest import Desk
+
+__all__ = ["acdc_folder"]
+
+LAYOUT = """
+dataset: hospital
+image: "{subject}/cine.nii.gz"
+label: "{subject}/masks.nii.gz"
+labels: {RV: 1, MYO: 2, LV: 3}
+phases: {ed: 0, es: 2}
+"""
+
+
+@pytest.fixture
+def ward(desk: Desk) -> Path:
+    """One subject that the layout describes."""
+    study = phantom(1)
+    save(desk / "ward/case1/cine.nii.gz", study.image, study.affine, 0.04)
+    save(desk / "ward/case1/masks.nii.gz", study.label, study.affine, 0.04)
+    return desk / "ward"
+
+
+def read(desk: Desk, root: Path, layout: str = LAYOUT) -> tuple[object, ...]:
+    """The command that reads ``root``."""
+    return "ingest", "nifti", root, "--layout", desk.write("layout.yaml", layout), "--out", desk / "data"
+
+
+# --- Folders and layouts ---------------------------------------------------------------------------------------------
+
+
+def test_the_wrong_folder_of_nifti_files(desk: Desk, ward: Path) -> None:
+    desk.fails(*read(desk, ward / "case1"), hint="name the folder in which {subject} stands for a subject")
+    desk.works(*read(desk, ward))
+
+
+def test_an_unknown_layout(desk: Desk, ward: Path) -> None:
+    command = ("ingest", "nifti", ward, "--out", desk / "data")
+    desk.fails(*command, "--layout", "hospital", hint="one of mnms_edes, najman4d, scd_edes, or a .yaml file")
+    desk.works(*command, "--layout", desk.write("layout.yaml", LAYOUT))
+
+
+def test_a_layout_with_a_misspelt_key(desk: Desk, ward: Path) -> None:
+    desk.fails(*read(desk, ward, LAYOUT.replace("phases", "phase")), hint="correct the file")
+    desk.works(*read(desk, ward))
+
+
+def test_label_numbers_of_others(desk: Desk, ward: Path) -> None:
+    hint = desk.fails(*read(desk, ward, LAYOUT.replace("LV: 3", "LV: 4")), hint="allowed are ...4 LV cavity")
+    assert "3" not in hint
+    desk.works(*read(desk, ward))
+
+
+def test_frames_counted_from_one(desk: Desk, ward: Path) -> None:
+    hint = "check the frame numbers, and whether they count from 0 or 1"
+    desk.fails(*read(desk, ward, LAYOUT.replace("{ed: 0, es: 2}", "{ed: 4, es: 6}")), hint=hint)
+    desk.works(*read(desk, ward, LAYOUT.replace("{ed: 0, es: 2}", "{ed: 4, es: 6}") + "counts_from: 1\n"))
+
+
+def test_labels_that_do_not_tell_ed_from_es(desk: Desk, ward: Path) -> None:
+    study = phantom(1)
+    save(ward / "case1/masks.nii.gz", only_frames(study.label, 0), study.affine, 0.04)
+    hint = "remove the key `phases` from the layout: ED and ES are then assumed"
+    desk.fails(*read(desk, ward, LAYOUT.replace("{ed: 0, es: 2}", "labels")), hint=hint)
+    desk.works(*read(desk, ward, LAYOUT.replace("phases: {ed: 0, es: 2}\n", "")))
+
+
+def test_a_table_without_the_column(desk: Desk, ward: Path) -> None:
+    (ward / "subjects.csv").write_text("name,scanner\ncase1,GE\n")
+    table = "table: {file: subjects.csv, subject: id, vendor: scanner}\n"
+    desk.fails(*read(desk, ward, LAYOUT + table), hint="its columns are name, scanner")
+    desk.works(*read(desk, ward, LAYOUT + table.replace("id", "name")))
+
+
+def test_the_wrong_folder_of_acdc(desk: Desk, acdc_folder: Path) -> None:
+    (desk / "empty").mkdir()
+    hint = desk.fails("ingest", "acdc", desk / "empty", "--out", desk / "data", hint="training/patient001")
+    assert (acdc_folder / hint[hint.index("training") :].split()[0]).is_dir()
+    desk.works("ingest", "acdc", acdc_folder, "--out", desk / "data")
+
+
+def test_an_acdc_patient_without_its_table(desk: Desk, acdc_folder: Path) -> None:
+    info = acdc_folder / "training/patient001/Info.cfg"
+    kept = info.read_text()
+    info.unlink()
+    desk.fails("ingest", "acdc", acdc_folder, "--out", desk / "data", hint="each ACDC patient has one: copy it again")
+    info.write_text(kept)
+    desk.works("ingest", "acdc", acdc_folder, "--out", desk / "data")
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def test_frames_on_the_fifth_axis(desk: Desk, ward: Path) -> None:
+    """As TorchIO saves a cine, whose frames are channels to it."""
+    path = ward / "case1/cine.nii.gz"
+    cine = nib.load(path)
+    data = np.asarray(cine.dataobj)
+    nib.save(nib.Nifti1Image(data[:, :, :, None], cine.affine), path)
+    hint = desk.fails(*read(desk, ward), hint="nibabel.Nifti1Image(data[:, :, :, 0], affine)")
+    assert "fifth axis" in hint
+    data, affine = np.asarray(nib.load(path).dataobj), nib.load(path).affine
+    nib.save(eval(hint[hint.index("nibabel.Nifti1Image") :], {"nibabel": nib, "data": data, "affine": affine}), path)
+    desk.works(*read(desk, ward))
+
+
+def test_one_frame_where_a_cine_belongs(desk: Desk, ward: Path) -> None:
+    study, path = phantom(1), ward / "case1/cine.nii.gz"
+    for frame in (0, 2):
+        save(ward / f"case1/f{frame}.nii.gz", study.image[frame], study.affine)
+        save(ward / f"case1/m{frame}.nii.gz", study.label[frame], study.affine)
+    shutil.copy(ward / "case1/f0.nii.gz", path)
+    hint = "give a whole cine (x y z time); single frames are read by `ingest nifti` and a layout with {frame}"
+    desk.fails(*read(desk, ward), hint=hint)
+    frames = LAYOUT.replace("cine", "f{frame}").replace("masks", "m{frame}").replace("es: 2", "es: 2, frames: 6")
+    desk.works(*read(desk, ward, frames))
+
+
+def test_padding_of_nan(desk: Desk, ward: Path) -> None:
+    study, path = phantom(1), ward / "case1/cine.nii.gz"
+    image = study.image.astype(np.float32)
+    image[:, :3] = np.nan
+    save(path, image, study.affine, 0.04)
+    desk.fails(*read(desk, ward), hint="replace NaN and infinity by the value of the background")
+    save(path, np.nan_to_num(image), study.affine, 0.04)
+    desk.works(*read(desk, ward))
+
+
+def test_complex_numbers(desk: Desk, ward: Path) -> None:
+    study, path = phantom(1), ward / "case1/cine.nii.gz"
+    save(path, study.image.astype(np.complex64), study.affine, 0.04)
+    desk.fails(*read(desk, ward), hint="save the magnitude")
+    save(path, np.abs(study.image), study.affine, 0.04)
+    desk.works(*read(desk, ward))
+
+
+def test_a_compressed_name_for_an_uncompressed_file(desk: Desk, ward: Path) -> None:
+    study, path = phantom(1), ward / "case1/cine.nii.gz"
+    save(path.with_suffix(""), study.image, study.affine, 0.04).replace(path)
+    desk.fails(*read(desk, ward), hint="rename it to cine.nii, or compress it with gzip")
+    path.rename(path.with_suffix(""))
+    desk.works(*read(desk, ward, LAYOUT.replace("cine.nii.gz", "cine.nii")))
+
+
+def test_slices_of_a_thickness_that_no_scanner_has(desk: Desk, ward: Path) -> None:
+    for name in ("cine", "masks"):
+        change_header(ward / f"case1/{name}.nii.gz", pixdim=[1, 3, 3, 80, 0.04, 0, 0, 0])
+    desk.fails(*read(desk, ward), hint="slices of 1-30 mm: correct pixdim in the header")
+    for name in ("cine", "masks"):
+        change_header(ward / f"case1/{name}.nii.gz", pixdim=[1, 3, 3, 10, 0.04, 0, 0, 0])
+    desk.works(*read(desk, ward))
+
+
+# --- The dataset folder ----------------------------------------------------------------------------------------------
+
+
+def test_an_output_folder_that_holds_something_else(desk: Desk, ward: Path) -> None:
+    (desk / "data").mkdir()
+    (desk / "data/notes.txt").write_text("mine")
+    command = read(desk, ward)
+    desk.fails(*command, hint="choose a new folder or an existing dataset")
+    desk.works(*command[:-1], desk / "other")
+
+
+def test_a_subject_that_is_there_already(desk: Desk, ward: Path) -> None:
+    command = read(desk, ward)
+    desk.works(*command)
+    desk.fails(*command, hint="leave this subject out, or write it to another --out")
+    desk.works(*command[:-1], desk / "other")
+
+
+def test_a_folder_that_is_no_dataset(desk: Desk, ward: Path) -> None:
+    desk.fails("doctor", desk / "data", hint="create one with cinesynth ingest")
+    desk.works(*read(desk, ward))
+    desk.works("doctor", desk / "data")
+
+
+def test_a_study_that_was_altered(desk: Desk) -> None:
+    row = ingest([small()], desk / "data").added[0]
+    with (desk / "data" / row.file).open("ab") as file:
+        file.write(b"x")
+    desk.fails("doctor", desk / "data", hint="ingest damaged studies again into a new folder")
+    ingest([small()], desk / "again")
+    desk.works("doctor", desk / "again")
+
+
+def test_a_heart_that_the_grid_cannot_hold(desk: Desk) -> None:
+    study = phantom(1)
+    image, label = np.repeat(study.image[..., :1], 14, axis=-1), np.repeat(study.label[..., 3:4], 14, axis=-1)
+    whole = replace(study, image=image, label=label, coverage=full_coverage(np.ones(6, dtype=bool), 14))
+    ingest([whole], desk / "data")
+    hint = desk.fails(
+        "prepare", "--dataset", desk / "data", "--preset", "small", hint="use a preset with a larger grid"
+    )
+    desk.works(*command, hint.split()[-1])
+
+
+def test_a_subject_that_is_not_there(desk: Desk, phantoms: Path) -> None:
+    command = ("look", "--dataset", phantoms, "--out", desk / "look.png", "--subject")
+    hint = desk.fails(*command, "nobody", hint="one of ")
+    desk.works(*command, hint.removeprefix("one of ").split(",")[0])
+
+
+def test_weights_without_a_use(desk: Desk, ward: Path, weights: Path) -> None:
+    command = (*read(desk, ward, LAYOUT.replace("phases: {ed: 0, es: 2}\n", "")), "--weights", weights)
+    desk.fails(*command, hint="pass both, or neither")
+    desk.works(*command[:-2])
