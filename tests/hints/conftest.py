@@ -16,15 +16,15 @@ class Desk:
         self.run, self.folder = run, folder
 
     def fails(self, *command: object, hint: str) -> str:
-        """The hint of a command that is refused; it has to contain the words ``hint``, with ``...`` for any others."""
+        """The hint of a command that is refused, which contains the words ``hint``, with ``...`` for any others."""
         code, _, told = self.run(*command)
         assert 2 <= code <= 6, told
         assert "Traceback" not in told
         _, found, given = told.partition("hint: ")
         assert found, f"no hint: {told}"
-        given = " ".join(given.split())
-        assert re.search(".*".join(map(re.escape, hint.split("..."))), given), given
-        return given
+        words = ".*".join(map(re.escape, " ".join(hint.split()).split("...")))
+        assert re.search(words, " ".join(given.split())), given
+        return given.strip()
 
     def works(self, *command: object) -> str:
         """What a command prints that does its work."""
