@@ -27,6 +27,13 @@ def small(subject: str = "subject1", **changes: object) -> Study:
     return replace(build_study(subject, size=SIZE, spacing=SPACING_MM), **changes)
 
 
+def pair(study: Study | None = None) -> Study:
+    """ED and ES alone of a study of four frames."""
+    study, kept = study or small(), [0, 2]
+    arrays = {name: getattr(study, name)[kept] for name in ("image", "label", "coverage", "frame_index")}
+    return replace(study, **arrays)
+
+
 def scanned(subject: str = "scanned1", frames: int = 7) -> Study:
     """A study as a scanner gives it, in a double oblique plane, brought to our orientation by its header alone."""
     study = build_study(subject, size=SIZE, spacing=SPACING_MM, frames=frames)

@@ -16,7 +16,7 @@ from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.slices import COLOURS
 from cinesynth.types import STRUCTURES, Label, Study
-from tests.cases.exports import SPACING_MM, as_item, save_generated, scanned, small
+from tests.cases.exports import SPACING_MM, as_item, pair, save_generated, scanned, small
 from tests.external import dciodvfy
 from tests.limits import files_below
 
@@ -140,10 +140,11 @@ def test_files_and_instance_numbers_run_phase_by_phase(tmp_path: Path) -> None:
     assert [image.TemporalPositionIdentifier for image in told] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
 
 
-@pytest.mark.parametrize("frame_time_ms", [38.5, None])
-def test_the_repetition_time_is_the_frame_time(tmp_path: Path, frame_time_ms: float | None) -> None:
-    export_dicom([as_item(small(frame_time_ms=frame_time_ms))], tmp_path / "out", segmentations=False)
-    assert {image.RepetitionTime for image in images(tmp_path / "out/drawn_subject1")} == {frame_time_ms}
+@pytest.mark.parametrize(("study", "expected"), [(small(), 38.5), (small(frame_time_ms=None), None), (pair(), None)])
+def test_the_repetition_time_is_that_between_volumes(tmp_path: Path, study: Study, expected: float | None) -> None:
+    """Of ED and ES alone it is not the frame time."""
+    export_dicom([as_item(study)], tmp_path / "out", segmentations=False)
+    assert {image.RepetitionTime for image in images(tmp_path / "out/drawn_subject1")} == {expected}
 
 
 def test_segmentations_name_who_made_them(tmp_path: Path) -> None:

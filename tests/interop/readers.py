@@ -41,12 +41,16 @@ class Wanted(NamedTuple):
 
 
 def nifti_files(out: Exported) -> Iterator[Wanted]:
-    """The NIfTI export, and the files of the generated case itself."""
+    """The NIfTI export, with a file per frame of an incomplete cycle, and the files of the generated case itself."""
     for item in out.items:
         study = item.read()
-        for kind, name in ((False, "4d"), (True, "4d_label")):
-            path = out.nifti / study.dataset / study.subject / f"{study.subject}_{name}{ENDING}"
-            yield Wanted(item, None, kind, [str(path)])
+        folder = out.nifti / study.dataset / study.subject
+        frames: list[tuple[int | None, str]] = [(None, "4d")]
+        if len(study.frame_index) < study.frames_in_cycle:
+            frames = [(t, f"frame{index + 1:02d}") for t, index in enumerate(study.frame_index)]
+        for frame, name in frames:
+            for is_label, end in ((False, ""), (True, "_label")):
+                yield Wanted(item, frame, is_label, [str(folder / f"{study.subject}_{name}{end}{ENDING}")])
     yield Wanted(out.items[-1], None, False, [str(out.case / f"image{ENDING}")])
     yield Wanted(out.items[-1], None, True, [str(out.case / f"label{ENDING}")])
 
@@ -69,7 +73,8 @@ def dicom_frames(out: Exported) -> Iterator[tuple[ExportItem, int, Path]]:
 def segmentations(out: Exported) -> Iterator[tuple[ExportItem, int, Path]]:
     for item in out.items:
         for path in sorted((out.dicom / item.name / "segmentation").iterdir()):
-            yield item, int(re.findall(r"\d+", path.stem)[0]) - 1, path
+            index = int(re.findall(r"\d+", path.stem)[0]) - 1  # in the cycle
+            yield item, int(np.flatnonzero(item.read().frame_index == index)[0]), path
 
 
 # --- In this interpreter ---------------------------------------------------------------------------------------------

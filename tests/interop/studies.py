@@ -12,7 +12,7 @@ from cinesynth.cases.export_nifti import export_nifti
 from cinesynth.cases.export_nnunet import export_nnunet
 from cinesynth.data.orientation import reorient
 from cinesynth.types import Study
-from tests.cases.exports import SIZE, SPACING_MM, as_item, save_generated, turn
+from tests.cases.exports import SIZE, SPACING_MM, as_item, pair, save_generated, turn
 from tests.data.conftest import build_study
 
 VENDORS = ("Siemens", "Philips", "GE", "Canon")
@@ -54,11 +54,12 @@ def oblique(subject: str, vendor: str = "Siemens") -> Study:
 
 
 def studies() -> list[Study]:
-    """One per vendor; a stack whose slices run against the right-hand rule; fractions; an unknown frame time."""
+    """One per vendor; slices against the right-hand rule; fractions; an unknown frame time; ED and ES alone."""
     found = [oblique(vendor.lower(), vendor) for vendor in VENDORS]
     found.append(reorient(oblique("left-handed"), ((0, 1), (1, 1), (2, -1))))
     found.append(replace(oblique("fractions"), image=oblique("fractions").image.astype(np.float32) / 7))
     found.append(replace(oblique("untimed"), frame_time_ms=None))
+    found.append(pair(oblique("pair")))
     return found
 
 

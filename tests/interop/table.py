@@ -82,9 +82,10 @@ def same(got: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def timed(seen: Seen, study: Study) -> str:
-    if seen.time_ms is None or study.frame_time_ms is None:
-        return NONE if seen.time_ms is None else WRONG
-    return RIGHT if abs(seen.time_ms - study.frame_time_ms) < 0.01 else WRONG
+    if seen.time_ms is None:
+        return NONE
+    known = study.frame_time_ms is not None and len(study.frame_index) == study.frames_in_cycle
+    return RIGHT if known and abs(seen.time_ms - study.frame_time_ms) < 0.01 else WRONG
 
 
 def line(name: tuple[str, str], row: dict[str, str]) -> str:

@@ -135,8 +135,9 @@ class DicomSeries:
         image.TriggerTime = None
         if study.frame_time_ms is not None:
             image.TriggerTime = decimals(index * study.frame_time_ms)[0]
-            # As scanners state it for a segmented cine; converters take it for the time between volumes.
-            image.RepetitionTime = decimals(study.frame_time_ms)[0]
+            if len(study.frame_index) == study.frames_in_cycle:
+                # As scanners state it for a segmented cine; converters take it for the time between volumes.
+                image.RepetitionTime = decimals(study.frame_time_ms)[0]
             image.NominalInterval = round(study.frames_in_cycle * study.frame_time_ms)
 
     def _pixels(self, image: Dataset, frame: int, z: int) -> None:
