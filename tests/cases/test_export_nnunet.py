@@ -130,6 +130,13 @@ def test_without_validation_subjects_folds_hold_out_whole_subjects(tmp_path: Pat
     assert sorted(held_out) == [f"s{i}" for i in range(7)]
 
 
+def test_near_duplicates_are_on_one_side_of_each_fold(tmp_path: Path) -> None:
+    twin = small("twin", image=small("s3").image)
+    export_nnunet([*(as_item(small(f"s{i}")) for i in range(6)), as_item(twin)], tmp_path / NAME)
+    for fold in sides(tmp_path / NAME):
+        assert any({"s3", "twin"} <= subjects for subjects in fold.values())
+
+
 def test_a_cohort_alone_is_folded_by_case_and_one_subject_is_on_both_sides(tmp_path: Path) -> None:
     export_nnunet(case_items([cohort(tmp_path / "cohort")]), tmp_path / NAME)
     a, b = "cohort_case_0000", "cohort_case_0002"

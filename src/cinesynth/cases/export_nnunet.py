@@ -20,11 +20,12 @@ import numpy as np
 
 from cinesynth.cases.export_items import ExportItem, chosen_items, load_items, new_folder
 from cinesynth.cases.writing import describe_origin, write_nifti
+from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import make_folder, write_csv, write_json
 from cinesynth.io.tasks import ProgressCallback, no_progress
-from cinesynth.types import STRUCTURES, Label, Study
+from cinesynth.types import STRUCTURES, FloatArray, Label, Study
 
 LabelOrder = Literal["acdc", "mnms"]
 FrameSelection = Literal["all", "edes"]
@@ -33,6 +34,8 @@ NUMBERS: Mapping[LabelOrder, Mapping[Label, int]] = {
     "mnms": {Label.BACKGROUND: 0, Label.LV: 1, Label.MYO: 2, Label.RV: 3},
 }
 """Label numbers in the two orders that nnU-Net's own converters use."""
+Subject = tuple[str, str]
+"""Dataset and name."""
 IGNORE = 4
 """The label of unannotated voxels: nnU-Net requires the highest number."""
 FOLDER = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
@@ -70,7 +73,6 @@ def export_nnunet(
     """Write ``items`` as the raw dataset ``out``, a new folder with a name such as ``Dataset027_ACDC``.
 
     Generated cases that failed the acceptance rules are left out unless ``include_rejected``.
-
     Copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed``. `InputError` for any other name,
     `DataError` if no training case is left, `OutputError` if ``out`` cannot be written; then nothing is left.
     """
@@ -80,15 +82,19 @@ def export_nnunet(
         raise InputError(f"{out} is not a valid nnU-Net dataset name", hint="for example nnUNet_raw/Dataset027_ACDC")
     export = NnunetExport(rejected=rejected)
     rows: list[dict[str, object]] = []
+    sketches: dict[Subject, FloatArray] = {}
     with new_folder(out) as folder:
         for part in ("imagesTr", "labelsTr"):
             make_folder(folder / part)
         for item, study in load_items(items, progress):
-            rows += _write_cases(folder, item, study, order, frames, export)
+            written = list(_write_cases(folder, item, study, order, frames, export))
+            rows += written
+            if written and item.split != "test" and not item.synthetic:
+                sketches[study.dataset, study.subject] = sketch(study)
         if not export.cases["train"]:
             hint = "name a dataset with labels, or add generated cases"
             raise DataError("no labelled training frame is left", hint=hint)
-        folds = _folds(rows)
+        folds = _folds(rows, sketches)
         export.folds = len(folds)
         write_json(folder / SPLITS_FILE, folds)
         write_json(folder / "dataset.json", _dataset(name, export, order, [item.terms for item in items]))
@@ -132,22 +138,25 @@ def _write_cases(
         }
 
 
-def _folds(rows: Sequence[Mapping[str, object]]) -> list[dict[str, list[str]]]:
-    """nnU-Net's folds: the validation subjects of the dataset, else `MAX_FOLDS` groups of whole subjects in turn.
+def _folds(rows: Sequence[Mapping[str, object]], sketches: Mapping[Subject, FloatArray]) -> list[dict[str, list[str]]]:
+    """nnU-Net's folds: the validation subjects of the dataset, else up to `MAX_FOLDS` groups of people in turn.
 
-    Generated cases validate only where there are fewer than two real subjects. A single subject, who cannot be split,
-    is trained and validated on, as in nnU-Net's fold ``all``.
+    ``sketches`` are those of real subjects, by which near-duplicates stay together. Generated cases validate only where
+    there are fewer than two people. One person, who cannot be split, is trained and validated on, as in fold ``all``.
     """
-    subjects: dict[tuple[object, object], list[str]] = {}
+    subjects: dict[Subject, list[str]] = {}
     for row in rows:
         if row["split"] != "test":
-            subjects.setdefault((row["dataset"], row["subject"]), []).append(str(row["case"]))
-    held_out = {(row["dataset"], row["subject"]) for row in rows if row["split"] == "validation"}
-    groups = [held_out]
-    if not held_out:
-        real = {(row["dataset"], row["subject"]) for row in rows if row["synthetic"] == "no"} & set(subjects)
-        people = [subject for subject in subjects if subject in real or len(real) < 2]
-        groups = [set(people[i::MAX_FOLDS]) for i in range(min(MAX_FOLDS, len(people)))]
+            subjects.setdefault((str(row["dataset"]), str(row["subject"])), []).append(str(row["case"]))
+    groups = [{(str(row["dataset"]), str(row["subject"])) for row in rows if row["split"] == "validation"}]
+    if not groups[0]:
+        people: dict[object, set[Subject]] = {}
+        for subject, person in zip(sketches, group_by_person(list(sketches.values())), strict=True):
+            people.setdefault(person, set()).add(subject)
+        if len(people) < 2:
+            people |= {subject: {subject} for subject in subjects if subject not in sketches}
+        parts = list(people.values())
+        groups = [set().union(*parts[i::MAX_FOLDS]) for i in range(min(MAX_FOLDS, len(parts)))]
     folds = []
     for group in groups:
         train = [case for subject, cases in subjects.items() if subject not in group for case in cases]
