@@ -1,10 +1,8 @@
 """Hints of ingest, doctor and the other readers of data: doing what they say works."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -103,57 +101,6 @@ def test_an_acdc_patient_without_its_table(desk: Desk, acdc_folder: Path) -> Non
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
-
-
-def test_frames_on_the_fifth_axis(desk: Desk, ward: Path) -> None:
-    """As TorchIO saves a cine, whose frames are channels to it."""
-    path = ward / "case1/cine.nii.gz"
-    cine = nib.load(path)
-    data = np.asarray(cine.dataobj)
-    nib.save(nib.Nifti1Image(data[:, :, :, None], cine.affine), path)
-    hint = desk.fails(*read(desk, ward), hint="nibabel.Nifti1Image(data[:, :, :, 0], affine)")
-    assert "fifth axis" in hint
-    data, affine = np.asarray(nib.load(path).dataobj), nib.load(path).affine
-    nib.save(nib.Nifti1Image(data[:, :, :, 0], affine), path)
-    desk.works(*read(desk, ward))
-
-
-def test_one_frame_where_a_cine_belongs(desk: Desk, ward: Path) -> None:
-    study, path = phantom(1), ward / "case1/cine.nii.gz"
-    for frame in (0, 2):
-        save(ward / f"case1/f{frame}.nii.gz", study.image[frame], study.affine)
-        save(ward / f"case1/m{frame}.nii.gz", study.label[frame], study.affine)
-    shutil.copy(ward / "case1/f0.nii.gz", path)
-    hint = "give a whole cine (x y z time); single frames are read by `ingest nifti` and a layout with {frame}"
-    desk.fails(*read(desk, ward), hint=hint)
-    frames = LAYOUT.replace("cine", "f{frame}").replace("masks", "m{frame}").replace("es: 2", "es: 2, frames: 6")
-    desk.works(*read(desk, ward, frames))
-
-
-def test_padding_of_nan(desk: Desk, ward: Path) -> None:
-    study, path = phantom(1), ward / "case1/cine.nii.gz"
-    image = study.image.astype(np.float32)
-    image[:, :3] = np.nan
-    save(path, image, study.affine, 0.04)
-    desk.fails(*read(desk, ward), hint="replace NaN and infinity by the value of the background")
-    save(path, np.nan_to_num(image), study.affine, 0.04)
-    desk.works(*read(desk, ward))
-
-
-def test_complex_numbers(desk: Desk, ward: Path) -> None:
-    study, path = phantom(1), ward / "case1/cine.nii.gz"
-    save(path, study.image.astype(np.complex64), study.affine, 0.04)
-    desk.fails(*read(desk, ward), hint="save the magnitude")
-    save(path, np.abs(study.image), study.affine, 0.04)
-    desk.works(*read(desk, ward))
-
-
-def test_a_compressed_name_for_an_uncompressed_file(desk: Desk, ward: Path) -> None:
-    study, path = phantom(1), ward / "case1/cine.nii.gz"
-    save(path.with_suffix(""), study.image, study.affine, 0.04).replace(path)
-    desk.fails(*read(desk, ward), hint="rename it to cine.nii, or compress it with gzip")
-    path.rename(path.with_suffix(""))
-    desk.works(*read(desk, ward, LAYOUT.replace("cine.nii.gz", "cine.nii")))
 
 
 def test_slices_of_a_thickness_that_no_scanner_has(desk: Desk, ward: Path) -> None:

@@ -4,8 +4,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 from cinesynth.cases.writing import save_case
@@ -156,13 +154,3 @@ def test_a_cine_to_animate_without_its_ed_frame(desk: Desk) -> None:
     command = ("animate", path, "--weights", "small", "--out", desk / "out", *quick)
     hint = desk.fails(*command, hint="give --frame 0 to 5")
     desk.works(*command, *hint.split()[1:3])
-
-
-def test_a_cine_of_five_axes_to_segment(desk: Desk) -> None:
-    study, path = phantom(1), desk / "cine.nii.gz"
-    data = np.moveaxis(study.image, 0, -1)[:, :, :, None]
-    nib.save(nib.Nifti1Image(data, study.affine), path)
-    command = ("annotate", path, "--weights", "small", "--out", desk / "out", "--no-pictures")
-    desk.fails(*command, hint="move them to the fourth and save nibabel.Nifti1Image(data[:, :, :, 0], affine)")
-    nib.save(nib.Nifti1Image(data[:, :, :, 0], study.affine), path)
-    desk.works(*command)

@@ -16,7 +16,6 @@ from nibabel.imageglobals import logger
 from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
-from cinesynth.data.nifti_hints import axes_hint, numbers_hint, unread_hint
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine, Label, LabelArray
@@ -90,10 +89,10 @@ def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volu
         expected = " or ".join(f"{n} ({'x y z' if n == 3 else 'x y z time'})" for n in dimensions)
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected {expected}",
-            hint=axes_hint(data.shape, dimensions),
+            hint="use the short-axis stack, not a single slice",
         )
     if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data) or not np.isfinite(data).all():
-        raise DataError(f"{path} holds values that are not finite numbers", hint=numbers_hint(data))
+        raise DataError(f"{path} holds values that are not finite numbers", hint="the file is damaged: copy it again")
     spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
     if not is_plausible_spacing(spacing_mm):
         raise DataError(
@@ -131,7 +130,7 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
         raise
     except Exception as error:  # a damaged header can make the parser raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}", hint=unread_hint(path)) from error
+        raise DataError(f"{path} cannot be read: {reason}", hint="the file is damaged: copy it again") from error
 
 
 def _whole_file(path: Path) -> Any:
