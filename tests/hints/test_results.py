@@ -168,7 +168,7 @@ def kept(desk: Desk, cine: Cine) -> Path:
 
 
 def test_an_anatomy_of_other_weights(desk: Desk, kept: Path, weights: Path) -> None:
-    quick = ("--frames", 2, "--steps", 1, "--no-match-volumes", "--max-attempts", 1, "--no-pictures")
+    quick = ("--frames", 2, "--steps", 1, "--no-match-volumes", "--no-pictures", "--precision", "fp32")
     command = ("generate", "--keep-anatomy", kept, "--out", desk / "case", *quick, "--weights")
     desk.fails(*command, "small", hint="give those weights by --weights")
     desk.works(*command, weights)
