@@ -148,7 +148,7 @@ def test_weights_that_were_altered(desk: Desk, weights: Path) -> None:
 
 def test_scores_that_are_none(desk: Desk) -> None:
     path = desk.write("scores.json", json.dumps({}))
-    desk.fails("weights", "compare", path, path, hint="write it again: cinesynth score --out SCORES.json")
+    desk.fails("weights", "compare", path, path, hint="write it again: cinesynth score ...--out SCORES.json")
 
 
 def test_a_training_index_that_is_none(desk: Desk) -> None:
