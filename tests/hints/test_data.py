@@ -1,5 +1,6 @@
 """Hints of ingest, doctor and the other readers of data: doing what they say works."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_the_wrong_folder_of_nifti_files(desk: Desk, ward: Path) -> None:
 
 def test_an_unknown_layout(desk: Desk, ward: Path) -> None:
     command = ("ingest", "nifti", ward, "--out", desk / "data")
-    desk.fails(*command, "--layout", "hospital", hint="one of mnms_edes, najman4d, scd_edes, or a .yaml file")
+    desk.fails(*command, "--layout", "hospital", hint="one of ...najman4d...or a .yaml file")
     desk.works(*command, "--layout", desk.write("layout.yaml", LAYOUT))
 
 
@@ -65,8 +66,9 @@ def test_label_numbers_of_others(desk: Desk, ward: Path) -> None:
 
 def test_frames_counted_from_one(desk: Desk, ward: Path) -> None:
     hint = "check the frame numbers, and whether they count from 0 or 1"
-    desk.fails(*read(desk, ward, LAYOUT.replace("{ed: 0, es: 2}", "{ed: 4, es: 6}")), hint=hint)
-    desk.works(*read(desk, ward, LAYOUT.replace("{ed: 0, es: 2}", "{ed: 4, es: 6}") + "counts_from: 1\n"))
+    layout = LAYOUT.replace("{ed: 0, es: 2}", "{ed: 6, es: 3}")
+    desk.fails(*read(desk, ward, layout), hint=hint)
+    desk.works(*read(desk, ward, layout + "counts_from: 1\n"))
 
 
 def test_labels_that_do_not_tell_ed_from_es(desk: Desk, ward: Path) -> None:
@@ -106,7 +108,7 @@ def test_an_acdc_patient_without_its_table(desk: Desk, acdc_folder: Path) -> Non
 def test_slices_of_a_thickness_that_no_scanner_has(desk: Desk, ward: Path) -> None:
     for name in ("cine", "masks"):
         change_header(ward / f"case1/{name}.nii.gz", pixdim=[1, 3, 3, 80, 0.04, 0, 0, 0])
-    desk.fails(*read(desk, ward), hint="slices of 1-30 mm: correct pixdim in the header")
+    desk.fails(*read(desk, ward), hint="correct ...header")
     for name in ("cine", "masks"):
         change_header(ward / f"case1/{name}.nii.gz", pixdim=[1, 3, 3, 10, 0.04, 0, 0, 0])
     desk.works(*read(desk, ward))
@@ -130,18 +132,19 @@ def test_a_subject_that_is_there_already(desk: Desk, ward: Path) -> None:
     desk.works(*command[:-1], desk / "other")
 
 
-def test_a_folder_that_is_no_dataset(desk: Desk, ward: Path) -> None:
+def test_a_folder_that_is_no_dataset(desk: Desk) -> None:
     desk.fails("doctor", desk / "data", hint="create one with cinesynth ingest")
-    desk.works(*read(desk, ward))
+    desk.works("ingest", "phantom", "--subjects", 10, "--frames", 6, "--out", desk / "data")
     desk.works("doctor", desk / "data")
 
 
 def test_a_study_that_was_altered(desk: Desk) -> None:
-    row = ingest([small()], desk / "data").added[0]
+    people = [small(f"s{i}") for i in range(10)]
+    row = ingest(people, desk / "data").added[0]
     with (desk / "data" / row.file).open("ab") as file:
         file.write(b"x")
-    desk.fails("doctor", desk / "data", hint="ingest damaged studies again into a new folder")
-    ingest([small()], desk / "again")
+    desk.fails("doctor", desk / "data", hint="ingest ...again into a new folder")
+    ingest(people, desk / "again")
     desk.works("doctor", desk / "again")
 
 
@@ -152,7 +155,7 @@ def test_a_heart_that_the_grid_cannot_hold(desk: Desk) -> None:
     ingest([whole], desk / "data")
     command = ("prepare", "--dataset", desk / "data", "--preset")
     hint = desk.fails(*command, "small", hint="use a preset with a larger grid")
-    desk.works(*command, hint.split()[-1])
+    desk.works(*command, re.findall(r"\b(?:base|compact|paper)\b", hint)[-1])
 
 
 def test_a_subject_that_is_not_there(desk: Desk, phantoms: Path) -> None:
