@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet
 # A process a core, each on one thread; a file of fast tests stays in one, for what its tests share.
 PARALLEL := -n auto --maxprocesses 8 --dist
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test test-slow lint docs check format tools nnunet clean
+.PHONY: help setup demo app test test-slow lint docs check format tools nnunet readers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,12 +41,14 @@ format: $(VENV)/.stamp-dev ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tools: nnunet ## nnU-Net, dciodvfy and Chromium (Debian, as root), with which tests check exports and the app
+tools: readers ## nnU-Net, other readers, dciodvfy and Chromium (Debian, as root): tests check exports and the app with them
 	@{ command -v dciodvfy && command -v chromium; } || \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then $(APT_TOOLS); \
 	else echo "dciodvfy (dicom3tools) or chromium is not here: install both, or their tests are skipped"; fi
 
 nnunet: $(NNUNET)/.stamp ## nnU-Net in .venv-nnunet, on the torch of .venv
+
+readers: $(NNUNET)/.stamp-readers ## beside nnU-Net and its SimpleITK: TorchIO, dcm2niix and dcmqi, which read exports in tests
 
 clean: ## remove the environments, caches and the demo
 	rm -rf $(VENV) $(NNUNET) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage demo site
@@ -71,6 +73,7 @@ $(VENV)/.stamp-dev: pyproject.toml | $(BIN)/python
 NNUNET_PINS := nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 timm==1.0.22
 NNUNET_NEEDS := acvl-utils==0.2.6 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 "blosc2>=3.3.2,<5" einops graphviz \
 	huggingface_hub imagecodecs pandas requests "scikit-image<1" "scikit-learn<2" "seaborn<1" "SimpleITK<3" tifffile yacs
+READERS := dcm2niix==1.0.20260724 dcmqi==1.5.7 torchio==1.2.1
 SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 APT_TOOLS := apt-get -q -o Acquire::Retries=5 update && \
 	apt-get -q -y -o Acquire::Retries=5 install --no-install-recommends dicom3tools chromium
@@ -82,4 +85,8 @@ $(NNUNET)/.stamp: Makefile | $(VENV)/.stamp-base
 	$(BIN)/python $(SITE_PACKAGES) > "$$($(NNUNET)/bin/python $(SITE_PACKAGES))/beside.pth"
 	$(NNUNET)/bin/python -m pip --quiet install --no-deps $(NNUNET_PINS)
 	$(NNUNET)/bin/python -m pip --quiet install $(NNUNET_NEEDS)
+	@touch $@
+
+$(NNUNET)/.stamp-readers: $(NNUNET)/.stamp
+	$(NNUNET)/bin/python -m pip --quiet install $(READERS)
 	@touch $@

@@ -20,6 +20,12 @@ def nnunet_python() -> str:
     return str(path) if path.is_file() else _absent(f"nnU-Net is not here: no {path}; make nnunet brings it")
 
 
+def beside_nnunet(program: str) -> str:
+    """The path of a program that `make readers` puts beside that interpreter."""
+    path = Path(nnunet_python()).with_name(program)
+    return str(path) if path.is_file() else _absent(f"{program} is not here: no {path}; make readers brings it")
+
+
 def dciodvfy() -> str:
     """The path of dciodvfy."""
     return shutil.which("dciodvfy") or _absent("dciodvfy is not on PATH; it is in Debian's dicom3tools")

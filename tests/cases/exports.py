@@ -27,6 +27,13 @@ def small(subject: str = "subject1", **changes: object) -> Study:
     return replace(build_study(subject, size=SIZE, spacing=SPACING_MM), **changes)
 
 
+def pair(study: Study | None = None) -> Study:
+    """ED and ES alone of a study of four frames."""
+    study, kept = study or small(), [0, 2]
+    arrays = {name: getattr(study, name)[kept] for name in ("image", "label", "coverage", "frame_index")}
+    return replace(study, **arrays)
+
+
 def scanned(subject: str = "scanned1", frames: int = 7) -> Study:
     """A study as a scanner gives it, in a double oblique plane, brought to our orientation by its header alone."""
     study = build_study(subject, size=SIZE, spacing=SPACING_MM, frames=frames)
@@ -43,7 +50,7 @@ def as_item(study: Study, split: str = "train", synthetic: bool = False) -> Expo
     return ExportItem(f"{study.dataset}_{study.subject}", split, synthetic, lambda: study)
 
 
-def generated() -> Cine:
+def generated(accepted: bool | None = None) -> Cine:
     """A generated case of six frames: an LV that shrinks beside its wall and an RV."""
     label = np.zeros((6, 24, 20, 4), dtype=np.uint8)
     for t, width in enumerate([8, 6, 4, 5, 6, 8]):
@@ -53,14 +60,22 @@ def generated() -> Cine:
     image = np.random.default_rng(3).uniform(-1, 1, label.shape).astype(np.float32)
     affine = np.diag([2.0, 1.5, 10.0, 1.0])
     prior = ClinicalPrior(Diagnosis.DCM, lv_edv_ml=20.0)
-    return Cine(image, label, affine, 31.25, 0, 2, prior, 3, {"synthetic": True})
+    verdict = {} if accepted is None else {"acceptance": {"accepted": accepted}}
+    return Cine(image, label, affine, 31.25, 0, 2, prior, 3, {"synthetic": True, **verdict})
 
 
-def save_generated(folder: Path) -> Path:
-    """The case folder that the generator writes."""
+def save_generated(folder: Path, accepted: bool | None = None) -> Path:
+    """The case folder that the generator writes; ``accepted`` is None where the acceptance rules were not applied."""
     from cinesynth.cases.writing import save_case
 
-    save_case(generated(), folder, pictures=False)
+    save_case(generated(accepted), folder, pictures=False)
+    return folder
+
+
+def cohort(folder: Path) -> Path:
+    """A cohort of three cases, of which the second failed the acceptance rules."""
+    for number, accepted in enumerate((True, False, True)):
+        save_generated(folder / f"case_{number:04d}", accepted)
     return folder
 
 

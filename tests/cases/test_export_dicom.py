@@ -8,20 +8,21 @@ import numpy as np
 import pydicom
 import pytest
 
-from cinesynth.cases.export_dicom import DicomSeries, export_dicom
+from cinesynth.cases.dicom_series import DicomSeries
+from cinesynth.cases.export_dicom import export_dicom
 from cinesynth.cases.export_items import case_items
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources.dicom import read_dicom
 from cinesynth.errors import DataError, OutputError
 from cinesynth.reports.slices import COLOURS
 from cinesynth.types import STRUCTURES, Label, Study
-from tests.cases.exports import SPACING_MM, as_item, save_generated, scanned, small
+from tests.cases.exports import SPACING_MM, as_item, pair, save_generated, scanned, small
 from tests.external import dciodvfy
 from tests.limits import files_below
 
 
 def images(folder: Path) -> list[pydicom.Dataset]:
-    return [pydicom.dcmread(path) for path in sorted((folder / "cine").iterdir())]
+    return [pydicom.dcmread(path) for path in sorted((folder / "cine").rglob("*.dcm"))]
 
 
 def read_again(folder: Path) -> Study:
@@ -61,7 +62,7 @@ def test_a_pixel_lies_where_its_voxel_does(tmp_path: Path) -> None:
     """By the equation of the standard (PS3.3 C.7.6.2.1.1), in LPS."""
     study = scanned()
     export_dicom([as_item(study)], tmp_path / "out")
-    image = pydicom.dcmread(tmp_path / "out/drawn_scanned1/cine/slice03_frame02.dcm")
+    image = pydicom.dcmread(tmp_path / "out/drawn_scanned1/cine/frame02/slice03.dcm")
     row, column = np.array(image.ImageOrientationPatient, dtype=float).reshape(2, 3)
     between_rows, between_columns = map(float, image.PixelSpacing)
     x, y, z = 11, 5, 2
@@ -128,6 +129,39 @@ def test_ed_and_es_are_told(tmp_path: Path) -> None:
     export_dicom([as_item(small())], tmp_path / "out", segmentations=False)
     told = {image.TemporalPositionIdentifier: image.ImageComments for image in images(tmp_path / "out/drawn_subject1")}
     assert {number: text[-2:] for number, text in told.items() if text.endswith(("; ED", "; ES"))} == {1: "ED", 3: "ES"}
+
+
+def test_files_and_instance_numbers_run_phase_by_phase(tmp_path: Path) -> None:
+    export_dicom([as_item(small())], tmp_path / "out", segmentations=False)
+    files = sorted((tmp_path / "out").rglob("*.dcm"))
+    assert [path.parent.name for path in files[::4]] == ["frame01", "frame02", "frame03", "frame04"]
+    told = [pydicom.dcmread(path) for path in files]
+    assert [image.InstanceNumber for image in told] == list(range(1, 17))
+    assert [image.TemporalPositionIdentifier for image in told] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+@pytest.mark.parametrize(("study", "expected"), [(small(), 38.5), (small(frame_time_ms=None), None), (pair(), None)])
+def test_the_repetition_time_is_that_between_volumes(tmp_path: Path, study: Study, expected: float | None) -> None:
+    """Of ED and ES alone it is not the frame time."""
+    export_dicom([as_item(study)], tmp_path / "out", segmentations=False)
+    assert {image.RepetitionTime for image in images(tmp_path / "out/drawn_subject1")} == {expected}
+
+
+def test_segmentations_name_who_made_them(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="highdicom is not installed: no segmentations")
+    items = [as_item(small()), *case_items([save_generated(tmp_path / "case")])]
+    export_dicom(items, tmp_path / "out")
+    for name, creator in (("drawn_subject1", "annotators of drawn^"), ("generated_case", "cinesynth^")):
+        file = pydicom.dcmread(tmp_path / "out" / name / "segmentation/frame01.dcm")
+        assert file.ContentCreatorName == creator
+
+
+def test_a_rejected_case_says_so(tmp_path: Path) -> None:
+    items = case_items([save_generated(tmp_path / name, name == "good") for name in ("good", "bad")])
+    export_dicom(items, tmp_path / "out", include_rejected=True, segmentations=False)
+    for name, failed in (("good", False), ("bad", True)):
+        for image in images(tmp_path / f"out/generated_{name}"):
+            assert ("failed the acceptance rules" in image.ImageComments) is failed
 
 
 def test_segmentations_are_the_labels(tmp_path: Path) -> None:

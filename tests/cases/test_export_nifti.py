@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cinesynth.cases.export_items import case_items, check_items, dataset_items
+from cinesynth.cases.export_items import case_items, chosen_items, dataset_items
 from cinesynth.cases.export_nifti import export_nifti
 from cinesynth.data.dataset_table import DatasetTable
 from cinesynth.data.ingest import ingest
@@ -229,9 +229,9 @@ def test_damaged_cases_are_told(tmp_path: Path, damage: str) -> None:
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to export"):
-        check_items([])
+        chosen_items([])
     with pytest.raises(InputError, match="2 studies would get the same name"):
-        check_items([as_item(small("a")), as_item(small("A"))])
+        chosen_items([as_item(small("a")), as_item(small("A"))])
     with pytest.raises(InputError, match="no generated case"):
         case_items([tmp_path])
 

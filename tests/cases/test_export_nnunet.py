@@ -20,7 +20,8 @@ from cinesynth.data.ingest import ingest
 from cinesynth.data.terms import Terms
 from cinesynth.errors import DataError, InputError, OutputError
 from cinesynth.types import Label, Study
-from tests.cases.exports import as_item, save_generated, scanned, small
+from tests.cases.exports import as_item, cohort, save_generated, scanned, small
+from tests.conftest import Run
 from tests.external import nnunet_python
 from tests.limits import files_below
 
@@ -92,7 +93,7 @@ def test_splits_keep_people_whole_and_generated_cases_in_training(tmp_path: Path
     data, out = tmp_path / "data", tmp_path / NAME
     ingest([small(f"s{i}") for i in range(12)], data)
     generated = case_items([save_generated(tmp_path / "case")])
-    assert export_nnunet([*dataset_items(data), *generated], out).has_splits
+    assert export_nnunet([*dataset_items(data), *generated], out).folds == 1
     (fold,) = json.loads((out / "splits_final.json").read_text())
     sides, rows = defaultdict(set), table(out)
     for side, names in fold.items():
@@ -107,10 +108,69 @@ def test_splits_keep_people_whole_and_generated_cases_in_training(tmp_path: Path
     assert {row["synthetic"] for row in rows if row["dataset"] == "generated"} == {"yes"}
 
 
-def test_without_anybody_to_validate_on_there_is_no_fold(tmp_path: Path) -> None:
-    done = export_nnunet([as_item(small())], tmp_path / NAME)
-    assert not done.has_splits
-    assert not (tmp_path / NAME / "splits_final.json").exists()
+def sides(out: Path) -> list[dict[str, set[str]]]:
+    """The subjects on each side of each fold."""
+    subject = {row["case"]: row["subject"] for row in table(out)}
+    folds = json.loads((out / "splits_final.json").read_text())
+    return [{side: {subject[case] for case in cases} for side, cases in fold.items()} for fold in folds]
+
+
+def test_without_validation_subjects_folds_hold_out_whole_subjects(tmp_path: Path) -> None:
+    """Without a file nnU-Net draws its folds by case, and ED would validate what ES has taught."""
+    people = [as_item(small(f"s{i}")) for i in range(7)]
+    cases = case_items([save_generated(tmp_path / "case")])
+    done = export_nnunet([*people, *cases], tmp_path / NAME)
+    folds = sides(tmp_path / NAME)
+    assert (done.folds, len(folds)) == (5, 5)
+    for fold in folds:
+        assert not fold["train"] & fold["val"]
+        assert fold["train"] | fold["val"] == {*(f"s{i}" for i in range(7)), "case"}
+        assert "case" in fold["train"]
+    held_out = [subject for fold in folds for subject in fold["val"]]
+    assert sorted(held_out) == [f"s{i}" for i in range(7)]
+
+
+def test_near_duplicates_are_on_one_side_of_each_fold(tmp_path: Path) -> None:
+    twin = small("twin", image=small("s3").image)
+    export_nnunet([*(as_item(small(f"s{i}")) for i in range(6)), as_item(twin)], tmp_path / NAME)
+    for fold in sides(tmp_path / NAME):
+        assert any({"s3", "twin"} <= subjects for subjects in fold.values())
+
+
+def test_a_cohort_alone_is_folded_by_case_and_one_subject_is_on_both_sides(tmp_path: Path) -> None:
+    export_nnunet(case_items([cohort(tmp_path / "cohort")]), tmp_path / NAME)
+    a, b = "cohort_case_0000", "cohort_case_0002"
+    assert sides(tmp_path / NAME) == [{"train": {b}, "val": {a}}, {"train": {a}, "val": {b}}]
+    export_nnunet([as_item(small())], tmp_path / "Dataset001_One")
+    assert sides(tmp_path / "Dataset001_One") == [{"train": {"subject1"}, "val": {"subject1"}}]
+
+
+def test_rejected_cases_are_left_out_unless_requested(tmp_path: Path) -> None:
+    items = [as_item(small()), *case_items([cohort(tmp_path / "cohort")])]
+    done = export_nnunet(items, tmp_path / NAME)
+    assert done.rejected == ("generated_cohort_case_0001",)
+    verdicts = {row["subject"]: row["accepted"] for row in table(tmp_path / NAME)}
+    assert verdicts == {"subject1": "", "cohort_case_0000": "yes", "cohort_case_0002": "yes"}
+    assert not list((tmp_path / NAME / "imagesTr").glob("*case_0001*"))
+    done = export_nnunet(items, tmp_path / "Dataset001_All", include_rejected=True)
+    assert done.rejected == ()
+    verdicts = {row["subject"]: row["accepted"] for row in table(tmp_path / "Dataset001_All")}
+    assert verdicts["cohort_case_0001"] == "no"
+
+
+@pytest.mark.parametrize("to", ["nnunet", "nifti", "dicom"])
+def test_every_export_leaves_rejected_cases_out(tmp_path: Path, run: Run, to: str) -> None:
+    out, case = tmp_path / NAME, cohort(tmp_path / "cohort")
+    code, told, _ = run("export", "--to", to, "--case", case, "--out", out)
+    assert code == 0
+    assert "left out: 1 study that failed the acceptance rules; see --include-rejected" in told
+    assert not list(out.rglob("*case_0001*"))
+    code, _, told = run("export", "--to", to, "--case", case / "case_0001", "--out", tmp_path / "Dataset001_One")
+    assert code == 2
+    assert "nothing to export: the case fails the acceptance rules" in told
+    again = ("export", "--to", to, "--case", case / "case_0001", "--include-rejected")
+    assert run(*again, "--out", tmp_path / "Dataset001_One")[0] == 0
+    assert list((tmp_path / "Dataset001_One").rglob("*case_0001*"))
 
 
 def test_what_nobody_drew_is_ignored(tmp_path: Path) -> None:

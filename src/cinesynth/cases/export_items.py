@@ -6,11 +6,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from cinesynth.cases.reading import case_terms, is_case, read_case
+from cinesynth.cases.reading import case_terms, is_case, load_sidecar, read_case
 from cinesynth.cases.schema import GENERATED
 from cinesynth.cases.writing import case_folder
 from cinesynth.data.dataset_table import SPLITS, DatasetTable
@@ -24,13 +24,22 @@ from cinesynth.types import Study
 
 @dataclass(frozen=True)
 class ExportItem:
-    """One study to export; ``name`` is unique in an export, and generated cases belong to the training split."""
+    """One study to export; ``name`` is unique in an export, and generated cases belong to the training split.
+
+    ``accepted`` says whether a generated case passed the acceptance rules; None if they were not applied to it.
+    """
 
     name: str
     split: str
     synthetic: bool
     read: Callable[[], Study]
     terms: Terms = UNSPECIFIED
+    accepted: bool | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``accepted`` as a table writes it: yes, no, or empty."""
+        return {True: "yes", False: "no", None: ""}[self.accepted]
 
 
 def dataset_items(dataset: Path, split: str | None = None, subjects: Sequence[str] = ()) -> list[ExportItem]:
@@ -67,7 +76,9 @@ def case_items(folders: Iterable[Path]) -> list[ExportItem]:
         for path, name in named.items():
             subject = re.sub(r"[^A-Za-z0-9_.+-]", "-", name)
             read = partial(read_case, path, subject)
-            items.append(ExportItem(f"{GENERATED}_{subject}", SPLITS[0], True, read, case_terms(path)))
+            item = ExportItem(f"{GENERATED}_{subject}", SPLITS[0], True, read, case_terms(path))
+            verdict = load_sidecar(path).get("accepted")
+            items.append(replace(item, accepted=verdict if isinstance(verdict, bool) else None))
     return items
 
 
@@ -85,14 +96,26 @@ def load_items(
         progress("export", number, len(items), {})
 
 
-def check_items(items: Sequence[ExportItem]) -> None:
-    """`InputError` if there are no items or two share a name; case is ignored, as on some file systems."""
-    if not items:
+def chosen_items(
+    items: Sequence[ExportItem], include_rejected: bool = False
+) -> tuple[list[ExportItem], tuple[str, ...]]:
+    """What an export holds, and the names of the rejected cases that it leaves out unless ``include_rejected``.
+
+    `InputError` if nothing is left or two items share a name; case is ignored, as on some file systems.
+    """
+    kept = [item for item in items if include_rejected or item.accepted is not False]
+    rejected = tuple(item.name for item in items if item.accepted is False and not include_rejected)
+    if rejected and not kept:
+        text = "the case fails" if len(rejected) == 1 else f"all {len(rejected)} cases fail"
+        hint = "generate other cases, or export them all the same with --include-rejected"
+        raise InputError(f"nothing to export: {text} the acceptance rules", hint=hint)
+    if not kept:
         raise InputError("nothing to export", hint="name a dataset with --dataset, or generated cases with --case")
-    name, count = Counter(item.name.lower() for item in items).most_common(1)[0]
+    name, count = Counter(item.name.lower() for item in kept).most_common(1)[0]
     if count > 1:
         hint = "export them into separate folders, or rename a case's folder"
         raise InputError(f"{count} studies would get the same name {name}", hint=hint)
+    return kept, rejected
 
 
 # --- The folder of an export -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
+from cinesynth.cases.export_items import ExportItem, chosen_items, load_items, new_folder
 from cinesynth.cases.writing import describe_origin, write_nifti
 from cinesynth.data.dataset_table import describe
 from cinesynth.data.orientation import apply
@@ -38,20 +38,24 @@ class NiftiExport:
     """What was written, and the layouts that read it back.
 
     ``without_layout`` names the datasets whose partial labels no layout can express; only the table has their coverage.
+    ``rejected`` names the generated cases that were left out.
     """
 
     studies: int
     layouts: tuple[Path, ...]
     without_layout: tuple[str, ...]
+    rejected: tuple[str, ...] = ()
 
 
-def export_nifti(items: Sequence[ExportItem], out: Path, progress: ProgressCallback = no_progress) -> NiftiExport:
-    """Write ``items`` into the new folder ``out``.
+def export_nifti(
+    items: Sequence[ExportItem], out: Path, progress: ProgressCallback = no_progress, *, include_rejected: bool = False
+) -> NiftiExport:
+    """Write ``items`` into the new folder ``out``, without rejected cases unless ``include_rejected``.
 
     `OutputError` if ``out`` is not empty or cannot be written, `DataError` if a study is missing or altered; then
     nothing is left.
     """
-    check_items(items)
+    items, rejected = chosen_items(items, include_rejected)
     described: dict[str, list[ExportedStudy]] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
     terms: dict[str, Terms] = {}
@@ -69,7 +73,7 @@ def export_nifti(items: Sequence[ExportItem], out: Path, progress: ProgressCallb
             for name, text in layouts[dataset].items():
                 write_text(folder / dataset / name, text)
     written = tuple(Path(out) / dataset / name for dataset, texts in layouts.items() for name in texts)
-    return NiftiExport(len(items), written, tuple(name for name, texts in layouts.items() if not texts))
+    return NiftiExport(len(items), written, tuple(name for name, texts in layouts.items() if not texts), rejected)
 
 
 def _write_study(folder: Path, study: Study, whole_cycle: bool, synthetic: bool) -> None:
@@ -96,6 +100,7 @@ def _row(study: Study, item: ExportItem) -> dict[str, Any]:
         "ed_frame_number": study.ed_index + 1,
         "es_frame_number": study.es_index + 1,
         "synthetic": "yes" if item.synthetic else "no",
+        "accepted": item.verdict,
     }
 
 

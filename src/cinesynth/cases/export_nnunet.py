@@ -4,6 +4,7 @@ Every frame with any annotation is a case. If a slice was annotated partially (S
 may hide unannotated structures and gets nnU-Net's ignore label, which is declared only if it is used. Arrays keep the
 order of the dataset, base first, so that real studies and generated cases agree; the affine states their position.
 All frames of a subject are in the same split; test subjects go to ``imagesTs``, and generated cases to training.
+``splits_final.json`` is always written: nnU-Net's own folds are drawn by case, with one subject on both sides.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Literal
 
 import numpy as np
 
-from cinesynth.cases.export_items import ExportItem, check_items, load_items, new_folder
+from cinesynth.cases.export_items import ExportItem, chosen_items, load_items, new_folder
 from cinesynth.cases.writing import describe_origin, write_nifti
+from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.terms import Terms, cited, strictest
 from cinesynth.errors import DataError, InputError
 from cinesynth.io.files import make_folder, write_csv, write_json
 from cinesynth.io.tasks import ProgressCallback, no_progress
-from cinesynth.types import STRUCTURES, Label, Study
+from cinesynth.types import STRUCTURES, FloatArray, Label, Study
 
 LabelOrder = Literal["acdc", "mnms"]
 FrameSelection = Literal["all", "edes"]
@@ -32,10 +34,14 @@ NUMBERS: Mapping[LabelOrder, Mapping[Label, int]] = {
     "mnms": {Label.BACKGROUND: 0, Label.LV: 1, Label.MYO: 2, Label.RV: 3},
 }
 """Label numbers in the two orders that nnU-Net's own converters use."""
+Subject = tuple[str, str]
+"""Dataset and name."""
 IGNORE = 4
 """The label of unannotated voxels: nnU-Net requires the highest number."""
 FOLDER = re.compile(r"Dataset\d{3}_[A-Za-z0-9_-]+")
 ENDING = ".nii.gz"
+MAX_FOLDS = 5
+"""nnU-Net's number of folds."""
 SPLITS_FILE, CASES_TABLE = "splits_final.json", "cases.csv"
 
 
@@ -49,8 +55,10 @@ class NnunetExport:
     """Partially annotated cases."""
     unlabelled: list[str] = field(default_factory=list)
     """Studies without any label, skipped."""
-    has_splits: bool = False
-    """Whether ``splits_final.json`` was written: it needs training and validation cases."""
+    rejected: tuple[str, ...] = ()
+    """Generated cases that failed the acceptance rules, left out."""
+    folds: int = 1
+    """Folds in ``splits_final.json``: one by the split of the dataset, or several by subject if nobody validates."""
 
 
 def export_nnunet(
@@ -59,34 +67,36 @@ def export_nnunet(
     *,
     order: LabelOrder = "acdc",
     frames: FrameSelection = "all",
+    include_rejected: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> NnunetExport:
     """Write ``items`` as the raw dataset ``out``, a new folder with a name such as ``Dataset027_ACDC``.
 
+    Generated cases that failed the acceptance rules are left out unless ``include_rejected``.
     Copy ``splits_final.json`` into the dataset's folder of ``nnUNet_preprocessed``. `InputError` for any other name,
     `DataError` if no training case is left, `OutputError` if ``out`` cannot be written; then nothing is left.
     """
-    check_items(items)
+    items, rejected = chosen_items(items, include_rejected)
     name = Path(out).resolve().name
     if not FOLDER.fullmatch(name):
         raise InputError(f"{out} is not a valid nnU-Net dataset name", hint="for example nnUNet_raw/Dataset027_ACDC")
-    export = NnunetExport()
+    export = NnunetExport(rejected=rejected)
     rows: list[dict[str, object]] = []
+    sketches: dict[Subject, FloatArray] = {}
     with new_folder(out) as folder:
         for part in ("imagesTr", "labelsTr"):
             make_folder(folder / part)
         for item, study in load_items(items, progress):
-            rows += _write_cases(folder, item, study, order, frames, export)
+            written = list(_write_cases(folder, item, study, order, frames, export))
+            rows += written
+            if written and item.split != "test" and not item.synthetic:
+                sketches[study.dataset, study.subject] = sketch(study)
         if not export.cases["train"]:
             hint = "name a dataset with labels, or add generated cases"
             raise DataError("no labelled training frame is left", hint=hint)
-        fold = {
-            part: sorted(str(row["case"]) for row in rows if row["split"] == split)
-            for part, split in (("train", "train"), ("val", "validation"))
-        }
-        export.has_splits = all(fold.values())  # otherwise there is no fold, and nnU-Net trains on ``all``
-        if export.has_splits:
-            write_json(folder / SPLITS_FILE, [fold])
+        folds = _folds(rows, sketches)
+        export.folds = len(folds)
+        write_json(folder / SPLITS_FILE, folds)
         write_json(folder / "dataset.json", _dataset(name, export, order, [item.terms for item in items]))
         write_csv(folder / CASES_TABLE, list(rows[0]), rows)
     return export
@@ -123,8 +133,36 @@ def _write_cases(
             "phase": {study.ed_index: "ED", study.es_index: "ES"}.get(index, ""),
             "split": item.split,
             "synthetic": "yes" if item.synthetic else "no",
+            "accepted": item.verdict,
             "ignored_slices": int(unknown.sum()),
         }
+
+
+def _folds(rows: Sequence[Mapping[str, object]], sketches: Mapping[Subject, FloatArray]) -> list[dict[str, list[str]]]:
+    """nnU-Net's folds: the validation subjects of the dataset, else up to `MAX_FOLDS` groups of people in turn.
+
+    ``sketches`` are those of real subjects, by which near-duplicates stay together. Generated cases validate only where
+    there are fewer than two people. One person, who cannot be split, is trained and validated on, as in fold ``all``.
+    """
+    subjects: dict[Subject, list[str]] = {}
+    for row in rows:
+        if row["split"] != "test":
+            subjects.setdefault((str(row["dataset"]), str(row["subject"])), []).append(str(row["case"]))
+    groups = [{(str(row["dataset"]), str(row["subject"])) for row in rows if row["split"] == "validation"}]
+    if not groups[0]:
+        people: dict[object, set[Subject]] = {}
+        for subject, person in zip(sketches, group_by_person(list(sketches.values())), strict=True):
+            people.setdefault(person, set()).add(subject)
+        if len(people) < 2:
+            people |= {subject: {subject} for subject in subjects if subject not in sketches}
+        parts = list(people.values())
+        groups = [set().union(*parts[i::MAX_FOLDS]) for i in range(min(MAX_FOLDS, len(parts)))]
+    folds = []
+    for group in groups:
+        train = [case for subject, cases in subjects.items() if subject not in group for case in cases]
+        val = [case for subject, cases in subjects.items() if subject in group for case in cases]
+        folds.append({"train": sorted(train or val), "val": sorted(val)})
+    return folds
 
 
 def _dataset(name: str, export: NnunetExport, order: LabelOrder, terms: Sequence[Terms]) -> dict[str, object]:

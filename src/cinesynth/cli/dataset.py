@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rich.markup import escape
 from typer import Context, Option
@@ -11,6 +11,10 @@ from typer import Context, Option
 from cinesynth.cli import console, progress
 from cinesynth.cli.options import Dataset, DatasetFolder, Workers, refuse_without_effect
 from cinesynth.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from cinesynth.cases.export_nifti import NiftiExport
+    from cinesynth.cases.export_nnunet import NnunetExport
 
 
 def prepare(
@@ -180,11 +184,14 @@ def export(
     ] = "acdc",
     select: Annotated[Literal["all", "edes"], Option(help="nnunet: all labelled frames, or only ED and ES.")] = "all",
     segmentations: Annotated[bool, Option(help="dicom: also write the labels as DICOM SEG.")] = True,
+    include_rejected: Annotated[
+        bool, Option("--include-rejected", help="Also export generated cases that failed the acceptance rules.")
+    ] = False,
 ) -> None:
     """Export studies of a dataset, generated cases, or both.
 
-    Generated data are marked as synthetic. For nnU-Net the splits of the dataset are kept, and generated cases are
-    used in training only.
+    Generated data are marked as synthetic, and cases that failed the acceptance rules are left out. For nnU-Net the
+    splits of the dataset are kept, and generated cases are used in training only.
     """
     from cinesynth.cases.export_items import case_items, dataset_items
 
@@ -197,30 +204,46 @@ def export(
         if to == "nifti":
             from cinesynth.cases.export_nifti import export_nifti
 
-            nifti = export_nifti(items, out, step)
-            lines = [f"{_studies(nifti.studies)} in {out}"]
-            lines += [f"to read them back: cinesynth ingest nifti {p.parent} --layout {p}" for p in nifti.layouts]
-            lost = "partly labelled, which a layout cannot express; see studies.csv"
-            lines += [f"{name}: {lost}" for name in nifti.without_layout]
+            nifti = export_nifti(items, out, step, include_rejected=include_rejected)
+            lines, rejected = _about_nifti(nifti, out), nifti.rejected
         elif to == "nnunet":
-            from cinesynth.cases.export_nnunet import SPLITS_FILE, export_nnunet
+            from cinesynth.cases.export_nnunet import export_nnunet
 
-            done = export_nnunet(items, out, order=label_order, frames=select, progress=step)
-            lines = [f"cases in {out}: " + ", ".join(f"{done.cases[s]} {s}" for s in ("train", "validation", "test"))]
-            if done.with_ignored:
-                lines.append(f"{done.with_ignored} are partly annotated: unannotated structures have the ignore label")
-            if skipped := done.unlabelled:
-                lines.append(f"skipped without labels: {_studies(len(skipped))}, the first is {skipped[0]}")
-            copied = f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train fold 0"
-            lines.append(copied if done.has_splits else "no validation subjects: train nnU-Net with fold all")
+            nnunet = export_nnunet(
+                items, out, order=label_order, frames=select, include_rejected=include_rejected, progress=step
+            )
+            lines, rejected = _about_nnunet(nnunet, out), nnunet.rejected
         else:
             from cinesynth.cases.export_dicom import export_dicom
 
-            dicom = export_dicom(items, out, segmentations=segmentations, progress=step)
+            dicom = export_dicom(
+                items, out, segmentations=segmentations, include_rejected=include_rejected, progress=step
+            )
             counts = f"{dicom.images} images, {dicom.segmentations} segmentations"
-            lines = [f"{_studies(dicom.studies)} in {out}: {counts}"]
+            lines, rejected = [f"{_studies(dicom.studies)} in {out}: {counts}"], dicom.rejected
+    if rejected:
+        lines.append(f"left out: {_studies(len(rejected))} that failed the acceptance rules; see --include-rejected")
     for line in lines:
         console.out.print(line, markup=False)
+
+
+def _about_nifti(done: NiftiExport, out: Path) -> list[str]:
+    lines = [f"{_studies(done.studies)} in {out}"]
+    lines += [f"to read them back: cinesynth ingest nifti {p.parent} --layout {p}" for p in done.layouts]
+    lost = "partly labelled, which a layout cannot express; see studies.csv"
+    return lines + [f"{name}: {lost}" for name in done.without_layout]
+
+
+def _about_nnunet(done: NnunetExport, out: Path) -> list[str]:
+    from cinesynth.cases.export_nnunet import SPLITS_FILE
+
+    lines = [f"cases in {out}: " + ", ".join(f"{done.cases[s]} {s}" for s in ("train", "validation", "test"))]
+    if done.with_ignored:
+        lines.append(f"{done.with_ignored} are partly annotated: unannotated structures have the ignore label")
+    if skipped := done.unlabelled:
+        lines.append(f"skipped without labels: {_studies(len(skipped))}, the first is {skipped[0]}")
+    folds = "fold 0" if done.folds == 1 else f"folds 0 to {done.folds - 1}, which hold out whole subjects"
+    return [*lines, f"copy {SPLITS_FILE} into nnUNet_preprocessed/{out.resolve().name} and train {folds}"]
 
 
 def _studies(count: int) -> str:

@@ -193,7 +193,7 @@ def packed(entry: Entry, form: str) -> Path:
     out = entry.folder / form / name
     if not out.is_dir():
         out.parent.mkdir(exist_ok=True)
-        export(case_items([entry.folder / CASE]), out)
+        export(case_items([entry.folder / CASE]), out, include_rejected=True)  # its verdict is shown beside it
     _zip(out.parent, target)
     return target
 
