@@ -155,7 +155,7 @@ def test_a_cycle_that_says_nothing_of_its_phases(folder: Path, tmp_path: Path) -
     layout = layout_of(image="{subject}_{frame}.nii.gz", label=None, labels={}, phases=None)
     assert read_nifti(tmp_path, layout).read("p").phases_from == "assumed"
     (tmp_path / "p_3.nii.gz").unlink()
-    with pytest.raises(DataError, match="ED and ES are not given, and cannot be assumed: 5 of 6 frames") as caught:
+    with pytest.raises(DataError, match="5 files have the frame numbers 0, 1, 2, 4, 5") as caught:
         read_nifti(tmp_path, layout).read("p")
     assert caught.value.hint
 
@@ -365,7 +365,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "a header that lies": (lambda f: change_header(f / "cine.nii.gz", **HUGE), "its header declares .* MiB"),
     "a negative size": (lambda f: change_header(f / "cine.nii.gz", dim=[4, -80, 80, 9, 6, 1, 1, 1]), "cine"),
     "a flat affine": (lambda f: change_header(f / "cine.nii.gz", srow_z=[0, 0, 0, 0]), "degenerate affine"),
-    "complex numbers": (rewrite("cine.nii.gz", lambda x: x.astype(np.complex64)), "not finite numbers"),
+    "complex numbers": (rewrite("cine.nii.gz", lambda x: x.astype(np.complex64)), "complex numbers"),
 }
 
 

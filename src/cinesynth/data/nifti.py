@@ -16,6 +16,8 @@ from nibabel.imageglobals import logger
 from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
+from cinesynth.data.file_faults import damage_hint, shape_hint, spacing_hint, values_fault, with_either_ending
+from cinesynth.data.other_formats import is_other_format, load_other
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine, Label, LabelArray
@@ -59,8 +61,10 @@ def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> 
     """A NIfTI file of 3 or 4 dimensions with finite values; `DataError` if it is anything else.
 
     The spacing is taken from ``pixdim``, because some headers have an identity affine, and the directions from the
-    affine. ``known_mm`` replaces the spacing along each axis where it is not None.
+    affine. ``known_mm`` replaces the spacing along each axis where it is not None. A file named ``.nii`` is found as
+    ``.nii.gz``, and the reverse; MetaImage and NRRD files are read if SimpleITK is installed.
     """
+    path = with_either_ending(path)
     if not path.is_file():
         raise DataError(
             f"{path} does not exist or is not a file", hint="copy the dataset again, with all files of each subject"
@@ -89,16 +93,15 @@ def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volu
         expected = " or ".join(f"{n} ({'x y z' if n == 3 else 'x y z time'})" for n in dimensions)
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected {expected}",
-            hint="use the short-axis stack, not a single slice",
+            hint=shape_hint(data.shape, dimensions),
         )
-    if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data) or not np.isfinite(data).all():
-        raise DataError(f"{path} holds values that are not finite numbers", hint="the file is damaged: copy it again")
+    if fault := values_fault(data):
+        raise DataError(f"{path} holds {fault[0]}", hint=fault[1])
     spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
     if not is_plausible_spacing(spacing_mm):
         raise DataError(
             f"{path} has voxels of {' x '.join(f'{z:g}' for z in spacing_mm)} mm",
-            hint=f"expected {PLANE_STEP_MM[0]:g}-{PLANE_STEP_MM[1]:g} mm in the plane and slices of "
-            f"{SLICE_STEP_MM[0]:g}-{SLICE_STEP_MM[1]:g} mm: correct pixdim in the header",
+            hint=spacing_hint(spacing_mm, PLANE_STEP_MM, SLICE_STEP_MM),
         )
     # directions from the header, scaled to the spacing
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
@@ -116,6 +119,8 @@ def is_plausible_spacing(spacing_mm: Sequence[float]) -> bool:
 
 def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | None]:
     """Voxels, voxel edges, affine and frame time, not checked yet."""
+    if is_other_format(path):
+        return load_other(path)
     try:
         with _silence():
             image: Any = _whole_file(path) or nib.load(path)
@@ -130,7 +135,7 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
         raise
     except Exception as error:  # a damaged header can make the parser raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}", hint="the file is damaged: copy it again") from error
+        raise DataError(f"{path} cannot be read: {reason}", hint=damage_hint(path)) from error
 
 
 def _whole_file(path: Path) -> Any:

@@ -78,13 +78,20 @@ class Source:
 def subject_folders(
     root: Path, places: Iterable[Path], is_subject: Callable[[Path], bool], *, dataset: str, hint: str
 ) -> dict[str, Path]:
-    """Subject folders by name, sorted, that lie directly in any of ``places``; `DataError` if there are none.
+    """Subject folders by name, sorted, that lie directly in any of ``places``.
 
-    ``root`` is the folder that the user named, for the error; ``dataset`` and ``hint`` belong to that error, too.
+    `DataError` if there are none, or if two different folders have one name. ``root`` is the folder that the user
+    named, for the error; ``dataset`` and ``hint`` belong to that error, too.
     """
     found: dict[str, Path] = {}
     for parent in filter(Path.is_dir, places):
-        found |= {path.name: path for path in sorted(parent.iterdir()) if path.is_dir() and is_subject(path)}
+        for path in sorted(parent.iterdir()):
+            if not path.is_dir() or not is_subject(path):
+                continue
+            other = found.setdefault(path.name, path)
+            if other != path and not other.samefile(path):
+                twice = f"{path.name} is in two folders: {other.parent} and {path.parent}"
+                raise DataError(twice, hint=f"name one of them, or move the other out of {root}")
     if not found:
         raise DataError(f"no {dataset} subjects in {root}", hint=hint)
     return dict(sorted(found.items()))

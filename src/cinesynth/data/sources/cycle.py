@@ -13,8 +13,13 @@ from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
 from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.terms import diagnosis_of
 from cinesynth.errors import DataError
+from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import STRUCTURES, UNKNOWN_VENDOR, BoolArray, Label, LabelArray, PhasesFrom, Study, full_coverage
 
+SAME_FRAME = 0.05
+"""Largest mean difference between copies of a frame, in standard deviations; rounding to bytes takes less than 0.01."""
+MAX_STEP_DEVIATION = 0.3
+"""Of a step between trigger times from the usual one: whole milliseconds of short steps are rounded."""
 EdEs = tuple[int, int, PhasesFrom]
 """Zero-based ED and ES of a cycle, and how they are known."""
 
@@ -53,6 +58,48 @@ def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cyc
     return Cycle(first, image, np.array(numbers, dtype=np.int64), frames_in_cycle)
 
 
+def check_numbers(subject: str, index: Sequence[int], counts_from: int) -> None:
+    """`DataError` unless the zero-based numbers of files are those of all frames of a cycle."""
+    missing = sorted(set(range(len(index))) - set(index))
+    if not missing:
+        return
+    numbers = [number + counts_from for number in index]
+    found = f"{subject}: {len(index)} files have the frame numbers {_listed(numbers)}"
+    if index == list(range(1 - 2 * counts_from, len(index) + 1 - 2 * counts_from)):
+        raise DataError(found, hint=f"the layout says counts_from: {counts_from}: write counts_from: {1 - counts_from}")
+    steps = np.diff(numbers)
+    if len(steps) > 1 and steps.min() > 1 and steps.max() < 2 * steps.min():
+        hint = (
+            "if these are trigger times in ms, write {time_ms} in place of {frame}; else number the frames one by one"
+        )
+        raise DataError(found, hint=hint)
+    raise DataError(
+        f"{found}, expected those of a whole cycle",
+        hint="add the missing frames, or say how many the whole cycle has: phases: {ed: ..., es: ..., frames: ...}",
+    )
+
+
+def frame_time_of(subject: str, times_ms: Sequence[float]) -> float | None:
+    """The time between frames with these trigger times, ascending, ms; `DataError` unless they are those of a cine."""
+    steps = np.diff(times_ms)
+    if not len(steps):
+        return None
+    step, (low, high) = float(np.median(steps)), FRAME_TIME_RANGE_MS
+    if not low <= step <= high or np.abs(steps - step).max() > MAX_STEP_DEVIATION * step:
+        raise DataError(
+            f"{subject}: the trigger times in the names are {_listed(times_ms)} ms, expected equal steps of "
+            f"{low:g}-{high:g} ms",
+            hint="copy all frames, each once; numbers that are not milliseconds are {frame}, one by one",
+        )
+    return (times_ms[-1] - times_ms[0]) / len(steps)
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    """The first few numbers, and the last."""
+    first = [f"{number:g}" for number in numbers]
+    return ", ".join(first if len(first) < 6 else (*first[:4], "...", first[-1]))
+
+
 def labels_of_frames(
     cycle: Cycle, paths: Mapping[int, Path], numbers: Numbers = OUR_NUMBERS, grid: Volume | None = None
 ) -> LabelArray:
@@ -79,6 +126,26 @@ def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
             f"({min(stored)} to {max(stored)}, counted from 0)",
             hint="check the frame numbers, and whether they count from 0 or 1",
         )
+
+
+def frame_of(phase: Volume, cycle: Cycle, hint: str) -> int:
+    """The zero-based frame of ``cycle`` that a file of one phase is a copy of; `DataError` with ``hint`` if none is."""
+    if phase.data.shape != cycle.image.shape[1:]:
+        raise DataError(
+            f"{cycle.grid.path} has {cycle.image.shape[1:]} voxels, {phase.path.name} has {phase.data.shape}", hint=hint
+        )
+    wanted = _standardised(phase.data)
+    differences = [np.abs(_standardised(frame) - wanted).mean() for frame in cycle.image]
+    nearest = int(np.argmin(differences))
+    if differences[nearest] > SAME_FRAME:
+        raise DataError(f"{phase.path} is not a frame of {cycle.grid.path.name}", hint=hint)
+    return int(cycle.frame_index[nearest])
+
+
+def _standardised(frame: NDArray[Any]) -> NDArray[np.float32]:
+    """Mean 0 and standard deviation 1: copies of a frame may be scaled otherwise in their files."""
+    values = frame.astype(np.float32)
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9), dtype=np.float32)
 
 
 def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | None) -> EdEs:

@@ -1,0 +1,101 @@
+"""What a file of voxels holds instead of what is expected, and what its owner can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cinesynth.physiology import SLICE_RANGE
+
+DAMAGED = "the file is damaged: copy it again"
+PACKED, PLAIN = ".nii.gz", ".nii"
+GZIP = b"\x1f\x8b"
+
+
+def other_ending(name: str) -> str:
+    """``name`` with ``.nii`` in place of ``.nii.gz``, or the reverse; empty if it ends in neither."""
+    if name.endswith(PACKED):
+        return name.removesuffix(PACKED) + PLAIN
+    return name.removesuffix(PLAIN) + PACKED if name.endswith(PLAIN) else ""
+
+
+def with_either_ending(path: Path) -> Path:
+    """``path``, or the file that differs from it only in being compressed or not, if only that one is there."""
+    if path.is_file() or not (other := other_ending(path.name)):
+        return path
+    twin = path.with_name(other)
+    return twin if twin.is_file() else path
+
+
+def damage_hint(path: Path) -> str:
+    """What to do about a file that cannot be read: its name may hide that it is compressed, or that it is not."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError:
+        return DAMAGED
+    if path.name.endswith(".gz") and start in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c"):
+        return f"it is not compressed: rename it to {other_ending(path.name) or path.stem}"
+    if path.name.endswith(PLAIN) and start[:2] == GZIP:
+        return f"it is compressed: rename it to {path.name}.gz"
+    return DAMAGED
+
+
+def shape_hint(shape: Sequence[int], dimensions: tuple[int, ...]) -> str:
+    """What to do about a file with the axes ``shape`` where so many ``dimensions`` are expected."""
+    if len(shape) > 4:
+        if set(shape[3:-1]) == {1}:
+            return (
+                "its last axis holds the frames, as TorchIO and ITK write them: save "
+                "nib.Nifti1Image(numpy.asanyarray(image.dataobj)"
+                f"[:, :, :, {', '.join('0' for _ in shape[3:-1])}], image.affine)"
+            )
+        return "it holds several channels: save one of them, with the axes x y z time"
+    if len(shape) < 3:
+        return "it is a single slice: use the short-axis stack; {slice} in a layout makes a stack of such files"
+    if len(shape) == 3:
+        hint = (
+            "it holds one frame: use the file of the whole cycle; a layout also takes files of single frames "
+            "(ed and es under image or label, or {frame} in the names)"
+        )
+        if shape[2] > SLICE_RANGE[1]:
+            hint = "a slice over time? save it as x y 1 time, and use {slice} in the names of a layout; else " + hint
+        return hint
+    return "it holds a whole cycle: save the frame, image.slicer[..., 0]; a layout takes whole cycles, too"
+
+
+def values_fault(data: NDArray[Any]) -> tuple[str, str] | None:
+    """What is wrong with the values of a file, and what to do; None if they are finite real numbers."""
+    if np.issubdtype(data.dtype, np.integer):
+        return None
+    if not np.issubdtype(data.dtype, np.number):
+        return "colours, not numbers", "save one grey value a voxel"
+    if np.iscomplexobj(data):
+        return "complex numbers", "save their magnitude, numpy.abs(image.dataobj)"
+    finite = np.isfinite(data)
+    if finite.all():
+        return None
+    share = 100.0 * (1.0 - float(finite.mean()))
+    return (
+        f"values that are not finite numbers (NaN or infinite in {share:.2g} % of the voxels)",
+        "if these are padding, save numpy.nan_to_num(image.dataobj, posinf=0, neginf=0); "
+        "otherwise the file is damaged: copy it again",
+    )
+
+
+def spacing_hint(spacing_mm: Sequence[float], plane_mm: tuple[float, float], slice_mm: tuple[float, float]) -> str:
+    """What to do about voxel edges ``X Y Z`` that no short-axis stack has: slices along another axis, or a header."""
+    expected = (
+        f"expected {plane_mm[0]:g}-{plane_mm[1]:g} mm in the plane and slices of {slice_mm[0]:g}-{slice_mm[1]:g} mm: "
+    )
+    for axis in (0, 1):
+        order = [each for each in range(3) if each != axis]
+        x, y, z = (spacing_mm[each] for each in (*order, axis))
+        if all(plane_mm[0] <= edge <= plane_mm[1] for edge in (x, y)) and slice_mm[0] <= z <= slice_mm[1]:
+            becomes = [[(*order, axis).index(each), 1] for each in range(3)]
+            return expected + f"the slices lie along axis {axis + 1}: save image.as_reoriented({becomes})"
+    return expected + "correct pixdim in the header"
