@@ -14,6 +14,10 @@ from cinesynth.physiology import SLICE_RANGE
 DAMAGED = "the file is damaged: copy it again"
 PACKED, PLAIN = ".nii.gz", ".nii"
 GZIP = b"\x1f\x8b"
+MIN_FRAMES = 6
+"""Of a cycle; fewer slices could be alike."""
+ALIKE = 0.88
+"""Correlation above which two images are frames of one slice."""
 
 
 def other_ending(name: str) -> str:
@@ -99,3 +103,18 @@ def spacing_hint(spacing_mm: Sequence[float], plane_mm: tuple[float, float], sli
             becomes = [[(*order, axis).index(each), 1] for each in range(3)]
             return expected + f"the slices lie along axis {axis + 1}: save image.as_reoriented({becomes})"
     return expected + "correct pixdim in the header"
+
+
+def is_slice_over_time(data: NDArray[Any]) -> bool:
+    """Whether ``X Y N`` holds the frames of one slice, not the slices of a stack.
+
+    Neighbouring frames are alike, and the last is again like the first. Correlations of neighbours and of the ends are
+    at least .91 and .92 in single slices of real cines, at most .83 and .43 in real stacks (the lowest of each stack).
+    """
+    if data.ndim != 3 or data.shape[2] < MIN_FRAMES:
+        return False
+    frames = data.reshape(-1, data.shape[2]).astype(np.float32)  # X Y, N
+    if not (frames.std(axis=0) > 0).all():
+        return False
+    alike = np.atleast_2d(np.corrcoef(frames, rowvar=False))  # N N
+    return bool(np.diagonal(alike, 1).min() > ALIKE and alike[0, -1] > ALIKE)

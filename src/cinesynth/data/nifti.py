@@ -77,7 +77,8 @@ def read_stack(path: Path) -> Volume:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise DataError(
             f"the name of {path} does not end in .nii or .nii.gz",
-            hint="use a NIfTI file; `cinesynth ingest dicom` and `export --to nifti` convert DICOM",
+            hint="use a NIfTI file: 3D Slicer saves .nrrd and .mha as .nii.gz, and `cinesynth ingest dicom` and "
+            "`export --to nifti` convert DICOM",
         )
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file", hint="use the .nii or .nii.gz of a short-axis stack")

@@ -89,7 +89,7 @@ def frame_time_of(subject: str, times_ms: Sequence[float]) -> float | None:
         raise DataError(
             f"{subject}: the trigger times in the names are {_listed(times_ms)} ms, expected equal steps of "
             f"{low:g}-{high:g} ms",
-            hint="copy all frames, each once; numbers that are not milliseconds are {frame}, one by one",
+            hint="copy all frames, each once; if the numbers are not ms, number the files one by one and use {frame}",
         )
     return (times_ms[-1] - times_ms[0]) / len(steps)
 
