@@ -176,7 +176,7 @@ def nifti(
         str, Option(help="YAML that describes the folder, or the name of a layout that ships (najman4d, ...).")
     ],
 ) -> Source:
-    """Any folder of 3D or 4D NIfTI files, described by a small YAML."""
+    """Any folder of 3D or 4D NIfTI files (or .mha, .nrrd), described by a small YAML."""
     from cinesynth.data.sources.layout import load_layout
     from cinesynth.data.sources.nifti import read_nifti
 
