@@ -15,6 +15,7 @@ from cinesynth.data.sources.layout import Layout
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.errors import DataError
 from tests.data.nifti_files import phantom, save
+from tests.data.small_sources import SOURCES
 
 Follow = Callable[[Path, Any], object]
 CYCLE = phantom().image  # T X Y Z
@@ -118,6 +119,61 @@ def test_a_name_that_hides_whether_the_file_is_compressed(tmp_path: Path, name: 
     assert caught.value.hint.endswith(f"rename it to {other}")
     path.rename(tmp_path / "a" / other)
     assert np.array_equal(read_nifti(tmp_path, layout).read("a").image, CYCLE)
+
+
+@pytest.mark.parametrize("name", ["acdc", "mnms", "mnms2", "cinema", "nifti cycles", "nifti times", "nifti slices"])
+def test_every_source_reads_files_that_were_unpacked(tmp_path: Path, name: str) -> None:
+    write, read = SOURCES[name]
+    write(tmp_path)
+    packed = {study.subject: study for study in read(tmp_path)}
+    for path in tmp_path.rglob("*.nii.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    source = read(tmp_path)
+    assert source.names == tuple(packed)
+    for study in source:
+        assert np.array_equal(study.image, packed[study.subject].image)
+        assert np.array_equal(study.label, packed[study.subject].label)
+        assert source.files is not None
+        assert any(path.name.endswith(".nii") for path in source.files(study.subject))
+
+
+def test_one_slice_is_not_a_stack(tmp_path: Path) -> None:
+    affine = AFFINE.copy()
+    for z in range(CYCLE.shape[3]):
+        affine[:3, 3] = AFFINE[:3, 3] + z * AFFINE[:3, 2]
+        save(tmp_path / "a" / f"cine_{z}.nii.gz", CYCLE[..., z : z + 1], affine)
+    tree = {"dataset": "ward", "image": "{subject}/cine_4.nii.gz", "phases": {"ed": 0, "es": 2}}
+    with pytest.raises(DataError, match=r"cine_4\.nii\.gz holds one slice") as caught:
+        read_nifti(tmp_path, Layout.model_validate(tree)).read("a")
+    assert "{slice}" in caught.value.hint
+    with pytest.raises(DataError, match="9 files fit") as caught:
+        read_nifti(tmp_path, Layout.model_validate(tree | {"image": "{subject}/cine_*.nii.gz"})).read("a")
+    assert "{slice}" in caught.value.hint
+    followed = Layout.model_validate(tree | {"image": "{subject}/cine_{slice}.nii.gz"})
+    assert np.array_equal(read_nifti(tmp_path, followed).read("a").image, CYCLE)
+
+
+def test_slices_over_time_of_three_dimensions(tmp_path: Path) -> None:
+    """x y time: the hint says how to save them, and that they are then stacked."""
+    study = phantom(frames=12)
+    path = store(tmp_path / "cine.nii.gz", np.moveaxis(study.image[..., 4], 0, -1))
+    with pytest.raises(DataError, match="has 3 dimensions") as caught:
+        read_volume(path, 4)
+    assert "save it as x y 1 time, and use {slice}" in caught.value.hint
+    for z in range(study.image.shape[3]):
+        affine = study.affine.copy()
+        affine[:3, 3] += z * affine[:3, 2]
+        save(tmp_path / "a" / f"{z}.nii.gz", study.image[..., z : z + 1], affine)
+    layout = Layout.model_validate({"dataset": "ward", "image": "{subject}/{slice}.nii.gz"})
+    assert np.array_equal(read_nifti(tmp_path, layout).read("a").image, study.image)
+
+
+def test_other_formats_are_not_damaged(tmp_path: Path) -> None:
+    (tmp_path / "cine.mhd").write_text("ObjectType = Image\n")
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_volume(tmp_path / "cine.mhd", 4)
+    assert "save it as NIfTI" in caught.value.hint
 
 
 def test_a_damaged_file_is_still_one(tmp_path: Path) -> None:

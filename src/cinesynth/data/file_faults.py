@@ -13,6 +13,7 @@ from cinesynth.physiology import SLICE_RANGE
 
 DAMAGED = "the file is damaged: copy it again"
 PACKED, PLAIN = ".nii.gz", ".nii"
+READABLE = (PACKED, PLAIN, ".hdr", ".img", ".hdr.gz", ".img.gz")
 GZIP = b"\x1f\x8b"
 MIN_FRAMES = 6
 """Of a cycle; fewer slices could be alike."""
@@ -36,7 +37,9 @@ def with_either_ending(path: Path) -> Path:
 
 
 def damage_hint(path: Path) -> str:
-    """What to do about a file that cannot be read: its name may hide that it is compressed, or that it is not."""
+    """What to do about a file that cannot be read: its name may hide that it is compressed, or of another format."""
+    if not path.name.endswith(READABLE):
+        return "save it as NIfTI (.nii.gz); MetaImage (.mha) and NRRD (.nrrd) are read, too"
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -49,8 +52,9 @@ def damage_hint(path: Path) -> str:
     return DAMAGED
 
 
-def shape_hint(shape: Sequence[int], dimensions: tuple[int, ...]) -> str:
-    """What to do about a file with the axes ``shape`` where so many ``dimensions`` are expected."""
+def shape_hint(data: NDArray[Any]) -> str:
+    """What to do about a file whose voxels ``data`` have other axes than are expected."""
+    shape = data.shape
     if len(shape) > 4:
         if set(shape[3:-1]) == {1}:
             return (
@@ -66,8 +70,8 @@ def shape_hint(shape: Sequence[int], dimensions: tuple[int, ...]) -> str:
             "it holds one frame: use the file of the whole cycle; a layout also takes files of single frames "
             "(ed and es under image or label, or {frame} in the names)"
         )
-        if shape[2] > SLICE_RANGE[1]:
-            hint = "a slice over time? save it as x y 1 time, and use {slice} in the names of a layout; else " + hint
+        if shape[2] > SLICE_RANGE[1] or is_slice_over_time(data):
+            return f"its third axis is time? save it as x y 1 time, and use {{slice}} in a layout; otherwise {hint}"
         return hint
     return "it holds a whole cycle: save the frame, image.slicer[..., 0]; a layout takes whole cycles, too"
 

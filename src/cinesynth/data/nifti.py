@@ -94,7 +94,7 @@ def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volu
         expected = " or ".join(f"{n} ({'x y z' if n == 3 else 'x y z time'})" for n in dimensions)
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected {expected}",
-            hint=shape_hint(data.shape, dimensions),
+            hint=shape_hint(data),
         )
     if fault := values_fault(data):
         raise DataError(f"{path} holds {fault[0]}", hint=fault[1])

@@ -14,7 +14,8 @@ from cinesynth.errors import DataError, InputError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import Affine
 
-ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
+ENDINGS = (".mha", ".nrrd")
+"""Not .mhd and .nhdr, whose voxels are in another file."""
 MAX_VOXELS = 1 << 30
 LIST_KIND = "NRRD_kinds[pixel]"
 """SimpleITK's name for what a NRRD file says of an axis that is not one of space."""

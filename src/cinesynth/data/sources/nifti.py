@@ -175,7 +175,13 @@ def _cycle(subject: NiftiSubject) -> Cycle:
         if frames is None:
             check_numbers(subject.name, index, subject.layout.counts_from)
         return some_frames([subject.volume(path) for path in files.values()], index, frames or len(index))
-    return whole_cycle(subject.volume(subject.file(image), 4))
+    whole = subject.volume(subject.file(image), 4)
+    if whole.data.shape[2] == 1:
+        raise DataError(
+            f"{whole.path} holds one slice, expected the short-axis stack",
+            hint="a layout with {slice} in the names stacks files of one slice each",
+        )
+    return whole_cycle(whole)
 
 
 def _phases(subject: NiftiSubject, cycle: Cycle) -> EdEs | None:

@@ -21,6 +21,7 @@ SUBJECT, FRAME, TIME, SLICE = "{subject}", "{frame}", "{time_ms}", "{slice}"
 NUMBERED = (FRAME, TIME, SLICE)
 """Placeholders that make several files of one subject; a pattern has one of them at most."""
 MORE_SPECIFIC = "make the pattern in the layout more specific"
+SEVERAL = f"{MORE_SPECIFIC}; for a file per frame or slice, use {{frame}}, {{time_ms}} or {{slice}} in it"
 _PARTS = re.compile(r"(\{subject\}|\{frame\}|\{time_ms\}|\{slice\}|\*)")
 _GROUPS = {
     SUBJECT: ("(?P<subject>[^/]+)", "(?P=subject)"),
@@ -77,7 +78,7 @@ def only(root: Path, pattern: str, subject: str) -> Path:
         raise DataError(f"{root / pattern.replace(SUBJECT, subject)} is missing", hint=hint)
     if len(paths) > 1:
         found = f"{subject}: {len(paths)} files fit {pattern!r}: {paths[0].name}, {paths[1].name}, ..."
-        raise DataError(found, hint=MORE_SPECIFIC)
+        raise DataError(found, hint=SEVERAL)
     return paths[0]
 
 
