@@ -17,6 +17,8 @@ READABLE = (PACKED, PLAIN, ".hdr", ".img", ".hdr.gz", ".img.gz")
 GZIP = b"\x1f\x8b"
 MIN_FRAMES = 6
 """Of a cycle; fewer slices could be alike."""
+COARSE = 4
+"""Every fourth row and column show as well whether two images are alike."""
 ALIKE = 0.88
 """Correlation above which two images are frames of one slice."""
 
@@ -112,12 +114,12 @@ def spacing_hint(spacing_mm: Sequence[float], plane_mm: tuple[float, float], sli
 def is_slice_over_time(data: NDArray[Any]) -> bool:
     """Whether ``X Y N`` holds the frames of one slice, not the slices of a stack.
 
-    Neighbouring frames are alike, and the last is again like the first. Correlations of neighbours and of the ends are
-    at least .91 and .92 in single slices of real cines, at most .83 and .43 in real stacks (the lowest of each stack).
+    Neighbouring frames are alike, and the last is again like the first. In 160 single slices of real cines these
+    correlations are at least .91; in 474 real stacks that of the first and last slice is .71 at most.
     """
     if data.ndim != 3 or data.shape[2] < MIN_FRAMES:
         return False
-    frames = data.reshape(-1, data.shape[2]).astype(np.float32)  # X Y, N
+    frames = data[::COARSE, ::COARSE].reshape(-1, data.shape[2]).astype(np.float32)  # X Y, N
     if not (frames.std(axis=0) > 0).all():
         return False
     alike = np.atleast_2d(np.corrcoef(frames, rowvar=False))  # N N
