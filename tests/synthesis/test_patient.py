@@ -311,10 +311,6 @@ def bad_files(heart: Study, folder: Path) -> dict[str, tuple[Path, str]]:
         "another kind": (folder / "picture.png", "does not end in .nii"),
         "no NIfTI inside": (folder / "note.nii.gz", "cannot be read"),
         "two dimensions": (save(folder / "2d.nii.gz", image[..., 0], affine), "has 2 dimensions"),
-        "a slice over time": (
-            save(folder / "xyt.nii.gz", np.moveaxis(phantom(0, 12).image[..., 4], 0, -1), affine),
-            "is one slice over time, not a stack: its 12 images are alike",
-        ),
         "five dimensions": (save(folder / "5d.nii.gz", image[..., None, None].repeat(2, 4), affine), "5 dimensions"),
         "NaN": (save(folder / "nan.nii.gz", hole, affine), "values that are not finite"),
         "infinity": (save(folder / "inf.nii.gz", endless, affine), "values that are not finite"),

@@ -106,9 +106,15 @@ def spacing_hint(spacing_mm: Sequence[float], plane_mm: tuple[float, float], sli
         order = [each for each in range(3) if each != axis]
         x, y, z = (spacing_mm[each] for each in (*order, axis))
         if all(plane_mm[0] <= edge <= plane_mm[1] for edge in (x, y)) and slice_mm[0] <= z <= slice_mm[1]:
-            becomes = [[(*order, axis).index(each), 1] for each in range(3)]
-            return expected + f"the slices lie along axis {axis + 1}: save image.as_reoriented({becomes})"
+            return expected + slice_axis_hint(axis)
     return expected + "correct pixdim in the header"
+
+
+def slice_axis_hint(axis: int) -> str:
+    """What to do about a stack whose slices lie along another axis (zero-based) than the third."""
+    order = (*(each for each in range(3) if each != axis), axis)
+    becomes = [[order.index(each), 1] for each in range(3)]
+    return f"the slices lie along axis {axis + 1}: save image.as_reoriented({becomes})"
 
 
 def is_slice_over_time(data: NDArray[Any]) -> bool:

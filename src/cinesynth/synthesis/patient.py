@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 import cinesynth
 from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
 from cinesynth.cases.writing import case_folder, render_sheet, write_like
-from cinesynth.data.file_faults import is_slice_over_time
 from cinesynth.data.nifti import read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
 from cinesynth.data.sources.cycle import unlabelled_study
@@ -95,12 +94,6 @@ def read_patient(path: Path | str, order: SliceOrder = "auto") -> Patient:
     """
     path = Path(path)
     volume = read_stack(path)
-    if is_slice_over_time(volume.data):
-        raise DataError(
-            f"{path} is one slice over time, not a stack: its {volume.data.shape[2]} images are alike, and the last "
-            "follows on the first",
-            hint="give the short-axis stack with all slices, x y z or x y z time",
-        )
     along = abs(apex_cosine(volume.affine))
     if order == "auto" and 0.0 < along < ALONG_HEART:
         raise DataError(

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.file_faults import is_slice_over_time
 from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
 from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.terms import diagnosis_of
@@ -46,13 +45,8 @@ def whole_cycle(volume: Volume) -> Cycle:
 
 
 def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cycle: int) -> Cycle:
-    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they are stacks on one grid."""
+    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they share a grid."""
     first = volumes[0]
-    if is_slice_over_time(first.data):
-        raise DataError(
-            f"{first.path} is one slice over time, not a stack: its {first.data.shape[2]} images are alike",
-            hint="give the short-axis stack of one frame; {slice} in a layout stacks files of one slice, x y 1 time",
-        )
     for other in volumes[1:]:
         if other.data.shape != first.data.shape or not np.allclose(other.spacing_mm, first.spacing_mm, rtol=0.01):
             raise DataError(
