@@ -8,15 +8,14 @@ from scipy.signal import find_peaks
 
 from cinesynth.errors import InputError
 from cinesynth.physiology import MYO_ES_SHARE_RANGE
+from cinesynth.data.label_shape import enclosed_shares, longest_run
 from cinesynth.synthesis.acceptance import (
     LIMITS,
     Candidate,
     Verdict,
     Verdicts,
-    enclosed_shares,
     judge_anatomy,
     judge_motion,
-    longest_run,
     minima,
     rejection_sample,
 )

@@ -71,7 +71,8 @@ def read_nifti(root: Path, layout: Layout) -> Source:
     # Without a file of the layout, a changed layout could not be told from the one that an ingestion began with.
     files = partial(_files, root, layout) if layout.file else None
     terms = Terms(layout.licence, layout.citation, layout.note) if layout.licence else None
-    return source_of({name: name for name in names}, partial(read_subject, root, layout, table), files, terms=terms)
+    read = partial(read_subject, root, layout, table)
+    return source_of({name: name for name in names}, read, files, terms=terms, numbers=layout.numbers)
 
 
 def _files(root: Path, layout: Layout, name: str) -> list[Path]:
