@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cinesynth import physiology
 from cinesynth.data.label_shape import bounding_box, enclosed_shares
 from cinesynth.errors import DataError, InputError
-from cinesynth.types import STRUCTURES, BoolArray, Label, LabelArray, Study, voxel_counts
+from cinesynth.types import STRUCTURES, BoolArray, Label, Study, voxel_counts
 
 Grade = Literal["stops", "look", "note"]
 """Whether a flag refuses a study, asks a person to look at it, or only tells something."""
@@ -178,7 +178,8 @@ def _volumes(study: Study) -> Iterator[Flag]:
     ed, es = (int(np.flatnonzero(study.frame_index == index)[0]) for index in (study.ed_index, study.es_index))
     covered = study.coverage[[ed, es], :, STRUCTURES.index(Label.LV)]  # ED and ES, Z
     both = covered.all(axis=0)
-    counts = voxel_counts(study.label[[ed, es]][..., both], Label.LV)
+    label = study.label[[ed, es]]
+    counts = voxel_counts(label if both.all() else label[..., both], Label.LV)
     edv_ml, esv_ml = (float(n) * study.voxel_ml for n in counts)
     low, high = physiology.ANY_EDV_ML
     if both.all() and edv_ml > 0 and not low <= max(edv_ml, esv_ml) <= high:
@@ -206,39 +207,40 @@ def _labels(study: Study, numbers: Numbers | None) -> Iterator[Flag]:
     """At ED, else at ES: the myocardium encloses the LV, and the RV lies beside it."""
     for index in (study.ed_index, study.es_index):
         frame = int(np.flatnonzero(study.frame_index == index)[0])
-        label = study.label[frame]
-        if study.coverage[frame].any() and len(set(_present(label))) > 1:
-            yield from _anatomy(label[bounding_box(label)], study, numbers)
+        if study.coverage[frame].any():
+            heart = study.label[frame][bounding_box(study.label[frame])]
+            masks = {structure: heart == structure for structure in STRUCTURES}
+            masks = {structure: mask for structure, mask in masks.items() if mask.any()}
+            if len(masks) > 1:
+                yield from _anatomy(masks, study.spacing_mm, numbers)
+                return
+
+
+def _anatomy(
+    masks: Mapping[Label, BoolArray], spacing_mm: tuple[float, ...], numbers: Numbers | None
+) -> Iterator[Flag]:
+    """``masks`` are those of the structures (``X Y Z``) that one frame has."""
+    enclosed = None
+    if {Label.MYO, Label.LV} <= set(masks):
+        enclosed = _mean_enclosed(masks[Label.LV], masks[Label.MYO])
+    if enclosed is None or enclosed < physiology.MIN_MEAN_ENCLOSED:
+        pairs = [(outer, inner) for outer in masks for inner in masks if outer != inner]
+        shares = {(outer, inner): _mean_enclosed(masks[inner], masks[outer]) for outer, inner in pairs}
+        myo, lv = max(shares, key=lambda pair: shares[pair])
+        if shares[myo, lv] >= MIN_ENCLOSED_BY_OTHER:
+            rest = next(structure for structure in STRUCTURES if structure not in (myo, lv))
+            yield _exchanged({Label.RV: rest, Label.MYO: myo, Label.LV: lv}, numbers)
             return
-
-
-def _present(label: LabelArray) -> tuple[Label, ...]:
-    return tuple(structure for structure in STRUCTURES if (label == structure).any())
-
-
-def _anatomy(heart: LabelArray, study: Study, numbers: Numbers | None) -> Iterator[Flag]:
-    masks = {structure: heart == structure for structure in _present(heart)}
-    shares = {
-        (outer, inner): _mean_enclosed(masks[inner], masks[outer])
-        for outer in masks
-        for inner in masks
-        if outer != inner
-    }
-    right = (Label.MYO, Label.LV)
-    myo, lv = max(shares, key=lambda pair: shares[pair])
-    if shares.get(right, 0.0) < physiology.MIN_MEAN_ENCLOSED and shares[myo, lv] >= MIN_ENCLOSED_BY_OTHER:
-        rest = next(structure for structure in STRUCTURES if structure not in (myo, lv))
-        yield _exchanged({Label.RV: rest, Label.MYO: myo, Label.LV: lv}, numbers)
-    elif shares.get(right, 1.0) < physiology.MIN_MEAN_ENCLOSED:
+    if enclosed is not None and enclosed < physiology.MIN_MEAN_ENCLOSED:
         yield Flag(
             "labels",
             "stops",
-            f"the myocardium touches {100 * shares[right]:.0f} % of the outline of the LV, expected "
+            f"the myocardium touches {100 * enclosed:.0f} % of the outline of the LV, expected "
             f"{100 * physiology.MIN_MEAN_ENCLOSED:.0f} % and more",
             "check the meaning of the label numbers, and whether labels were moved or resampled",
         )
-    elif {Label.RV, Label.MYO} <= set(masks):
-        away = scipy.ndimage.distance_transform_edt(~masks[Label.MYO].any(axis=2), sampling=study.spacing_mm[:2])
+    if {Label.RV, Label.MYO} <= set(masks):
+        away = scipy.ndimage.distance_transform_edt(~masks[Label.MYO].any(axis=2), sampling=spacing_mm[:2])
         if (distance := float(away[masks[Label.RV].any(axis=2)].min())) > physiology.MAX_RV_DISTANCE_MM:
             text = f"the RV lies {distance:.0f} mm from the myocardium, expected beside it"
             yield Flag("labels", "stops", text, "check the meaning of the label numbers")
