@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.signal import find_peaks
 
+from cinesynth.data.label_shape import enclosed_shares, longest_run
 from cinesynth.errors import InputError
 from cinesynth.physiology import MYO_ES_SHARE_RANGE
-from cinesynth.data.label_shape import enclosed_shares, longest_run
 from cinesynth.synthesis.acceptance import (
     LIMITS,
     Candidate,
