@@ -165,3 +165,17 @@ def test_slices_along_another_axis(heart: Study, tmp_path: Path, axis: int) -> N
     third = nib.Nifti1Image(np.moveaxis(moved, axis, 2), scanned(heart))
     nib.save(third, tmp_path / "i.nii.gz")
     assert np.array_equal(read_volume(tmp_path / "i.nii.gz", 3).data, heart.image[0])
+
+
+# --- Dimensions ------------------------------------------------------------------------------------------------------
+
+
+def test_a_cycle_in_five_dimensions_is_told_how_to_become_one(heart: Study, tmp_path: Path) -> None:
+    """As TorchIO writes channels: x, y, z, 1, time."""
+    five = np.moveaxis(heart.image, 0, -1)[:, :, :, None]
+    nib.save(nib.Nifti1Image(five, scanned(heart)), tmp_path / "i.nii.gz")
+    with pytest.raises(DataError, match="has 5 dimensions") as caught:
+        read_volume(tmp_path / "i.nii.gz", 4)
+    assert caught.value.hint.endswith("data[:, :, :, 0]")
+    nib.save(nib.Nifti1Image(five[:, :, :, 0], scanned(heart)), tmp_path / "i.nii.gz")
+    assert np.array_equal(read_volume(tmp_path / "i.nii.gz", 4).frames, heart.image)

@@ -124,10 +124,15 @@ def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volu
         expected = " or ".join(f"{n} ({'x y z' if n == 3 else 'x y z time'})" for n in dimensions)
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected {expected}",
-            hint="use the short-axis stack, not a single slice",
+            hint=_dimension_hint(data.ndim),
         )
-    if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data) or not np.isfinite(data).all():
-        raise DataError(f"{path} holds values that are not finite numbers", hint="the file is damaged: copy it again")
+    if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data):
+        raise DataError(
+            f"{path} holds {data.dtype} values, expected one real number a voxel", hint="save the magnitude"
+        )
+    if not np.isfinite(data).all():
+        hint = "save it with 0 in place of NaN if that pads the image; if not, the file is damaged: copy it again"
+        raise DataError(f"{path} holds values that are not finite numbers", hint=hint)
     check_slice_axis(path, data.shape)
     header_mm, notes = edges_of(path, pixdim, affine, known_mm)
     spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
@@ -144,6 +149,19 @@ def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volu
     place = credible_place(affine.copy(), pixdim, has_code)
     affine[:3, :3] *= np.array(spacing_mm) / lengths
     return Volume(path, data, spacing_mm, affine, frame_time_ms, known_mm, place, notes)
+
+
+def _dimension_hint(found: int) -> str:
+    """What to do with a file of ``found`` dimensions that are not those expected."""
+    if found > 4:
+        return (
+            "save it with the axes x, y, z and time alone; of a 5D file that TorchIO wrote these are data[:, :, :, 0]"
+        )
+    if found == 4:
+        return "give a file with one frame, or describe the file as a whole cycle"
+    if found == 3:
+        return "give the whole cycle of the stack, not a single slice or frame"
+    return "give the whole short-axis stack, not a single slice"
 
 
 def is_plausible_spacing(spacing_mm: Sequence[float]) -> bool:
