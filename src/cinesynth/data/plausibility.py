@@ -130,7 +130,8 @@ def _order(study: Study) -> Iterator[Flag]:
     along_time, along_slices = _neighbours(small, 0), _neighbours(small, 3)
     looks_like_time = along_slices.min() >= along_time.min() + MIN_TIME_LEAD
     if frames < 4:  # too few to compare with; labels show that slices are slices
-        looks_like_time = along_slices.min() >= MIN_TIME_CORRELATION and slices > 3 and not study.label.any()
+        comparable = slices > 3 and small.any(axis=(1, 2)).all() and not study.label.any()
+        looks_like_time = along_slices.min() >= MIN_TIME_CORRELATION and comparable
     if looks_like_time:
         yield Flag(
             "axes",
