@@ -281,10 +281,10 @@ def test_no_table(folder: Path) -> None:
 
 
 def test_spacing_that_the_header_lost(folder: Path) -> None:
-    """Headers of 1 x 1 x 1 mm; the plane is declared, the slice step is a column."""
+    """Headers of 0.1 x 0.1 x 0.1 mm; the plane is declared, the slice step is a column."""
     for name in ("cine.nii.gz", "masks.nii.gz"):
         change_header(folder / "case1" / name, pixdim=[1, 0.1, 0.1, 0.1, 1, 1, 1, 1])
-    with pytest.raises(DataError, match=r"voxels of 0\.1 x 0\.1 x 0\.1 mm"):
+    with pytest.raises(DataError, match=r"two voxel sizes: pixdim 0\.1 x 0\.1 x 0\.1 mm, sform 3 x 3 x 10 mm"):
         read_nifti(folder, layout_of()).read("case1")
     write_table(folder, "id,step\ncase1,8.8\n")
     layout = layout_of(table={"file": "subjects.csv", "subject": "id"}, spacing_mm=[1.5, 1.25, "step"])

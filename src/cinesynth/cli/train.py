@@ -25,7 +25,11 @@ Set = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. training.vae.steps=500.")
 ]
 DryRun = Annotated[
-    bool, Option("--dry-run", help="Print the resolved settings with their parameters and FLOPs, then stop.")
+    bool,
+    Option(
+        "--dry-run",
+        help="Print the resolved settings with their parameters and FLOPs, check --dataset if it is given, then stop.",
+    ),
 ]
 Minutes = Annotated[
     float | None,
@@ -54,6 +58,8 @@ def _verb(stage: str, text: str) -> None:
             rows = [(c.part, f"{c.parameters / 1e6:.2f} M", f"{c.flops / 1e9:.1f}") for c in count_costs(config)]
             console.table(f"preset {config.preset}", ("part", "parameters", "GFLOPs per forward pass"), rows)
             console.out.print(f"one cine of 30 frames: {sequence_flops(config) / 1e12:.2f} TFLOP")
+            if dataset is not None:
+                check_dataset(dataset, config)
             return
         if dataset is None or run is None:
             raise InputError(
@@ -78,6 +84,17 @@ _verb("decoder", "Fine-tune the decoder on noisy latents. If a run has this stag
 _verb("texture", "The network that adds texture to decoded images. If a run has this stage, bundle includes it.")
 _verb("all", "All four stages in order, and the stages decoder and texture if the preset has them.")
 _verb("segmenter", "The independent segmenter used by evaluate, trained on annotated frames of real subjects only.")
+
+
+def check_dataset(dataset: Path, config: Config) -> None:
+    """Print what `cinesynth doctor` finds on the grid of ``config``; `DataError` if training would refuse it."""
+    from cinesynth.cli.dataset import conclude
+    from cinesynth.data.doctor import examine
+    from cinesynth.data.geometry import Grid
+
+    with progress.shown("reading the dataset") as step:
+        checkup = examine(dataset, Grid.from_config(config.grid), step)
+    conclude(dataset, checkup)
 
 
 def train(

@@ -22,8 +22,8 @@ LIST_KIND = "NRRD_kinds[pixel]"
 SAVE_AGAIN = "the file is damaged: copy it again; if another program opens it, save it there as .nii.gz"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """SimpleITK counts millimetres to the left and back, NIfTI to the right and front."""
-Loaded = tuple[NDArray[Any], tuple[float, ...], Affine, float | None]
-"""Voxels ``X Y Z`` or ``X Y Z T``, voxel edges in mm, affine (RAS+) and the frame time in ms, if known."""
+Loaded = tuple[NDArray[Any], tuple[float, ...], Affine, bool, float | None]
+"""Voxels ``X Y Z`` or ``X Y Z T``, edges in mm, affine (RAS+), that it has a code, and the frame time in ms."""
 
 
 def is_other_format(path: Path | str) -> bool:
@@ -52,7 +52,7 @@ def load_other(path: Path) -> Loaded:
     affine[:axes, :axes] = np.reshape(image.GetDirection(), (count, count))[:axes, :axes] * image.GetSpacing()[:axes]
     affine[:axes, 3] = image.GetOrigin()[:axes]
     edges_mm = (*map(float, image.GetSpacing()), 1.0)[:3]
-    return voxels, edges_mm, LPS_TO_RAS @ affine, _frame_time_ms(image)
+    return voxels, edges_mm, LPS_TO_RAS @ affine, True, _frame_time_ms(image)
 
 
 def _voxels(path: Path, image: Any) -> NDArray[Any]:

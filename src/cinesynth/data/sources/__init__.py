@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cinesynth.errors import DataError
 from cinesynth.io.tables import reading
-from cinesynth.types import Study
+from cinesynth.types import Label, Study
 
 if TYPE_CHECKING:
     from cinesynth.data.terms import Terms
@@ -63,6 +63,8 @@ class Source:
     """Identifies what `map` does to each study; like a changed file, a changed version means reading again."""
     terms: Terms | None = None
     """Licence and citation, where the package does not know them by the dataset's name."""
+    numbers: Mapping[int, Label] | None = None
+    """The meaning of the numbers in label files, where the user states it."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,10 +106,12 @@ def source_of(
     *,
     skipped: Iterable[Skipped] = (),
     terms: Terms | None = None,
+    numbers: Mapping[int, Label] | None = None,
 ) -> Source:
     """A source of ``subjects``, located by name. A file that cannot be opened becomes a `DataError` that names it."""
     files = partial(_at, subjects, subject_files) if subject_files else None
-    return Source(tuple(subjects), partial(_read, subjects, read_subject), tuple(skipped), files, terms=terms)
+    read = partial(_read, subjects, read_subject)
+    return Source(tuple(subjects), read, tuple(skipped), files, terms=terms, numbers=numbers)
 
 
 @reading()

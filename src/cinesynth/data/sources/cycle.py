@@ -45,8 +45,12 @@ def whole_cycle(volume: Volume) -> Cycle:
 
 
 def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cycle: int) -> Cycle:
-    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they share a grid."""
+    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they share a grid.
+
+    The others are brought to the voxel order of the first, where their headers say that it differs.
+    """
     first = volumes[0]
+    volumes = [first, *(other.onto(first, "frame") for other in volumes[1:])]
     for other in volumes[1:]:
         if other.data.shape != first.data.shape or not np.allclose(other.spacing_mm, first.spacing_mm, rtol=0.01):
             raise DataError(
@@ -130,6 +134,7 @@ def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
 
 def frame_of(phase: Volume, cycle: Cycle, hint: str) -> int:
     """The zero-based frame of ``cycle`` that a file of one phase is a copy of; `DataError` with ``hint`` if none is."""
+    phase = phase.onto(cycle.grid, "frame")
     if phase.data.shape != cycle.image.shape[1:]:
         raise DataError(
             f"{cycle.grid.path} has {cycle.image.shape[1:]} voxels, {phase.path.name} has {phase.data.shape}", hint=hint
@@ -184,9 +189,10 @@ def labelled_study(
     """The study of a cycle in the source's voxel order; ``facts`` are further fields of `Study`.
 
     By default ``coverage`` says that every structure was annotated in each frame that holds a label: each shows a
-    heart, so empty means unlabelled.
+    heart, so empty means unlabelled. What was done to the files is noted.
     """
     ed_index, es_index, phases_from = phases
+    notes = tuple(dict.fromkeys((*facts.pop("notes", ()), *cycle.grid.notes)))
     if coverage is None:
         coverage = full_coverage(np.asarray(label.any(axis=(1, 2, 3))), label.shape[3])
     return unlabelled_study(
@@ -200,6 +206,7 @@ def labelled_study(
         es_index=es_index,
         phases_from=phases_from,
         frame_time_ms=cycle.grid.frame_time_ms,
+        notes=notes,
         **facts,
     )
 

@@ -138,10 +138,12 @@ def read_mnms2_subject(folder: Path, table: SubjectTable, *, cycles: bool = True
     phases = choose_phases(cycle, cycle.no_labels, (ed, es))
     labels = {ed: _mnms2_path(folder, "ED_gt"), es: _mnms2_path(folder, "ES_gt")}
     group = row.text("DISEASE")
+    label = labels_of_frames(cycle, labels, MNMS_NUMBERS, grid=pair.grid)
     study = labelled_study(
         cycle,
-        labels_of_frames(cycle, labels, MNMS_NUMBERS, grid=pair.grid),
+        label,
         phases,
+        notes=tuple(pair.grid.notes),
         subject=folder.name,
         dataset="mnms2",
         vendor=vendor_of(row.text("VENDOR")),

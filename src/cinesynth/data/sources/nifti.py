@@ -98,7 +98,8 @@ def read_nifti(root: Path, layout: Layout) -> Source:
     for each in _patterns(layout):
         require_reader(each)
     terms = Terms(layout.licence, layout.citation, layout.note) if layout.licence else None
-    return source_of({name: name for name in names}, partial(read_subject, root, layout, table), files, terms=terms)
+    read = partial(read_subject, root, layout, table)
+    return source_of({name: name for name in names}, read, files, terms=terms, numbers=layout.numbers)
 
 
 def _files(root: Path, layout: Layout, name: str) -> list[Path]:

@@ -63,6 +63,7 @@ def stacked(slices: list[Volume], step_mm: float | None) -> Volume:
         spacing_mm=(*first.spacing_mm[:2], step),
         affine=affine,
         known_mm=(*first.known_mm[:2], step),
+        place=None if first.place is None else affine,
     )
 
 
