@@ -57,6 +57,24 @@ FRAME_TIME_RANGE_MS = (10.0, 150.0)
 SLICE_STEP_RANGE_MM = (3.0, 12.5)
 """Distance between slices. ACDC, M&Ms and Najman span 3.8-10 mm."""
 
+MIN_ENCLOSED = 0.8
+"""Fraction of the LV's outline that touches myocardium, between base and apex: .89 and more in ACDC, M&Ms, Sunnybrook
+and Najman."""
+
+# --- What no cine shows, and quality control refuses -------------------------------------------------------------
+
+FIELD_OF_VIEW_MM = (35.0, 600.0)
+"""Edges of an image in the plane. The sets at hand span 145-480 mm; the heart of an infant has 35, a bore 600."""
+STACK_MM = (20.0, 250.0)
+"""What a stack covers through the plane. The sets at hand span 40-154 mm."""
+ANY_EDV_ML = (10.0, 1000.0)
+"""EDV of any LV, of infants too, in voxels of any believable size. The sets at hand span 49-612 mL."""
+MIN_MEAN_ENCLOSED = 0.7
+"""Mean of the enclosed fractions over the slices between base and apex; .98 and more in the sets at hand, .54 and less
+where labels have each other's numbers."""
+MAX_RV_DISTANCE_MM = 10.0
+"""Distance between RV and myocardium: they touch in every labelled subject."""
+
 # --- The least a heartbeat must show -----------------------------------------------------------------------------
 
 MAX_ES_SHARE = 0.99

@@ -49,6 +49,19 @@ label: "{subject}_m{frame}.nii.gz"
 labels: {RV: 1, MYO: 2, LV: 3}
 phases: labels
 """
+TIMES = """
+dataset: times
+image: "{subject}/i_{time_ms}.nii.gz"
+label: {ed: "{subject}/gt.nii.gz"}
+labels: {RV: 1, MYO: 2, LV: 3}
+phases: {ed: "{subject}/ed.nii.gz", es: "{subject}/es.nii.gz"}
+"""
+SLICE_FILES = """
+dataset: slices
+image: "{subject}/i_{slice}.nii.gz"
+label: "{subject}/m_{slice}.nii.gz"
+labels: {RV: 1, MYO: 2, LV: 3}
+"""
 STUDY = build_study(size=(16, 16, 4), spacing=(5.0, 5.0, 10.0), frames=3)
 
 
@@ -156,6 +169,26 @@ def frame_files(root: Path) -> None:
     (root / "layout.yaml").write_text(FRAME_FILES)
 
 
+def trigger_times(root: Path) -> None:
+    for name in ("anna", "bert"):
+        for frame in range(3):
+            _save(root / name / f"i_{5 + 40 * frame}.nii.gz", STUDY.image[frame])
+        _save(root / name / "gt.nii.gz", STUDY.label[ED])
+        for phase, frame in (("ed", ED), ("es", ES)):
+            _save(root / name / f"{phase}.nii.gz", STUDY.image[frame])
+    (root / "layout.yaml").write_text(TIMES)
+
+
+def slice_files(root: Path) -> None:
+    for name in ("anna", "bert"):
+        for z in range(4):
+            affine = STUDY.affine.copy()
+            affine[:3, 3] += z * affine[:3, 2]
+            save_nifti(root / name / f"i_{z}.nii.gz", STUDY.image[..., z : z + 1], affine, 40.0, "msec")
+            save_nifti(root / name / f"m_{z}.nii.gz", STUDY.label[..., z : z + 1], affine, 40.0, "msec")
+    (root / "layout.yaml").write_text(SLICE_FILES)
+
+
 def _described(root: Path) -> Source:
     return read_nifti(root, load_layout(root / "layout.yaml"))
 
@@ -173,6 +206,8 @@ SOURCES: dict[str, tuple[Callable[[Path], None], Callable[[Path], Source]]] = {
     "nifti cycles": (layout, _described),
     "nifti pairs": (pairs, _described),
     "nifti frames": (frame_files, _described),
+    "nifti times": (trigger_times, _described),
+    "nifti slices": (slice_files, _described),
 }
 """How to write each folder, and how to read it."""
 

@@ -1,6 +1,8 @@
 """The ACDC reader: one-based frames, the whole cycle where it is there, and every way a copy can be broken."""
 
-from collections.abc import Callable
+import gzip
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -10,6 +12,7 @@ import pytest
 from cinesynth.data.sources.acdc import read_acdc
 from cinesynth.errors import DataError
 from cinesynth.types import Diagnosis, Label, volumes_ml
+from tests.data.conftest import build_study
 
 Break = Callable[[Path], object]
 ES_GT = "patient001_frame03_gt.nii.gz"
@@ -37,6 +40,13 @@ def test_both_layouts_and_the_folder_itself(acdc_folder: Path, tmp_path: Path, l
     assert read_acdc(inside).names == source.names
 
 
+def write_cycle(folder: Path, order: Sequence[int] = range(4), pixdim: float = 1.0) -> np.ndarray:
+    """The 4D file of a drawn patient, its frames in this order; returns ``T X Y Z`` in the right order."""
+    frames = build_study(folder.name, size=(40, 38, 4), spacing=(3.0, 3.0, 10.0)).image
+    save(folder / f"{folder.name}_4d.nii.gz", np.moveaxis(frames[list(order)], 0, -1), (3.0, 3.0, 10.0, pixdim))
+    return frames
+
+
 def test_frame_numbers_count_from_one(acdc_folder: Path) -> None:
     first, second = read_acdc(acdc_folder)
     assert (first.ed_index, first.es_index, first.frames_in_cycle) == (0, 2, 4)
@@ -55,11 +65,9 @@ def test_frame_numbers_count_from_one(acdc_folder: Path) -> None:
 
 @pytest.mark.parametrize(("pixdim", "expected"), [(0.033, 33.0), (41.0, 41.0), (1.0, None)])
 def test_the_whole_cycle_is_taken_where_it_is_there(acdc_folder: Path, pixdim: float, expected: float | None) -> None:
-    folder = acdc_folder / "training" / "patient001"
-    cycle = np.random.default_rng(0).integers(0, 255, (40, 38, 4, 4)).astype(np.int16)
-    save(folder / "patient001_4d.nii.gz", cycle, (3.0, 3.0, 10.0, pixdim))
+    cycle = write_cycle(acdc_folder / "training" / "patient001", pixdim=pixdim)
     study = read_acdc(acdc_folder).read("patient001")
-    assert (study.image == np.moveaxis(cycle, -1, 0)).all()
+    assert (study.image == cycle).all()
     assert study.labelled.tolist() == [True, False, True, False]
     assert study.frame_time_ms == (None if expected is None else pytest.approx(expected, rel=1e-5))
 
@@ -97,7 +105,6 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "ED zero": (change_info("ED: 1", "ED: 0"), "ED 0 and ES 3"),
     "ES beyond the cycle": (change_info("NbFrame: 4", "NbFrame: 2"), "cycle of 2"),
     "unknown group": (change_info("DCM", "ARV"), r"Info\.cfg: unknown Group 'ARV'"),
-    "no group": (change_info("Group: DCM\n", ""), "Group ''"),
     "no frame": (lambda f: (f / ED).unlink(), r"frame01\.nii\.gz does not exist"),
     "no label": (lambda f: (f / ES_GT).unlink(), r"frame03_gt\.nii\.gz does not exist"),
     "truncated": (truncate, r"frame01\.nii\.gz cannot be read"),
@@ -123,6 +130,103 @@ def test_a_broken_copy_names_the_file_and_says_what_to_do(acdc_folder: Path, cas
     assert caught.value.hint
     assert "patient001" in caught.value.message
     assert source.read("patient002").subject == "patient002"
+
+
+# --- copies as people have them --------------------------------------------------------------------------------------
+
+
+def test_slices_that_run_from_the_apex_are_turned(acdc_folder: Path) -> None:
+    """As tools save them again that reverse the slices: nothing but the labels shows it."""
+    expected = read_acdc(acdc_folder).read("patient001")
+    for path in (acdc_folder / "training" / "patient001").glob("*.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[..., ::-1], image.affine), path)
+    study = read_acdc(acdc_folder).read("patient001")
+    assert (study.image == expected.image).all()
+    assert (study.label == expected.label).all()
+    assert (study.slices_from, study.to_source[2]) == ("labels", (2, -1))
+    assert study.notes == ("slices ran from apex to base, by the labels",)
+    assert (expected.slices_from, expected.notes) == ("declared", ())
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_a_cycle_that_starts_at_another_frame_is_turned_back(acdc_folder: Path, turn: int) -> None:
+    """Labels belong to the frame files, and the images of ED and ES are theirs."""
+    folder = acdc_folder / "training" / "patient001"
+    cycle = write_cycle(folder, np.roll(range(4), turn))
+    study = read_acdc(acdc_folder).read("patient001")
+    assert (study.image == cycle).all()
+    assert np.flatnonzero(study.labelled).tolist() == [0, 2]
+    assert study.notes == (f"the 4d file started {turn} frames before frame 1 of Info.cfg, which was undone",)
+
+
+OTHER_ORDER = r"another order: .*frame01\.nii\.gz at 1, .*frame03\.nii\.gz at 4"
+OTHER_FRAMES = r"frame01\.nii\.gz is not a frame of patient001_4d"
+
+
+@pytest.mark.parametrize(("order", "found"), [([0, 3, 1, 2], OTHER_ORDER), ([1, 3, 1, 3], OTHER_FRAMES)])
+def test_a_cycle_of_other_frames_is_refused(acdc_folder: Path, order: list[int], found: str) -> None:
+    folder = acdc_folder / "training" / "patient001"
+    write_cycle(folder, order)
+    with pytest.raises(DataError, match=found) as caught:
+        read_acdc(acdc_folder).read("patient001")
+    assert "remove the 4d file" in caught.value.hint
+    (folder / "patient001_4d.nii.gz").unlink()
+    assert read_acdc(acdc_folder).read("patient001").frame_index.tolist() == [0, 2]
+
+
+def test_patients_of_the_test_set_have_no_labels_and_no_group(acdc_folder: Path) -> None:
+    folder = acdc_folder / "training" / "patient001"
+    for path in folder.glob("*_gt.nii.gz"):
+        path.unlink()
+    change_info("Group: DCM\n", "")(folder)
+    study = read_acdc(acdc_folder).read("patient001")
+    assert not study.coverage.any()
+    assert not study.label.any()
+    assert (study.diagnosis, study.group, study.slices_from) == (Diagnosis.UNKNOWN, "", "declared")
+    assert (study.ed_index, study.es_index, study.phases_from) == (0, 2, "metadata")
+    assert study.notes == ("there are no labels (_gt) of this patient",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_info_with_a_byte_order_mark(acdc_folder: Path, encoding: str) -> None:
+    path = acdc_folder / "training" / "patient001" / "Info.cfg"
+    path.write_bytes(path.read_text().encode(encoding))
+    study = read_acdc(acdc_folder).read("patient001")
+    assert (study.ed_index, study.es_index, study.diagnosis) == (0, 2, Diagnosis.DCM)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_that_were_unpacked(acdc_folder: Path, whole: bool) -> None:
+    folder = acdc_folder / "training" / "patient001"
+    if whole:
+        write_cycle(folder)
+    expected = read_acdc(acdc_folder).read("patient001")
+    for path in folder.glob("*.nii.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    study = read_acdc(acdc_folder).read("patient001")
+    assert (study.image == expected.image).all()
+    assert (study.label == expected.label).all()
+    assert len(study.image) == (4 if whole else 2)
+
+
+@pytest.mark.parametrize("inside", ["ACDC/database/training/patient001", "training/patient001/patient001"])
+def test_archives_unpacked_into_folders_of_their_own(acdc_folder: Path, tmp_path: Path, inside: str) -> None:
+    place = tmp_path / "download" / inside
+    place.parent.mkdir(parents=True)
+    (acdc_folder / "training" / "patient001").rename(place)
+    (tmp_path / "download" / "__MACOSX" / "training" / "patient001").mkdir(parents=True)
+    study = read_acdc(tmp_path / "download").read("patient001")
+    assert (study.subject, study.diagnosis) == ("patient001", Diagnosis.DCM)
+
+
+def test_a_patient_in_two_folders_is_refused(acdc_folder: Path) -> None:
+    shutil.copytree(acdc_folder / "training", acdc_folder / "old copy" / "training")
+    with pytest.raises(DataError, match="patient001 is in two folders") as caught:
+        read_acdc(acdc_folder)
+    assert "name one of them" in caught.value.hint
+    assert len(read_acdc(acdc_folder / "training")) == 2
 
 
 def test_the_files_of_a_patient_are_named(acdc_folder: Path) -> None:

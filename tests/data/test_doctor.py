@@ -10,6 +10,7 @@ from cinesynth.cli import main
 from cinesynth.data.dataset_table import DatasetTable, describe
 from cinesynth.data.doctor import Checkup, examine
 from cinesynth.data.duplicates import find_duplicates, sketch
+from cinesynth.data.findings import Finding
 from cinesynth.data.geometry import Grid
 from cinesynth.data.ingest import ingest
 from cinesynth.data.store import write_study
@@ -44,7 +45,12 @@ def data(tmp_path: Path) -> Path:
 
 
 def found(checkup: Checkup, *, serious: bool) -> list[tuple[str, str]]:
-    return [(f.about, f.text) for f in checkup.findings if f.serious is serious]
+    return [(f.about, f.text) for f in beyond_measures(checkup) if f.serious is serious]
+
+
+def beyond_measures(checkup: Checkup) -> list[Finding]:
+    """The findings but for measures outside of their limits: drawn hearts are small and have few frames."""
+    return [finding for finding in checkup.findings if "(expected" not in finding.text]
 
 
 def rewrite(folder: Path, number: int, study: Study) -> None:
@@ -59,7 +65,7 @@ def rewrite(folder: Path, number: int, study: Study) -> None:
 def test_a_sound_dataset_has_no_findings(data: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     checkup = examine(data, GRID, lambda *step: seen.append(step))
-    assert checkup.findings == []
+    assert beyond_measures(checkup) == []
     assert seen[-1] == ("doctor", 12, 12, {})
     train = checkup.tallies["train", "drawn"]
     assert train.subjects == train.whole_cycles == sum(row.split == "train" for row in DatasetTable.read(data))
@@ -75,7 +81,7 @@ def test_notes_and_reported_volumes_are_told(
     noted = person("s99", 99, reported_lv_edv_ml=150.0, notes=("left out 8 images (a copy)", "[b]more"))
     ingest([noted], data)
     checkup = examine(data, GRID)
-    assert checkup.findings == []
+    assert beyond_measures(checkup) == []
     assert checkup.notes == {"drawn s99": ("left out 8 images (a copy)", "[b]more")}
     assert sum(tally.known["reported edv"] for tally in checkup.tallies.values()) == 1
     monkeypatch.setenv("COLUMNS", "200")
@@ -139,12 +145,13 @@ def test_odd_geometry_and_labels_ask_for_a_look(data: Path) -> None:
     rewrite(data, 0, replace(study, affine=skewed, label=label))
     rewrite(data, 1, person("s01", 1, ed_index=2, es_index=0))
     checkup = examine(data, GRID)
-    assert checkup.serious == []
+    ((exchanged, stops),) = found(checkup, serious=True)
+    assert exchanged == "drawn s01"
+    assert "ED and ES are exchanged: the LV has 16.1 mL at ED (frame 2) and 38.3 mL at ES (frame 0)" in stops
     about, told = zip(*found(checkup, serious=False), strict=True)
-    assert about == ("drawn s00", "drawn s00", "drawn s01")
+    assert about == ("drawn s00", "drawn s00")
     assert "not perpendicular" in told[0]
     assert told[1] == "RV was annotated at ED but has no voxels"
-    assert "ED and ES may be exchanged" in told[2]
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -169,7 +176,7 @@ def test_one_person_under_two_names_is_found(tmp_path: Path, apart: bool) -> Non
 def test_phantoms_may_look_alike(tmp_path: Path) -> None:
     same = [replace(person(f"p{i}", 1), dataset="phantom") for i in range(3)]
     checkup = examine(dataset_of(tmp_path / "data", same, ["train", "validation", "test"]), GRID)
-    assert checkup.findings == []
+    assert beyond_measures(checkup) == []
 
 
 def test_duplicates_by_correlation() -> None:
@@ -207,7 +214,7 @@ def test_the_verb(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("sys.argv", ["cinesynth", "doctor", str(data)])
     assert exit_code() == 0
-    assert "no problems found" in capsys.readouterr().out
+    assert "nothing stops training; 36 findings ask for a look" in capsys.readouterr().out
     (data / DatasetTable.read(data).rows[0].file).unlink()
     assert exit_code() == 3
     told = capsys.readouterr()

@@ -204,7 +204,7 @@ FAULTS: dict[str, Fault] = {
         "dicom", dicom_stack(PixelSpacing=[0, 0]), "32 more: pixels of|31 more: pixels of", "DICOM"
     ),
     "3D where 4D is meant": Fault(
-        "mnms", voxels(f"{MNMS}.nii.gz", lambda x: x[..., 0]), "has 3 dimensions", "not a single slice"
+        "mnms", voxels(f"{MNMS}.nii.gz", lambda x: x[..., 0]), "has 3 dimensions", "it holds one frame"
     ),
     # text
     "Info.cfg of random bytes": Fault("acdc", edit(INFO, lambda b: bytes(range(256))), "missing or not text", AGAIN),

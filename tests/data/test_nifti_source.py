@@ -155,7 +155,7 @@ def test_a_cycle_that_says_nothing_of_its_phases(folder: Path, tmp_path: Path) -
     layout = layout_of(image="{subject}_{frame}.nii.gz", label=None, labels={}, phases=None)
     assert read_nifti(tmp_path, layout).read("p").phases_from == "assumed"
     (tmp_path / "p_3.nii.gz").unlink()
-    with pytest.raises(DataError, match="ED and ES are not given, and cannot be assumed: 5 of 6 frames") as caught:
+    with pytest.raises(DataError, match="5 files have the frame numbers 0, 1, 2, 4, 5") as caught:
         read_nifti(tmp_path, layout).read("p")
     assert caught.value.hint
 
@@ -281,10 +281,10 @@ def test_no_table(folder: Path) -> None:
 
 
 def test_spacing_that_the_header_lost(folder: Path) -> None:
-    """Headers of 1 x 1 x 1 mm; the plane is declared, the slice step is a column."""
+    """Headers of 0.1 x 0.1 x 0.1 mm; the plane is declared, the slice step is a column."""
     for name in ("cine.nii.gz", "masks.nii.gz"):
         change_header(folder / "case1" / name, pixdim=[1, 0.1, 0.1, 0.1, 1, 1, 1, 1])
-    with pytest.raises(DataError, match=r"voxels of 0\.1 x 0\.1 x 0\.1 mm"):
+    with pytest.raises(DataError, match=r"two voxel sizes: pixdim 0\.1 x 0\.1 x 0\.1 mm, sform 3 x 3 x 10 mm"):
         read_nifti(folder, layout_of()).read("case1")
     write_table(folder, "id,step\ncase1,8.8\n")
     layout = layout_of(table={"file": "subjects.csv", "subject": "id"}, spacing_mm=[1.5, 1.25, "step"])
@@ -365,7 +365,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "a header that lies": (lambda f: change_header(f / "cine.nii.gz", **HUGE), "its header declares .* MiB"),
     "a negative size": (lambda f: change_header(f / "cine.nii.gz", dim=[4, -80, 80, 9, 6, 1, 1, 1]), "cine"),
     "a flat affine": (lambda f: change_header(f / "cine.nii.gz", srow_z=[0, 0, 0, 0]), "degenerate affine"),
-    "complex numbers": (rewrite("cine.nii.gz", lambda x: x.astype(np.complex64)), "not finite numbers"),
+    "complex numbers": (rewrite("cine.nii.gz", lambda x: x.astype(np.complex64)), "complex numbers"),
 }
 
 

@@ -137,7 +137,7 @@ def test_a_study_that_does_not_fit_names_the_preset_that_would(make_study: MakeS
     studies = [make_study("fits"), *(make_study(name, size=(80, 76, 14)) for name in ("tall", "taller", "tallest"))]
     ingest(studies, tmp_path / "d")
     with pytest.raises(
-        DataError, match=r"tall does not fit .* voxels of .* mm; taller, tallest do not fit either"
+        DataError, match=r"tall does not fit .* voxels of .* mm; 2 more findings: drawn taller, drawn tallest"
     ) as caught:
         prepare(tmp_path / "d", GRID)
     assert "paper" in caught.value.hint

@@ -107,7 +107,7 @@ def test_a_dataset_of_an_earlier_version_and_a_damaged_one(tmp_path: Path) -> No
 def test_what_weights_cite_the_package_cites() -> None:
     """Each identifier in a citation is in CITATION.cff."""
     references = (ROOT / "CITATION.cff").read_text()
-    for name, terms in terms_of(ROOT, [*KNOWN, "najman4d", "mnms_edes", "scd_edes"]).items():
+    for name, terms in terms_of(ROOT, [*KNOWN, "najman4d", "mnms_edes", "scd_edes", "ukbb"]).items():
         for identifier in (word.partition(":")[2] for word in terms.citation.split() if ":" in word):
             assert identifier in references, f"{name}: {identifier}"
 

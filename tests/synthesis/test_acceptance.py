@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.signal import find_peaks
 
+from cinesynth.data.label_shape import enclosed_shares, longest_run
 from cinesynth.errors import InputError
 from cinesynth.physiology import MYO_ES_SHARE_RANGE
 from cinesynth.synthesis.acceptance import (
@@ -13,10 +14,8 @@ from cinesynth.synthesis.acceptance import (
     Candidate,
     Verdict,
     Verdicts,
-    enclosed_shares,
     judge_anatomy,
     judge_motion,
-    longest_run,
     minima,
     rejection_sample,
 )

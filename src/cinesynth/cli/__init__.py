@@ -18,6 +18,7 @@ from cinesynth.errors import CinesynthError
 EXTRAS = {
     "app": ("fastapi", "starlette", "uvicorn"),
     "dicom": ("highdicom",),
+    "formats": ("SimpleITK",),
     "slurm": ("submitit",),
     "train": ("accelerate", "monai", "skimage", "tensorboard"),
 }

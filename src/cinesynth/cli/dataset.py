@@ -15,6 +15,7 @@ from cinesynth.errors import DataError, InputError
 if TYPE_CHECKING:
     from cinesynth.cases.export_nifti import NiftiExport
     from cinesynth.cases.export_nnunet import NnunetExport
+    from cinesynth.data.doctor import Checkup
 
 
 def prepare(
@@ -100,16 +101,24 @@ def doctor(
         notes = [(escape(about), escape("; ".join(texts))) for about, texts in list(checkup.notes.items())[:20]]
         console.table("notes on subjects", ("about", "what"), notes)
         console.out.print(f"{len(checkup.notes)} subjects with notes; dataset.csv has all of them")
-    if checkup.findings:
-        found = [("must" if f.serious else "look", escape(f.about), escape(f.text)) for f in checkup.findings]
+    conclude(dataset, checkup)
+
+
+def conclude(dataset: Path, checkup: Checkup) -> None:
+    """Print the findings of a dataset; `DataError` if training would refuse it."""
+    words = {"stops": "must", "look": "look", "note": "note"}
+    found = [(words[f.grade], escape(f.about), escape(f.text)) for f in checkup.findings]
+    if found:
         console.table("findings", ("", "about", "what"), found)
-    if count := len(checkup.serious):
-        damaged = "ingest damaged studies again into a new folder, and remove one subject of each duplicate pair"
+    if serious := checkup.serious:
+        hints = list(dict.fromkeys(finding.hint for finding in serious if finding.hint))
         raise DataError(
-            f"{count} finding{'s' if count > 1 else ''} in {dataset} must be resolved before training",
-            hint="; ".join(dict.fromkeys(finding.hint or damaged for finding in checkup.serious)),
+            f"{len(serious)} finding{'s' if len(serious) > 1 else ''} in {dataset} must be resolved before training",
+            hint="; ".join(hints[:3]) or "ingest the source again into a new folder",
         )
-    console.out.print(f"{dataset}: no problems found")
+    looks = sum(finding.grade == "look" for finding in checkup.findings)
+    asks = f"nothing stops training; {looks} finding{'s ask' if looks > 1 else ' asks'} for a look"
+    console.out.print(f"{dataset}: {asks if looks else 'no problems found'}")
 
 
 def split(

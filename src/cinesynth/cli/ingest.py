@@ -57,6 +57,13 @@ def _ingest(
         Literal["stop", "skip"],
         Option(help="If a study cannot be read: stop and add nothing, or skip it and list it in skipped.csv."),
     ] = "stop",
+    accept: Annotated[
+        list[str] | None,
+        Option(
+            metavar="FLAG",
+            help="Take studies in spite of this flag, which the refusal names; can be repeated.",
+        ),
+    ] = None,
     workers: Workers = None,
     annotate: Annotated[
         bool,
@@ -76,7 +83,7 @@ def _ingest(
     elif weights:
         raise InputError("--weights has no effect without --annotate", hint="pass both, or neither")
     with progress.shown("reading studies") as step:
-        summary = ingest(source, out, seed=seed, on_error=on_error, progress=step, workers=workers)
+        summary = ingest(source, out, seed=seed, on_error=on_error, progress=step, workers=workers, accept=accept or ())
     splits = ("train", "validation", "test")
     rows = [
         (*group, *(counts[split] for split in splits), sum(counts.values()))
@@ -176,7 +183,7 @@ def nifti(
         str, Option(help="YAML that describes the folder, or the name of a layout that ships (najman4d, ...).")
     ],
 ) -> Source:
-    """Any folder of 3D or 4D NIfTI files, described by a small YAML."""
+    """Any folder of 3D or 4D NIfTI files (or .mha, .nrrd), described by a small YAML."""
     from cinesynth.data.sources.layout import load_layout
     from cinesynth.data.sources.nifti import read_nifti
 

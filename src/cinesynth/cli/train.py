@@ -27,7 +27,8 @@ Set = Annotated[
 DryRun = Annotated[
     bool,
     Option(
-        "--dry-run", help="Print the resolved settings with their parameters and FLOPs, check --dataset, then stop."
+        "--dry-run",
+        help="Print the resolved settings with their parameters and FLOPs, check --dataset if it is given, then stop.",
     ),
 ]
 Minutes = Annotated[
@@ -60,6 +61,7 @@ def _verb(stage: str, text: str) -> None:
             if dataset is not None:
                 from cinesynth.data.readiness import check_readiness
 
+                check_dataset(dataset, config)
                 check_readiness(dataset, stage)
             return
         if dataset is None or run is None:
@@ -85,6 +87,17 @@ _verb("decoder", "Fine-tune the decoder on noisy latents. If a run has this stag
 _verb("texture", "The network that adds texture to decoded images. If a run has this stage, bundle includes it.")
 _verb("all", "All four stages in order, and the stages decoder and texture if the preset has them.")
 _verb("segmenter", "The independent segmenter used by evaluate, trained on annotated frames of real subjects only.")
+
+
+def check_dataset(dataset: Path, config: Config) -> None:
+    """Print what `cinesynth doctor` finds on the grid of ``config``; `DataError` if training would refuse it."""
+    from cinesynth.cli.dataset import conclude
+    from cinesynth.data.doctor import examine
+    from cinesynth.data.geometry import Grid
+
+    with progress.shown("reading the dataset") as step:
+        checkup = examine(dataset, Grid.from_config(config.grid), step)
+    conclude(dataset, checkup)
 
 
 def train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 from cinesynth.data.dataset_table import FRACTIONS, DatasetTable, SubjectRow, assign_splits, table_path
 from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.packed import load_study
+from cinesynth.data.plausibility import Numbers, admitted, check_accepted
 from cinesynth.data.sources import Skipped, Source
-from cinesynth.data.store import STAGING, Staged, Stager, staging
+from cinesynth.data.store import STAGING, Staged, Stager, check_study, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms
 from cinesynth.errors import DataError, OutputError
 from cinesynth.io.files import make_folder, only_writer, with_either_name, write_csv, write_json, writing
@@ -58,6 +59,7 @@ def ingest(
     on_error: Literal["stop", "skip"] = "stop",
     progress: ProgressCallback = no_progress,
     workers: int | None = None,
+    accept: Collection[str] = (),
 ) -> Summary:
     """Add ``studies`` to the dataset in ``out``, which is created if absent; subjects already there keep their split.
 
@@ -67,11 +69,17 @@ def ingest(
     ``out`` unchanged. An interrupted or killed ingestion leaves only the staging folder, and the same call continues
     with the studies complete there, provided that the source names its files and they have not changed.
 
+    A study that no heart can be (`plausibility`) is bad, too, unless ``accept`` names each flag that stops it; it then
+    keeps a note. `InputError` for a flag that does not exist.
+
     With ``on_error="skip"`` bad studies are skipped. Whatever was skipped, here or by the source, is listed with the
     reason in ``skipped.csv``.
     """
     numbered = {} if isinstance(studies, Source) else {f"{number}": study for number, study in enumerate(studies)}
     source = studies if isinstance(studies, Source) else Source(tuple(numbered), numbered.__getitem__)
+    check_accepted(accept)
+    checked = partial(_checked, source.read, accept=frozenset(accept), numbers=source.numbers)
+    source = replace(source, read=checked, version=source.version + " ".join(sorted(accept)))
     out = Path(out)
     with only_writer(out):
         before, skipped_before = _existing(out), read_skipped(out)
@@ -86,6 +94,12 @@ def ingest(
             _publish(files, out, table, (*skipped_before, *skipped), terms)
     file_bytes = sum((out / row.file).stat().st_size for row in added)
     return Summary(out, added, skipped, len(table), file_bytes)
+
+
+def _checked(read: Callable[[str], Study], name: str, accept: Collection[str], numbers: Numbers | None) -> Study:
+    study = read(name)
+    check_study(study)
+    return admitted(study, accept, numbers)
 
 
 def _existing(out: Path) -> DatasetTable:

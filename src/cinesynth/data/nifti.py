@@ -14,11 +14,15 @@ import nibabel as nib
 import numpy as np
 from nibabel.imageglobals import logger
 from nibabel.openers import ImageOpener
+from nibabel.orientations import apply_orientation, inv_ornt_aff
 from numpy.typing import NDArray
 
+from cinesynth.data.file_faults import damage_hint, shape_hint, spacing_hint, values_fault, with_either_ending
+from cinesynth.data.other_formats import is_other_format, load_other
+from cinesynth.data.space import check_slice_axis, credible_place, edges_of, fit, in_mm, permuted
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
-from cinesynth.types import Affine, Label, LabelArray
+from cinesynth.types import SAME_ORIENTATION, Affine, Label, LabelArray
 
 PLANE_STEP_MM, SLICE_STEP_MM = (0.3, 5.0), (1.0, 30.0)
 """Plausible voxel edges of a short-axis cine, in the plane and through it."""
@@ -47,20 +51,55 @@ class Volume(NamedTuple):
     spacing_mm: tuple[float, ...]
     affine: Affine
     frame_time_ms: float | None
-    known_mm: Spacing = NO_SPACING
+    known_mm: Spacing
+    place: Affine | None
+    """The header's own affine, where it says where the voxels lie."""
+    notes: list[str]
+    """What was done to this file, and to others to bring them to its voxel order."""
 
     @property
     def frames(self) -> NDArray[Any]:
         """The data as ``T X Y Z``; a file without a time axis is one frame."""
         return np.ascontiguousarray(np.moveaxis(self.data, -1, 0)) if self.data.ndim == 4 else self.data[None]
 
+    def onto(self, like: Volume, what: str) -> Volume:
+        """This file (``what`` it holds) in the voxel order of ``like``, whose notes tell what was done.
+
+        `DataError` if both headers say where their voxels lie, and these are different places. Sizes and spacing are
+        not compared otherwise.
+        """
+        if self.place is None or like.place is None or np.allclose(self.place, like.place, atol=1e-3):
+            return self
+        size, edges = self.data.shape[:3], self.spacing_mm
+        found = fit(size, self.place, like.data.shape[:3], like.place)
+        if not found.fits:
+            if permuted(size, found.transform) != like.data.shape[:3]:
+                return self  # of another size: the caller names it
+            raise DataError(
+                f"{self.path} lies up to {found.apart_mm:.3g} mm away from {like.path.name} according to their headers",
+                hint=f"take both from the same copy of the dataset; if the voxels fit, save the {what} again with the "
+                "header of the image",
+            )
+        if found.transform == SAME_ORIENTATION:
+            return self
+        order = np.array(found.transform)
+        like.notes.append(f"{what}: {found.axes}, as the headers say")
+        return self._replace(
+            data=apply_orientation(self.data, order),  # type: ignore[no-untyped-call]
+            spacing_mm=permuted(edges, found.transform),
+            affine=self.affine @ inv_ornt_aff(order, size),  # type: ignore[no-untyped-call]
+            place=self.place @ inv_ornt_aff(order, size),  # type: ignore[no-untyped-call]
+        )
+
 
 def read_volume(path: Path, dimensions: int, known_mm: Spacing = NO_SPACING) -> Volume:
     """A NIfTI file of 3 or 4 dimensions with finite values; `DataError` if it is anything else.
 
     The spacing is taken from ``pixdim``, because some headers have an identity affine, and the directions from the
-    affine. ``known_mm`` replaces the spacing along each axis where it is not None.
+    affine. ``known_mm`` replaces the spacing along each axis where it is not None. A file named ``.nii`` is found as
+    ``.nii.gz``, and the reverse; MetaImage and NRRD files are read if SimpleITK is installed.
     """
+    path = with_either_ending(path)
     if not path.is_file():
         raise DataError(
             f"{path} does not exist or is not a file", hint="copy the dataset again, with all files of each subject"
@@ -73,7 +112,8 @@ def read_stack(path: Path) -> Volume:
     if not path.name.endswith((".nii", ".nii.gz")):
         raise DataError(
             f"the name of {path} does not end in .nii or .nii.gz",
-            hint="use a NIfTI file; `cinesynth ingest dicom` and `export --to nifti` convert DICOM",
+            hint="use a NIfTI file: 3D Slicer saves .nrrd and .mha as .nii.gz, and `cinesynth ingest dicom` and "
+            "`export --to nifti` convert DICOM",
         )
     if not path.is_file():
         raise DataError(f"{path} does not exist or is not a file", hint="use the .nii or .nii.gz of a short-axis stack")
@@ -82,30 +122,31 @@ def read_stack(path: Path) -> Volume:
 
 def _checked(path: Path, dimensions: tuple[int, ...], known_mm: Spacing) -> Volume:
     """The volume in a file; `DataError` unless it has so many dimensions and plausible content."""
-    data, header_mm, affine, frame_time_ms = _load(path)
+    data, pixdim, affine, has_code, frame_time_ms = _load(path)
     if dimensions == (3,) and data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim not in dimensions or min(data.shape) < 1:
         expected = " or ".join(f"{n} ({'x y z' if n == 3 else 'x y z time'})" for n in dimensions)
         raise DataError(
             f"{path} has {data.ndim} dimensions {data.shape}, expected {expected}",
-            hint="use the short-axis stack, not a single slice",
+            hint=shape_hint(data),
         )
-    if not np.issubdtype(data.dtype, np.number) or np.iscomplexobj(data) or not np.isfinite(data).all():
-        raise DataError(f"{path} holds values that are not finite numbers", hint="the file is damaged: copy it again")
+    if fault := values_fault(data):
+        raise DataError(f"{path} holds {fault[0]}", hint=fault[1])
+    check_slice_axis(path, data.shape)
+    header_mm, notes = edges_of(path, pixdim, affine, known_mm)
     spacing_mm = tuple(step if known is None else known for known, step in zip(known_mm, header_mm, strict=True))
     if not is_plausible_spacing(spacing_mm):
         raise DataError(
-            f"{path} has voxels of {' x '.join(f'{z:g}' for z in spacing_mm)} mm",
-            hint=f"expected {PLANE_STEP_MM[0]:g}-{PLANE_STEP_MM[1]:g} mm in the plane and slices of "
-            f"{SLICE_STEP_MM[0]:g}-{SLICE_STEP_MM[1]:g} mm: correct pixdim in the header",
+            f"{path} has voxels of {in_mm(spacing_mm)}", hint=spacing_hint(spacing_mm, PLANE_STEP_MM, SLICE_STEP_MM)
         )
     # directions from the header, scaled to the spacing
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or lengths.min() <= 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.5:
         raise DataError(f"{path} has a degenerate affine", hint="correct the sform or qform of the header")
+    place = credible_place(affine.copy(), pixdim, has_code)
     affine[:3, :3] *= np.array(spacing_mm) / lengths
-    return Volume(path, data, spacing_mm, affine, frame_time_ms, known_mm)
+    return Volume(path, data, spacing_mm, affine, frame_time_ms, known_mm, place, notes)
 
 
 def is_plausible_spacing(spacing_mm: Sequence[float]) -> bool:
@@ -114,8 +155,10 @@ def is_plausible_spacing(spacing_mm: Sequence[float]) -> bool:
     return all(low <= step <= high for step, (low, high) in zip(spacing_mm, ranges, strict=True))
 
 
-def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | None]:
-    """Voxels, voxel edges, affine and frame time, not checked yet."""
+def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, bool, float | None]:
+    """Voxels, ``pixdim``, affine, whether that has a code, and frame time; not checked yet."""
+    if is_other_format(path):
+        return load_other(path)
     try:
         with _silence():
             image: Any = _whole_file(path) or nib.load(path)
@@ -125,12 +168,13 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, float | 
             written = type(image.header).from_fileobj(file, check=False)
         edges_mm = tuple(abs(float(edge)) for edge in written["pixdim"][1:4])
         affine = np.array(image.affine, dtype=np.float64)
-        return np.asanyarray(image.dataobj), edges_mm, affine, _frame_time_ms(image.header)
+        has_code = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
+        return np.asanyarray(image.dataobj), edges_mm, affine, has_code, _frame_time_ms(image.header)
     except MemoryError:  # reported by the caller, who knows how many files are read at once
         raise
     except Exception as error:  # a damaged header can make the parser raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}", hint="the file is damaged: copy it again") from error
+        raise DataError(f"{path} cannot be read: {reason}", hint=damage_hint(path)) from error
 
 
 def _whole_file(path: Path) -> Any:
@@ -187,11 +231,12 @@ def read_label(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS) -> Labe
 
 
 def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS, dimensions: int = 4) -> LabelArray:
-    """The labels ``T X Y Z`` of a file with one label per frame of ``like``, translated by ``numbers``.
+    """The labels ``T X Y Z`` of a file with one label per frame of ``like``, in its voxel order, translated by
+    ``numbers``.
 
-    `DataError` unless shape and spacing agree with those of ``like``, or if the file holds another number.
+    `DataError` unless place, shape and spacing agree with those of ``like``, or if the file holds another number.
     """
-    label, shape = read_volume(path, dimensions, like.known_mm), like.data.shape[:dimensions]
+    label, shape = read_volume(path, dimensions, like.known_mm).onto(like, "label"), like.data.shape[:dimensions]
     hint = "label and image must have the same grid: take both from the same copy of the dataset"
     if label.data.shape != shape:
         raise DataError(

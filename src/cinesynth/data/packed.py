@@ -15,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow, data_hash, known_volumes_ml
+from cinesynth.data.duplicates import sketch
+from cinesynth.data.findings import Finding, duplicate_findings, name_of, refuse, subject_findings
 from cinesynth.data.geometry import Grid, Placement, place
 from cinesynth.data.normalisation import IntensityScale, phase_of_frames, systole_frames, to_uint8
+from cinesynth.data.plausibility import implausible
 from cinesynth.data.store import read_study
 from cinesynth.errors import DataError
 from cinesynth.io.files import atomic_path, file_sha256
 from cinesynth.io.tasks import ProgressCallback, no_progress
-from cinesynth.types import BoolArray, Diagnosis, Label, LabelArray, Study, covered_label
+from cinesynth.types import BoolArray, Diagnosis, FloatArray, Label, LabelArray, Study, covered_label
 
-FORMAT = 3
-"""Increased whenever the same study would be packed differently; older caches are then rebuilt."""
+FORMAT = 4
+"""Increased whenever the same study would be packed or checked differently; older caches are then rebuilt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,8 @@ class PackedDataset:
 def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress) -> PackedDataset:
     """The dataset on ``grid``: built once (atomically) for this data and grid, then opened.
 
-    `DataError` naming all subjects that do not fit the grid, or one whose file is missing or altered.
+    `DataError` naming all subjects with a `Finding` that stops (they do not fit the grid, say), or one whose file is
+    missing or altered.
     """
     dataset = Path(dataset)
     table, digest = DatasetTable.read(dataset), data_hash(dataset)
@@ -123,20 +127,17 @@ def prepare(dataset: Path, grid: Grid, progress: ProgressCallback = no_progress)
     path = dataset / "grids" / f"{size}_{spacing}mm_{exact[:12]}.h5"
     if not path.exists():
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            misfits: list[tuple[SubjectRow, DataError]] = []
+            findings: list[Finding] = []
+            sketches: dict[str, FloatArray] = {}
             for number, row in enumerate(table, start=1):
                 study = load_study(dataset, row)
-                try:
-                    placement = place(study, grid)
-                except DataError as error:
-                    misfits.append((row, error))
-                else:
-                    _pack(file, row, study, placement)
+                wrong = [each for each in subject_findings(row, study, grid, implausible(study)) if each.serious]
+                if not wrong:
+                    _pack(file, row, study, place(study, grid))
+                findings += wrong
+                sketches[name_of(row)] = sketch(study)
                 progress("prepare", number, len(table), {})
-            if misfits:
-                (_, first), *others = misfits
-                too = f"; {', '.join(row.subject for row, _ in others)} do not fit either" if others else ""
-                raise DataError(f"{first.message}{too}", hint=first.hint)
+            refuse([*findings, *duplicate_findings(table, sketches)], dataset)
     records = []
     try:
         with h5py.File(path, "r") as file:

@@ -1,6 +1,7 @@
 """Quality control of one study: measured values and the limits within which they raise no question.
 
-The limits are wide. A flagged check asks a person to look; nothing is dropped because of it. Values given for ACDC and
+The limits are wide. A flagged check asks a person to look; nothing is dropped because of it. What `plausibility` knows
+may refuse a study; `flags` lists both. Values given for ACDC and
 M&Ms are those of 80 and 64 of their patients.
 """
 
@@ -15,6 +16,8 @@ import scipy
 from numpy.typing import NDArray
 
 from cinesynth import physiology
+from cinesynth.data.label_shape import largest_part
+from cinesynth.data.plausibility import Flag, implausible
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
 
 
@@ -74,6 +77,28 @@ class QualityCheck(NamedTuple):
     def __str__(self) -> str:
         measured = f"{self.value:.4g} {self.unit}".rstrip()
         return f"{self.name} {measured} (expected {self.limits})" + (f", {self.where}" if self.where else "")
+
+
+def flags(study: Study) -> tuple[Flag, ...]:
+    """Everything about ``study`` that its user should know, each with its grade; those that stop it come first."""
+    known = (*implausible(study), *oddities(study))
+    return (*sorted(known, key=lambda flag: flag.grade != "stops"), *_looks(study))
+
+
+def _looks(study: Study) -> Iterator[Flag]:
+    return (Flag(check.name, "look", str(check)) for check in flagged_checks(study))
+
+
+def oddities(study: Study) -> Iterator[Flag]:
+    """What is rare but may be right: skewed voxels, and annotated structures without a voxel."""
+    axes = study.affine[:3, :3] / study.spacing_mm
+    if (skew := float(np.abs(axes.T @ axes - np.eye(3)).max())) > 0.01:
+        yield Flag("skew", "look", f"voxel edges are not perpendicular (cosine {skew:.2f})")
+    for name, index in (("ED", study.ed_index), ("ES", study.es_index)):
+        frame = np.flatnonzero(study.frame_index == index)[0]
+        seen, covered = set(np.unique(study.label[frame]).tolist()), study.coverage[frame].any(axis=0)
+        if empty := [s.name for i, s in enumerate(STRUCTURES) if covered[i] and s not in seen]:
+            yield Flag("empty", "look", f"{', '.join(empty)} was annotated at {name} but has no voxels")
 
 
 def flagged_checks(study: Study) -> tuple[QualityCheck, ...]:
@@ -168,7 +193,8 @@ def label_checks(study: Study) -> Iterator[QualityCheck]:
     """Structures in several pieces, and labels that are not where the heart is."""
     for structure in STRUCTURES:
         if (study.label == structure).any():
-            apart = [(_apart_percent(study.label[t] == structure), int(t)) for t in np.flatnonzero(study.labelled)]
+            parts = ((study.label[t] == structure, int(t)) for t in np.flatnonzero(study.labelled))
+            apart = [(100.0 * (1.0 - largest_part(part)) if part.any() else 0.0, t) for part, t in parts]
             percent, frame = max(apart)
             yield QualityCheck(
                 f"{structure.name} apart", percent, high=LIMITS.max_apart_percent, unit="%", where=_where(study, frame)
@@ -216,17 +242,6 @@ def slice_shifts_mm(study: Study) -> NDArray[np.float64]:
             before, here, after = (_centre(weight[..., i], study) for i in (z - 1, z, z + 1))
             result[z] = np.hypot(*(here - (before + after) / 2))
     return result
-
-
-def _apart_percent(mask: BoolArray) -> float:
-    """Percentage of an ``X Y Z`` mask outside its largest piece; pieces that touch at a corner are connected."""
-    where = np.nonzero(mask)
-    if not len(where[0]):
-        return 0.0
-    box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in where)
-    parts, _ = scipy.ndimage.label(mask[box], np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel())[1:]
-    return 100.0 * (1.0 - float(sizes.max()) / float(sizes.sum()))
 
 
 def _centre(weight: NDArray[np.float64] | BoolArray, study: Study) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from cinesynth.data.label_shape import bounding_box
 from cinesynth.evaluation.cases import Case
 from cinesynth.evaluation.comparison import THRESHOLDS, judge_value, one_sided_test, two_sided_test
 from cinesynth.evaluation.contours import EDGES, WALL
@@ -20,7 +21,7 @@ from cinesynth.evaluation.segmenter import NAME as SEGMENTER
 from cinesynth.evaluation.segmenter import Segmenter, measurer
 from cinesynth.evaluation.statistics import known
 from cinesynth.reports.plots import strip_plots
-from cinesynth.synthesis.acceptance import Verdict, bounding_box, judge_anatomy, judge_motion
+from cinesynth.synthesis.acceptance import Verdict, judge_anatomy, judge_motion
 from cinesynth.types import STRUCTURES, BoolArray, Label
 
 TITLE = "Anatomy"

@@ -13,7 +13,8 @@ from cinesynth import __version__
 from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow
 from cinesynth.data.ingest import read_skipped
 from cinesynth.data.packed import load_study
-from cinesynth.data.quality import QualityCheck, flagged_checks
+from cinesynth.data.plausibility import Flag
+from cinesynth.data.quality import flags
 from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError
 from cinesynth.io.files import write_text
@@ -30,7 +31,7 @@ class SubjectEntry:
     """One subject of the page; ``fault`` says why its file could not be read, and then there is no picture."""
 
     row: SubjectRow
-    flags: tuple[QualityCheck, ...]
+    flags: tuple[Flag, ...]
     png: bytes
     fault: str = ""
 
@@ -61,7 +62,7 @@ def _examined(dataset: Path, row: SubjectRow) -> SubjectEntry:
         study = load_study(dataset, row)
     except DataError as error:
         return SubjectEntry(row, (), b"", error.message)
-    return SubjectEntry(row, flagged_checks(study), render_subject(study))
+    return SubjectEntry(row, flags(study), render_subject(study))
 
 
 def write_report(
@@ -97,7 +98,7 @@ def write_report(
 
 
 def _counts(entries: Sequence[SubjectEntry]) -> Counter[str]:
-    names = ({*(check.name for check in entry.flags), *(["unreadable"] if entry.fault else [])} for entry in entries)
+    names = ({*(flag.name for flag in entry.flags), *(["unreadable"] if entry.fault else [])} for entry in entries)
     return Counter(name for each in names for name in sorted(each))
 
 

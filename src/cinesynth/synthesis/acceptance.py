@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cinesynth.data.label_shape import bounding_box, enclosed_shares, largest_part, longest_run
 from cinesynth.errors import InputError
-from cinesynth.physiology import MAX_ES_SHARE, MIN_MYO_ES_SHARE
+from cinesynth.physiology import MAX_ES_SHARE, MIN_ENCLOSED, MIN_MYO_ES_SHARE
 from cinesynth.synthesis.volume_matching import VolumeMatching
-from cinesynth.types import STRUCTURES, BoolArray, FloatArray, Label, LabelArray, volumes_ml
+from cinesynth.types import STRUCTURES, FloatArray, Label, LabelArray, volumes_ml
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Limits:
     min_lv_slices: int = 2
     min_largest_part: tuple[tuple[Label, float], ...] = ((Label.LV, 0.95), (Label.MYO, 0.9), (Label.RV, 0.9))
     """Fraction of a structure's voxels in its largest connected part. Labelled: .99, .95 and .96."""
-    min_enclosed: float = 0.8
+    min_enclosed: float = MIN_ENCLOSED
     """Fraction of the LV's outline that touches myocardium, in every slice but the first, where the outflow tract may
     leave it open, and the last, which comes and goes with the apex. Labelled: .92."""
     min_enclosed_first: float = 0.5
@@ -148,15 +148,6 @@ def _base_rule(label: LabelArray, prefix: str = "") -> Verdict:
     return Verdict(f"{prefix}myo_encloses_base", min(shares[:1], default=0.0), LIMITS.min_enclosed_first)
 
 
-def bounding_box(label: LabelArray | BoolArray) -> tuple[slice, slice, slice]:
-    """The in-plane bounding box of a label ``X Y Z`` with a margin of one voxel, and all slices."""
-    shadow = np.asarray(label.any(axis=2))
-    x, y = (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))
-    if len(x) == 0:
-        return (slice(0, 1), slice(0, 1), slice(None))
-    return (slice(max(x[0] - 1, 0), x[-1] + 2), slice(max(y[0] - 1, 0), y[-1] + 2), slice(None))
-
-
 def minima(curve: FloatArray) -> int:
     """Number of minima of a cyclic curve (``T``, fractions of the EDV) with at least `Limits.minimum_depth`."""
     cycles = [np.roll(curve, -frame).astype(np.float64) for frame in range(len(curve))]  # each begins at its frame
@@ -167,38 +158,6 @@ def _depth(cycle: NDArray[np.float64]) -> float:
     """How far the curve rises on both sides of its first point before it falls below it: 0 if that is no minimum."""
     sides = [side[np.cumsum(side < cycle[0]) == 0] for side in (cycle, cycle[::-1])]
     return float(min(side.max(initial=cycle[0]) for side in sides) - cycle[0])
-
-
-def longest_run(present: BoolArray) -> int:
-    """Length of the longest run of True."""
-    runs = "".join("1" if p else " " for p in present).split()
-    return max(map(len, runs), default=0)
-
-
-_DIAGONALS_TOO = np.ones((3, 3, 3), dtype=np.bool_)
-
-
-def largest_part(mask: BoolArray) -> float:
-    """Fraction of the voxels of ``mask`` (``X Y Z``) in its largest 26-connected part; 0 if it is empty."""
-    along_rows = np.moveaxis(mask[bounding_box(mask)], 2, 0)  # Z X Y: faster than across slices
-    parts, count = scipy.ndimage.label(along_rows, structure=_DIAGONALS_TOO)
-    if count == 0:
-        return 0.0
-    sizes: NDArray[np.int64] = np.bincount(parts.ravel())[1:]
-    return float(sizes.max() / sizes.sum())
-
-
-def enclosed_shares(lv: BoolArray, myo: BoolArray) -> list[float]:
-    """Fraction of the LV's outline that touches myocardium, for each slice with LV, base first."""
-    grown = lv.copy()
-    grown[1:] |= lv[:-1]
-    grown[:-1] |= lv[1:]
-    grown[:, 1:] |= lv[:, :-1]
-    grown[:, :-1] |= lv[:, 1:]
-    around = grown & ~lv  # X Y Z, the 4-connected outline in each slice
-    touching, length = (around & myo).sum(axis=(0, 1)), around.sum(axis=(0, 1))
-    shares: list[float] = (touching / np.maximum(length, 1))[lv.any(axis=(0, 1))].tolist()
-    return shares
 
 
 # --- Rejection sampling ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from cinesynth.cases.schema import BEAT, DECIMALS, IMAGE, LABEL, SHEET, sidecar
 from cinesynth.cases.writing import case_folder, render_sheet, write_like
 from cinesynth.data.nifti import read_stack
 from cinesynth.data.orientation import ALONG_HEART, AREA_LEAD, SliceOrder, apex_cosine, apply, base_lead, oriented
+from cinesynth.data.plausibility import implausible
 from cinesynth.data.sources.cycle import unlabelled_study
 from cinesynth.errors import DataError
 from cinesynth.io.files import file_sha256
@@ -107,6 +108,8 @@ def read_patient(path: Path | str, order: SliceOrder = "auto") -> Patient:
     study = unlabelled_study(
         volume.frames, volume.affine, subject=path.name, dataset="patient", frame_time_ms=volume.frame_time_ms
     )
+    if flag := next((flag for flag in implausible(study) if flag.grade == "stops"), None):
+        raise DataError(f"{volume.path}: {flag.text}", hint=flag.hint)
     return Patient(oriented(study, order), path, file_sha256(path), volume.data.ndim == 4)
 
 

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cinesynth.errors import DataError
 from cinesynth.io.tables import reading
-from cinesynth.types import Study
+from cinesynth.types import Label, Study
 
 if TYPE_CHECKING:
     from cinesynth.data.terms import Terms
@@ -63,6 +63,8 @@ class Source:
     """Identifies what `map` does to each study; like a changed file, a changed version means reading again."""
     terms: Terms | None = None
     """Licence and citation, where the package does not know them by the dataset's name."""
+    numbers: Mapping[int, Label] | None = None
+    """The meaning of the numbers in label files, where the user states it."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -78,13 +80,20 @@ class Source:
 def subject_folders(
     root: Path, places: Iterable[Path], is_subject: Callable[[Path], bool], *, dataset: str, hint: str
 ) -> dict[str, Path]:
-    """Subject folders by name, sorted, that lie directly in any of ``places``; `DataError` if there are none.
+    """Subject folders by name, sorted, that lie directly in any of ``places``.
 
-    ``root`` is the folder that the user named, for the error; ``dataset`` and ``hint`` belong to that error, too.
+    `DataError` if there are none, or if two different folders have one name. ``root`` is the folder that the user
+    named, for the error; ``dataset`` and ``hint`` belong to that error, too.
     """
     found: dict[str, Path] = {}
     for parent in filter(Path.is_dir, places):
-        found |= {path.name: path for path in sorted(parent.iterdir()) if path.is_dir() and is_subject(path)}
+        for path in sorted(parent.iterdir()):
+            if not path.is_dir() or not is_subject(path):
+                continue
+            other = found.setdefault(path.name, path)
+            if other != path and not other.samefile(path):
+                twice = f"{path.name} is in two folders: {other.parent} and {path.parent}"
+                raise DataError(twice, hint=f"name one of them, or move the other out of {root}")
     if not found:
         raise DataError(f"no {dataset} subjects in {root}", hint=hint)
     return dict(sorted(found.items()))
@@ -97,10 +106,12 @@ def source_of(
     *,
     skipped: Iterable[Skipped] = (),
     terms: Terms | None = None,
+    numbers: Mapping[int, Label] | None = None,
 ) -> Source:
     """A source of ``subjects``, located by name. A file that cannot be opened becomes a `DataError` that names it."""
     files = partial(_at, subjects, subject_files) if subject_files else None
-    return Source(tuple(subjects), partial(_read, subjects, read_subject), tuple(skipped), files, terms=terms)
+    read = partial(_read, subjects, read_subject)
+    return Source(tuple(subjects), read, tuple(skipped), files, terms=terms, numbers=numbers)
 
 
 @reading()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cinesynth.data.file_faults import with_either_ending
 from cinesynth.data.nifti import read_label, read_labels, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source, source_of
@@ -35,7 +36,7 @@ class CinemaSubject(NamedTuple):
 
     def path(self, what: str) -> Path:
         """The short-axis file ``t``, ``ed``, ``es``, or its label (``_gt``)."""
-        return self.folder / f"{self.folder.name}_sax_{what}.nii.gz"
+        return with_either_ending(self.folder / f"{self.folder.name}_sax_{what}.nii.gz")
 
     def cell(self, column: str) -> str:
         """The cell of a column, empty if the table has no such column."""

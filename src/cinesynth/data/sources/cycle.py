@@ -13,8 +13,13 @@ from cinesynth.data.nifti import OUR_NUMBERS, Numbers, Volume, read_label
 from cinesynth.data.normalisation import default_es_index
 from cinesynth.data.terms import diagnosis_of
 from cinesynth.errors import DataError
+from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import STRUCTURES, UNKNOWN_VENDOR, BoolArray, Label, LabelArray, PhasesFrom, Study, full_coverage
 
+SAME_FRAME = 0.05
+"""Largest mean difference between copies of a frame, in standard deviations; rounding to bytes takes less than 0.01."""
+MAX_STEP_DEVIATION = 0.3
+"""Of a step between trigger times from the usual one: whole milliseconds of short steps are rounded."""
 EdEs = tuple[int, int, PhasesFrom]
 """Zero-based ED and ES of a cycle, and how they are known."""
 
@@ -40,8 +45,12 @@ def whole_cycle(volume: Volume) -> Cycle:
 
 
 def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cycle: int) -> Cycle:
-    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they share a grid."""
+    """Single-frame files at the zero-based ``numbers`` of the cycle; `DataError` unless they share a grid.
+
+    The others are brought to the voxel order of the first, where their headers say that it differs.
+    """
     first = volumes[0]
+    volumes = [first, *(other.onto(first, "frame") for other in volumes[1:])]
     for other in volumes[1:]:
         if other.data.shape != first.data.shape or not np.allclose(other.spacing_mm, first.spacing_mm, rtol=0.01):
             raise DataError(
@@ -51,6 +60,48 @@ def some_frames(volumes: Sequence[Volume], numbers: Sequence[int], frames_in_cyc
             )
     image = np.stack([volume.data for volume in volumes])
     return Cycle(first, image, np.array(numbers, dtype=np.int64), frames_in_cycle)
+
+
+def check_numbers(subject: str, index: Sequence[int], counts_from: int) -> None:
+    """`DataError` unless the zero-based numbers of files are those of all frames of a cycle."""
+    missing = sorted(set(range(len(index))) - set(index))
+    if not missing:
+        return
+    numbers = [number + counts_from for number in index]
+    found = f"{subject}: {len(index)} files have the frame numbers {_listed(numbers)}"
+    if index == list(range(1 - 2 * counts_from, len(index) + 1 - 2 * counts_from)):
+        raise DataError(found, hint=f"the layout says counts_from: {counts_from}: write counts_from: {1 - counts_from}")
+    steps = np.diff(numbers)
+    if len(steps) > 1 and steps.min() > 1 and steps.max() < 2 * steps.min():
+        hint = (
+            "if these are trigger times in ms, write {time_ms} in place of {frame}; else number the frames one by one"
+        )
+        raise DataError(found, hint=hint)
+    raise DataError(
+        f"{found}, expected those of a whole cycle",
+        hint="add the missing frames, or say how many the whole cycle has: phases: {ed: ..., es: ..., frames: ...}",
+    )
+
+
+def frame_time_of(subject: str, times_ms: Sequence[float]) -> float | None:
+    """The time between frames with these trigger times, ascending, ms; `DataError` unless they are those of a cine."""
+    steps = np.diff(times_ms)
+    if not len(steps):
+        return None
+    step, (low, high) = float(np.median(steps)), FRAME_TIME_RANGE_MS
+    if not low <= step <= high or np.abs(steps - step).max() > MAX_STEP_DEVIATION * step:
+        raise DataError(
+            f"{subject}: the trigger times in the names are {_listed(times_ms)} ms, expected equal steps of "
+            f"{low:g}-{high:g} ms",
+            hint="copy all frames, each once; if the numbers are not ms, number the files one by one and use {frame}",
+        )
+    return (times_ms[-1] - times_ms[0]) / len(steps)
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    """The first few numbers, and the last."""
+    first = [f"{number:g}" for number in numbers]
+    return ", ".join(first if len(first) < 6 else (*first[:4], "...", first[-1]))
 
 
 def labels_of_frames(
@@ -79,6 +130,27 @@ def check_phases(cycle: Cycle, ed_index: int, es_index: int) -> None:
             f"({min(stored)} to {max(stored)}, counted from 0)",
             hint="check the frame numbers, and whether they count from 0 or 1",
         )
+
+
+def frame_of(phase: Volume, cycle: Cycle, hint: str) -> int:
+    """The zero-based frame of ``cycle`` that a file of one phase is a copy of; `DataError` with ``hint`` if none is."""
+    phase = phase.onto(cycle.grid, "frame")
+    if phase.data.shape != cycle.image.shape[1:]:
+        raise DataError(
+            f"{cycle.grid.path} has {cycle.image.shape[1:]} voxels, {phase.path.name} has {phase.data.shape}", hint=hint
+        )
+    wanted = _standardised(phase.data)
+    differences = [np.abs(_standardised(frame) - wanted).mean() for frame in cycle.image]
+    nearest = int(np.argmin(differences))
+    if differences[nearest] > SAME_FRAME:
+        raise DataError(f"{phase.path} is not a frame of {cycle.grid.path.name}", hint=hint)
+    return int(cycle.frame_index[nearest])
+
+
+def _standardised(frame: NDArray[Any]) -> NDArray[np.float32]:
+    """Mean 0 and standard deviation 1: copies of a frame may be scaled otherwise in their files."""
+    values = frame.astype(np.float32)
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9), dtype=np.float32)
 
 
 def choose_phases(cycle: Cycle, label: LabelArray, declared: tuple[int, int] | None) -> EdEs:
@@ -117,9 +189,10 @@ def labelled_study(
     """The study of a cycle in the source's voxel order; ``facts`` are further fields of `Study`.
 
     By default ``coverage`` says that every structure was annotated in each frame that holds a label: each shows a
-    heart, so empty means unlabelled.
+    heart, so empty means unlabelled. What was done to the files is noted.
     """
     ed_index, es_index, phases_from = phases
+    notes = tuple(dict.fromkeys((*facts.pop("notes", ()), *cycle.grid.notes)))
     if coverage is None:
         coverage = full_coverage(np.asarray(label.any(axis=(1, 2, 3))), label.shape[3])
     return unlabelled_study(
@@ -133,6 +206,7 @@ def labelled_study(
         es_index=es_index,
         phases_from=phases_from,
         frame_time_ms=cycle.grid.frame_time_ms,
+        notes=notes,
         **facts,
     )
 

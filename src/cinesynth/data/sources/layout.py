@@ -1,44 +1,25 @@
-"""Layouts: a YAML file that describes a folder of NIfTI files, and the file patterns in it.
+"""Layouts: a YAML file that describes a folder of NIfTI files (see `patterns` for the names of files).
 
-Patterns are relative to the folder that the user names. ``{subject}`` and ``{frame}`` stand for a name and a number,
-``*`` for anything within a name. Where a setting is a number, text names a column of the table instead.
+Where a setting is a number, text names a column of the table instead.
 """
 
 from __future__ import annotations
 
-import glob
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError, model_validator
 
 from cinesynth.config.fields import Settings
 from cinesynth.data.nifti import Numbers
 from cinesynth.data.orientation import SliceOrder
-from cinesynth.errors import ConfigError, DataError
+from cinesynth.data.sources.patterns import FRAME, NUMBERED, SLICE, SUBJECT, Pattern
+from cinesynth.errors import ConfigError
 from cinesynth.io.tables import MAX_FRAMES, read_small
 from cinesynth.types import Diagnosis, Label
 
-SUBJECT, FRAME = "{subject}", "{frame}"
-MORE_SPECIFIC = "make the pattern in the layout more specific"
-_PARTS = re.compile(r"(\{subject\}|\{frame\}|\*)")
-
-
-def check_pattern(pattern: str) -> str:
-    """``pattern`` itself; ``ValueError`` unless it contains ``{subject}`` and stays below the folder."""
-    if SUBJECT not in pattern:
-        raise ValueError(f"{pattern!r} has no {SUBJECT}")
-    if left := re.findall(r"[{}]+\w*", _PARTS.sub("", pattern)):
-        raise ValueError(f"{pattern!r}: {left[0]!r} is neither {SUBJECT} nor {FRAME}")
-    if "\0" in pattern or "**" in pattern or pattern.startswith(("/", "\\")) or ".." in pattern.split("/"):
-        forbidden = "'**', '..', a leading '/' and zero bytes are not allowed"
-        raise ValueError(f"{pattern!r} must stay below the folder: {forbidden}")
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(check_pattern)]
 Structure = Literal["RV", "MYO", "LV"]
 FrameNumber = Annotated[int, Field(ge=0, lt=MAX_FRAMES)] | str
 """A frame number, or the column with it."""
@@ -55,15 +36,49 @@ class EdEsFiles(Settings):
     es: Pattern
 
 
+class LabelFiles(Settings):
+    """Patterns of the label files of ED and ES, or of one of them."""
+
+    ed: Pattern | None = None
+    es: Pattern | None = None
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> LabelFiles:
+        if self.ed is None and self.es is None:
+            raise ValueError("give ed, es or both")
+        return self
+
+
 class PhaseSettings(Settings):
     """Which frames are ED and ES."""
 
     ed: FrameNumber
-    es: FrameNumber
+    es: FrameNumber | None = None
+    """Where ES is not known, it is assumed at the usual part of the cycle."""
     frames: FrameNumber | None = None
     """Number of frames in the whole cycle, if the files do not contain all of them."""
     known_from: str | None = None
     """Column with the origin of ED and ES if that is not metadata: ``labels``, ``model`` or ``assumed``."""
+
+
+def _form(value: object) -> str:
+    """Which form a setting has that may be a pattern or word, a table of settings, or a table of patterns."""
+    if isinstance(value, dict):
+        return "files" if any(SUBJECT in str(each) for each in value.values()) else "settings"
+    return "text" if isinstance(value, str) else "files" if isinstance(value, EdEsFiles | LabelFiles) else "settings"
+
+
+def _pattern_or_files(value: object) -> str:
+    return "text" if isinstance(value, str) else "files"
+
+
+_Image = Annotated[Pattern, Tag("text")] | Annotated[EdEsFiles, Tag("files")]
+_Label = Annotated[Pattern, Tag("text")] | Annotated[LabelFiles, Tag("files")]
+_Phases = (
+    Annotated[Literal["labels"], Tag("text")]
+    | Annotated[PhaseSettings, Tag("settings")]
+    | Annotated[EdEsFiles, Tag("files")]
+)
 
 
 class TableColumns(Settings):
@@ -91,19 +106,22 @@ class Layout(Settings):
     """What users of the data should cite."""
     note: str = ""
     """Further remarks, stored with the dataset."""
-    image: Pattern | EdEsFiles
-    """A 4D file; with ``{frame}``, one file per frame; or the files of ED and ES."""
-    label: Pattern | EdEsFiles | None = None
-    """As ``image``. In a 4D label file, frames that are all 0 count as unlabelled."""
+    image: Annotated[_Image, Discriminator(_pattern_or_files)]
+    """A 4D file; with ``{frame}`` or ``{time_ms}``, one file per frame; with ``{slice}``, one 4D file per slice; or the
+    files of ED and ES."""
+    label: Annotated[_Label, Discriminator(_pattern_or_files)] | None = None
+    """As ``image``, or files of ED and ES (or of one of them) beside a cycle. In a 4D label file, frames that are all 0
+    count as unlabelled."""
     labels: dict[Structure | Literal["background"], LabelNumber | tuple[LabelNumber, ...]] = Field(default_factory=dict)
     """What the numbers of label files mean; any other number is an error."""
     covers: dict[Structure, tuple[Literal["ed", "es", "all"], ...]] = Field(default_factory=dict)
     """Frames in which a structure was annotated, if that is not every labelled frame."""
     empty_slices: Literal["background", "unknown"] = "background"
     """Meaning of a slice without any structure in a labelled frame: outside the heart, or not annotated."""
-    phases: PhaseSettings | Literal["labels"] | None = None
-    """ED and ES. By default they are the frames with the largest and smallest labelled LV, or assumed without labels;
-    with ``labels`` it is an error if labels do not determine them. Not needed for ED and ES files."""
+    phases: Annotated[_Phases, Discriminator(_form)] | None = None
+    """ED and ES: frame numbers, or image files that are copies of these two frames, which are found by their voxels. By
+    default they are the frames with the largest and smallest labelled LV, or assumed without labels; with ``labels`` it
+    is an error if labels do not determine them. Not needed for ED and ES files."""
     counts_from: Literal[0, 1] = 0
     """The number of the first frame, in file names and in the table."""
     table: TableColumns | None = None
@@ -154,27 +172,38 @@ class Layout(Settings):
     def _label_fits_image(self) -> Layout:
         if isinstance(self.label, str) and isinstance(self.image, EdEsFiles):
             raise ValueError("label: give ed and es, as image does")
-        if isinstance(self.label, str) and FRAME in self.image and FRAME not in self.label:
-            raise ValueError(f"image contains {FRAME}, label does not")
-        for files in (self.image, self.label):
-            if isinstance(files, EdEsFiles) and FRAME in files.ed + files.es:
-                raise ValueError(f"ed and es are one file each: remove {FRAME}")
+        for part in NUMBERED:
+            in_image, in_label = (isinstance(files, str) and part in files for files in (self.image, self.label))
+            if isinstance(self.label, str) and in_image and not in_label:
+                raise ValueError(f"image contains {part}, label does not")
+            if in_label and not in_image and part != FRAME:
+                raise ValueError(f"label contains {part}, image does not")
+        if isinstance(self.image, str) and SLICE in self.image and isinstance(self.label, LabelFiles):
+            raise ValueError(f"label: files of ED and ES are whole stacks; with {SLICE} in image, use {SLICE} in label")
+        pairs = [self.image, self.label, self.phases]
+        patterns = [str(each) for files in pairs if isinstance(files, EdEsFiles | LabelFiles) for _, each in files]
+        if found := next((part for part in NUMBERED for pattern in patterns if part in pattern), None):
+            raise ValueError(f"ed and es are one file each: remove {found}")
         return self
 
     @model_validator(mode="after")
     def _phases_can_be_known(self) -> Layout:
+        numbers = self.phases if isinstance(self.phases, PhaseSettings) else None
         if isinstance(self.image, EdEsFiles):
-            if self.phases == "labels" or (self.phases and self.phases.frames is None):
+            if self.phases and not (numbers and numbers.frames is not None and numbers.es is not None):
                 raise ValueError("phases of ED and ES files: remove them, or give ed, es and frames")
-        elif isinstance(self.label, EdEsFiles) and not isinstance(self.phases, PhaseSettings):
-            raise ValueError("phases: give ed and es, the frames of the label files")
+        elif isinstance(self.label, LabelFiles) and not isinstance(self.phases, PhaseSettings | EdEsFiles):
+            raise ValueError("phases: give ed and es, the frames of the label files, or images that are copies of them")
         elif self.phases == "labels" and not self.label:
             raise ValueError("phases: labels need a label file")
+        if isinstance(self.label, LabelFiles) and self.label.es and numbers and numbers.es is None:
+            raise ValueError("phases: give es, the frame of the label file of ES")
         return self
 
     @model_validator(mode="after")
     def _columns_have_a_table(self) -> Layout:
-        numbers = [self.phases.ed, self.phases.es, self.phases.frames] if isinstance(self.phases, PhaseSettings) else []
+        phases = self.phases if isinstance(self.phases, PhaseSettings) else None
+        numbers = [phases.ed, phases.es, phases.frames] if phases else []
         named = [value for value in (*numbers, *self.spacing_mm) if isinstance(value, str)]
         if named and self.table is None:
             raise ValueError(f"{', '.join(named)}: column names need a table")
@@ -196,12 +225,21 @@ def load_layout(name: str | Path) -> Layout:
     try:
         layout = Layout.model_validate(_tree(path))
     except ValidationError as error:
-        found = [(".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) for e in error.errors()]
-        lines = sorted({": ".join(filter(None, (path.name, *place))) for place in found})
+        found = {(_place(e["loc"]), e["msg"].removeprefix("Value error, ")) for e in error.errors()}
+        lines = [": ".join(filter(None, (path.name, *each))) for each in sorted(found)]
         hint = f"correct the file; the package's own layouts ({', '.join(layouts())}) are in cinesynth/data/layouts"
         raise ConfigError("\n".join(lines), hint=hint) from None
     layout._file = path
     return layout
+
+
+_TYPES = re.compile(r"[\[(]|^(text|files|settings|str|int|float|tuple|constrained-\w+)$")
+"""Parts of the place of an error that are names of types and forms, not keys of the file."""
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """The path of a key of the file."""
+    return ".".join(str(part) for part in location if not _TYPES.search(str(part)))
 
 
 def _tree(path: Path) -> dict[str, Any]:
@@ -215,63 +253,3 @@ def _tree(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} contains no settings", hint="start from a copy of a layout of the package")
     return tree
-
-
-# --- Files that fit a pattern -------------------------------------------------------------------------------------
-
-
-class PatternMatch(NamedTuple):
-    """A file that fits a pattern."""
-
-    path: Path
-    subject: str
-    frame: int | None  # the number in place of ``{frame}``
-
-
-def find(root: Path, pattern: str, subject: str | None = None) -> list[PatternMatch]:
-    """Files below ``root`` that fit ``pattern``, of one subject or of all, sorted; hidden files are ignored."""
-    regex, found = _regex(pattern), []
-    special = {SUBJECT: "*" if subject is None else glob.escape(subject), FRAME: "*", "*": "*"}
-    parts = (special.get(part) or glob.escape(part) for part in _PARTS.split(pattern))
-    for path in sorted(root.glob("".join(parts))):
-        place = path.relative_to(root).as_posix()
-        match = regex.fullmatch(place)
-        if not match or re.search(r"(^|/)\.", place) or subject not in (None, match["subject"]):
-            continue
-        number = match.groupdict().get("frame")
-        found.append(PatternMatch(path, match["subject"], None if number is None else int(number)))
-    return found
-
-
-def only(root: Path, pattern: str, subject: str) -> Path:
-    """The only file of ``subject`` that fits; `DataError` if there is none, or more than one."""
-    paths = [match.path for match in find(root, pattern, subject)]
-    if not paths:
-        hint = "copy the whole dataset again, or correct the pattern in the layout"
-        raise DataError(f"{root / pattern.replace(SUBJECT, subject)} is missing", hint=hint)
-    if len(paths) > 1:
-        found = f"{subject}: {len(paths)} files fit {pattern!r}: {paths[0].name}, {paths[1].name}, ..."
-        raise DataError(found, hint=MORE_SPECIFIC)
-    return paths[0]
-
-
-def numbered(root: Path, pattern: str, subject: str) -> dict[int, Path]:
-    """Files of ``subject`` by ascending frame number; `DataError` if two files have the same number."""
-    result: dict[int, Path] = {}
-    for path, _, frame in find(root, pattern, subject):
-        other = result.setdefault(frame or 0, path)
-        if other != path:
-            found = f"{subject}: {path.name} and {other.name} are both frame {frame or 0}"
-            raise DataError(found, hint=MORE_SPECIFIC)
-    return dict(sorted(result.items()))
-
-
-def _regex(pattern: str) -> re.Pattern[str]:
-    """Each placeholder may occur twice, and must then stand for the same text."""
-    groups = {SUBJECT: ("(?P<subject>[^/]+)", "(?P=subject)"), FRAME: ("(?P<frame>[0-9]{1,9})", "(?P=frame)")}
-    parts = _PARTS.split(pattern)
-    regex = ["[^/]*" if part == "*" else re.escape(part) for part in parts]
-    for place, part in enumerate(parts):
-        if part in groups:
-            regex[place] = groups[part][part in parts[:place]]
-    return re.compile("".join(regex))

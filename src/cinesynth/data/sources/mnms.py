@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cinesynth.data.nifti import MNMS_NUMBERS, Volume, read_labels, read_volume
+from cinesynth.data.file_faults import with_either_ending
+from cinesynth.data.nifti import MNMS_NUMBERS, read_labels, read_volume
 from cinesynth.data.orientation import oriented
 from cinesynth.data.sources import Source, source_of, subject_folders
 from cinesynth.data.sources.cycle import (
-    Cycle,
     choose_phases,
+    frame_of,
     labelled_study,
     labels_of_frames,
     some_frames,
@@ -89,11 +90,11 @@ def read_mnms_subject(folder: Path, table: SubjectTable) -> Study:
 
 
 def _mnms_path(folder: Path, kind: str = "") -> Path:
-    return folder / f"{folder.name}_sa{kind}.nii.gz"
+    return with_either_ending(folder / f"{folder.name}_sa{kind}.nii.gz")
 
 
 def _mnms_files(folder: Path, table: SubjectTable) -> list[Path]:
-    return [table.path, *sorted(folder.glob(f"{glob.escape(folder.name)}_sa*.nii.gz"))]
+    return [table.path, *sorted(folder.glob(f"{glob.escape(folder.name)}_sa*.nii*"))]
 
 
 # --- M&Ms-2 ----------------------------------------------------------------------------------------------------------
@@ -132,14 +133,17 @@ def read_mnms2_subject(folder: Path, table: SubjectTable, *, cycles: bool = True
     path = _mnms2_path(folder, "CINE")
     if cycles and is_named(path):
         cycle = whole_cycle(read_volume(path, 4))
-        ed, es = _frame_of(ed_file, cycle), _frame_of(es_file, cycle)
+        hint = "the cycle is of another scan: read ED and ES without it (--no-cycles)"
+        ed, es = frame_of(ed_file, cycle, hint), frame_of(es_file, cycle, hint)
     phases = choose_phases(cycle, cycle.no_labels, (ed, es))
     labels = {ed: _mnms2_path(folder, "ED_gt"), es: _mnms2_path(folder, "ES_gt")}
     group = row.text("DISEASE")
+    label = labels_of_frames(cycle, labels, MNMS_NUMBERS, grid=pair.grid)
     study = labelled_study(
         cycle,
-        labels_of_frames(cycle, labels, MNMS_NUMBERS, grid=pair.grid),
+        label,
         phases,
+        notes=tuple(pair.grid.notes),
         subject=folder.name,
         dataset="mnms2",
         vendor=vendor_of(row.text("VENDOR")),
@@ -150,24 +154,9 @@ def read_mnms2_subject(folder: Path, table: SubjectTable, *, cycles: bool = True
 
 
 def _mnms2_path(folder: Path, what: str) -> Path:
-    return folder / f"{folder.name}_SA_{what}.nii.gz"
+    return with_either_ending(folder / f"{folder.name}_SA_{what}.nii.gz")
 
 
 def _mnms2_files(folder: Path, table: SubjectTable, cycles: bool) -> list[Path]:
-    found = sorted(folder.glob(f"{folder.name}_SA_*.nii.gz"))
+    found = sorted(folder.glob(f"{folder.name}_SA_*.nii*"))
     return [table.path, *(path for path in found if cycles or path != _mnms2_path(folder, "CINE"))]
-
-
-def _frame_of(phase: Volume, cycle: Cycle) -> int:
-    """The zero-based frame of ``cycle`` that a file of ED or ES is a copy of."""
-    hint = "the cycle is of another scan: read ED and ES without it (--no-cycles)"
-    if phase.data.shape != cycle.image.shape[1:]:
-        raise DataError(
-            f"{cycle.grid.path} has {cycle.image.shape[1:]} voxels, {phase.path.name} has {phase.data.shape}", hint=hint
-        )
-    wanted = phase.data.astype(np.float64)
-    differences = [np.abs(frame - wanted).mean() for frame in cycle.image]
-    nearest = int(np.argmin(differences))
-    if differences[nearest] > 0.01 * np.ptp(wanted):  # files were written with other scale factors
-        raise DataError(f"{phase.path} is not a frame of {cycle.grid.path.name}", hint=hint)
-    return nearest
