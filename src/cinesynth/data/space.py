@@ -46,7 +46,7 @@ class Fit(NamedTuple):
 def credible_place(affine: Affine, edges_mm: tuple[float, ...], has_code: bool) -> Affine | None:
     """``affine`` where it says where the voxels lie; None where it is a placeholder."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not has_code or not np.isfinite(affine).all() or lengths.min() <= 0:
+    if not has_code or not np.isfinite(affine).all() or not 1e-3 < lengths.min() <= lengths.max() < 1e3:
         return None
     along_scanner = (np.abs(affine[:3, :3] / lengths).max(axis=0) > 0.999).all()
     unscaled = is_ones(lengths) and not is_ones(edges_mm)
