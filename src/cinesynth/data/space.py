@@ -84,9 +84,9 @@ def permuted(values: Any, transform: Orientation) -> tuple[Any, ...]:
 
 
 def check_slice_axis(path: Path, size: tuple[int, ...]) -> None:
-    """`DataError` unless the third axis can be that of the slices: each has more columns and rows than there are."""
+    """`DataError` if another axis than the third must be that of the slices: it has less than half as many voxels."""
     axis = int(np.argmin(size[:3]))
-    if axis != 2 and size[axis] < size[2]:
+    if 2 * size[axis] < size[2]:
         raise DataError(
             f"{path} has {' x '.join(map(str, size))} voxels: the slices seem to lie along axis {axis + 1}, expected "
             "them along axis 3",
