@@ -110,7 +110,7 @@ def patient(folder: Path, label: np.ndarray | None = None, shape: tuple[int, ...
     folder.mkdir(parents=True)
     name = folder.name
     (folder / "Info.cfg").write_text("ED: 1\nES: 3\nGroup: NOR\nHeight: 170\nNbFrame: 8\nWeight: 70\n")
-    affine = np.diag([1.5, 1.5, 10.0, 1.0])
+    affine = np.diag([5.0, 5.0, 10.0, 1.0])
     image = np.random.default_rng(0).integers(0, 255, shape).astype(np.int16)
     truth = np.zeros(shape, np.uint8)
     truth[8:12, 8:12, 1:5] = 3

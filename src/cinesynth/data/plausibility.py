@@ -159,23 +159,26 @@ def _order(study: Study) -> Iterator[Flag]:
         )
 
 
-def _shrunk(image: NDArray[np.generic], side: int = 32) -> NDArray[np.float32]:
+def _shrunk(image: NDArray[np.generic], side: int = 32) -> NDArray[np.float64]:
     """``T X Y Z`` at about ``side`` pixels, each the sum of four, every slice with mean 0 and norm 1 (0 if uniform)."""
     step = max(1, min(image.shape[1:3]) // side)
     x, y = (size // step * step for size in image.shape[1:3])
     starts = sorted({0, step // 2})
-    small = sum(image[:, i:x:step, j:y:step].astype(np.float32) for i in starts for j in starts)
-    small = np.asarray(small - np.mean(small, axis=(1, 2), keepdims=True))
-    norm = np.sqrt(np.square(small).sum(axis=(1, 2), keepdims=True))
-    return np.asarray(small / np.where(norm > 1e-3, norm, np.inf), dtype=np.float32)
+    exact = np.float32 if image.dtype.itemsize <= 2 else np.float64
+    with np.errstate(over="ignore", invalid="ignore"):  # values that squares cannot hold are not compared
+        small = np.asarray(sum(image[:, i:x:step, j:y:step].astype(exact) for i in starts for j in starts))
+        small = small - small.mean(axis=(1, 2), keepdims=True)
+        norm = np.sqrt(np.square(small).sum(axis=(1, 2), keepdims=True))
+        small = small / np.where(norm > 1e-6, norm, np.inf)
+    return np.asarray(np.nan_to_num(small, nan=0.0, posinf=0.0, neginf=0.0), dtype=np.float64)
 
 
-def _neighbours(small: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+def _neighbours(small: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """The correlation of each frame (``axis`` 0) or slice (3) with the next one; the last is followed by the first."""
     return _correlation(small, np.roll(small, -1, axis), axis)
 
 
-def _correlation(one: NDArray[np.float32], other: NDArray[np.float32], axis: int) -> NDArray[np.float64]:
+def _correlation(one: NDArray[np.float64], other: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Correlation of two arrays of `_shrunk` along ``axis`` (0: frames, 3: slices), averaged over the other of the two.
 
     Uniform slices are not compared; 1 where there is nothing to compare.

@@ -47,7 +47,7 @@ class Fit(NamedTuple):
 def credible_place(affine: Affine, edges_mm: tuple[float, ...], has_code: bool) -> Affine | None:
     """``affine`` where it says where the voxels lie; None where it is a placeholder."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not has_code or not np.isfinite(affine).all() or lengths.min() <= 0:
+    if not has_code or not np.isfinite(affine).all() or not 1e-3 < lengths.min() <= lengths.max() < 1e3:
         return None
     along_scanner = (np.abs(affine[:3, :3] / lengths).max(axis=0) > 0.999).all()
     unscaled = is_ones(lengths) and not is_ones(edges_mm)
@@ -85,9 +85,9 @@ def permuted(values: Any, transform: Orientation) -> tuple[Any, ...]:
 
 
 def check_slice_axis(path: Path, size: tuple[int, ...]) -> None:
-    """`DataError` unless the third axis can be that of the slices: each has more columns and rows than there are."""
+    """`DataError` if another axis than the third must be that of the slices: it has less than half as many voxels."""
     axis = int(np.argmin(size[:3]))
-    if axis != 2 and size[axis] < size[2]:
+    if 2 * size[axis] < size[2]:
         raise DataError(
             f"{path} has {' x '.join(map(str, size))} voxels: the slices seem to lie along axis {axis + 1}, expected "
             "them along axis 3",
