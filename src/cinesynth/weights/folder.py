@@ -121,10 +121,16 @@ def save_stage(folder: Path, stage: str, module: nn.Module, config: Config, info
     """Write a finished stage with the ids of its parents; returns its own id, the SHA-256 of its weights."""
     path = folder / f"{stage}.safetensors"
     sha = write_tensors(path, module.state_dict())
-    parents = {parent: stage_info(folder, source_of(folder, parent))["id"] for parent in PARENTS[stage]}
+    parents = {parent: _id_as(parent, stage_info(folder, source_of(folder, parent))) for parent in PARENTS[stage]}
     record = {"stage": stage, "id": sha, "sha256": sha, "parents": parents, "config": config.model_dump(mode="json")}
     write_text(folder / f"{stage}.json", json.dumps({**record, **info}, indent=1))
     return sha
+
+
+def _id_as(parent: str, info: dict[str, Any]) -> str:
+    """The id that a stage records of a ``parent``: a VAE of a weights folder may have the latents of an earlier one."""
+    found: str = info["id"] if parent == DECODES else info.get(ENCODES_AS, info["id"])
+    return found
 
 
 def source_of(folder: Path, parent: str) -> str:
@@ -239,8 +245,7 @@ def check_lineage(infos: dict[str, dict[str, Any]]) -> None:
     for stage, info in infos.items():
         for parent in PARENTS[stage]:
             trained_with = infos["vae" if parent == DECODES and DECODES not in infos else parent]
-            key = "id" if parent == DECODES else ENCODES_AS
-            expected, found = info["parents"].get(parent), trained_with.get(key, trained_with["id"])
+            expected, found = info["parents"].get(parent), _id_as(parent, trained_with)
             if expected != found:
                 raise WeightsError(
                     f"{stage} was trained with {parent} {str(expected)[:12]}..., but here is {parent} {found[:12]}...",
