@@ -24,8 +24,8 @@ Grade = Literal["stops", "look", "note"]
 """Whether a flag refuses a study, asks a person to look at it, or only tells something."""
 Numbers = Mapping[int, Label]
 
-MIN_NEXT_FRAME = 0.85
-"""Correlation of neighbouring frames of a cycle at low resolution; .97 and more in whole cycles, .76 and less where
+MIN_NEXT_FRAME = 0.9
+"""Correlation of neighbouring frames of a cycle at low resolution; .97 and more in whole cycles, .81 and less where
 half of the slices stand in every second frame."""
 MIN_DENSE_FRAMES = 8
 """Frames from which neighbours are that similar."""
