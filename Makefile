@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --quiet
 # A process a core, each on one thread; a file of fast tests stays in one, for what its tests share.
 PARALLEL := -n auto --maxprocesses 8 --dist
 .DEFAULT_GOAL := help
-.PHONY: help setup demo app test test-slow lint docs check format tools nnunet readers clean
+.PHONY: help setup demo app test test-slow lint docs check format tools nnunet readers findings clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ tools: readers ## nnU-Net, other readers, dciodvfy and Chromium (Debian, as root
 nnunet: $(NNUNET)/.stamp ## nnU-Net in .venv-nnunet, on the torch of .venv
 
 readers: $(NNUNET)/.stamp-readers ## beside nnU-Net and its SimpleITK: TorchIO, dcm2niix and dcmqi, which read exports in tests
+
+findings: ## run the scripts of findings/: surprises of other tools, each with a release of its own
+	@set -e; for script in findings/*.sh; do echo "== $$script"; bash "$$script"; done
 
 clean: ## remove the environments, caches and the demo
 	rm -rf $(VENV) $(NNUNET) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage demo site
