@@ -297,5 +297,4 @@ def voxel_counts(label: LabelArray, structure: Label) -> NDArray[np.float64]:
 
 def volumes_ml(label: LabelArray, structure: Label, voxel_ml: float) -> FloatArray:
     """Volume of ``structure`` in each frame of a ``T X Y Z`` label, millilitres, shape ``T``."""
-    volumes: FloatArray = (voxel_counts(label, structure) * voxel_ml).astype(np.float32)
-    return volumes
+    return np.asarray(voxel_counts(label, structure) * voxel_ml, dtype=np.float32)
