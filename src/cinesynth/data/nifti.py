@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cinesynth.data.file_faults import damage_hint, shape_hint, spacing_hint, values_fault, with_either_ending
 from cinesynth.data.other_formats import is_other_format, load_other
-from cinesynth.data.space import check_slice_axis, credible_place, edges_of, fit, in_mm, permuted
+from cinesynth.data.space import check_slice_axis, credible_place, edges_of, fit, has_one_place, in_mm, permuted
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import SAME_ORIENTATION, Affine, Label, LabelArray
@@ -168,7 +168,7 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, bool, fl
             written = type(image.header).from_fileobj(file, check=False)
         edges_mm = tuple(abs(float(edge)) for edge in written["pixdim"][1:4])
         affine = np.array(image.affine, dtype=np.float64)
-        has_code = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
+        has_code = has_one_place(image)
         return np.asanyarray(image.dataobj), edges_mm, affine, has_code, _frame_time_ms(image.header)
     except MemoryError:  # reported by the caller, who knows how many files are read at once
         raise
