@@ -168,6 +168,13 @@ def test_two_heartbeats_are_not_one_cycle(heart: Study) -> None:
     assert "the 24 frames show two heartbeats" in stops(twice)["frames"]
 
 
+def test_labels_in_the_place_of_images(heart: Study, tmp_path: Path) -> None:
+    assert "holds the numbers 0, 1, 2, 3 only" in stops(replace(heart, image=heart.label))["image"]
+    path = save(tmp_path / "mask.nii.gz", heart.label, scanner_affine(heart.spacing_mm))
+    with pytest.raises(DataError, match="as label files do"):
+        read_patient(path)
+
+
 # --- Labels against anatomy ------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,9 @@ MIN_TWO_BEATS = 16
 MIN_REPEATED = 0.5
 """What half of the frames later has changed back of the change in a quarter; negative in all whole cycles."""
 
+MAX_LABEL, MAX_LABELS = 10, 6
+"""Largest number in label files, and how many different ones; a frame of the sets at hand holds 160 and more."""
+
 
 def implausible(study: Study, numbers: Numbers | None = None) -> Iterator[Flag]:
     """The rules that ``study`` breaks; accepted ones have the grade ``note``.
@@ -109,6 +112,19 @@ def _frames(study: Study) -> Iterator[Flag]:
             "stops",
             f"a cycle of {study.frames_in_cycle} frames, expected at most {high}",
             "store a single heartbeat; check that the numbers in file names count frames and are no times",
+        )
+
+
+def _no_image(study: Study) -> Iterator[Flag]:
+    """Labels in the place of images."""
+    first = study.image[0]
+    if 0 <= first.min() < first.max() <= MAX_LABEL and len(values := np.unique(first[::2, ::2])) <= MAX_LABELS:
+        held = ", ".join(f"{value:g}" for value in values)
+        yield Flag(
+            "image",
+            "stops",
+            f"the image holds the numbers {held} only, as label files do",
+            "give the image, not its labels; in a layout, make the pattern of the images more specific",
         )
 
 
@@ -180,10 +196,16 @@ def _beats(study: Study, small: NDArray[np.float64]) -> Iterator[Flag]:
         )
 
 
-_RULES: tuple[Callable[[Study], Iterator[Flag]], ...] = (_field_of_view, _slices, _frames, _appearance)
+_RULES: tuple[Callable[[Study], Iterator[Flag]], ...] = (
+    _field_of_view,
+    _slices,
+    _frames,
+    _no_image,
+    _appearance,
+)
 
 STOPPING = (
-    *("field-of-view", "slices", "frames", "axes", "frame-order", "slice-order"),
+    *("field-of-view", "image", "slices", "frames", "axes", "frame-order", "slice-order"),
     *("volume", "phases", "labels", "alignment"),
 )
 """Flags that stop a study, unless they are accepted."""
