@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cinesynth.data.label_shape import bounding_box
+from cinesynth.data.label_shape import bounding_box, slices_with
 from cinesynth.types import Label, LabelArray, Study
 
-SAMPLE = 48
+SAMPLE = 32
 """Voxels of a structure in a slice that are compared, evenly spread over it."""
 FEW = 10
 """Voxels of a structure in a slice that are not compared."""
@@ -57,13 +57,19 @@ class _Sample(NamedTuple):
         return float((blood > myocardium).mean() + 0.5 * (blood == myocardium).mean())
 
 
-def blood_above_myocardium(study: Study) -> Brightness | None:
-    """Of ED and ES, for ventricles and slices alike; None where no frame has both, or images are uniform."""
+def blood_above_myocardium(study: Study, enough: float) -> Brightness | None:
+    """Of ED and ES, for ventricles and slices alike; None where no frame has both, or images are uniform.
+
+    Nothing is turned where it is ``enough`` as it is.
+    """
     indices = dict.fromkeys((study.ed_index, study.es_index))
     frames = [int(np.flatnonzero(study.frame_index == index)[0]) for index in indices]
     samples = [s for frame in frames if (s := _sample(study.image[frame], study.label[frame]))]
     if not samples:
         return None
+    as_is = float(np.mean([sample.brighter(lambda image: image) for sample in samples]))
+    if as_is >= enough:
+        return Brightness(as_is, as_is, "", len(samples))
     square = study.image.shape[1] == study.image.shape[2]
     turned = {
         name: float(np.mean([sample.brighter(turn) for sample in samples]))
@@ -71,7 +77,6 @@ def blood_above_myocardium(study: Study) -> Brightness | None:
         if square or "exchanged" not in name
     }
     best = max(turned, key=lambda name: turned[name])
-    as_is = float(np.mean([sample.brighter(lambda image: image) for sample in samples]))
     return Brightness(as_is, turned[best], best, len(samples))
 
 
@@ -81,9 +86,9 @@ def _sample(image: NDArray[Any], label: LabelArray) -> _Sample | None:
     corner = np.array([side.start or 0 for side in box])
     heart = label[box]
     blood, myocardium = [], []
-    for z in np.flatnonzero((heart == Label.MYO).any(axis=(0, 1))).tolist():
+    for z in np.flatnonzero(slices_with(heart == Label.MYO)).tolist():
         muscle = np.argwhere(heart[..., z] == Label.MYO)
-        if np.ptp(image[..., z]) == 0 or len(muscle) < FEW:
+        if np.ptp(image[box][..., z]) == 0 or len(muscle) < FEW:
             continue
         for ventricle in (Label.LV, Label.RV):
             inside = np.argwhere(heart[..., z] == ventricle)

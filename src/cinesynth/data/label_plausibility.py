@@ -10,7 +10,7 @@ import scipy
 from cinesynth import physiology
 from cinesynth.data.flag import Flag
 from cinesynth.data.label_on_image import blood_above_myocardium
-from cinesynth.data.label_shape import bounding_box, enclosed_shares
+from cinesynth.data.label_shape import bounding_box, enclosed_shares, slices_with
 from cinesynth.types import STRUCTURES, BoolArray, Label, Study, voxel_counts
 
 Numbers = Mapping[int, Label]
@@ -57,7 +57,7 @@ def _volumes(study: Study) -> Iterator[Flag]:
             f"exchange the two where they are stated; in a layout that counts from 0: phases: {{ed: {study.es_index}, "
             f"es: {study.ed_index}}}, or exchange the files or columns of ED and ES",
         )
-    elif ed != es and edv_ml > 0 and np.array_equal(*study.label[[ed, es]]):
+    elif ed != es and edv_ml == esv_ml > 0 and np.array_equal(*study.label[[ed, es]]):
         yield Flag(
             "phases",
             "stops",
@@ -70,7 +70,7 @@ def _gaps(study: Study) -> Iterator[Flag]:
     """Slices without LV between others that have it: they were not annotated, and the volume lacks them."""
     for phase, index in (("ED", study.ed_index), ("ES", study.es_index)):
         frame = int(np.flatnonzero(study.frame_index == index)[0])
-        has_lv = (study.label[frame] == Label.LV).any(axis=(0, 1))  # Z
+        has_lv = slices_with(study.label[frame] == Label.LV)  # Z
         within = np.flatnonzero(has_lv)
         inside = np.arange(len(has_lv))[within[0] : within[-1]] if len(within) else within
         covered = study.coverage[frame, :, STRUCTURES.index(Label.LV)]
@@ -86,7 +86,7 @@ def _gaps(study: Study) -> Iterator[Flag]:
 
 def _on_image(study: Study) -> Iterator[Flag]:
     """Labels that another tool saved with other axes than the image, or that are those of other images."""
-    if (blood := blood_above_myocardium(study)) is None:
+    if (blood := blood_above_myocardium(study, enough=1.0 - MIN_BLOOD_LEAD)) is None:
         return
     text = f"blood is brighter than myocardium in {100 * blood.as_is:.0f} % of the labelled voxels"
     if blood.turned > blood.as_is + MIN_BLOOD_LEAD and blood.turned >= MIN_BLOOD_ABOVE:
