@@ -294,6 +294,27 @@ def test_a_stray_of_another_kind_at_the_place_of_a_slice_does_not_replace_it(tmp
 # --- takes without identifiers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("cine", "other"),
+    [
+        ({"SequenceName": "*tfi2d1_14"}, {"SequenceName": "*fl2d1_v150in"}),
+        ({"EchoTime": 1.4}, {"EchoTime": 2.9}),
+        ({"SequenceName": "*tfi2d1_14", "EchoTime": 1.1}, {"SequenceName": "*fl2d1", "EchoTime": 4.0}),
+    ],
+    ids=["sequence", "echo", "both"],
+)
+def test_flow_and_tagging_do_not_replace_a_slice_where_descriptions_were_removed(
+    tmp_path: Path, cine: dict[str, object], other: dict[str, object]
+) -> None:
+    """They lie in planes of the stack, have as many phases and were acquired later; a repeat of the cine counts."""
+    write_whole(tmp_path / "a", take(1), series("1.2.3.8", 8, ""), tags(**cine))
+    write_slices(tmp_path / "b", (1,), take(2), series("1.2.3.9", 9, ""), tags(**other))
+    assert takes(the_study(tmp_path)) == [{1}] * SLICES
+    again = {"SequenceName": "*tfi2d1_16", "EchoTime": 1.2} if len(cine) > 1 else cine
+    write_slices(tmp_path / "c", (2,), take(3), series("1.2.3.10", 10, ""), tags(**again))
+    assert takes(the_study(tmp_path)) == [{1}, {1}, {3}, {1}, {1}, {1}]
+
+
 def later(**values: object) -> Change:
     """A change to a take of which the trigger times are others."""
 

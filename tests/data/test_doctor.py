@@ -26,7 +26,7 @@ def person(subject: str, seed: int, **changes: object) -> Study:
     study = small(subject)
     chest = np.random.default_rng(seed).normal(size=(8, 8, 4))
     coarse = np.kron(chest, np.ones((5, 5, 1)))[:40, :38]
-    return replace(study, image=(study.image + 150 * (coarse + 4)).astype(np.int16), **changes)
+    return replace(study, image=(2 * study.image + 150 * (coarse + 4)).astype(np.int16), **changes)
 
 
 def dataset_of(folder: Path, studies: list[Study], splits: list[str] | None = None) -> Path:

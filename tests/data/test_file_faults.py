@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cinesynth.data.file_faults import is_slice_over_time
-from cinesynth.data.nifti import read_stack, read_volume
+from cinesynth.data.nifti import read_label, read_stack, read_volume
 from cinesynth.data.sources.layout import Layout
 from cinesynth.data.sources.nifti import read_nifti
 from cinesynth.errors import DataError
@@ -108,6 +108,40 @@ def test_implausible_voxels_along_every_axis(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"voxels of 0\.1 x 0\.1 x 0\.1 mm") as caught:
         read_volume(path, 4)
     assert caught.value.hint.endswith("correct pixdim in the header")
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("metres", 1e-3), ("micrometres", 1e3)])
+def test_voxel_sizes_in_other_units(tmp_path: Path, unit: str, factor: float) -> None:
+    path = store(tmp_path / "cine.nii.gz", x_y_z_t(), np.diag([factor, factor, factor, 1.0]) @ AFFINE)
+    with pytest.raises(DataError, match="has voxels of") as caught:
+        read_volume(path, 4)
+    assert caught.value.hint.endswith(f"these seem to be {unit}: save pixdim and affine in millimetres")
+    nib.save(
+        nib.Nifti1Image(x_y_z_t(), np.diag([1 / factor, 1 / factor, 1 / factor, 1.0]) @ nib.load(path).affine), path
+    )
+    np.testing.assert_allclose(read_volume(path, 4).spacing_mm, phantom().spacing_mm, rtol=1e-5)
+
+
+def test_a_channel_for_each_label(tmp_path: Path) -> None:
+    """As networks write them; what the hint says makes the labels of the heart, voxel by voxel."""
+    label = phantom().label[0]
+    path = store(tmp_path / "label.nii.gz", np.stack([label == n for n in range(4)], axis=-1).astype(np.uint8))
+    image = read_volume(store(tmp_path / "image.nii.gz", CYCLE[0]), 3)
+    with pytest.raises(DataError, match="4 dimensions") as caught:
+        read_label(path, image)
+    found, _, code = caught.value.hint.partition("save the number of the largest, ")
+    assert "a channel for each label" in found
+    whole: Any = nib.load(path)
+    assert np.array_equal(read_label(store(path, eval(code, {"image": whole, "numpy": np})), image), label)
+
+
+def test_labels_that_were_interpolated(tmp_path: Path) -> None:
+    blurred = phantom().label[0].astype(np.float32)
+    blurred[1:] = (blurred[1:] + blurred[:-1]) / 2
+    image = read_volume(store(tmp_path / "image.nii.gz", CYCLE[0]), 3)
+    with pytest.raises(DataError, match=r"holds the labels 0, 0\.5, 1") as caught:
+        read_label(store(tmp_path / "label.nii.gz", blurred), image)
+    assert "resample with nearest neighbours" in caught.value.hint
 
 
 @pytest.mark.parametrize(("name", "other"), [("cine.nii.gz", "cine.nii"), ("cine.nii", "cine.nii.gz")])

@@ -192,7 +192,9 @@ def test_numbers_are_translated_and_strange_ones_refused(folder: Path) -> None:
     assert np.array_equal(found.label, expected)
     with pytest.raises(DataError, match=r"masks\.nii\.gz holds the labels 0, 1, 2, 7, 9, 500") as caught:
         read_nifti(folder, layout_of(labels={"RV": 500, "MYO": 7, "LV": [1, 2]})).read("case1")
-    assert caught.value.hint == "allowed are 0 background, 1 LV cavity, 2 LV cavity, 7 LV myocardium, 500 RV cavity"
+    assert caught.value.hint.startswith(
+        "allowed are 0 background, 1 LV cavity, 2 LV cavity, 7 LV myocardium, 500 RV cavity;"
+    )
 
 
 def test_numbers_that_rounding_moved(folder: Path) -> None:

@@ -151,6 +151,30 @@ def test_black_slices_and_frames_are_no_evidence(heart: Study) -> None:
     assert stops(replace(heart, image=0 * image)) == {}
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_slices_in_the_order_of_acquisition(first: int) -> None:
+    """Even slices before odd ones, or the reverse: volumes would be right, and the heart in pieces."""
+    heart = phantom_study(3, frames=12, spacing_mm=3.0, field_mm=240.0).study
+    count = heart.image.shape[3]
+    order = [*range(first, count, 2), *range(1 - first, count, 2)]
+    mixed = replace(heart, image=heart.image[..., order], label=heart.label[..., order])
+    for form in (mixed, unlabelled(mixed), only(mixed, mixed.ed_index, mixed.es_index)):
+        assert "interleaved" in stops(form)["slice-order"]
+
+
+def test_two_heartbeats_are_not_one_cycle(heart: Study) -> None:
+    twice = unlabelled(only(heart, *range(12), *range(12)))
+    twice = replace(twice, frame_index=np.arange(24), frames_in_cycle=24)
+    assert "the 24 frames show two heartbeats" in stops(twice)["frames"]
+
+
+def test_labels_in_the_place_of_images(heart: Study, tmp_path: Path) -> None:
+    assert "holds the numbers 0, 1, 2, 3 only" in stops(replace(heart, image=heart.label))["image"]
+    path = save(tmp_path / "mask.nii.gz", heart.label, scanner_affine(heart.spacing_mm))
+    with pytest.raises(DataError, match="as label files do"):
+        read_patient(path)
+
+
 # --- Labels against anatomy ------------------------------------------------------------------------------------------
 
 
@@ -225,6 +249,44 @@ def test_only_slices_that_both_phases_have_tell_ed_from_es(heart: Study) -> None
 
 
 # --- One gate --------------------------------------------------------------------------------------------------------
+
+
+TURNED = {
+    "x reversed": lambda label: label[:, ::-1],
+    "y reversed": lambda label: label[:, :, ::-1],
+    "x and y reversed": lambda label: label[:, ::-1, ::-1],
+    "z reversed": lambda label: label[..., ::-1],
+    "x and y exchanged": lambda label: np.swapaxes(label, 1, 2),
+}
+
+
+@pytest.mark.parametrize("how", TURNED)
+def test_labels_saved_with_other_axes_than_the_image(heart: Study, how: str) -> None:
+    """No header tells: the labels are those of a heart with the right millilitres, beside the heart of the image."""
+    image = np.roll(heart.image, (9, -6), axis=(1, 2))  # no heart lies in the middle of its image
+    label = np.roll(heart.label, (9, -6), axis=(1, 2))
+    assert stops(replace(heart, image=image, label=label)) == {}
+    assert f"with {how}" in stops(replace(heart, image=image, label=TURNED[how](label)))["alignment"]
+
+
+def test_labels_of_another_person(heart: Study) -> None:
+    elsewhere = np.roll(heart.label, (27, 27), axis=(1, 2))
+    assert "do not lie on their images" in stops(replace(heart, label=elsewhere))["alignment"]
+
+
+def test_labels_of_es_that_are_a_copy_of_those_of_ed(heart: Study) -> None:
+    label = heart.label.copy()
+    label[heart.es_index] = label[heart.ed_index]
+    assert "same labels, voxel by voxel" in stops(replace(heart, label=label))["phases"]
+
+
+def test_every_second_slice_annotated(heart: Study) -> None:
+    """Half of the slices give half of the volume; where the others are said to be unknown, nothing is missing."""
+    label = heart.label.copy()
+    label[..., 1::2] = 0
+    assert "no LV between others that have it" in stops(replace(heart, label=label))["volume"]
+    coverage = heart.coverage & label.any(axis=(1, 2))[..., None]
+    assert "volume" not in stops(replace(heart, label=label, coverage=coverage))
 
 
 def exchanged_phases(subject: str = "m2") -> Study:

@@ -112,6 +112,21 @@ def test_the_corner_of_a_voxel_may_stand_for_its_centre(heart: Study, tmp_path: 
     assert image.notes == []
 
 
+@pytest.mark.parametrize("kept", ["sform", "qform"])
+def test_two_places_in_one_header_are_no_evidence(heart: Study, tmp_path: Path, kept: str) -> None:
+    """sform and qform contradict each other; a program that made the label kept one of the two in both fields."""
+    sform, size = scanned(heart), heart.image.shape[1:]
+    qform = sform @ np.array([[-1.0, 0, 0, size[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    two = nib.Nifti1Image(heart.image[0], sform)
+    two.set_sform(sform, 1)
+    two.set_qform(qform, 1)
+    nib.save(two, tmp_path / "i.nii.gz")
+    image = read_volume(tmp_path / "i.nii.gz", 3)
+    path = save(tmp_path / "l.nii.gz", heart.label[0], sform if kept == "sform" else qform)
+    assert np.array_equal(read_label(path, image), heart.label[0])
+    assert image.place is None
+
+
 def test_headers_without_a_place_are_no_evidence(heart: Study, tmp_path: Path) -> None:
     """Axes of the scanner with the origin at 0, in either handedness, and affines without a code."""
     scale = np.diag([*heart.spacing_mm, 1.0])

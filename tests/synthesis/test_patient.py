@@ -296,7 +296,7 @@ def test_variations_of_a_patient_differ_by_seed_and_keep_the_edv(small: CinePipe
 def bad_files(heart: Study, folder: Path) -> dict[str, tuple[Path, str]]:
     """Files that are no short-axis image of a heart, and what is said of each."""
     image, affine = heart.image[0].astype(np.float32), heart.affine
-    deep = np.concatenate([image] * 2, axis=-1)
+    deep = np.repeat(image, 2, axis=-1)
     hole, endless = image.copy(), image.copy()
     hole[3, 3, 3], endless[3, 3, 3] = np.nan, np.inf
     long_axis = scanner_affine(heart.spacing_mm, SCANNER[[2, 0, 1]])

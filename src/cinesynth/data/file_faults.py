@@ -75,7 +75,22 @@ def shape_hint(data: NDArray[Any]) -> str:
         if shape[2] > SLICE_RANGE[1] or is_slice_over_time(data):
             return f"its third axis is time? save it as x y 1 time, and use {{slice}} in a layout; otherwise {hint}"
         return hint
+    if np.allclose(data.sum(axis=3), 1.0, atol=0.01):
+        return (
+            "it holds a channel for each label (one-hot, or probabilities): save the number of the largest, "
+            "numpy.argmax(image.dataobj, axis=3).astype('uint8')"
+        )
     return "it holds a whole cycle: save the frame, image.slicer[..., 0]; a layout takes whole cycles, too"
+
+
+def labels_hint(found: NDArray[Any], allowed: str) -> str:
+    """What to do about a label file that holds the numbers ``found``, where ``allowed`` lists others."""
+    if np.abs(found - np.rint(found)).max() > 1e-3:
+        return (
+            "numbers between labels are probabilities, or come from resampling with interpolation: save the most "
+            f"probable label, or resample with nearest neighbours; allowed are {allowed}"
+        )
+    return f"allowed are {allowed}; the key labels of a layout states other numbers"
 
 
 def values_fault(data: NDArray[Any]) -> tuple[str, str] | None:
@@ -107,6 +122,10 @@ def spacing_hint(spacing_mm: Sequence[float], plane_mm: tuple[float, float], sli
         x, y, z = (spacing_mm[each] for each in (*order, axis))
         if all(plane_mm[0] <= edge <= plane_mm[1] for edge in (x, y)) and slice_mm[0] <= z <= slice_mm[1]:
             return expected + slice_axis_hint(axis)
+    for unit, factor in (("metres", 1e3), ("micrometres", 1e-3)):
+        x, y, z = (factor * edge for edge in spacing_mm)
+        if all(plane_mm[0] <= edge <= plane_mm[1] for edge in (x, y)) and slice_mm[0] <= z <= slice_mm[1]:
+            return expected + f"these seem to be {unit}: save pixdim and affine in millimetres"
     return expected + "correct pixdim in the header"
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cinesynth.data.dataset_table import COLUMNS, FIRST_COLUMNS, TABLE_FILE, SubjectRow, describe
 from cinesynth.data.duplicates import find_duplicates
+from cinesynth.data.flag import Flag, Grade
 from cinesynth.data.geometry import Grid, place
 from cinesynth.data.nifti import is_plausible_spacing
-from cinesynth.data.plausibility import Flag, Grade
 from cinesynth.data.space import in_mm
 from cinesynth.errors import DataError
 from cinesynth.types import FloatArray, Study

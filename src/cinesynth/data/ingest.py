@@ -14,8 +14,9 @@ from typing import Literal, NamedTuple
 
 from cinesynth.data.dataset_table import FRACTIONS, DatasetTable, SubjectRow, assign_splits, table_path
 from cinesynth.data.duplicates import group_by_person, sketch
+from cinesynth.data.label_plausibility import Numbers
 from cinesynth.data.packed import load_study
-from cinesynth.data.plausibility import Numbers, admitted, check_accepted
+from cinesynth.data.plausibility import admitted, check_accepted
 from cinesynth.data.sources import Skipped, Source
 from cinesynth.data.store import STAGING, Staged, Stager, check_study, staging
 from cinesynth.data.terms import DATASET, Terms, about_dataset, stated_terms

@@ -20,6 +20,12 @@ def bounding_box(label: LabelArray | BoolArray) -> tuple[slice, slice, slice]:
     return (slice(max(x[0] - 1, 0), x[-1] + 2), slice(max(y[0] - 1, 0), y[-1] + 2), slice(None))
 
 
+def slices_with(mask: BoolArray) -> BoolArray:
+    """Which slices of ``mask`` ``X Y Z`` hold anything, ``Z``; faster than `any` across the last axis."""
+    count = mask.shape[2]
+    return np.asarray(np.bincount(np.flatnonzero(mask) % count, minlength=count) > 0)
+
+
 def longest_run(present: BoolArray) -> int:
     """Length of the longest run of True."""
     runs = "".join("1" if p else " " for p in present).split()

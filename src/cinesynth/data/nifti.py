@@ -17,9 +17,16 @@ from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from numpy.typing import NDArray
 
-from cinesynth.data.file_faults import damage_hint, shape_hint, spacing_hint, values_fault, with_either_ending
+from cinesynth.data.file_faults import (
+    damage_hint,
+    labels_hint,
+    shape_hint,
+    spacing_hint,
+    values_fault,
+    with_either_ending,
+)
 from cinesynth.data.other_formats import is_other_format, load_other
-from cinesynth.data.space import check_slice_axis, credible_place, edges_of, fit, in_mm, permuted
+from cinesynth.data.space import check_slice_axis, credible_place, edges_of, fit, has_one_place, in_mm, permuted
 from cinesynth.errors import DataError
 from cinesynth.physiology import FRAME_TIME_RANGE_MS
 from cinesynth.types import SAME_ORIENTATION, Affine, Label, LabelArray
@@ -168,7 +175,7 @@ def _load(path: Path) -> tuple[NDArray[Any], tuple[float, ...], Affine, bool, fl
             written = type(image.header).from_fileobj(file, check=False)
         edges_mm = tuple(abs(float(edge)) for edge in written["pixdim"][1:4])
         affine = np.array(image.affine, dtype=np.float64)
-        has_code = bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
+        has_code = has_one_place(image)
         return np.asanyarray(image.dataobj), edges_mm, affine, has_code, _frame_time_ms(image.header)
     except MemoryError:  # reported by the caller, who knows how many files are read at once
         raise
@@ -251,9 +258,8 @@ def read_labels(path: Path, like: Volume, numbers: Numbers = OUR_NUMBERS, dimens
     # a scale factor in the header leaves label numbers slightly off
     if np.abs(found - whole).max() > 1e-3 or not {int(n) for n in whole} <= set(meaning):
         names = ", ".join(f"{n} {NAMES[structure]}" for n, structure in sorted(meaning.items()))
-        raise DataError(
-            f"{label.path} holds the labels {', '.join(f'{v:g}' for v in found[:8])}", hint=f"allowed are {names}"
-        )
+        text = f"{label.path} holds the labels {', '.join(f'{v:.3g}' for v in found[:8])}"
+        raise DataError(f"{text}{', ...' * (len(found) > 8)}", hint=labels_hint(found, names))
     ours = {value: np.uint8(meaning[int(number)].value) for value, number in zip(found, whole, strict=True) if number}
     frames = label.frames
     if np.issubdtype(frames.dtype, np.integer) and all(value == number for value, number in ours.items()):

@@ -16,8 +16,9 @@ import scipy
 from numpy.typing import NDArray
 
 from cinesynth import physiology
+from cinesynth.data.flag import Flag
 from cinesynth.data.label_shape import largest_part
-from cinesynth.data.plausibility import Flag, implausible
+from cinesynth.data.plausibility import implausible
 from cinesynth.types import STRUCTURES, BoolArray, Diagnosis, FloatArray, Label, Study, volumes_ml
 
 

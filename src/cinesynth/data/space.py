@@ -2,8 +2,8 @@
 
 Tools that save a label or a frame may mirror or exchange its axes, and say so in the header alone. Where both headers
 are credible, the second file is brought to the voxel order of the first, or found to lie elsewhere. A header without a
-place is no evidence: no code, edges of 1 mm beside others in ``pixdim``, or axes of the scanner with the origin at 0,
-as in ACDC.
+place is no evidence: no code, edges of 1 mm beside others in ``pixdim``, axes of the scanner with the origin at 0, as
+in ACDC, or two places, because sform and qform differ.
 """
 
 from __future__ import annotations
@@ -52,6 +52,26 @@ def credible_place(affine: Affine, edges_mm: tuple[float, ...], has_code: bool) 
     along_scanner = (np.abs(affine[:3, :3] / lengths).max(axis=0) > 0.999).all()
     unscaled = is_ones(lengths) and not is_ones(edges_mm)
     return None if unscaled or (along_scanner and np.abs(affine[:3, 3]).max() < 1e-3) else affine
+
+
+def has_one_place(image: Any) -> bool:
+    """Whether the header of a NIfTI ``image`` has a place, and not two: sform and qform can contradict each other.
+
+    Programs differ in which of the two they read and keep: what they saved then has the place of either.
+    """
+    header, size = image.header, tuple(int(n) for n in image.shape[:3])
+    if header["sform_code"] <= 0 or header["qform_code"] <= 0:
+        return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    try:
+        sform, qform = (np.asarray(form, dtype=np.float64) for form in (image.get_sform(), image.get_qform()))
+    except ValueError:  # no quaternion of a rotation: the sform alone counts
+        return True
+    one, other = (np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform))
+    degenerate = any(not np.isfinite(form).all() or abs(np.linalg.det(form)) < 1e-9 for form in (sform, qform))
+    if len(size) < 3 or degenerate or not np.allclose(one, other, rtol=0.01):
+        return True  # two voxel sizes are told by `edges_of`
+    found = fit(size, sform, size, qform)
+    return found.fits and found.transform == SAME_ORIENTATION
 
 
 def is_ones(edges_mm: Any) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cinesynth import __version__
 from cinesynth.data.dataset_table import SPLITS, DatasetTable, SubjectRow
+from cinesynth.data.flag import Flag
 from cinesynth.data.ingest import read_skipped
 from cinesynth.data.packed import load_study
-from cinesynth.data.plausibility import Flag
 from cinesynth.data.quality import flags
 from cinesynth.data.sources import Skipped
 from cinesynth.errors import DataError

@@ -26,6 +26,7 @@ TAGS = [
     *("TemporalPositionIdentifier", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("SliceThickness", "SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("PhotometricInterpretation", "RescaleSlope", "RescaleIntercept"),
+    *("SequenceName", "PulseSequenceName", "EchoTime"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 PICTURES = {
@@ -45,7 +46,7 @@ PEOPLE = ("PatientName", "PatientBirthDate", "PatientSex")
 """What tells people apart who share a PatientID. It is compared, and never kept."""
 ASCII = (
     *("FrameOfReferenceUID", "SeriesInstanceUID", "StudyInstanceUID", "StudyDate", "SOPInstanceUID"),
-    *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime"),
+    *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SequenceName", "PulseSequenceName"),
 )
 RAW_TAGS = {name: Tag(tag_for_keyword(name) or 0) for name in (*PEOPLE, *ASCII)}
 FRAME_KINDS = ("FrameType", "ComplexImageComponent")
@@ -68,6 +69,8 @@ class DicomFrame:
     stack: str  # of an enhanced file
     series_number: int
     description: str
+    sequence: str  # the vendor's name of the pulse sequence
+    echo_ms: float | None
     vendor: str
     uid: str
     instance: int
@@ -192,6 +195,8 @@ def _frame(
         stack=next((_text(group, "StackID") for group in groups if "StackID" in group), ""),
         series_number=int(_number(header, "SeriesNumber") or 0),
         description=_text(header, "SeriesDescription"),
+        sequence=_raw(header, "SequenceName") or _raw(header, "PulseSequenceName"),
+        echo_ms=_first((header, *groups), "EchoTime", "EffectiveEchoTime"),
         vendor=_text(header, "Manufacturer"),
         uid=_raw(header, "SOPInstanceUID"),
         instance=int(_number(header, "InstanceNumber") or 0),

@@ -22,6 +22,7 @@ PARALLEL = math.cos(math.radians(3.0))  # smallest cosine between image axes of 
 WHOLE = 0.75  # phases of a repeated slice, relative to the others, and part of the heart beat that a take covers
 REPEATED_MM = 0.5  # between a slice and the same slice, acquired again
 SHEAR = 0.5  # in the plane from slice to slice, relative to their step; more is another stack
+ECHO = 0.4  # largest difference of echo times of one kind, relative to the longer; tagging has 3 times it
 SIMILAR = 0.75  # number of phases of two kinds of series that can be parts of one stack, the smaller to the larger
 
 
@@ -246,7 +247,9 @@ def _filled(stack: Stack, chosen: dict[int, Slice], slices: Iterable[Slice], siz
 
 def _like(s: Slice, stack: Stack) -> bool:
     """Whether a slice is of the same kind as those of a stack."""
-    return s.take.kind == stack.slices[0].take.kind and s.take.first.original == stack.first.original
+    one, first = s.take.first, stack.first
+    same_echo = one.echo_ms is None or first.echo_ms is None or math.isclose(one.echo_ms, first.echo_ms, rel_tol=ECHO)
+    return s.take.kind == stack.slices[0].take.kind and one.original == first.original and same_echo
 
 
 def _whole(s: Slice, stack: Stack) -> bool:

@@ -56,8 +56,8 @@ class Take(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of its series: the description without slice and repetition numbers."""
-        return re.sub(r"\d+", "", self.first.description).strip().lower()
+        """The kind of its series: description and pulse sequence without slice and repetition numbers."""
+        return re.sub(r"\d+", "", f"{self.first.description.strip()} {self.first.sequence}").strip().lower()
 
     @property
     def covered(self) -> float:
