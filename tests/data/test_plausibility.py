@@ -302,7 +302,7 @@ def test_an_accepted_flag_is_noted_and_no_finding(tmp_path: Path) -> None:
     assert row.notes.startswith("accepted phases: ED and ES are exchanged")
     checkup = examine(tmp_path / "data", GRID)
     assert [f.grade for f in checkup.findings if "exchanged" in f.text] == ["note"]
-    assert checkup.serious == []
+    assert {f.about for f in checkup.serious} <= {"splits", "labels"}  # one subject is too few for training
     assert len(prepare(tmp_path / "data", GRID)) == 1
 
 
@@ -325,7 +325,7 @@ def test_skipped_with_its_reason(heart: Study, tmp_path: Path) -> None:
 def test_doctor_and_training_agree(tmp_path: Path, run: Run) -> None:
     """A study that an earlier version stored: doctor, the dry run and training refuse it with the same words."""
     data = tmp_path / "data"
-    ingest([replace(phantom(seed), subject=f"p{seed}", dataset="own") for seed in range(3)], data)
+    ingest([replace(phantom(seed), subject=f"p{seed}", dataset="own") for seed in range(5)], data)
     rows = list(DatasetTable.read(data).rows)
     assert run("train", "all", "--dataset", data, "--dry-run")[0] == 0
     study = exchanged_phases(rows[0].subject)

@@ -53,7 +53,7 @@ def test_a_cohort_does_not_go_on_with_unscreened_cases(pipe: CinePipeline, tmp_p
     requests = [Request(PRIOR, seed=1, frames=3, max_attempts=1)]
     generate_cohort(pipe, requests, tmp_path, pictures=False)
     lenient = with_screen(pipe, DuplicateFilter("lenient", lambda *_: ""))
-    with pytest.raises(OutputError, match="of another request, other weights or another training index"):
+    with pytest.raises(OutputError, match="holds another case: another training index"):
         generate_cohort(lenient, requests, tmp_path, pictures=False)
 
 

@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from cinesynth.cases.reading import case_terms, is_case, load_sidecar, read_case
-from cinesynth.cases.schema import GENERATED
 from cinesynth.cases.writing import case_folder
-from cinesynth.data.dataset_table import SPLITS, DatasetTable
+from cinesynth.data.dataset_table import GENERATED, SPLITS, DatasetTable
 from cinesynth.data.packed import load_study
 from cinesynth.data.phantom import PHANTOM
 from cinesynth.data.terms import UNSPECIFIED, Terms, terms_of

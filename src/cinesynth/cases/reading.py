@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cinesynth.cases.schema import GENERATED, IMAGE, LABEL, SIDECAR, migrated_sidecar
+from cinesynth.cases.schema import IMAGE, LABEL, SIDECAR, migrated_sidecar
+from cinesynth.data.dataset_table import GENERATED
 from cinesynth.data.nifti import read_labels, read_volume
 from cinesynth.data.store import check_study
 from cinesynth.data.terms import UNSPECIFIED, Terms

@@ -25,8 +25,6 @@ IMAGE, LABEL, SIDECAR = "image.nii.gz", "label.nii.gz", "case.json"
 SHEET, BEAT = "sheet.png", "beat.gif"
 FILES = frozenset({IMAGE, LABEL, SIDECAR, SHEET, BEAT})
 """Every file that a case folder may hold."""
-GENERATED = "generated"
-"""The dataset name of generated cases wherever they stand beside real studies."""
 NOTICE = "synthetic image, not of a person; research use only, not for clinical use"
 DECIMALS = 3
 """Decimals of volumes, masses and percentages in JSON."""

@@ -33,6 +33,8 @@ TABLE_FILE = "dataset.csv"
 OLD_TABLE_FILE = "manifest.csv"
 """Its name in older datasets, read where there is no `TABLE_FILE`. Older cohorts use the same name."""
 SPLITS = ("train", "validation", "test")
+GENERATED = "generated"
+"""The dataset name of generated cases wherever they stand beside real studies."""
 OF_STUDY = (
     *("subject", "dataset", "vendor", "diagnosis", "ed_index", "es_index"),
     *("group", "phases_from", "slices_from", "reported_lv_edv_ml", "reported_lv_esv_ml"),

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cinesynth import physiology
+from cinesynth.data.dataset_table import GENERATED
 from cinesynth.data.flag import Flag
 from cinesynth.data.label_plausibility import Numbers, label_flags
 from cinesynth.data.similarity import correlation, interleaved_lead, neighbours, repeats_by_half, shrunk
 from cinesynth.errors import DataError, InputError
 from cinesynth.types import Study
 
-MIN_NEXT_FRAME = 0.9
+MIN_NEXT_FRAME = 0.86
 """Correlation of neighbouring frames of a cycle at low resolution; .97 and more in whole cycles, .81 and less where
 half of the slices stand in every second frame."""
 MIN_DENSE_FRAMES = 8
@@ -50,8 +51,11 @@ MAX_LABEL, MAX_LABELS = 10, 6
 def implausible(study: Study, numbers: Numbers | None = None) -> Iterator[Flag]:
     """The rules that ``study`` breaks; accepted ones have the grade ``note``.
 
-    ``numbers`` is the meaning of the numbers in label files, where a layout states it, for the hint.
+    ``numbers`` is the meaning of the numbers in label files, where a layout states it, for the hint. Generated hearts
+    break none: they have rules of acceptance of their own.
     """
+    if study.dataset == GENERATED:
+        return
     accepted = {match[1] for note in study.notes if (match := re.match(r"accepted ([a-z-]+): ", note))}
     found = (flag for rule in _RULES for flag in rule(study))
     for flag in (*found, *label_flags(study, numbers)):

@@ -20,10 +20,9 @@ from accelerate import Accelerator
 
 from cinesynth.cases.export_items import dataset_items
 from cinesynth.cases.export_nnunet import ENDING, export_nnunet
-from cinesynth.cases.schema import GENERATED
 from cinesynth.cases.writing import describe_origin, write_nifti
 from cinesynth.config import Config
-from cinesynth.data.dataset_table import DatasetTable, SubjectRow
+from cinesynth.data.dataset_table import GENERATED, DatasetTable, SubjectRow
 from cinesynth.data.geometry import Grid, Placement, slices_on_grid
 from cinesynth.data.nifti import read_volume
 from cinesynth.data.normalisation import IntensityScale, from_uint8, to_uint8

@@ -16,9 +16,9 @@ import numpy as np
 
 from cinesynth.cases.export_items import new_folder
 from cinesynth.cases.reading import case_terms, read_case
-from cinesynth.cases.schema import GENERATED, SIDECAR, from_stored, to_stored
+from cinesynth.cases.schema import SIDECAR, from_stored, to_stored
 from cinesynth.config import dump_config
-from cinesynth.data.dataset_table import TABLE_FILE, DatasetTable, SubjectRow, describe
+from cinesynth.data.dataset_table import GENERATED, TABLE_FILE, DatasetTable, SubjectRow, describe
 from cinesynth.data.geometry import Grid, place, slices_on_grid
 from cinesynth.data.normalisation import IntensityScale
 from cinesynth.data.packed import load_study

@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import cinesynth
-from cinesynth.cases.schema import GENERATED
-from cinesynth.data.dataset_table import DatasetTable, SubjectRow, data_hash
+from cinesynth.data.dataset_table import GENERATED, DatasetTable, SubjectRow, data_hash
 from cinesynth.data.duplicates import group_by_person, sketch
 from cinesynth.data.packed import load_study
 from cinesynth.errors import DataError, InputError

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cinesynth.cases.schema import GENERATED
 from cinesynth.config import Config
+from cinesynth.data.dataset_table import GENERATED
 from cinesynth.data.geometry import slice_mask
 from cinesynth.data.normalisation import from_uint8
 from cinesynth.data.packed import PackedDataset, Record

@@ -50,6 +50,8 @@ from cinesynth.weights.folder import (
     stage_info,
 )
 
+OPTIONAL = ("decoder", "texture")
+"""Stages that presets may do without."""
 MIN_REAL_CYCLES = 5
 """Patients with whole cycles that suffice to measure the temporal modes; with fewer, phantoms are used as well."""
 
@@ -77,6 +79,8 @@ def train_stage(
     torch.manual_seed(config.training.seed)
     git_revision()  # before the checkout can change under a long run
     with accelerator.main_process_first():
+        if stage in OPTIONAL:
+            _optional(config, stage)
         check_readiness(data, stage)
         packed = prepare(data, Grid.from_config(config.grid), report)
         config = with_vendors(config, packed.split("train").records)
