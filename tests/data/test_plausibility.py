@@ -168,6 +168,12 @@ def test_two_heartbeats_are_not_one_cycle(heart: Study) -> None:
     assert "the 24 frames show two heartbeats" in stops(twice)["frames"]
 
 
+def test_a_cycle_that_is_closed_by_a_copy_of_its_first_frame(heart: Study) -> None:
+    closed = replace(unlabelled(only(heart, *range(12), 0)), frame_index=np.arange(13), frames_in_cycle=13)
+    assert "frame 12 is a copy of frame 0" in stops(closed)["frames"]
+    assert "frames" not in stops(unlabelled(heart))
+
+
 def test_labels_in_the_place_of_images(heart: Study, tmp_path: Path) -> None:
     assert "holds the numbers 0, 1, 2, 3 only" in stops(replace(heart, image=heart.label))["image"]
     path = save(tmp_path / "mask.nii.gz", heart.label, scanner_affine(heart.spacing_mm))

@@ -119,6 +119,22 @@ def _frames(study: Study) -> Iterator[Flag]:
         )
 
 
+def _copies(study: Study) -> Iterator[Flag]:
+    """A frame that is stored again: often the first one at the end, which closes a cycle for players."""
+    frames = study.image
+    if len(frames) < max(study.frames_in_cycle, MIN_DENSE_FRAMES):
+        return
+    repeated = [t for t in range(len(frames)) if np.array_equal(frames[t], frames[t - 1])]
+    if repeated:
+        first, other = repeated[0], (repeated[0] - 1) % len(frames)
+        yield Flag(
+            "frames",
+            "stops",
+            f"frame {other} is a copy of frame {first} (from 0): the cycle is shorter than its {len(frames)} frames",
+            "leave the copy out, and check the frame time",
+        )
+
+
 def _no_image(study: Study) -> Iterator[Flag]:
     """Labels in the place of images."""
     first = study.image[0]
@@ -205,6 +221,7 @@ _RULES: tuple[Callable[[Study], Iterator[Flag]], ...] = (
     _slices,
     _frames,
     _no_image,
+    _copies,
     _appearance,
 )
 
