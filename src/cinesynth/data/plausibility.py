@@ -124,7 +124,8 @@ def _copies(study: Study) -> Iterator[Flag]:
     frames = study.image
     if len(frames) < max(study.frames_in_cycle, MIN_DENSE_FRAMES):
         return
-    repeated = [t for t in range(len(frames)) if np.array_equal(frames[t], frames[t - 1])]
+    plain = [not np.ptp(frame) for frame in frames]  # nothing is known of these
+    repeated = [t for t in range(len(frames)) if not plain[t] and np.array_equal(frames[t], frames[t - 1])]
     if repeated:
         first, other = repeated[0], (repeated[0] - 1) % len(frames)
         yield Flag(
