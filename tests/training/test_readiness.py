@@ -147,7 +147,7 @@ def test_settings_of_stages_that_have_not_begun_may_change(tmp_path: Path) -> No
 
 def test_a_stage_names_the_stages_that_it_learns_from(run: Run, phantoms: Path, tmp_path: Path) -> None:
     where = ["--dataset", phantoms, "--run", tmp_path / "run", "--preset", "smoke"]
-    for stage, parent in (("motion-diffusion", "vae"), ("texture", "vae"), ("residual-motion", "vae")):
+    for stage, parent in (("motion-diffusion", "vae"), ("anatomy-diffusion", "vae"), ("residual-motion", "vae")):
         code, _, err = run("train", stage, *where)
         assert code == 4
         assert f"stage {parent} of {tmp_path / 'run'} is not finished" in " ".join(err.split())
