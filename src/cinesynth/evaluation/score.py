@@ -46,7 +46,7 @@ from cinesynth.weights.scores import FORMAT
 HELD_OUT = ("validation", "test")
 MOTION = ("closure", "background_temporal_sd", "roughness")
 """Quantities of `MOTION_LIMITS` that are scored."""
-GROUPED = ("PSNR", "SSIM", "Dice LV", "Dice MYO", "Dice RV", "LV volume |error|")
+GROUPED = ("PSNR", "SSIM", "Dice LV", "Dice MYO", "Dice RV", "LV volume |error|", "sharpness")
 """Figures of the codec that are shown by dataset and vendor."""
 
 
@@ -119,7 +119,9 @@ class ScoreReport:
             if len(groups := codec[f"{kind}s"]) > 1:
                 rows = [(n, g["subjects"], *(g["figures"][f]["mean"] for f in GROUPED)) for n, g in groups.items()]
                 caption = f"codec on {split} patients, means by {kind} (structures: Dice)"
-                yield Table(caption, (kind, "subjects", "PSNR", "SSIM", "LV", "MYO", "RV", "LV err %"), rows)
+                yield Table(
+                    caption, (kind, "subjects", "PSNR", "SSIM", "LV", "MYO", "RV", "LV err %", "sharp dB"), rows
+                )
         if self.cycles:
             rows = [(c.subject, c.frames, *(getattr(c, name) for name in CYCLE_FIGURES)) for c in self.cycles]
             caption = "the code of a cycle, compared with the codec's own frames"
