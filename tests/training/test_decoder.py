@@ -11,7 +11,7 @@ from cinesynth.config import STAGES, Config, load_config, stages_of
 from cinesynth.errors import ConfigError, WeightsError
 from cinesynth.training.run import train_all, train_stage
 from cinesynth.weights.bundle import write_bundle
-from cinesynth.weights.folder import ENCODES_AS, Bundle, stage_info
+from cinesynth.weights.folder import ENCODES_AS, Bundle, save_stage, stage_info
 from tests.training.tiny import TINY
 
 DECODER = (
@@ -54,6 +54,14 @@ def test_it_goes_into_the_bundle_with_the_stages_of_its_latents(run: Path, tmp_p
     record = stage_info(tmp_path / "weights", "vae")
     assert record["id"] == stage_info(run, "decoder")["id"]
     assert record[ENCODES_AS] == stage_info(run, "vae")["id"] == stage_info(run, "anatomy_diffusion")["parents"]["vae"]
+
+
+def test_a_stage_on_the_codec_of_weights_records_whose_latents_it_learns(
+    run: Path, tmp_path: Path, tiny: Config
+) -> None:
+    write_bundle(run, tmp_path, {}, {})
+    save_stage(tmp_path, "anatomy_diffusion", torch.nn.Linear(1, 1), tiny, {})
+    assert stage_info(tmp_path, "anatomy_diffusion")["parents"] == {"vae": stage_info(run, "vae")["id"]}
 
 
 def test_a_decoder_of_another_vae_is_not_bundled(run: Path, tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def bundle_run(
     }
     known = fingerprints_of(train) if fingerprints else None
     priors = [(r in patients, labelled_prior(train, i)) for i, r in enumerate(train.records)]
-    prior = fit(patients, *([p for chosen, p in priors if chosen is wanted] for wanted in (True, False)))
+    of_patients, of_phantoms = ([p for chosen, p in priors if chosen is wanted] for wanted in (True, False))
+    prior = fit(patients, of_patients, of_phantoms)
     return write_bundle(run, out, prior.to_json(), info, half, sampling, known)
 
 
